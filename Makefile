@@ -1,0 +1,75 @@
+# Headlamp. `make` alone lists the targets. Needs make 3.81 or newer and a POSIX shell.
+#
+# On Linux with an x86-64 processor the package index serves PyTorch with CUDA, several gigabytes.
+# On a machine without a GPU, take the smaller CPU build of the same version instead:
+#     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
+
+PYTHON ?=
+PORT ?= 8501
+HEADLAMP_MODEL ?= demo/base
+MODEL ?= $(HEADLAMP_MODEL)
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+DEV_INSTALLED := $(VENV)/.installed-dev
+
+.PHONY: help install dev app test lint format browser screenshots demo-models clean
+
+help:  ## list what can be made
+	@echo "Headlamp: look into a language model's neurons and experts, change them, keep the evidence."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  make app PORT=8502                another port"
+	@echo "  make app MODEL=demo/moe           a bundled model, a local folder or a Hub id"
+	@echo "  make install PYTHON=python3.12    the Python that .venv is made with"
+
+install: $(INSTALLED)  ## put the pinned requirements into .venv
+	@echo "Headlamp is installed in $(VENV). Start it with: make app"
+
+dev: $(DEV_INSTALLED)  ## the same, with the tools for tests
+
+app: $(INSTALLED)  ## install if needed, then serve the app on 127.0.0.1:8501
+	@$(RUN) scripts/check_port.py "$(PORT)"
+	@exec env HEADLAMP_MODEL="$(MODEL)" $(RUN) -m streamlit run app.py --server.port "$(PORT)"
+
+test: dev browser  ## lint, types and every test; browser tests need Chromium or Chrome
+	@$(MAKE) --no-print-directory lint
+	$(RUN) -m pytest
+
+lint: dev  ## check style and types, change nothing
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: dev  ## put the code into the house style
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+browser: dev  ## find a browser for the tests; as root on Debian or Ubuntu, install one
+	@$(RUN) scripts/browser.py
+
+screenshots: dev browser  ## take the pictures in the docs again
+	$(RUN) -m scripts.screenshots
+
+demo-models: $(INSTALLED)  ## train the bundled models again from their recipe
+	$(RUN) -m demo.train
+
+clean:  ## remove .venv and caches; models, findings and runs stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Also where .venv is there, but the Python it was made with is gone.
+ifneq ($(shell [ -x $(RUN) ] && echo there),there)
+.PHONY: $(INSTALLED)
+endif
+
+$(INSTALLED): requirements.txt
+	@[ -x $(RUN) ] || PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(DEV_INSTALLED): requirements-dev.txt $(INSTALLED)
+	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
