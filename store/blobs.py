@@ -1,0 +1,74 @@
+"""Arrays as blobs: little-endian bytes in C order beside a dtype and a shape. Never pickle, never objects."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from store.documents import document
+from store.errors import DatabaseCorrupt, UnstorableValue
+
+Array = npt.NDArray[Any]
+
+_INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+DTYPES = frozenset(["bool", *_INTEGERS, "float16", "float32", "float64"])
+"""What is stored as it is; anything else is refused (bfloat16: convert it to float32)."""
+
+MAX_BYTES = 999_000_000
+"""The largest array of a unit, in bytes; SQLite's own limit for a row is 10^9."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """An array as stored: `dtype` a name in DTYPES, `shape` a JSON list, `data` its bytes."""
+
+    dtype: str
+    shape: str
+    data: bytes
+
+
+def encode(array: Array, name: str) -> Blob:
+    """`array`, of any memory layout and byte order, as a Blob; `name` names it in UnstorableValue."""
+    if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
+        kind = array.dtype.name if isinstance(array, np.ndarray) else type(array).__name__
+        raise UnstorableValue(f"array {name!r} is {kind}; convert it to one of {', '.join(sorted(DTYPES))}")
+    if array.nbytes > MAX_BYTES:
+        raise UnstorableValue(
+            f"array {name!r} has {array.nbytes / 1e6:.0f} MB; a unit holds up to {MAX_BYTES / 1e6:.0f} MB: "
+            "split it over more units"
+        )
+    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes("C")
+    return Blob(array.dtype.name, document(list(array.shape)), data)
+
+
+def decode(blob: Blob, where: str) -> Array:
+    """The array, read-only and without a copy; `where` names it in DatabaseCorrupt."""
+    if blob.dtype not in DTYPES:
+        raise DatabaseCorrupt(f"{where}: unknown dtype {blob.dtype!r}; {_WAY_OUT}")
+    shape, dtype = _shape(blob.shape, where), np.dtype(blob.dtype).newbyteorder("<")
+    expected = math.prod(shape) * dtype.itemsize
+    if expected != len(blob.data):
+        raise DatabaseCorrupt(
+            f"{where}: {len(blob.data)} bytes stored, but shape {blob.shape} of {blob.dtype} "
+            f"takes {expected}; {_WAY_OUT}"
+        )
+    stored: Array = np.ndarray(shape, dtype, buffer=blob.data)
+    return stored.astype(dtype.newbyteorder("="), copy=False)
+
+
+_WAY_OUT = "delete the run and run it again"
+
+
+def _shape(text: str, where: str) -> tuple[int, ...]:
+    try:
+        shape = json.loads(text)
+    except ValueError:
+        shape = None
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise DatabaseCorrupt(f"{where}: {text!r} is no shape; {_WAY_OUT}")
+    return tuple(shape)

@@ -1,0 +1,141 @@
+"""Everything that can go wrong with what is remembered.
+
+    StoreError
+    ├── DatabaseFromNewerVersion   the file was written by a newer Headlamp
+    ├── DatabaseForeign            the file is another program's database
+    ├── DatabaseCorrupt            the file is damaged, cut short or not a database
+    ├── DatabaseReadOnly           the file or its folder cannot be written
+    ├── DatabaseBusy               another process kept the database locked for too long
+    ├── StoreFull                  the disk is full
+    ├── UnstorableValue            a value no table can hold (NaN, an object array, a blank title, …)
+    ├── RunNotFound                no run with that key
+    ├── UnitMissing                a run is not complete yet, or a unit holds no such array
+    ├── FindingNotFound            no finding, or more than one, with that id
+    └── BadImport                  a document that is not ours, is newer, or is malformed
+
+Each message says what, why and the way out. SQLite's and the operating system's errors become
+these in one place, `translated`; any other exception is a bug and passes unchanged.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DISK_IS_FULL_BELOW = 1 << 20
+"""Free bytes under which an I/O error is told as a full disk: SQLite reports some of those as I/O errors."""
+
+
+class StoreError(Exception):
+    """The root of every error of this package."""
+
+
+class DatabaseFromNewerVersion(StoreError):
+    """The file holds a schema this version does not know."""
+
+
+class DatabaseForeign(StoreError):
+    """The file is a healthy SQLite database that another program made."""
+
+
+class DatabaseCorrupt(StoreError):
+    """The file, or a value in it, is not what was written."""
+
+
+class DatabaseReadOnly(StoreError):
+    """The file or its folder cannot be written."""
+
+
+class DatabaseBusy(StoreError):
+    """The lock was not obtained within the busy timeout."""
+
+
+class StoreFull(StoreError):
+    """There is no room left; everything committed before is intact."""
+
+
+class UnstorableValue(StoreError):
+    """A value that no table can hold."""
+
+
+class RunNotFound(StoreError):
+    """No run has this key."""
+
+
+class UnitMissing(StoreError):
+    """Units, or an array in a unit, are not stored."""
+
+
+class FindingNotFound(StoreError):
+    """No finding, or more than one, has this id or id prefix."""
+
+
+class BadImport(StoreError):
+    """A document that cannot be imported; nothing of it was."""
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite and of the file system about the database at `path` into ours."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        ours = _as_store_error(error, path)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _as_store_error(error: sqlite3.Error | OSError, path: Path) -> StoreError | None:
+    if isinstance(error, OSError):
+        return _from_system(error, path)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseCorrupt(
+            f"{path} cannot be read: {error}. It was left as it is: restore a copy of it, "
+            "or move it away and Headlamp starts a new one."
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return DatabaseBusy(
+            f"{path} is locked: another process has been writing to it for too long. "
+            "Nothing was changed: try again, or stop that process."
+        )
+    if code == sqlite3.SQLITE_CANTOPEN and not path.exists():
+        return StoreError(f"{path} is gone: it was moved or deleted while in use. Put it back, or restart.")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return _read_only(path, error)
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return _full_or_failing(path, error, full=code == sqlite3.SQLITE_FULL)
+    return None
+
+
+def _from_system(error: OSError, path: Path) -> StoreError | None:
+    if error.errno == errno.ENOSPC:
+        return _full_or_failing(path, error, full=True)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return _read_only(path, error)
+    return None
+
+
+def _read_only(path: Path, error: Exception) -> DatabaseReadOnly:
+    return DatabaseReadOnly(
+        f"{path} cannot be written: {error}. Make the file and its folder writable, "
+        "or name another file in HEADLAMP_DB."
+    )
+
+
+def _full_or_failing(path: Path, error: Exception, *, full: bool) -> StoreError:
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        free = 0
+    if full or free < DISK_IS_FULL_BELOW:
+        return StoreFull(
+            f"No room left for {path}: {error} ({free / 1e6:.0f} MB free on its disk). What was stored "
+            "before is intact: free some space or delete runs, then run again and it resumes."
+        )
+    return StoreError(f"{path}: {error}. The disk under it fails or went away: check it, then try again.")

@@ -1,0 +1,160 @@
+"""What the exports show of an evidence document, read with tolerance: anything may be absent or odd."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from store.documents import clean_text
+from store.findings import Finding
+
+# Control characters and the bidirectional overrides, which would reorder the text around them.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class TokenChances:
+    """A token of the answer position and its probability in either text, in [0, 1]; None: not told."""
+
+    token: str
+    base: float | None
+    changed: float | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The tokens at one end ("top", "bottom") of a neuron's site: (token, logit, probability) each."""
+
+    site: str
+    end: str
+    tokens: tuple[tuple[str, float | None, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The readable part of an evidence document; "" , None and () where it says nothing."""
+
+    run_key: str
+    seed: int | None
+    prompt: str
+    clamps: tuple[str, ...]
+    base_text: str
+    changed_text: str
+    word: str
+    word_base: float | None
+    word_changed: float | None
+    answer: tuple[TokenChances, ...]
+    address: str
+    sites: tuple[Decoded, ...]
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is text or a table to show; the exports show the document itself where not."""
+        return bool(self.base_text or self.changed_text or self.answer or self.sites)
+
+
+def read_evidence(evidence: Mapping[str, Any]) -> Reading:
+    """The readable part of `evidence`, whatever it holds; never raises."""
+    seed, word = evidence.get("seed"), _map(evidence.get("word"))
+    return Reading(
+        run_key=_text(evidence.get("run")),
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        prompt=_text(evidence.get("prompt")) + _text(evidence.get("answer_prefix")),
+        clamps=tuple(_text(clamp) for clamp in _list(evidence.get("clamps"))),
+        base_text=_text(_map(evidence.get("base")).get("text")),
+        changed_text=_text(_map(evidence.get("changed")).get("text")),
+        word=_text(word.get("word")),
+        word_base=_number(word.get("base")),
+        word_changed=_number(word.get("changed")),
+        answer=_answer(_map(evidence.get("answer"))),
+        address=_text(evidence.get("address")),
+        sites=_sites(_map(evidence.get("sites"))),
+    )
+
+
+def facts(finding: Finding, shown: Reading) -> dict[str, str]:
+    """What stands in the table at the head of a report of `finding`, without what is not known."""
+    chances = f"{shown_number(shown.word_base)} → {shown_number(shown.word_changed)}"
+    table = {
+        "Model": f"{finding.model_name} {finding.model_fingerprint[:16]}",
+        "Kind": finding.kind,
+        "Tags": ", ".join(finding.tags),
+        "Neuron": shown.address,
+        "Clamps": " ".join(shown.clamps),
+        "Word": f"{visible_token(shown.word)}: {chances}" if shown.word else "",
+        "Seed": "" if shown.seed is None else str(shown.seed),
+        "Run": shown.run_key,
+        "Kept": finding.created_at,
+        "Id": finding.id,
+    }
+    return {name: fact for name, fact in table.items() if fact}
+
+
+def visible(text: str) -> str:
+    """`text` with control characters and direction overrides spelled out, as `<U+202E>`."""
+    return _UNSEEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", clean_text(text))
+
+
+def visible_token(token: str) -> str:
+    """A token on one line: leading spaces as ␣, newlines as ⏎, tabs as ⇥, and nothing invisible."""
+    bare = token.lstrip(" ")
+    shown = "␣" * (len(token) - len(bare)) + bare
+    return visible(shown.replace("\n", "⏎").replace("\t", "⇥"))
+
+
+def shown_number(value: float | None, digits: int = 4) -> str:
+    """`value` with so many significant digits; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def _answer(answer: Mapping[str, Any]) -> tuple[TokenChances, ...]:
+    base, changed = _chances(answer.get("base")), _chances(answer.get("changed"))
+    nothing = ("", None)
+    return tuple(
+        TokenChances(token, base.get(key, nothing)[1], changed.get(key, nothing)[1])
+        for key, (token, _) in (base | changed).items()
+    )
+
+
+def _chances(rows: object) -> dict[str, tuple[str, float | None]]:
+    """Token id (the token, where it has none) → (token, probability); distinct ids may print alike."""
+    found = {}
+    for row in map(_map, _list(rows)):
+        token = _text(row.get("token"))
+        found[str(row.get("token_id", token))] = (token, _number(row.get("probability")))
+    return found
+
+
+def _sites(sites: Mapping[str, Any]) -> tuple[Decoded, ...]:
+    return tuple(
+        Decoded(str(site), end, tuple(map(_decoded, _list(_map(ends).get(end)))))
+        for site, ends in sites.items()
+        for end in ("top", "bottom")
+        if _list(_map(ends).get(end))
+    )
+
+
+def _decoded(row: object) -> tuple[str, float | None, float | None]:
+    token = _map(row)
+    return _text(token.get("token")), _number(token.get("logit")), _number(token.get("probability"))
+
+
+def _map(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _text(value: object) -> str:
+    return clean_text(value) if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,151 @@
+"""Findings as files: JSON (whole, and read back) and CSV; Markdown and HTML have their own modules."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from store.database import Store
+from store.documents import checked_json, clean_text
+from store.errors import BadImport, StoreError
+from store.evidence import read_evidence
+from store.findings import ID_DIGITS, Finding, clean_tags, insert_findings
+from store.report_html import findings_html
+from store.report_markdown import findings_markdown
+
+__all__ = [
+    "ImportResult",
+    "findings_csv",
+    "findings_html",
+    "findings_json",
+    "findings_markdown",
+    "import_findings",
+]
+
+FORMAT = 1
+"""The version of the JSON export, the value of its `headlamp_findings`."""
+
+CSV_COLUMNS = (
+    *("id", "title", "note", "tags", "model", "fingerprint", "kind", "created_at"),
+    *("prompt", "recipe clamps", "base text", "changed text"),
+    *("word", "p base", "p changed", "run key", "seed"),
+)
+
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+"""A cell that begins so is a formula to some spreadsheet (the last four to East Asian ones)."""
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """How many findings an import added, and how many it found there already and left alone."""
+
+    added: int
+    already_there: int
+
+
+def findings_json(findings: Iterable[Finding]) -> str:
+    """The findings with their full evidence, as ASCII JSON that `import_findings` reads back."""
+    whole = {"headlamp_findings": FORMAT, "findings": [vars(finding) for finding in findings]}
+    return json.dumps(whole, indent=1, allow_nan=False)
+
+
+def findings_csv(findings: Iterable[Finding]) -> str:
+    """One row per finding under CSV_COLUMNS; text a spreadsheet would run as a formula begins with '."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(CSV_COLUMNS)
+    for finding in findings:
+        writer.writerow([_cell(value) for value in _row(finding)])
+    return lines.getvalue()
+
+
+def import_findings(store: Store, text: str) -> ImportResult:
+    """Add the findings of a JSON export, all or none; those whose id is there already stay as they are.
+
+    BadImport: the text is not such an export, is of a newer version, or one of its findings is malformed.
+    """
+    findings = [_imported(entry, place) for place, entry in enumerate(_entries(text), start=1)]
+    added = insert_findings(store, findings)
+    return ImportResult(added, len(findings) - added)
+
+
+def _row(finding: Finding) -> list[str | float | None]:
+    shown = read_evidence(finding.evidence)
+    return [
+        *(finding.id, finding.title, finding.note, ", ".join(finding.tags)),
+        *(finding.model_name, finding.model_fingerprint, finding.kind, finding.created_at),
+        *(shown.prompt, " ".join(shown.clamps), shown.base_text, shown.changed_text),
+        *(shown.word, shown.word_base, shown.word_changed, shown.run_key, shown.seed),
+    ]
+
+
+def _cell(value: str | float | None) -> str | float:
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = clean_text(value).replace("\0", "\ufffd")
+    return "'" + text if text.startswith(FORMULA_STARTS) else text
+
+
+def _entries(text: str) -> list[Any]:
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadImport(f"not JSON ({error}); choose a file made by Export → JSON") from error
+    if not isinstance(whole, dict) or "headlamp_findings" not in whole:
+        raise BadImport("no `headlamp_findings` in it; choose a file made by Export → JSON")
+    version, entries = whole["headlamp_findings"], whole.get("findings")
+    if type(version) is not int or version < 1:
+        raise BadImport(f"`headlamp_findings` is {version!r:.40}; an export's is {FORMAT}")
+    if version > FORMAT:
+        raise BadImport(f"export version {version}; this Headlamp reads up to {FORMAT}: update Headlamp")
+    if not isinstance(entries, list):
+        raise BadImport("`findings` is not a list; the file was cut or edited: export it again")
+    return entries
+
+
+def _imported(entry: object, place: int) -> Finding:
+    try:
+        return _checked_finding(entry)
+    except (KeyError, TypeError, ValueError, OverflowError, StoreError) as error:
+        raise BadImport(
+            f"finding {place} is malformed ({type(error).__name__}: {str(error)[:200]}); "
+            "nothing was imported: correct it or take it out"
+        ) from error
+
+
+def _checked_finding(entry: object) -> Finding:
+    if not isinstance(entry, Mapping):
+        raise TypeError("not an object")
+    texts = ("id", "title", "note", "model_name", "model_fingerprint", "kind", "created_at", "updated_at")
+    found: dict[str, Any] = {name: _typed(entry, name, str) for name in texts}
+    if not re.fullmatch(f"[0-9a-f]{{{ID_DIGITS}}}", found["id"]):
+        raise ValueError(f"id is not {ID_DIGITS} hexadecimal digits")
+    if not found["title"].strip():
+        raise ValueError("blank title")
+    tags = [_typed({"tag": tag}, "tag", str) for tag in _typed(entry, "tags", list)]
+    return Finding(
+        **{name: clean_text(text) for name, text in found.items()}
+        | {name: _utc(found[name]) for name in ("created_at", "updated_at")},
+        tags=clean_tags(tags),
+        evidence=checked_json(_typed(entry, "evidence", dict), "evidence"),
+    )
+
+
+def _typed(entry: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = entry[name]
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _utc(text: str) -> str:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"time {text!r:.40} has no time zone")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

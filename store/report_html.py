@@ -1,0 +1,119 @@
+"""Findings as one offline HTML file: no scripts, nothing fetched, everything escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+
+from store.evidence import Reading, facts, read_evidence, shown_number, visible, visible_token
+from store.findings import Finding
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Headlamp findings</title>
+<style>
+:root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --paper: #fff; --line: #d0d7de;
+        --base: #0072b2; --changed: #d55e00; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --dim: #9da7b1; --paper: #0d1117; --line: #30363d;
+          --base: #56b4e9; --changed: #e69f00; }
+}
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif;
+       color: var(--ink); background: var(--paper); }
+article { border-top: 1px solid var(--line); margin-top: 2rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: 4px;
+      padding: .5rem; margin: .25rem 0; }
+.columns { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
+.note { white-space: pre-wrap; }
+table { border-collapse: collapse; margin: .5rem 0; }
+th, td { text-align: left; padding: .15rem .75rem .15rem 0; border-bottom: 1px solid var(--line); }
+th { color: var(--dim); font-weight: 500; }
+td.number { font-variant-numeric: tabular-nums; }
+.bar { display: block; height: .4rem; min-width: 1px; background: var(--base); }
+.bar.changed { background: var(--changed); }
+.chart { display: block; width: 10rem; }
+</style></head><body>
+<h1>Headlamp findings</h1>
+"""
+
+
+def findings_html(findings: Iterable[Finding]) -> str:
+    """The findings as one HTML document that needs nothing else, in the reader's light or dark colours."""
+    articles = ["\n".join(["<article>", *_finding(finding), "</article>"]) for finding in findings]
+    return _HEAD + "\n".join(articles) + "\n</body></html>\n"
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    shown = read_evidence(finding.evidence)
+    yield f'<h2 dir="auto">{_safe(finding.title)}</h2>'
+    if finding.note:
+        yield f'<p class="note" dir="auto">{_safe(finding.note)}</p>'
+    yield _facts(finding, shown)
+    if shown.prompt:
+        yield f"<h3>Prompt</h3>{_block(shown.prompt)}"
+    if shown.base_text or shown.changed_text:
+        base, changed = _block(shown.base_text), _block(shown.changed_text)
+        yield f'<div class="columns"><div><h3>Base</h3>{base}</div><div><h3>Changed</h3>{changed}</div></div>'
+    if shown.answer:
+        yield "<h3>Answer position</h3>" + _answer(shown)
+    for decoded in shown.sites:
+        rows = [
+            [_token(token), shown_number(logit), shown_number(probability) + _bar(probability, "base")]
+            for token, logit, probability in decoded.tokens
+        ]
+        yield f"<h3>{_safe(decoded.site)}, {decoded.end} tokens</h3>"
+        yield _table(("token", "logit", "probability"), rows)
+    whole = json.dumps(finding.evidence, indent=1, ensure_ascii=False)
+    yield f"<details><summary>All the evidence</summary>{_block(whole)}</details>"
+
+
+def _facts(finding: Finding, shown: Reading) -> str:
+    rows = [
+        f"<tr><th>{name}</th><td><bdi>{_safe(fact)}</bdi></td></tr>"
+        for name, fact in facts(finding, shown).items()
+    ]
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _answer(shown: Reading) -> str:
+    rows = [
+        [
+            _token(row.token),
+            shown_number(row.base),
+            shown_number(row.changed),
+            _bar(row.base, "base") + _bar(row.changed, "changed"),
+        ]
+        for row in shown.answer
+    ]
+    return _table(("token", "p base", "p changed", "base above, changed below"), rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _bar(probability: float | None, side: str) -> str:
+    if probability is None:
+        return ""
+    percent = 100 * min(1.0, max(0.0, probability))
+    return f'<span class="chart"><span class="bar {side}" style="width:{percent:.1f}%"></span></span>'
+
+
+def _token(token: str) -> str:
+    return f"<bdi><code>{_safe(visible_token(token))}</code></bdi>"
+
+
+def _block(text: str) -> str:
+    return f'<pre dir="auto">\n{_safe(text)}</pre>'  # HTML drops the first newline of a pre
+
+
+def _safe(text: str) -> str:
+    return escape(visible(text), quote=True)

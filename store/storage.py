@@ -1,0 +1,57 @@
+"""How much room the store takes, and giving back what deleted runs left."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from store.database import Store
+from store.errors import translated
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Sizes in bytes. file_bytes: the database with its write-ahead log; reclaimable_bytes: what
+    `free_space` would give back of it; kind_bytes: payloads and arrays per kind of run."""
+
+    file_bytes: int
+    reclaimable_bytes: int
+    kind_bytes: Mapping[str, int]
+    free_disk_bytes: int
+
+
+def storage_used(store: Store) -> Storage:
+    """What the store takes now and what its disk has left."""
+    kinds = store.rows(
+        "SELECT kind, sum(bytes) AS bytes FROM units JOIN runs ON key = run_key GROUP BY kind ORDER BY kind"
+    )
+    with translated(store.path):
+        free = shutil.disk_usage(store.path.parent).free
+    return Storage(
+        _file_bytes(store),
+        _pragma(store, "freelist_count") * _pragma(store, "page_size"),
+        {row["kind"]: row["bytes"] for row in kinds},
+        free,
+    )
+
+
+def free_space(store: Store) -> int:
+    """Shrink the file to what it holds; the bytes given back, 0 or more. Needs as much free disk as it holds.
+
+    DatabaseBusy while another process writes, StoreFull where the disk has no room for the copy.
+    """
+    before = _file_bytes(store)
+    with translated(store.path):
+        store.db.vacuum()
+        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return max(0, before - _file_bytes(store))
+
+
+def _pragma(store: Store, name: str) -> int:
+    return int(store.rows(f"PRAGMA {name}")[0][name])
+
+
+def _file_bytes(store: Store) -> int:
+    files = [store.path, store.path.with_name(store.path.name + "-wal")]
+    return sum(file.stat().st_size for file in files if file.exists())
