@@ -1,0 +1,1 @@
+"""The science: tensors in, frozen results out. No interface, no SQL."""

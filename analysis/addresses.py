@@ -1,0 +1,53 @@
+"""Addresses of blocks and neurons, as URL, CLI, recipes and exports all write them.
+
+neuron   L12.N3405    L1.E68.N12 (routed expert)    L8.S0.N7 (shared expert)
+block    L12          L1.E68                        L8.S0
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from analysis.errors import BadAddress
+
+_NEURON = re.compile(r"L(\d{1,6})(?:\.([ES])(\d{1,6}))?\.N(\d{1,9})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, order=True)
+class BlockAddress:
+    """One FFN block: a dense MLP, one routed expert or one shared expert. All counts from 0."""
+
+    layer: int
+    shared: bool = False
+    expert: int | None = None
+
+    def __str__(self) -> str:
+        if self.expert is None:
+            return f"L{self.layer}"
+        return f"L{self.layer}.{'S' if self.shared else 'E'}{self.expert}"
+
+
+@dataclass(frozen=True, order=True)
+class NeuronAddress:
+    """One of the m intermediate units of one block."""
+
+    block: BlockAddress
+    neuron: int
+
+    def __str__(self) -> str:
+        return f"{self.block}.N{self.neuron}"
+
+
+def parse_address(text: str) -> NeuronAddress:
+    """`L12.N3405` → NeuronAddress. Raises BadAddress with the three forms it could have had."""
+    match = _NEURON.fullmatch(text.strip())
+    if match is None:
+        raise BadAddress(
+            f"{text.strip()[:80]!r} is not a neuron's address; write L12.N3405, "
+            "L1.E68.N12 for a routed expert or L8.S0.N7 for a shared one"
+        )
+    layer, kind, expert, neuron = match.groups()
+    shared = (kind or "").upper() == "S"
+    block = BlockAddress(int(layer), shared, None if expert is None else int(expert))
+    return NeuronAddress(block, int(neuron))

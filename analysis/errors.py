@@ -1,0 +1,95 @@
+"""Everything analysis refuses, as one tree. Each message says what, why and the way out.
+
+HeadlampError
+├── ModelError
+│   ├── ModelNotFound       no such bundled name, folder or Hub id
+│   ├── NotAModel           a folder without config.json or without weights
+│   ├── UnsafeWeights       only pickled weights, or code of its own
+│   ├── NotCausal           an encoder, or an encoder–decoder
+│   ├── NoTokenizer         nothing turns text into its tokens
+│   ├── UnknownStructure    anatomy could not find the head or the FFN blocks
+│   └── ContractBroken      found, but the description does not reproduce the model
+├── AddressError
+│   ├── BadAddress          not of the form L12.N3405
+│   └── AddressOutOfRange   well formed, but this model has no such neuron
+├── ClampError              a clamp that cannot be read, or cannot be applied
+├── RecipeError             a recipe document that cannot be read, or is for another model
+└── TextError
+    ├── EmptyPrompt         nothing to read
+    ├── PromptTooLong       longer than the model's context
+    └── UnknownWord         not one token of this model's vocabulary
+"""
+
+from __future__ import annotations
+
+
+class HeadlampError(Exception):
+    """Base of all errors that are ours to explain; anything else is a bug."""
+
+
+class ModelError(HeadlampError):
+    """A model cannot be opened."""
+
+
+class ModelNotFound(ModelError):
+    """No such bundled name, folder or Hub id."""
+
+
+class NotAModel(ModelError):
+    """A folder without config.json or without weights."""
+
+
+class UnsafeWeights(ModelError):
+    """Only pickled weights, or a model that needs code of its own."""
+
+
+class NotCausal(ModelError):
+    """An encoder, or an encoder–decoder: it has no next-token head over a prefix."""
+
+
+class NoTokenizer(ModelError):
+    """The model comes without a tokenizer that could be loaded."""
+
+
+class UnknownStructure(ModelError):
+    """Anatomy could not find the head or the FFN blocks."""
+
+
+class ContractBroken(ModelError):
+    """Anatomy's description does not reproduce the model's own numbers."""
+
+
+class AddressError(HeadlampError):
+    """A neuron's address is of no use."""
+
+
+class BadAddress(AddressError):
+    """Not of the form L12.N3405, L1.E68.N12 or L8.S0.N7."""
+
+
+class AddressOutOfRange(AddressError):
+    """Well formed, but this model has no such neuron."""
+
+
+class ClampError(HeadlampError):
+    """A clamp that cannot be read, or cannot be applied."""
+
+
+class RecipeError(HeadlampError):
+    """A recipe document that cannot be read, or is for another model."""
+
+
+class TextError(HeadlampError):
+    """A text the model cannot take."""
+
+
+class EmptyPrompt(TextError):
+    """Nothing to read."""
+
+
+class PromptTooLong(TextError):
+    """Longer than the model's context."""
+
+
+class UnknownWord(TextError):
+    """Not one token of this model's vocabulary."""

@@ -1,0 +1,71 @@
+"""A model's identity: SHA-256 over every byte that can change an answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import MutableMapping
+from pathlib import Path
+
+FileKey = tuple[str, int, int, int]
+"""(path, size, mtime_ns, inode): as long as these stand, so do a file's bytes."""
+
+HashCache = MutableMapping[FileKey, str]
+
+_NAMES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_CHUNK = 1 << 22
+_hashes: dict[FileKey, str] = {}
+
+
+def identity_files(folder: Path) -> list[Path]:
+    """The files a fingerprint covers, by name: all safetensors, config, tokenizer, chat template."""
+    files = [folder / name for name in _NAMES if (folder / name).is_file()]
+    return sorted([*files, *folder.glob("*.safetensors")], key=lambda path: path.name)
+
+
+def fingerprint(folder: Path, hashes: HashCache | None = None) -> str:
+    """SHA-256 (hex) over the names and bytes of `identity_files`.
+
+    hashes: where file hashes are remembered between calls; an in-process table where none is given.
+    """
+    known = _hashes if hashes is None else hashes
+    total = hashlib.sha256()
+    for path in identity_files(folder):
+        total.update(f"{path.name}\0{_file_hash(path, known)}\n".encode())
+    return total.hexdigest()
+
+
+def known_fingerprint(folder: Path, hashes: HashCache | None = None) -> str | None:
+    """The fingerprint if every file's hash is remembered, else None: never reads weights."""
+    known = _hashes if hashes is None else hashes
+    if all(_key(path) in known for path in identity_files(folder)):
+        return fingerprint(folder, hashes)
+    return None
+
+
+def _key(path: Path) -> FileKey:
+    stat = path.resolve().stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _file_hash(path: Path, known: HashCache) -> str:
+    key = _key(path)
+    if key not in known:
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+        known[key] = digest.hexdigest()
+    return known[key]

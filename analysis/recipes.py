@@ -1,0 +1,119 @@
+"""Recipes: interventions as JSON that others script against (`headlamp_recipe` 1); never pickle."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+import transformers
+
+from analysis.addresses import BlockAddress, NeuronAddress
+from analysis.clamps import Clamp, parse_scope
+from analysis.errors import HeadlampError, RecipeError
+from analysis.models import LoadedModel
+
+FORMAT = 1
+HEADLAMP = "0.1.0"
+
+
+def versions() -> dict[str, str]:
+    """The software a number was measured with."""
+    return {
+        "headlamp": HEADLAMP,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "streamlit": version("streamlit"),
+        "python": platform.python_version(),
+    }
+
+
+def recipe_document(loaded: LoadedModel, clamps: Sequence[Clamp]) -> dict[str, Any]:
+    """The recipe of these clamps for this model, ready for json.dumps."""
+    return {
+        "headlamp_recipe": FORMAT,
+        "model": {
+            "name": loaded.ref.name,
+            "revision": loaded.ref.revision,
+            "fingerprint": loaded.fingerprint,
+        },
+        "interventions": [_clamp_entry(clamp) for clamp in clamps],
+        "versions": {name: versions()[name] for name in ("headlamp", "torch", "transformers")},
+    }
+
+
+def read_recipe(document: Any, fingerprint: str | None = None) -> list[Clamp]:
+    """The clamps of a recipe. Raises RecipeError for a newer format, an unknown kind or another model.
+
+    Values in × max are left to be resolved on the model at hand; `recorded_raw` keeps their recorded size.
+    """
+    if not isinstance(document, dict) or document.get("headlamp_recipe") != FORMAT:
+        raise RecipeError(
+            f'this is not a Headlamp recipe of format {FORMAT}; it needs "headlamp_recipe": {FORMAT}'
+        )
+    model = document.get("model") or {}
+    stated = model.get("fingerprint") if isinstance(model, dict) else None
+    if fingerprint is not None and stated not in (None, fingerprint):
+        raise RecipeError(
+            f"this recipe was made for {model.get('name')!r} with fingerprint {str(stated)[:12]}…, the open "
+            f"model has {fingerprint[:12]}…; open that model, or remove the recipe's fingerprint to apply it"
+        )
+    entries = document.get("interventions")
+    if not isinstance(entries, list):
+        raise RecipeError('a recipe needs a list of "interventions"')
+    return [_read_clamp(number, entry) for number, entry in enumerate(entries)]
+
+
+def recorded_raw(document: Any) -> tuple[Clamp, ...]:
+    """The clamps of a recipe, held at the raw values it recorded, whatever would be measured now."""
+    clamps = read_recipe(document)
+    entries = document["interventions"]
+    return tuple(
+        clamp if entry.get("raw") is None else replace(clamp, raw=float(entry["raw"]))
+        for clamp, entry in zip(clamps, entries, strict=True)
+    )
+
+
+def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
+    block = clamp.address.block
+    return {
+        "kind": "clamp",
+        "layer": block.layer,
+        "expert": block.expert,
+        "shared": block.shared,
+        "neuron": clamp.address.neuron,
+        "site": clamp.site,
+        "mode": clamp.mode,
+        "value": clamp.value,
+        "unit": clamp.unit,
+        "raw": clamp.raw,
+        "scope": str(clamp.scope),
+    }
+
+
+def _read_clamp(number: int, entry: Any) -> Clamp:
+    if not isinstance(entry, dict) or entry.get("kind") != "clamp":
+        kind = entry.get("kind") if isinstance(entry, dict) else entry
+        raise RecipeError(f"intervention {number} is of the kind {kind!r}; this version knows: clamp")
+    try:
+        block = BlockAddress(int(entry["layer"]), bool(entry.get("shared")), _whole(entry.get("expert")))
+        value = entry.get("value")
+        return Clamp(
+            NeuronAddress(block, int(entry["neuron"])),
+            entry.get("site", "key"),
+            entry.get("mode", "set"),
+            None if value is None else float(value),
+            entry.get("unit", "raw"),
+            parse_scope(str(entry.get("scope", "all"))),
+        )
+    except HeadlampError as error:
+        raise RecipeError(f"intervention {number}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecipeError(f"intervention {number} cannot be read: {type(error).__name__} {error}") from error
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,131 @@
+"""The exact text of every token, and which tokens are forms of a word."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from analysis.errors import UnknownWord
+
+TokenKind = Literal["word", "fragment", "punctuation", "number", "other script", "byte", "special", "space"]
+_REPLACEMENT = "\ufffd"
+_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """texts[i] is the exact decoded string of token i; rows of the head beyond it are padding."""
+
+    texts: tuple[str, ...]
+    special: frozenset[int]
+    padding_rows: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def forms(self) -> dict[str, tuple[int, ...]]:
+        """Token ids by their text, case-folded and without one leading space."""
+        forms: dict[str, list[int]] = defaultdict(list)
+        for token, text in enumerate(self.texts):
+            if token not in self.special:
+                forms[text.removeprefix(" ").casefold()].append(token)
+        return {form: tuple(ids) for form, ids in forms.items()}
+
+    @cached_property
+    def kinds(self) -> tuple[TokenKind, ...]:
+        """The kind of every token."""
+        return tuple(self.kind(token) for token in range(len(self.texts)))
+
+    def kind(self, token: int) -> TokenKind:
+        """What sort of token this is, for filters. A word begins with a space and is all letters."""
+        text = self.texts[token]
+        if token in self.special:
+            return "special"
+        if re.fullmatch(r"(<0x[0-9A-F]{2}>)+", text):
+            return "byte"
+        bare = text.strip()
+        if not bare:
+            return "space"
+        if bare.isdigit():
+            return "number"
+        if not any(c.isalpha() for c in bare):
+            return "punctuation"
+        if not all(c < "\u0250" for c in bare if c.isalpha()):
+            return "other script"
+        return "word" if text.startswith(" ") and bare.isalpha() and len(bare) > 1 else "fragment"
+
+
+def read_vocabulary(tokenizer: PreTrainedTokenizerBase, head_rows: int) -> Vocabulary:
+    """All token texts of a tokenizer, at most as many as the head has rows (METHODS §1: padding left out)."""
+    size = min(len(tokenizer), head_rows)
+    anchor = tokenizer.encode("a", add_special_tokens=False)[-1]
+    base = len(_decode(tokenizer, [[anchor]])[0])
+    special = frozenset(token for token in tokenizer.all_special_ids if token < size)
+    texts: list[str] = []
+    for start in range(0, size, _BATCH):
+        ids = range(start, min(start + _BATCH, size))
+        texts.extend(text[base:] for text in _decode(tokenizer, [[anchor, token] for token in ids]))
+    names = tokenizer.convert_ids_to_tokens(list(range(size)))
+    exact = [
+        names[token] or "" if token in special else _bytes_text(names[token] or "", text)
+        for token, text in enumerate(texts)
+    ]
+    return Vocabulary(tuple(exact), special, head_rows - size)
+
+
+def word_tokens(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[int, ...]:
+    """The tokens that are this word: with and without a leading space, in any case, merged (METHODS §1).
+
+    Raises UnknownWord, showing the word's pieces, where no single token is the word.
+    """
+    bare = word.strip()
+    if not bare:
+        raise UnknownWord("no word given; type one, such as dog")
+    ids = vocabulary.forms.get(bare.casefold(), ())
+    if ids:
+        return ids
+    pieces = [
+        vocabulary.texts[i]
+        for i in tokenizer.encode(f" {bare}", add_special_tokens=False)
+        if i < len(vocabulary)
+    ]
+    shown = " + ".join(repr(piece) for piece in pieces)
+    raise UnknownWord(
+        f"{bare!r} is not one token of this model, it is read as {shown}; "
+        "search for one of the pieces, or for a more common word"
+    )
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
+    return [
+        tokenizer.decode(row, skip_special_tokens=False, clean_up_tokenization_spaces=False) for row in rows
+    ]
+
+
+def _bytes_text(name: str, text: str) -> str:
+    """The text, or the bytes of a token that is only part of a character, as `<0xE2>`."""
+    if re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", name):
+        byte = int(name[3:5], 16)
+        return text if byte < 0x80 and text == chr(byte) else f"<0x{byte:02X}>"
+    if _REPLACEMENT not in text:
+        return text
+    raw = [_BYTE_OF.get(character) for character in name]
+    if any(byte is None for byte in raw):
+        return text
+    return "".join(f"<0x{byte:02X}>" for byte in raw)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for bytes → the byte (byte-level BPE)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
