@@ -1,0 +1,227 @@
+"""Keep what was found with its evidence, carry it in and out, and run it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from analysis.errors import HeadlampError, RecipeError
+from analysis.generation import Sampling
+from analysis.models import LoadedModel, ModelRef
+from analysis.recipes import recorded_raw, versions
+from store import (
+    Finding,
+    ImportResult,
+    Store,
+    all_tags,
+    delete_finding,
+    findings_csv,
+    findings_html,
+    findings_json,
+    findings_markdown,
+    get_finding,
+    import_findings,
+    keep_finding,
+    list_findings,
+    update_finding,
+)
+from workbench.clamping import Generation, Request, evidence, fresh
+from workbench.models import opened
+from workbench.profiles import NeuronView
+
+ExportFormat = Literal["html", "json", "csv", "md"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+TOLERANCE = 1e-4
+"""Largest difference in a probability that a re-run may show; token ids must be equal."""
+
+_WRITERS: dict[ExportFormat, Callable[[Iterable[Finding]], str]] = {
+    "html": findings_html,
+    "json": findings_json,
+    "csv": findings_csv,
+    "md": findings_markdown,
+}
+
+__all__ = [
+    "EXPORT_FORMATS",
+    "TOLERANCE",
+    "ExportFormat",
+    "Finding",
+    "ImportResult",
+    "Rerun",
+    "all_tags",
+    "delete_finding",
+    "export_findings",
+    "get_finding",
+    "import_findings",
+    "keep_generation",
+    "keep_neuron",
+    "list_findings",
+    "rerun",
+    "update_finding",
+]
+
+
+def keep_generation(
+    loaded: LoadedModel,
+    store: Store,
+    generation: Generation,
+    *,
+    title: str,
+    note: str = "",
+    tags: Sequence[str] = (),
+) -> Finding:
+    """Freeze a finished pair of texts: recipe, prompt, outputs, probabilities, versions and seed."""
+    if not generation.done:
+        raise HeadlampError("the text is still being generated; keep it when it is finished")
+    return _keep(loaded, store, "generation", evidence(loaded, generation), title, note, tags)
+
+
+def keep_neuron(
+    loaded: LoadedModel,
+    store: Store,
+    view: NeuronView,
+    *,
+    title: str,
+    note: str = "",
+    tags: Sequence[str] = (),
+) -> Finding:
+    """Freeze what a neuron decodes to at each site, and how it fires on the reference text."""
+    document = {
+        "address": str(view.address),
+        "sites": {site: neuron_document(neuron) for site, neuron in view.decoded.items()},
+        "profile": None if view.profile is None else {s: asdict(p) for s, p in view.profile.items()},
+        "dtype": loaded.dtype,
+        "device": loaded.ref.device,
+        "versions": versions(),
+    }
+    return _keep(loaded, store, "neuron", document, title, note, tags)
+
+
+def neuron_document(neuron: Any) -> dict[str, Any]:
+    """One site of one neuron, as `neuron --json` prints it."""
+    return {
+        "top": [asdict(score) for score in neuron.top],
+        "bottom": [asdict(score) for score in neuron.bottom],
+        "log_z": neuron.log_z,
+        "weight_norm": neuron.weight_norm,
+    }
+
+
+def export_findings(findings: Iterable[Finding], format: ExportFormat) -> str:
+    """Findings as one document. Raises HeadlampError for an unknown format."""
+    if format not in _WRITERS:
+        raise HeadlampError(f"format {format!r} is unknown; choose {', '.join(EXPORT_FORMATS)}")
+    return _WRITERS[format](findings)
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What running a finding again gave. same: tokens equal and no probability further off than tolerance."""
+
+    same: bool
+    tokens_equal: bool
+    largest_difference: float
+    tolerance: float
+    run: str
+    seconds: float
+    explanation: str
+
+
+def rerun(store: Store, finding_id: str) -> Rerun:
+    """Compute a finding again, never from stored results: token ids exactly, numbers within TOLERANCE.
+
+    Raises HeadlampError where the finding's model cannot be opened, or is no longer the same bytes.
+    """
+    finding = get_finding(store, finding_id)
+    document = finding.evidence
+    if not isinstance(document, dict) or finding.kind != "generation":
+        raise HeadlampError(
+            f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations run again"
+        )
+    ref = ModelRef(
+        finding.model_name,
+        revision=_text(document.get("revision")),
+        device=_text(document.get("device")) or "cpu",
+        dtype=_text(document.get("dtype")) or "auto",
+    )
+    with opened(ref, store) as loaded:
+        if loaded.fingerprint != finding.model_fingerprint:
+            raise RecipeError(
+                f"{finding.model_name} is no longer the model this finding was made with: fingerprint "
+                f"{loaded.fingerprint[:12]}… now, {finding.model_fingerprint[:12]}… then; open the old folder"
+            )
+        started = time.perf_counter()
+        result = fresh(loaded, store, _request(document))
+    return _compared(document, result, time.perf_counter() - started)
+
+
+def _keep(
+    loaded: LoadedModel,
+    store: Store,
+    kind: str,
+    document: dict[str, Any],
+    title: str,
+    note: str,
+    tags: Sequence[str],
+) -> Finding:
+    if not title.strip():
+        raise HeadlampError("a finding needs a title; write in a few words what it shows")
+    return keep_finding(
+        store,
+        title=title.strip(),
+        note=note,
+        tags=tags,
+        kind=kind,
+        model_name=loaded.ref.name,
+        model_fingerprint=loaded.fingerprint,
+        evidence=document,
+    )
+
+
+def _request(document: dict[str, Any]) -> Request:
+    try:
+        return Request(
+            prompt=str(document["prompt"]),
+            clamps=recorded_raw(document["recipe"]),
+            answer_prefix=str(document.get("answer_prefix") or ""),
+            sampling=Sampling(
+                int(document["max_new_tokens"]), float(document["temperature"]), int(document["seed"])
+            ),
+            word=str((document.get("word") or {}).get("word", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise HeadlampError(
+            f"this finding's evidence is not complete enough to run again: {error!r}"
+        ) from error
+
+
+def _compared(document: dict[str, Any], result: Generation, seconds: float) -> Rerun:
+    then = [list(document[row]["token_ids"]) for row in ("base", "changed")]
+    now = [list(result.base_ids), list(result.changed_ids)]
+    difference = _largest_difference(document, result)
+    tokens_equal, close = then == now, difference <= TOLERANCE
+    if tokens_equal and close:
+        said = f"every token is the same and no probability differs by more than {difference:.1e}"
+    elif tokens_equal:
+        said = f"every token is the same, but a probability differs by {difference:.1e}"
+    else:
+        said = "the text is not the same; compare the versions and the device it was made with"
+    return Rerun(tokens_equal and close, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
+
+
+def _largest_difference(document: dict[str, Any], result: Generation) -> float:
+    """Over all tokens listed then: |p then − p now|, 1 for a token that is no longer listed."""
+    now = {token.token_id: token for token in result.answer}
+    largest = 0.0
+    for row in ("base", "changed"):
+        for entry in document["answer"][row]:
+            token = now.get(entry["token_id"])
+            found = 1.0 if token is None else abs(getattr(token, row) - entry["probability"])
+            largest = max(largest, found)
+    return largest
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,110 @@
+"""Open models and say what they are; remember those that were opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.anatomy import Anatomy
+from analysis.errors import HeadlampError
+from analysis.fingerprint import known_fingerprint
+from analysis.models import LoadedModel, ModelRef, leased, resolve
+from demo import BUNDLED
+from store import FileHashes, Store, StoreError, list_models, remember_model
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model that can be opened: bundled, or opened here before."""
+
+    name: str
+    source: Literal["bundled", "known"]
+    path: Path
+    fingerprint: str | None
+    facts: dict[str, Any]
+
+
+def model_choices(store: Store) -> list[ModelChoice]:
+    """Bundled models first, then those opened before whose folder is still there."""
+    hashes = FileHashes(store)
+    choices = [
+        ModelChoice(name, "bundled", path, known_fingerprint(path, hashes), {})
+        for name, path in BUNDLED.items()
+    ]
+    for row in list_models(store):
+        if row.name not in BUNDLED and row.path and Path(row.path).is_dir():
+            choices.append(ModelChoice(row.name, "known", Path(row.path), row.fingerprint, row.facts))
+    return choices
+
+
+@contextmanager
+def opened(ref: ModelRef, store: Store) -> Iterator[LoadedModel]:
+    """The loaded model, leased while the body runs, and remembered in the store."""
+    try:
+        hashes: FileHashes | None = FileHashes(store)
+    except StoreError:
+        hashes = None
+    with leased(ref, hashes) as loaded:
+        _remember(store, loaded)
+        yield loaded
+
+
+def _remember(store: Store, loaded: LoadedModel) -> None:
+    """A store that cannot be written (full, read-only) does not keep a model from being used."""
+    try:
+        remember_model(
+            store,
+            fingerprint=loaded.fingerprint,
+            name=loaded.ref.name,
+            revision=loaded.ref.revision,
+            path=str(loaded.path),
+            facts=model_facts(loaded),
+        )
+    except StoreError:
+        return
+
+
+def model_facts(loaded: LoadedModel) -> dict[str, Any]:
+    """What `inspect` prints of a model, without its list of blocks."""
+    anatomy = loaded.anatomy
+    unique = {p.data_ptr(): p for p in loaded.parameters.values()}
+    return {
+        "architecture": anatomy.architecture,
+        "layers": anatomy.layers,
+        "d_model": anatomy.d_model,
+        "vocab": len(loaded.vocabulary),
+        "padding_rows": loaded.vocabulary.padding_rows,
+        "context": anatomy.context,
+        "tied": anatomy.head.tied,
+        "neurons": anatomy.neurons,
+        "experts": anatomy.experts,
+        "parameters": sum(p.numel() for p in unique.values()),
+        "bytes": sum(p.numel() * p.element_size() for p in unique.values()),
+    }
+
+
+def block_facts(anatomy: Anatomy) -> list[dict[str, Any]]:
+    """The blocks as `inspect` prints them."""
+    return [
+        {
+            "layer": block.address.layer,
+            "expert": block.address.expert,
+            "shared": block.address.shared,
+            "d_ff": block.d_ff,
+            "gated": block.gated,
+        }
+        for block in anatomy.blocks
+    ]
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder a name stands for if it is at hand, without asking the Hub."""
+    if name in BUNDLED or Path(name).expanduser().is_dir():
+        try:
+            return resolve(name)
+        except HeadlampError:
+            return None
+    return None
