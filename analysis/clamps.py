@@ -71,6 +71,9 @@ class Clamp:
     raw: float | None = None
 
     def __post_init__(self) -> None:
+        for name, allowed in (("site", CLAMP_SITES), ("mode", MODES), ("unit", get_args(Unit))):
+            if getattr(self, name) not in allowed:
+                raise ClampError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(allowed)}")
         if (self.value is not None) != (self.mode in _NEEDS_VALUE):
             need = "needs a VALUE, such as 8x or 2.5" if self.mode in _NEEDS_VALUE else "takes no VALUE"
             raise ClampError(f"{self.address}: mode {self.mode} {need}; the form is {_FORM}")

@@ -116,7 +116,11 @@ def decode(vectors: Tensor, head: HeadMatrix, top_k: int = 10) -> Decoding:
 
 
 def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int) -> tuple[Tensor, ...]:
-    """One tile of neurons against the whole vocabulary, a tile of tokens at a time."""
+    """One tile of neurons against the whole vocabulary, a tile of tokens at a time.
+
+    mass = Σ exp(z − max) and moment = Σ exp(z − max)·(z − max), moved along as the maximum grows; so
+    log_z = max + log mass and the entropy log mass − moment/mass lose nothing to cancellation.
+    """
     tops: list[tuple[Tensor, Tensor]] = []
     bottoms: list[tuple[Tensor, Tensor]] = []
     largest = torch.full((len(vectors),), -torch.inf, device=vectors.device)
@@ -127,16 +131,17 @@ def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int) -> tuple[Tensor, ...
         tops.append(_extremes(z, k, start, largest=True))
         bottoms.append(_extremes(z, k, start, largest=False))
         new = torch.maximum(largest, tops[-1][0][:, 0])
-        shrink = torch.exp((largest - new).double())
-        weight = torch.exp(z - new[:, None])
-        moment = moment * shrink + (weight * z).sum(-1).double()
-        mass = mass * shrink + weight.sum(-1).double()
+        below = z - new[:, None]
+        weight = torch.exp(below)
+        drop = torch.where(largest.isinf(), 0.0, largest - new).double()
+        moment = (moment + mass * drop) * drop.exp() + (weight * below).sum(-1).double()
+        mass = mass * drop.exp() + weight.sum(-1).double()
         largest = new
     log_z = largest.double() + mass.log()
     top_z, top_ids = _merge(tops, k, largest=True)
     bottom_z, bottom_ids = _merge(bottoms, k, largest=False)
     mean, deviation = _spread(vectors, head)
-    entropy = (log_z - moment / mass).clamp(min=0)
+    entropy = (mass.log() - moment / mass).clamp(min=0)
     return (
         *(top_ids, top_z, bottom_ids, bottom_z),
         *(t.float() for t in (log_z, mean, deviation, entropy)),

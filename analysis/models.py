@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -136,24 +137,43 @@ def load_model(ref: ModelRef, hashes: HashCache | None = None) -> LoadedModel:
     path = resolve(ref.name, ref.revision)
     config = read_config(path)
     tokenizer = _read_tokenizer(path)
-    dtype = DTYPES.get(ref.resolved_dtype)
-    if dtype is None:
+    model = _read_weights(ref, path, config)
+    return LoadedModel(ref, path, model, tokenizer, find_anatomy(model), fingerprint(path, hashes))
+
+
+def _read_weights(ref: ModelRef, path: Path, config: Any) -> PreTrainedModel:
+    if ref.resolved_dtype not in DTYPES:
         raise ModelError(f"dtype {ref.dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
+    device = _device(ref.device)
     try:
-        device = torch.device(ref.device)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
-            dtype=dtype,
+            dtype=DTYPES[ref.resolved_dtype],
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
         )
-        model = model.to(device).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        model = model.to(device).eval().requires_grad_(False)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{ref.name} could not be loaded on {ref.device}: {_first_line(error)}") from error
-    model.requires_grad_(False)
-    return LoadedModel(ref, path, model, tokenizer, find_anatomy(model), fingerprint(path, hashes))
+    made_up = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if made_up:
+        raise ModelError(
+            f"{ref.name} is incomplete: {len(made_up)} weights are missing or of another shape, "
+            f"{made_up[0]} first; fetch or convert the model again"
+        )
+    return cast(PreTrainedModel, model)
+
+
+def _device(name: str) -> torch.device:
+    """The device, if this machine has it. Raises ModelError saying which it has."""
+    have = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    have += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in (*have, *(["cuda"] if len(have) > 1 and "cuda:0" in have else [])):
+        raise ModelError(f"device {name!r} is not here; this machine has {', '.join(have)}")
+    return torch.device(name)
 
 
 def resolve(name: str, revision: str | None = None) -> Path:
@@ -187,6 +207,8 @@ def read_config(path: Path) -> Any:
         stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise NotAModel(f"{path}/config.json is not JSON: {_first_line(error)}") from error
+    if not isinstance(stored, dict):
+        raise NotAModel(f"{path}/config.json is not a model's configuration")
     _refuse_unsafe(path, stored)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from analysis.addresses import BlockAddress, NeuronAddress
+from analysis.addresses import BlockAddress, NeuronAddress, parse_address
 from analysis.clamps import Clamp, parse_scope
 from analysis.errors import HeadlampError, RecipeError
 from analysis.models import LoadedModel
@@ -102,7 +102,7 @@ def _read_clamp(number: int, entry: Any) -> Clamp:
         block = BlockAddress(int(entry["layer"]), bool(entry.get("shared")), _whole(entry.get("expert")))
         value = entry.get("value")
         return Clamp(
-            NeuronAddress(block, int(entry["neuron"])),
+            parse_address(str(NeuronAddress(block, int(entry["neuron"])))),
             entry.get("site", "key"),
             entry.get("mode", "set"),
             None if value is None else float(value),

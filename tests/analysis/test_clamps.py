@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
@@ -9,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.addresses import BlockAddress, NeuronAddress, parse_address
-from analysis.clamps import CLAMP_SITES, MODES, Clamp, Scope, parse_clamp, parse_scope
+from analysis.clamps import (
+    CLAMP_SITES,
+    MODES,
+    Clamp,
+    ClampSite,
+    Mode,
+    Scope,
+    Unit,
+    parse_clamp,
+    parse_scope,
+)
 from analysis.errors import BadAddress, ClampError, HeadlampError
 
 
@@ -44,9 +55,9 @@ scopes = st.sampled_from(["all", "prompt", "generated", "last", "0-0", "3-7"])
 
 @given(st.sampled_from(CLAMP_SITES), st.sampled_from(MODES), values, st.booleans(), scopes)
 def test_every_clamp_survives_being_written_and_read(
-    site: str, mode: str, value: float, times_max: bool, scope: str
+    site: ClampSite, mode: Mode, value: float, times_max: bool, scope: str
 ) -> None:
-    unit = "max" if times_max and mode in ("set", "add") else "raw"
+    unit: Unit = "max" if times_max and mode in ("set", "add") else "raw"
     given_value = value if mode in ("set", "add", "scale") else None
     clamp = Clamp(
         parse_address("L1.E2.N3"),
@@ -54,7 +65,7 @@ def test_every_clamp_survives_being_written_and_read(
         mode,
         given_value,
         unit if given_value is not None else "raw",
-        parse_scope(scope),  # type: ignore[arg-type]
+        parse_scope(scope),
     )
     assert parse_clamp(str(clamp)) == clamp
 
@@ -85,10 +96,8 @@ def test_a_bad_clamp_says_what_is_wrong_with_it(text: str, said: str) -> None:
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_parser(text: str) -> None:
-    try:
-        parse_clamp(text)
-    except HeadlampError as error:
-        assert str(error)
+    with contextlib.suppress(HeadlampError):
+        assert parse_clamp(text).mode in MODES
 
 
 def test_units_of_max_become_raw_values() -> None:

@@ -85,7 +85,8 @@ def test_shared_experts_are_told_from_routed_ones() -> None:
 
 def test_norms_before_and_after_the_block_are_found() -> None:
     block = find_anatomy(tiny_model("gemma2")).blocks[1]
-    assert block.input_norm is not None and block.post_norm is not None
+    assert block.input_norm is not None
+    assert block.post_norm is not None
     assert block.input_norm.parameter == "model.layers.1.pre_feedforward_layernorm.weight"
     assert block.post_norm.parameter == "model.layers.1.post_feedforward_layernorm.weight"
     assert find_anatomy(tiny_model("llama")).blocks[0].post_norm is None
