@@ -1,0 +1,310 @@
+"""What pages and the CLI stand on: decode once, find, profile, generate, keep, run again."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from analysis import decoding
+from analysis.addresses import parse_address
+from analysis.clamps import parse_clamp
+from analysis.errors import HeadlampError, RecipeError, UnknownWord
+from analysis.generation import Sampling
+from analysis.models import LoadedModel, ModelRef
+from store import Store, StoreFull, list_runs, open_store, put_unit, stored_units
+from tests.analysis.conftest import tiny_model, tiny_tokenizer
+from workbench import clamping, findings, neurons, profiles
+from workbench.clamping import Request
+from workbench.models import model_choices, opened
+from workbench.neurons import NeuronFilter
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path / "use-cases.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["llama", "mixtral"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / request.param
+    tiny_model(request.param).save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def loaded(folder: Path, database: Store) -> Iterator[LoadedModel]:
+    with opened(ModelRef(str(folder)), database) as model:
+        yield model
+
+
+def first(loaded: LoadedModel) -> str:
+    return str(loaded.anatomy.blocks[0].address)
+
+
+def test_a_model_is_decoded_once_and_then_opened_from_the_store(
+    loaded: LoadedModel, database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    run = neurons.decode_model(loaded, database, progress=lambda done, total: seen.append((done, total)))
+    blocks = len(loaded.anatomy.blocks)
+    assert not run.cached
+    assert seen == [(done, blocks) for done in range(blocks + 1)]
+    monkeypatch.setattr(decoding, "decode", lambda *a: pytest.fail("decoded again"))
+    again = neurons.decode_model(loaded, database)
+    assert again.cached
+    assert again.run.key == run.run.key
+
+
+def test_a_killed_decode_goes_on_at_the_next_block(
+    loaded: LoadedModel, database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = open_store(database.path.with_name("whole.db"))
+    expected = neurons.decode_model(loaded, whole).run.key
+    spec = neurons.decode_spec(loaded, "up", "none", neurons.TOP_K)
+    original = put_unit
+
+    def dies(store: Store, key: str, idx: int, **rest: Any) -> bool:
+        if idx == 1:
+            raise KeyboardInterrupt
+        return original(store, key, idx, **rest)
+
+    monkeypatch.setattr("workbench.runs.put_unit", dies)
+    with pytest.raises(KeyboardInterrupt):
+        neurons.decode_model(loaded, database)
+    assert stored_units(database, spec.key) == {0}
+    monkeypatch.setattr("workbench.runs.put_unit", original)
+    assert neurons.decode_model(loaded, database).run.key == spec.key == expected
+    ours, theirs = (neurons.read_decoded(loaded, store, spec.key, "up") for store in (database, whole))
+    assert all(
+        np.array_equal(getattr(ours, f), getattr(theirs, f)) for f in ("top_ids", "top_logits", "log_z")
+    )
+
+
+@pytest.mark.parametrize("change", [{"site": "down"}, {"norm": "unit"}, {"top_k": 3}])
+def test_another_question_is_another_run(
+    loaded: LoadedModel, database: Store, change: dict[str, Any]
+) -> None:
+    one = neurons.decode_model(loaded, database)
+    other = neurons.decode_model(loaded, database, **change)
+    assert not other.cached
+    assert other.run.key != one.run.key
+
+
+def test_find_is_exact_over_all_neurons(loaded: LoadedModel, database: Store) -> None:
+    found = neurons.find_word(loaded, database, "dog", by="z", limit=5)
+    head = loaded.parameters[loaded.anatomy.head.parameter].double()
+    tokens = list(found.token_ids)
+    assert {loaded.vocabulary.texts[t] for t in tokens} == {" dog", "dog", " Dog"}
+    scores = []
+    for block in loaded.anatomy.blocks:
+        z = block.up.vectors(loaded.parameters).double() @ head.T
+        standard = (z - z.mean(-1, keepdim=True)) / z.std(-1, unbiased=False, keepdim=True)
+        p = z.softmax(-1)[:, tokens].sum(-1)
+        pick = standard[:, tokens].abs().argmax(-1, keepdim=True)
+        best = standard[:, tokens].gather(1, pick)[:, 0]
+        scores += [
+            (abs(float(s)), f"{block.address}.N{i}", float(s), float(q))
+            for i, (s, q) in enumerate(zip(best, p, strict=True))
+        ]
+    scores.sort(reverse=True)
+    assert [str(n.address) for n in found.neurons] == [name for _, name, _, _ in scores[:5]]
+    for neuron, (_, _, z_score, probability) in zip(found.neurons, scores, strict=False):
+        assert neuron.z_score == pytest.approx(z_score, rel=1e-4)
+        assert neuron.probability == pytest.approx(probability, rel=1e-4)
+        assert neuron.sign == ("+" if z_score > 0 else "-")
+
+
+def test_a_search_can_be_kept_to_some_layers(loaded: LoadedModel, database: Store) -> None:
+    found = neurons.find_word(loaded, database, "dog", by="z", layers=(1, 1), limit=1000)
+    assert {n.address.block.layer for n in found.neurons} == {1}
+    assert len(found.neurons) == int(
+        (
+            neurons.read_decoded(loaded, database, neurons.decode_model(loaded, database).run.key, "up").layer
+            == 1
+        ).sum()
+    )
+
+
+def test_an_unknown_word_costs_no_decoding(loaded: LoadedModel, database: Store) -> None:
+    with pytest.raises(UnknownWord):
+        neurons.find_word(loaded, database, "xylophone dog")
+    assert not list_runs(database)
+
+
+def test_filters_leave_exactly_the_neurons_that_pass(loaded: LoadedModel, database: Store) -> None:
+    run = neurons.decode_model(loaded, database).run.key
+    decoded = neurons.read_decoded(loaded, database, run, "up")
+    everything = neurons.filtered(loaded, decoded, NeuronFilter(order="address"))
+    assert everything.tolist() == list(range(loaded.anatomy.neurons))
+    p = decoded.probability()[:, 0]
+    few = neurons.filtered(loaded, decoded, NeuronFilter(minimum=float(np.median(p)), layers=(1, 1)))
+    assert all(p[i] >= np.median(p) and decoded.layer[i] == 1 for i in few)
+    assert list(p[few]) == sorted(p[few], reverse=True)
+    words = neurons.filtered(loaded, decoded, NeuronFilter(kinds=frozenset({"word"})))
+    labels = [loaded.vocabulary.kind(int(decoded.top_ids[i, 0])) for i in range(len(decoded))]
+    assert sorted(words.tolist()) == [i for i, kind in enumerate(labels) if kind == "word"]
+    bottom = neurons.filtered(loaded, decoded, NeuronFilter(end="bottom"))
+    low = decoded.probability(bottom=True)[:, 0]
+    assert list(low[bottom]) == sorted(low, reverse=True)
+
+
+def test_every_neuron_finds_its_way_to_its_address_and_back(loaded: LoadedModel, database: Store) -> None:
+    run = neurons.decode_model(loaded, database).run.key
+    decoded = neurons.read_decoded(loaded, database, run, "up")
+    for index in range(len(decoded)):
+        assert decoded.index(decoded.address(index)) == index
+
+
+def test_a_neurons_page_has_everything_it_shows(loaded: LoadedModel, database: Store) -> None:
+    address = parse_address(f"{first(loaded)}.N3")
+    view = profiles.neuron_view(loaded, database, address)
+    assert set(view.decoded) == {"up", "gate", "down"}
+    assert view.profile is not None
+    assert view.profile["key"].largest == pytest.approx(np.nanmax(np.abs(view.samples)), rel=1e-5)
+    assert len(view.samples) == view.positions
+    assert view.count == int((~np.isnan(view.samples)).sum())
+    peaks = [np.nanmax(np.abs(text.values["key"][1:])) for text in view.texts]
+    assert peaks == sorted(peaks, reverse=True)
+
+
+def test_times_max_uses_the_neurons_own_maximum(loaded: LoadedModel, database: Store) -> None:
+    address = parse_address(f"{first(loaded)}.N3")
+    clamp = profiles.resolve_clamps(loaded, database, [parse_clamp(f"{address}:up:set:-4x")])[0]
+    profile = profiles.stored_profile(loaded, database, address)
+    assert profile is not None
+    assert clamp.raw == pytest.approx(-4 * profile["up"].largest)
+
+
+def request(loaded: LoadedModel, value: str = "25", **rest: Any) -> Request:
+    clamp = parse_clamp(f"{first(loaded)}.N3:set:{value}")
+    return Request(" my dog is the", (clamp,), sampling=Sampling(8), word="dog", **rest)
+
+
+def test_a_pair_streams_grows_and_is_remembered(loaded: LoadedModel, database: Store) -> None:
+    asked = request(loaded)
+    assert clamping.stored_generation(loaded, database, asked) is None
+    snapshots = list(clamping.stream(loaded, database, asked))
+    assert [s.done for s in snapshots] == [False] * (len(snapshots) - 1) + [True]
+    assert all(b.base_text.startswith(a.base_text) for a, b in itertools.pairwise(snapshots))
+    last = snapshots[-1]
+    assert last.stored
+    again = clamping.generate(loaded, database, asked)
+    stored = clamping.stored_generation(loaded, database, asked)
+    assert stored is not None
+    for other in (again, stored):
+        assert (other.run, other.base_ids, other.changed_ids) == (last.run, last.base_ids, last.changed_ids)
+        assert (other.answer, other.word, other.reach) == (last.answer, last.word, last.reach)
+
+
+def test_the_words_probability_is_that_of_the_plain_model(loaded: LoadedModel, database: Store) -> None:
+    result = clamping.generate(loaded, database, request(loaded))
+    logits = loaded.model(torch.tensor([list(result.prompt_ids)])).logits[0, -1].double()
+    tokens = [i for i, text in enumerate(loaded.vocabulary.texts) if text.strip().lower() == "dog"]
+    assert result.word is not None
+    assert result.word[0] == pytest.approx(float(logits.softmax(-1)[tokens].sum()), rel=1e-4)
+    shown = {t.token_id: t.base for t in result.answer}
+    p = logits.softmax(-1)
+    assert all(shown[i] == pytest.approx(float(p[i]), rel=1e-4) for i in shown)
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": " my cat"}, {"word": ""}, {"sampling": Sampling(8, 0.5)}, {"clamps": ()}]
+)
+def test_every_part_of_a_request_is_part_of_its_key(
+    loaded: LoadedModel, database: Store, change: dict[str, Any]
+) -> None:
+    asked = request(loaded)
+    one = clamping.generate(loaded, database, asked).run
+    other = clamping.generate(loaded, database, Request(**{**vars(asked), **change})).run
+    assert one != other
+
+
+def test_a_full_disk_costs_a_warning_not_the_text(
+    loaded: LoadedModel, database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **rest: Any) -> bool:
+        raise StoreFull("the disk is full; free some space")
+
+    monkeypatch.setattr(clamping, "put_unit", full)
+    result = clamping.generate(loaded, database, request(loaded))
+    assert "not kept: the disk is full" in result.warning
+    assert result.done
+    assert not result.stored
+    assert result.base_text
+
+
+def test_a_finding_freezes_the_evidence_and_runs_again(loaded: LoadedModel, database: Store) -> None:
+    result = clamping.generate(loaded, database, request(loaded, "6x"))
+    finding = findings.keep_generation(loaded, database, result, title="dog", tags=["animals"])
+    evidence = finding.evidence
+    assert evidence["prompt"] == " my dog is the"
+    assert evidence["recipe"]["interventions"][0]["raw"] == result.request.clamps[0].raw
+    assert evidence["base"]["token_ids"] == list(result.base_ids)
+    assert evidence["word"]["word"] == "dog"
+    again = findings.rerun(database, finding.id)
+    assert again.same
+    assert again.tokens_equal
+    assert again.largest_difference <= 1e-6
+    assert again.run != result.run
+    assert len(list_runs(database, kind="generate")) == 2
+
+
+def test_running_again_notices_what_does_not_hold(loaded: LoadedModel, database: Store) -> None:
+    result = clamping.generate(loaded, database, request(loaded))
+    finding = findings.keep_generation(loaded, database, result, title="true")
+    text = findings.export_findings([finding], "json")
+    row = f'"probability": {result.answer[0].base!r}'
+    assert row in text
+    forged = text.replace(row, '"probability": 0.987654').replace(finding.id, "f" * 32)
+    findings.import_findings(database, forged)
+    again = findings.rerun(database, "f" * 32)
+    assert again.tokens_equal
+    assert not again.same
+    assert again.largest_difference > 0.01
+
+
+def test_a_finding_of_a_model_that_changed_is_not_run(
+    loaded: LoadedModel, database: Store, folder: Path
+) -> None:
+    result = clamping.generate(loaded, database, request(loaded))
+    finding = findings.keep_generation(loaded, database, result, title="x")
+    other = folder.with_name("other")
+    shutil.copytree(folder, other)
+    (other / "tokenizer_config.json").write_text((other / "tokenizer_config.json").read_text() + "\n")
+    text = findings.export_findings([finding], "json")
+    moved = text.replace(f'"model_name": "{folder}"', f'"model_name": "{other}"').replace(
+        finding.id, "a" * 32
+    )
+    findings.import_findings(database, moved)
+    with pytest.raises(RecipeError, match="no longer the model"):
+        findings.rerun(database, "a" * 32)
+
+
+def test_an_unfinished_pair_and_an_empty_title_are_not_kept(loaded: LoadedModel, database: Store) -> None:
+    growing = next(clamping.stream(loaded, database, request(loaded)))
+    with pytest.raises(HeadlampError, match="still being generated"):
+        findings.keep_generation(loaded, database, growing, title="x")
+    result = clamping.generate(loaded, database, request(loaded))
+    with pytest.raises(HeadlampError, match="needs a title"):
+        findings.keep_generation(loaded, database, result, title="  ")
+
+
+def test_an_opened_model_is_offered_again(loaded: LoadedModel, database: Store, folder: Path) -> None:
+    known = [choice for choice in model_choices(database) if choice.source == "known"]
+    assert [(c.name, c.fingerprint) for c in known] == [(str(folder), loaded.fingerprint)]
+    assert known[0].facts["neurons"] == loaded.anatomy.neurons
+
+
+def test_a_unit_that_was_stored_meanwhile_is_not_stored_twice(loaded: LoadedModel, database: Store) -> None:
+    run = neurons.decode_model(loaded, database).run
+    assert put_unit(database, run.key, 0, name="again", seconds=0.0) is False
