@@ -33,14 +33,14 @@ def mark_differences(
 
 
 def log_odds_change(base: float, changed: float) -> float | None:
-    """ln(changed odds / base odds) of two probabilities; None where either is 0 or 1 and has no finite odds."""
+    """ln(changed odds / base odds) of two probabilities; None where either is 0 or 1: no finite odds."""
     if not (0 < base < 1 and 0 < changed < 1):
         return None
     return math.log(changed) - math.log1p(-changed) - math.log(base) + math.log1p(-base)
 
 
 def join_tokens(tokens: Sequence[str]) -> str:
-    """The text of tokens in a row; neighbours that are parts of one character (`<0xC3>`, `<0xA9>`) become it."""
+    """The text of tokens in a row; parts of one character (`<0xC3>`, `<0xA9>`) become the character."""
     parts = []
     for is_bytes, group in groupby(tokens, lambda token: bool(_BYTES.fullmatch(token))):
         text = "".join(group)

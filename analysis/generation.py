@@ -16,7 +16,8 @@ from transformers import DynamicCache
 
 from analysis.clamps import Clamp
 from analysis.errors import HeadlampError
-from analysis.interventions import Reach, intervened
+from analysis.hooks import Reach
+from analysis.interventions import intervened
 from analysis.models import LoadedModel
 from analysis.texts import ends_of_text
 

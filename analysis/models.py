@@ -6,8 +6,6 @@ A model is loaded once per process and device, leased while somebody uses it, an
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,30 +16,24 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from analysis.anatomy import Anatomy
 from analysis.decoding import HeadMatrix, head_matrix
-from analysis.errors import ModelError, ModelNotFound, NotAModel, NotCausal, NoTokenizer, UnsafeWeights
+from analysis.errors import ModelError
 from analysis.fingerprint import HashCache, fingerprint
+from analysis.sources import first_line, read_config, read_tokenizer, resolve
 from analysis.structure import find_anatomy
 from analysis.vocabulary import Vocabulary, read_vocabulary
 from demo import BUNDLED
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_CAUSAL_CLASSES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
 @dataclass(frozen=True)
@@ -136,7 +128,7 @@ def load_model(ref: ModelRef, hashes: HashCache | None = None) -> LoadedModel:
     """Load, prove the anatomy, read the fingerprint. Raises a ModelError that says what to do instead."""
     path = resolve(ref.name, ref.revision)
     config = read_config(path)
-    tokenizer = _read_tokenizer(path)
+    tokenizer = read_tokenizer(path)
     model = _read_weights(ref, path, config)
     return LoadedModel(ref, path, model, tokenizer, find_anatomy(model), fingerprint(path, hashes))
 
@@ -157,7 +149,7 @@ def _read_weights(ref: ModelRef, path: Path, config: Any) -> PreTrainedModel:
         )
         model = model.to(device).eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{ref.name} could not be loaded on {ref.device}: {_first_line(error)}") from error
+        raise ModelError(f"{ref.name} could not be loaded on {ref.device}: {first_line(error)}") from error
     made_up = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if made_up:
         raise ModelError(
@@ -176,92 +168,6 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def resolve(name: str, revision: str | None = None) -> Path:
-    """The folder of a bundled name, a local folder or a Hub id (fetched into the Hub's own cache)."""
-    if not name.strip():
-        raise ModelNotFound("no model named; give a bundled name (demo/base), a folder or a Hub id")
-    if name in BUNDLED:
-        return BUNDLED[name]
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if folder.exists():
-        raise NotAModel(f"{name} is a file; give the folder that holds config.json and *.safetensors")
-    if not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise ModelNotFound(f"{name}: no such folder")
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except Exception as error:
-        known = ", ".join(BUNDLED) or "none"
-        raise ModelNotFound(
-            f"{name} is neither a bundled model ({known}) nor a folder, and the Hub did not give it: "
-            f"{_first_line(error)}; check the spelling or the network, or give a local folder"
-        ) from error
-
-
-def read_config(path: Path) -> Any:
-    """The model's configuration, after everything that can be refused before reading weights."""
-    if not (path / "config.json").is_file():
-        raise NotAModel(f"{path} has no config.json; give a folder in Hugging Face format")
-    try:
-        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NotAModel(f"{path}/config.json is not JSON: {_first_line(error)}") from error
-    if not isinstance(stored, dict):
-        raise NotAModel(f"{path}/config.json is not a model's configuration")
-    _refuse_unsafe(path, stored)
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NotAModel(f"{path}/config.json: {_first_line(error)}") from error
-    _refuse_not_causal(path, config, stored)
-    return config
-
-
-def _refuse_unsafe(path: Path, stored: dict[str, Any]) -> None:
-    if stored.get("auto_map"):
-        raise UnsafeWeights(
-            f"{path} brings code of its own (auto_map), which Headlamp never runs; "
-            "use a model whose architecture transformers ships"
-        )
-    if any(path.glob("*.safetensors")):
-        return
-    pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern)]
-    if pickles:
-        raise UnsafeWeights(
-            f"{path} has pickled weights only ({pickles[0]}), which can run code when read; convert them: "
-            "load in a sandbox with transformers and save_pretrained(…), which writes safetensors"
-        )
-    raise NotAModel(f"{path} has a config.json but no *.safetensors weights")
-
-
-def _refuse_not_causal(path: Path, config: Any, stored: dict[str, Any]) -> None:
-    names = stored.get("architectures") or []
-    if config.is_encoder_decoder:
-        raise NotCausal(
-            f"{path} is an encoder–decoder ({config.model_type}); Headlamp reads decoder-only models"
-        )
-    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if not known or (names and not any(_CAUSAL_CLASSES.search(name) for name in names)):
-        what = names[0] if names else config.model_type
-        raise NotCausal(
-            f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"
-        )
-
-
-def _read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-        if len(tokenizer.encode("a", add_special_tokens=False)) == 0:
-            raise ValueError("it turns text into no tokens")
-    except Exception as error:
-        raise NoTokenizer(
-            f"{path} has no tokenizer that can be loaded ({_first_line(error)}); "
-            "copy tokenizer.json and tokenizer_config.json of the model beside its weights"
-        ) from error
-    return tokenizer
-
-
 def settled(ref: ModelRef) -> ModelRef:
     """The same model named so that it means the same anywhere: whole folder path, real device, real dtype."""
     device = ref.device
@@ -274,7 +180,3 @@ def settled(ref: ModelRef) -> ModelRef:
         name = str(folder.resolve())
     ref = replace(ref, name=name, device=device)
     return replace(ref, dtype=ref.resolved_dtype)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

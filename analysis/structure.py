@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,35 +20,13 @@ from transformers.pytorch_utils import Conv1D
 
 from analysis.addresses import BlockAddress
 from analysis.anatomy import Anatomy, Block, Head, Norm, WeightView
-from analysis.contract import activation_of, agree, reproduces_block, reproduces_experts, reproduces_head
+from analysis.contract import activation_of, reproduces_block, reproduces_experts, reproduces_head
 from analysis.errors import ContractBroken, UnknownStructure
+from analysis.tracing import Trace, input_norm, norm_where, post_norm, same, trace_probe
 
-PROBE_TOKENS = 8
 _AXES: dict[bool, tuple[Literal[0, 1], Literal[0, 1]]] = {False: (0, 1), True: (1, 0)}
 """Neuron axis of (gate and up, down) in fused experts, by whether they are stored transposed."""
 _NOT_AN_FFN = re.compile(r"attn|attention|router", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One module's first input and output during the probe run, in the order they happened."""
-
-    name: str
-    module: nn.Module
-    inputs: tuple[Tensor, ...]
-    output: Tensor
-
-
-@dataclass(frozen=True)
-class Trace:
-    """All calls of one probe run, and the logits it ended with."""
-
-    calls: tuple[Call, ...]
-    logits: Tensor
-
-    def of(self, name: str) -> Call | None:
-        """The first call of a module, or None where the probe never reached it."""
-        return next((call for call in self.calls if call.name == name), None)
 
 
 def find_anatomy(model: PreTrainedModel) -> Anatomy:
@@ -90,34 +67,6 @@ def context_length(config: Any) -> int:
     return 2048
 
 
-def trace_probe(model: PreTrainedModel) -> Trace:
-    """Run a few tokens through the model and note what every module saw and gave."""
-    calls: list[Call] = []
-    handles = []
-
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-            given = tuple(t.detach() for t in (*args, *kwargs.values()) if isinstance(t, Tensor))
-            result = output[0] if isinstance(output, tuple) else output
-            if given and isinstance(result, Tensor):
-                calls.append(Call(name, module, given, result.detach()))
-
-        return hook
-
-    vocab = model.config.get_text_config().vocab_size
-    device = next(model.parameters()).device
-    tokens = (torch.arange(PROBE_TOKENS, device=device) * 7 + 3) % vocab
-    try:
-        for name, module in model.named_modules():
-            handles.append(module.register_forward_hook(note(name), with_kwargs=True))
-        with torch.no_grad():
-            logits = model(input_ids=tokens[None], use_cache=False).logits
-    finally:
-        for handle in handles:
-            handle.remove()
-    return Trace(tuple(calls), logits)
-
-
 def _find_head(model: PreTrainedModel, trace: Trace, parameters: dict[str, Tensor]) -> tuple[str, Head]:
     module = model.get_output_embeddings()
     name = next((n for n, m in model.named_modules() if m is module and m is not None), None)
@@ -147,7 +96,7 @@ def _find_head(model: PreTrainedModel, trace: Trace, parameters: dict[str, Tenso
 def _find_final_norm(model: PreTrainedModel, trace: Trace, head_name: str) -> Norm:
     head = trace.of(head_name)
     assert head is not None
-    found = _norm_where(trace, lambda call: _same(call.output, head.inputs[0]))
+    found = norm_where(trace, lambda call: same(call.output, head.inputs[0]))
     if found is None:
         raise UnknownStructure(f"{_kind(model)}: no norm's output is the LM head's input")
     return found
@@ -210,8 +159,8 @@ def _dense_claims(name: str, module: nn.Module, layer: int, width: int, trace: T
             up=_linear_view(up, m, neurons_are_outputs=True),
             gate=_linear_view(gate[0], m, neurons_are_outputs=True) if gate else None,
             down=_linear_view(down[0], m, neurons_are_outputs=False),
-            input_norm=_input_norm(trace, name),
-            post_norm=_post_norm(trace, name),
+            input_norm=input_norm(trace, name),
+            post_norm=post_norm(trace, name),
         )
 
 
@@ -241,8 +190,8 @@ def _expert_block(name: str, module: Any, layer: int, expert: int, trace: Trace)
         up=up if module.has_gate else replace(gate, step=1),
         gate=gate if module.has_gate else None,
         down=WeightView(f"{name}.down_proj", down_axis, m, expert=expert, bias=down_bias),
-        input_norm=_input_norm(trace, name),
-        post_norm=_post_norm(trace, name),
+        input_norm=input_norm(trace, name),
+        post_norm=post_norm(trace, name),
     )
 
 
@@ -268,58 +217,6 @@ def _linear_view(named: tuple[str, nn.Module], m: int, *, neurons_are_outputs: b
 def _layer_of(name: str) -> int | None:
     number = re.search(r"\.(\d+)\.", f".{name}.")
     return None if number is None else int(number.group(1))
-
-
-def _input_norm(trace: Trace, name: str) -> Norm | None:
-    call = trace.of(name)
-    return None if call is None else _norm_where(trace, lambda c: _same(c.output, call.inputs[0]))
-
-
-def _post_norm(trace: Trace, name: str) -> Norm | None:
-    """The norm that reads the block's output, or that of the module which sums a layer's experts."""
-    parts = name.split(".")
-    for end in range(len(parts), 0, -1):
-        if parts[end - 1].isdigit():
-            return None
-        call = trace.of(".".join(parts[:end]))
-        found = None if call is None else _norm_where(trace, partial(_reads, call.output))
-        if found is not None:
-            return found
-    return None
-
-
-def _reads(output: Tensor, call: Call) -> bool:
-    return _same(call.inputs[0], output)
-
-
-def _norm_where(trace: Trace, wanted: Callable[[Call], bool]) -> Norm | None:
-    return next((n for c in trace.calls if wanted(c) and (n := _as_norm(c)) is not None), None)
-
-
-def _as_norm(call: Call) -> Norm | None:
-    """What kind of norm a call was, told from its numbers: rms or layer, times w or 1 + w."""
-    weight = getattr(call.module, "weight", None)
-    x = call.inputs[0]
-    if not isinstance(weight, Tensor) or weight.dim() != 1 or weight.shape[0] != x.shape[-1]:
-        return None
-    bias = getattr(call.module, "bias", None)
-    eps = next((float(e) for a in ("variance_epsilon", "eps") if (e := getattr(call.module, a, None))), 0.0)
-    x = x.double()
-    centred = x - x.mean(-1, keepdim=True)
-    shift = 0.0 if bias is None else bias.double()
-    kinds: tuple[tuple[Literal["rms", "layer"], Tensor], ...] = (("rms", x), ("layer", centred))
-    for kind, core in kinds:
-        unit = core * torch.rsqrt(core.pow(2).mean(-1, keepdim=True) + eps)
-        for offset in (0.0, 1.0):
-            if agree(unit * (weight.double() + offset) + shift, call.output):
-                return Norm(
-                    f"{call.name}.weight", kind, eps, offset, None if bias is None else f"{call.name}.bias"
-                )
-    return None
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.numel() == other.numel() and torch.equal(one.reshape(-1), other.reshape(-1))
 
 
 def _place(address: BlockAddress) -> tuple[int, bool, int]:

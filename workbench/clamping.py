@@ -20,7 +20,7 @@ from analysis.generation import (
     paired_steps,
     word_probability,
 )
-from analysis.interventions import Reach
+from analysis.hooks import Reach
 from analysis.models import LoadedModel
 from analysis.recipes import recipe_document, versions
 from analysis.texts import answer_text, prompt_ids, token_texts

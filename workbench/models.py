@@ -11,7 +11,8 @@ from typing import Any, Literal
 from analysis.anatomy import Anatomy
 from analysis.errors import HeadlampError
 from analysis.fingerprint import known_fingerprint
-from analysis.models import LoadedModel, ModelRef, leased, resolve
+from analysis.models import LoadedModel, ModelRef, leased
+from analysis.sources import resolve
 from demo import BUNDLED
 from store import FileHashes, Store, StoreError, list_models, remember_model
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from analysis.anatomy import Block
 from analysis.contract import head_logits
 from analysis.errors import AddressOutOfRange, ContractBroken, UnknownStructure
-from analysis.structure import find_anatomy, trace_probe
+from analysis.structure import find_anatomy
+from analysis.tracing import trace_probe
 from tests.analysis.conftest import DENSE, FAMILIES, tiny_model
 
 EXPECTED = {  # blocks, neurons, gated, (1 + w) norm, kind of final norm

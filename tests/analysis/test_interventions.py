@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from analysis.clamps import Clamp, parse_clamp
 from analysis.errors import AddressOutOfRange, ClampError
-from analysis.interventions import Observe, intervened, site_module
+from analysis.hooks import site_module
+from analysis.interventions import Observe, intervened
 from analysis.models import LoadedModel
 from tests.analysis.conftest import DENSE, loaded_from, tiny_model
 

@@ -14,7 +14,8 @@ from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditional
 from analysis import models
 from analysis.errors import ModelError, ModelNotFound, NotAModel, NotCausal, NoTokenizer, UnsafeWeights
 from analysis.fingerprint import fingerprint, known_fingerprint
-from analysis.models import ModelRef, leased, load_model, resolve
+from analysis.models import ModelRef, leased, load_model
+from analysis.sources import resolve
 from tests.analysis.conftest import tiny_tokenizer
 
 

@@ -1,0 +1,109 @@
+"""Where a model lies and whether it may be read: bundled, local or from the Hub; safetensors only."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from analysis.errors import ModelNotFound, NotAModel, NotCausal, NoTokenizer, UnsafeWeights
+from demo import BUNDLED
+
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_CAUSAL_CLASSES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
+
+
+def resolve(name: str, revision: str | None = None) -> Path:
+    """The folder of a bundled name, a local folder or a Hub id (fetched into the Hub's own cache)."""
+    if not name.strip():
+        raise ModelNotFound("no model named; give a bundled name (demo/base), a folder or a Hub id")
+    if name in BUNDLED:
+        return BUNDLED[name]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.exists():
+        raise NotAModel(f"{name} is a file; give the folder that holds config.json and *.safetensors")
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise ModelNotFound(f"{name}: no such folder")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
+    except Exception as error:
+        known = ", ".join(BUNDLED) or "none"
+        raise ModelNotFound(
+            f"{name} is neither a bundled model ({known}) nor a folder, and the Hub did not give it: "
+            f"{first_line(error)}; check the spelling or the network, or give a local folder"
+        ) from error
+
+
+def read_config(path: Path) -> Any:
+    """The model's configuration, after everything that can be refused before reading weights."""
+    if not (path / "config.json").is_file():
+        raise NotAModel(f"{path} has no config.json; give a folder in Hugging Face format")
+    try:
+        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NotAModel(f"{path}/config.json is not JSON: {first_line(error)}") from error
+    if not isinstance(stored, dict):
+        raise NotAModel(f"{path}/config.json is not a model's configuration")
+    _refuse_unsafe(path, stored)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotAModel(f"{path}/config.json: {first_line(error)}") from error
+    _refuse_not_causal(path, config, stored)
+    return config
+
+
+def _refuse_unsafe(path: Path, stored: dict[str, Any]) -> None:
+    if stored.get("auto_map"):
+        raise UnsafeWeights(
+            f"{path} brings code of its own (auto_map), which Headlamp never runs; "
+            "use a model whose architecture transformers ships"
+        )
+    if any(path.glob("*.safetensors")):
+        return
+    pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern)]
+    if pickles:
+        raise UnsafeWeights(
+            f"{path} has pickled weights only ({pickles[0]}), which can run code when read; convert them: "
+            "load in a sandbox with transformers and save_pretrained(…), which writes safetensors"
+        )
+    raise NotAModel(f"{path} has a config.json but no *.safetensors weights")
+
+
+def _refuse_not_causal(path: Path, config: Any, stored: dict[str, Any]) -> None:
+    names = stored.get("architectures") or []
+    if config.is_encoder_decoder:
+        raise NotCausal(
+            f"{path} is an encoder–decoder ({config.model_type}); Headlamp reads decoder-only models"
+        )
+    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if not known or (names and not any(_CAUSAL_CLASSES.search(name) for name in names)):
+        what = names[0] if names else config.model_type
+        raise NotCausal(
+            f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"
+        )
+
+
+def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        if len(tokenizer.encode("a", add_special_tokens=False)) == 0:
+            raise ValueError("it turns text into no tokens")
+    except Exception as error:
+        raise NoTokenizer(
+            f"{path} has no tokenizer that can be loaded ({first_line(error)}); "
+            "copy tokenizer.json and tokenizer_config.json of the model beside its weights"
+        ) from error
+    return tokenizer
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
