@@ -18,7 +18,7 @@ from analysis.errors import HeadlampError
 from analysis.finding import By, Sign, WordScores, score_word
 from analysis.models import LoadedModel
 from analysis.vocabulary import TokenKind, word_tokens
-from store import RunSpec, Store, read_arrays
+from store import DatabaseReadOnly, RunSpec, Store, StoreFull, read_arrays
 from workbench.runs import Progress, Remembered, UnitResult, remembered, run_spec
 
 TOP_K = 10
@@ -198,7 +198,10 @@ def _score_all(
     site: Site,
     norm: NeuronNorm,
 ) -> WordScores:
-    """Every neuron's scores for a word, remembered per word; one block's vectors are in memory at a time."""
+    """Every neuron's scores for a word, remembered per word; one block's vectors are in memory at a time.
+
+    Where the store cannot take them, they are worked out and not kept.
+    """
     parameters = {"decode": decoded.run, "token_ids": list(tokens), "site": site, "norm": norm}
 
     def unit(index: int) -> UnitResult:
@@ -210,8 +213,12 @@ def _score_all(
         return UnitResult(str(block.address), {name: getattr(found, name).numpy() for name in _SCORES})
 
     spec = run_spec(loaded, "find", finding.METHOD_VERSION, parameters, units=len(decoded.blocks))
-    run = remembered(store, spec, unit).run
-    return WordScores(*(torch.from_numpy(a) for a in _read_scores(store, run.key)))
+    try:
+        columns = _read_scores(store, remembered(store, spec, unit).run.key)
+    except (StoreFull, DatabaseReadOnly):
+        parts = [unit(index).arrays for index in range(spec.units)]
+        columns = tuple(np.concatenate([part[name] for part in parts]) for name in _SCORES)
+    return WordScores(*(torch.from_numpy(column) for column in columns))
 
 
 @lru_cache(maxsize=32)

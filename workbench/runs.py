@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.models import LoadedModel
 from analysis.recipes import versions
-from store import Run, RunSpec, Store, begin_run, get_run, put_unit, stored_units
+from store import Run, RunSpec, Store, begin_run, find_run, get_run, put_unit, stored_units
 
 Progress = Callable[[int, int], None]
 """Called with (units done, units in all)."""
@@ -64,8 +64,14 @@ def remembered(
     compute: Callable[[int], UnitResult],
     progress: Progress = lambda done, total: None,
 ) -> Remembered:
-    """Compute and store the units that are missing; each commits on its own, so a killed run resumes."""
+    """Compute and store the units that are missing; each commits on its own, so a killed run resumes.
+
+    A finished run is only read, so that it opens from a database that cannot be written.
+    """
     started = time.perf_counter()
+    run = find_run(store, spec.key)
+    if run is not None and run.finished:
+        return Remembered(run, True, time.perf_counter() - started)
     begin_run(store, spec, versions())
     done = stored_units(store, spec.key)
     missing = [index for index in range(spec.units) if index not in done]

@@ -308,3 +308,36 @@ def test_an_opened_model_is_offered_again(loaded: LoadedModel, database: Store, 
 def test_a_unit_that_was_stored_meanwhile_is_not_stored_twice(loaded: LoadedModel, database: Store) -> None:
     run = neurons.decode_model(loaded, database).run
     assert put_unit(database, run.key, 0, name="again", seconds=0.0) is False
+
+
+def test_what_is_stored_opens_and_a_word_is_found_when_the_disk_is_full(
+    loaded: LoadedModel, database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neurons.decode_model(loaded, database)
+    expected = neurons.find_word(loaded, database, "cat").neurons
+
+    def full(*args: Any, **rest: Any) -> Any:
+        raise StoreFull("the disk is full")
+
+    for name in ("begin_run", "put_unit"):
+        monkeypatch.setattr(f"workbench.runs.{name}", full)
+    assert neurons.decode_model(loaded, database).cached
+    assert neurons.find_word(loaded, database, "cat").neurons == expected
+    assert neurons.find_word(loaded, database, "my").neurons
+
+
+def test_a_full_disk_ends_a_decode_with_what_is_stored_kept(
+    loaded: LoadedModel, database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_at_the_second(store: Store, key: str, idx: int, **rest: Any) -> bool:
+        if idx == 1:
+            raise StoreFull("the disk is full")
+        return put_unit(store, key, idx, **rest)
+
+    monkeypatch.setattr("workbench.runs.put_unit", full_at_the_second)
+    with pytest.raises(StoreFull):
+        neurons.decode_model(loaded, database)
+    spec = neurons.decode_spec(loaded, "up", "none", neurons.TOP_K)
+    assert stored_units(database, spec.key) == {0}
+    monkeypatch.undo()
+    assert neurons.decode_model(loaded, database).run.finished
