@@ -28,7 +28,7 @@ from analysis.anatomy import Anatomy
 from analysis.decoding import HeadMatrix, head_matrix
 from analysis.errors import ModelError
 from analysis.fingerprint import HashCache, fingerprint
-from analysis.sources import first_line, read_config, read_tokenizer, resolve
+from analysis.sources import first_line, local_folder, read_config, read_tokenizer, resolve
 from analysis.structure import find_anatomy
 from analysis.vocabulary import Vocabulary, read_vocabulary
 from demo import BUNDLED
@@ -175,8 +175,6 @@ def settled(ref: ModelRef) -> ModelRef:
         device = (
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
-    name, folder = ref.name, Path(ref.name).expanduser()
-    if name not in BUNDLED and name.strip() and folder.is_dir():
-        name = str(folder.resolve())
-    ref = replace(ref, name=name, device=device)
+    folder = None if ref.name in BUNDLED else local_folder(ref.name)
+    ref = replace(ref, name=str(folder or ref.name), device=device)
     return replace(ref, dtype=ref.resolved_dtype)

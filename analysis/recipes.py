@@ -18,6 +18,8 @@ from analysis.models import LoadedModel
 
 FORMAT = 1
 HEADLAMP = "0.1.0"
+LARGEST_RAW = 1e30
+"""A raw value this large overflows float32 as soon as it is multiplied."""
 
 
 def versions() -> dict[str, str]:
@@ -72,9 +74,15 @@ def recorded_raw(document: Any) -> tuple[Clamp, ...]:
     clamps = read_recipe(document)
     entries = document["interventions"]
     return tuple(
-        clamp if entry.get("raw") is None else replace(clamp, raw=float(entry["raw"]))
-        for clamp, entry in zip(clamps, entries, strict=True)
+        clamp if entry.get("raw") is None else replace(clamp, raw=_finite(number, entry["raw"]))
+        for number, (clamp, entry) in enumerate(zip(clamps, entries, strict=True))
     )
+
+
+def _finite(number: int, value: Any) -> float:
+    if isinstance(value, int | float) and abs(value) < LARGEST_RAW:
+        return float(value)
+    raise RecipeError(f"intervention {number}: its raw value {str(value)[:40]!r} is not a number of use")
 
 
 def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
@@ -111,7 +119,7 @@ def _read_clamp(number: int, entry: Any) -> Clamp:
         )
     except HeadlampError as error:
         raise RecipeError(f"intervention {number}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecipeError(f"intervention {number} cannot be read: {type(error).__name__} {error}") from error
 
 

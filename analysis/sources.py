@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ def resolve(name: str, revision: str | None = None) -> Path:
         raise ModelNotFound("no model named; give a bundled name (demo/base), a folder or a Hub id")
     if name in BUNDLED:
         return BUNDLED[name]
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if folder.exists():
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+    if os.path.exists(os.path.expanduser(name)):
         raise NotAModel(f"{name} is a file; give the folder that holds config.json and *.safetensors")
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelNotFound(f"{name}: no such folder")
@@ -40,6 +41,12 @@ def resolve(name: str, revision: str | None = None) -> Path:
             f"{name} is neither a bundled model ({known}) nor a folder, and the Hub did not give it: "
             f"{first_line(error)}; check the spelling or the network, or give a local folder"
         ) from error
+
+
+def local_folder(name: str) -> Path | None:
+    """The whole path of a folder on this machine, or None; never raises, whatever was typed."""
+    path = os.path.expanduser(name)
+    return Path(path).resolve() if name.strip() and os.path.isdir(path) else None
 
 
 def read_config(path: Path) -> Any:

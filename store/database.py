@@ -29,7 +29,7 @@ def default_path() -> Path:
     """HEADLAMP_DB where set, else `headlamp.db` in the user's data folder."""
     named = os.environ.get("HEADLAMP_DB")
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     return platformdirs.user_data_path("headlamp", appauthor=False) / "headlamp.db"
 
 
@@ -41,7 +41,7 @@ def open_store(
     A file that is refused (DatabaseCorrupt, DatabaseForeign, DatabaseFromNewerVersion, DatabaseReadOnly)
     keeps every byte. `busy_seconds`: how long to wait for a lock. `schema`: the migrations to apply.
     """
-    store = Store((path or default_path()).expanduser().absolute(), busy_seconds=busy_seconds)
+    store = Store(Path(os.path.expanduser(path or default_path())).absolute(), busy_seconds=busy_seconds)
     try:
         with translated(store.path):
             _make_file(store.path)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.anatomy import Anatomy
-from analysis.errors import HeadlampError
 from analysis.fingerprint import known_fingerprint
 from analysis.models import LoadedModel, ModelRef, leased
-from analysis.sources import resolve
+from analysis.sources import local_folder
 from demo import BUNDLED
 from store import FileHashes, Store, StoreError, list_models, remember_model
 
@@ -103,9 +102,4 @@ def block_facts(anatomy: Anatomy) -> list[dict[str, Any]]:
 
 def folder_of(name: str) -> Path | None:
     """The folder a name stands for if it is at hand, without asking the Hub."""
-    if name in BUNDLED or Path(name).expanduser().is_dir():
-        try:
-            return resolve(name)
-        except HeadlampError:
-            return None
-    return None
+    return BUNDLED.get(name) or local_folder(name)

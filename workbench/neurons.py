@@ -96,6 +96,8 @@ def decode_model(
     progress: Progress = lambda done, total: None,
 ) -> Remembered:
     """Decode every neuron at a site, block by block into the store; stored blocks are not done again."""
+    if top_k < 1:
+        raise HeadlampError(f"top-k {top_k}: choose at least 1")
     if site not in loaded.anatomy.sites:
         raise HeadlampError(f"site {site!r}: {loaded.ref.name} has {', '.join(loaded.anatomy.sites)}")
     blocks = blocks_with(loaded, site)

@@ -34,6 +34,9 @@ def test_no_such_model_names_what_there_is() -> None:
         resolve("./not/here/at/all")
     with pytest.raises(ModelNotFound, match="no model named"):
         resolve("  ")
+    for odd in ("~nobody-here/model", "x" * 5000, "nul\0byte", "../" * 3000):
+        with pytest.raises(ModelNotFound):
+            resolve(odd)
 
 
 def test_a_file_is_not_a_model(llama_folder: Path) -> None:

@@ -70,6 +70,8 @@ def test_what_is_no_recipe_is_refused(document: Any) -> None:
         ({"value": "much"}, "cannot be read"),
         ({"value": float("nan")}, "not a number"),
         ({"neuron": None}, "cannot be read"),
+        ({"value": 10**400}, "cannot be read"),
+        ({"layer": float("inf")}, "cannot be read"),
         ({"layer": -1}, "L-1.N7"),
         ({"scope": "7-3"}, "FIRST ≤ LAST"),
     ],
@@ -77,6 +79,12 @@ def test_what_is_no_recipe_is_refused(document: Any) -> None:
 def test_a_bad_entry_is_named_by_its_number(tiny: TinyModel, entry: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=f"intervention 0.*{said}"):
         read_recipe(changed(written(tiny("llama")), **entry))
+
+
+@pytest.mark.parametrize("raw", ["much", float("nan"), 10**400, [1]])
+def test_a_recorded_value_that_is_no_number_is_refused(tiny: TinyModel, raw: Any) -> None:
+    with pytest.raises(RecipeError, match="intervention 0: its raw value"):
+        recorded_raw(changed(written(tiny("llama")), raw=raw))
 
 
 def test_a_recipe_of_another_model_is_refused(tiny: TinyModel) -> None:

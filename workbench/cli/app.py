@@ -1,0 +1,66 @@
+"""The command line's frame: which commands there are, and what becomes of errors."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from analysis.errors import HeadlampError
+from store import StoreError
+from workbench.cli.findings import findings
+from workbench.cli.generate import generate
+from workbench.cli.models import inspect, models
+from workbench.cli.neuron import neuron
+from workbench.cli.neurons import decode, find
+from workbench.cli.output import say
+from workbench.cli.runs import runs
+
+DONE, DIFFERENT, REFUSED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+"""Exit codes. DIFFERENT: a finding run again came out another; the last two are 128 + the signal's number."""
+
+
+class Edge(TyperGroup):
+    """Where our own errors end: one message on stderr and an exit code; anything else is a bug and shows."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise typer.Exit(PIPE_CLOSED) from None
+        except (HeadlampError, StoreError) as error:
+            say(f"Error: {error}")
+            raise typer.Exit(REFUSED) from error
+        except OSError as error:
+            say(f"Error: {_file_error(error)}")
+            raise typer.Exit(REFUSED) from error
+        except KeyboardInterrupt:
+            say("\nInterrupted. What was stored is kept: the same command again goes on from there.")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _file_error(error: OSError) -> str:
+    name = "" if error.filename is None else f"{str(error.filename)[:200]}: "
+    why = error.strerror or errno.errorcode.get(error.errno or 0, "input or output failed")
+    return f"{name}{why}; check the file, its folder and the room on its disk"
+
+
+app = typer.Typer(
+    cls=Edge,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Look into a language model's neurons, change them, keep the evidence.",
+)
+app.command()(models)
+app.command()(inspect)
+app.command()(decode)
+app.command()(find)
+app.command()(neuron)
+app.command()(generate)
+app.add_typer(findings, name="findings")
+app.add_typer(runs, name="runs")

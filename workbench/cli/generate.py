@@ -1,0 +1,131 @@
+"""`generate`: a model's text with and without clamps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.clamps import Clamp, parse_clamp
+from analysis.errors import HeadlampError
+from analysis.generation import BEST, Sampling
+from analysis.models import LoadedModel
+from store import Store
+from store.evidence import visible_token
+from workbench.clamping import Generation, Request, outputs, stream
+from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
+from workbench.cli.output import number, say, table
+from workbench.cli.recipe_files import applied, read_recipe_file
+from workbench.cli.session import bar, session
+from workbench.exports import check_writable, replacing
+from workbench.findings import keep_generation
+
+
+def generate(
+    model: ModelName,
+    *,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            "--prompt", metavar="TEXT", callback=readable, help="The text to continue or to answer."
+        ),
+    ],
+    answer_prefix: Annotated[
+        str, typer.Option("--answer-prefix", metavar="TEXT", callback=readable, help="How the answer begins.")
+    ] = "",
+    clamp: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--clamp",
+            metavar="CLAMP",
+            help="ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], such as L2.N47:key:set:-8x@all; may be repeated.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe", metavar="FILE", help="A recipe's clamps; they come before those of --clamp."
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer, 1 to 4096.")] = 40,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy; up to 10.")] = 0.0,
+    word: Annotated[
+        str,
+        typer.Option(
+            "--word", metavar="WORD", callback=readable, help="A word whose probability is reported."
+        ),
+    ] = "",
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep", metavar="TITLE", callback=readable, help="Keep the pair of texts as a finding."
+        ),
+    ] = None,
+    recipe_out: Annotated[
+        Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the clamps as a recipe.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Generate a text with and without clamps.
+
+    Both texts are written side by side, and the first position of the answer is compared token by token.
+    """
+    clamps = tuple(parse_clamp(text) for text in clamp or ())
+    document = None if recipe is None else read_recipe_file(recipe)
+    sampling = Sampling(max_new_tokens, temperature, seed)
+    if recipe_out is not None:
+        check_writable(recipe_out)
+    if keep is not None and not keep.strip():
+        raise HeadlampError("--keep needs a title; write in a few words what the finding shows")
+    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        first = () if document is None else applied(document, loaded)
+        request = Request(prompt, (*first, *clamps), answer_prefix, sampling, word)
+        result = _generated(loaded, here.store, request)
+        if recipe_out is not None:
+            with replacing(recipe_out) as file:
+                file.write(json.dumps(result.recipe, indent=1, allow_nan=False).encode() + b"\n")
+        if keep is not None:
+            say(f"Kept as finding {keep_generation(loaded, here.store, result, title=keep).id}.")
+        here.show({"prompt": prompt, "seed": seed} | outputs(result), _described(result))
+
+
+def _generated(loaded: LoadedModel, store: Store, request: Request) -> Generation:
+    """The finished pair; what is wrong with it, or did not take effect, is said on stderr."""
+    result: Generation | None = None
+    with bar("reading the reference text") as reading, bar("generating") as writing:
+        for result in stream(loaded, store, request, reading):
+            writing(len(result.changed_ids), request.sampling.max_new_tokens)
+    if result is None:
+        raise HeadlampError("the prompt fills the model's context; shorten it")
+    if result.warning:
+        say(f"Warning: {result.warning}")
+    for one, covered, acted in _reached(result):
+        if acted < covered or not acted:
+            say(f"{one}: acted on {acted} of the {covered} positions in its scope.")
+    return result
+
+
+def _reached(result: Generation) -> list[tuple[Clamp, int, int]]:
+    return list(zip(result.request.clamps, result.reach.covered, result.reach.acted, strict=False))
+
+
+def _described(result: Generation) -> str:
+    rows = [
+        (visible_token(token.token), number(token.base), number(token.changed))
+        for token in result.answer[:BEST]
+    ]
+    parts = [
+        f"base:{result.base_text}",
+        f"changed:{result.changed_text}",
+        f"first position of the answer:\n{table(('token', 'base', 'changed'), rows)}",
+    ]
+    if result.word is not None:
+        base, changed = (number(p) for p in result.word)
+        parts.append(f"P({result.request.word.strip()}): {base} as it is, {changed} changed")
+    return "\n\n".join(parts)

@@ -1,0 +1,80 @@
+"""`models` and `inspect`."""
+
+from __future__ import annotations
+
+from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
+from workbench.cli.output import facts, size, table
+from workbench.cli.session import session
+from workbench.inspecting import Inspection, inspect_model
+from workbench.models import model_choices
+
+
+def models(*, db: Db = None, as_json: AsJson = False) -> None:
+    """List the models at hand.
+
+    Those that come with Headlamp, and those opened before whose folder is still there.
+    """
+    with session(db, as_json) as here:
+        choices = model_choices(here.store)
+        found = [
+            {
+                "name": choice.name,
+                "source": choice.source,
+                "path": str(choice.path),
+                "fingerprint": choice.fingerprint,
+                "facts": choice.facts,
+            }
+            for choice in choices
+        ]
+        rows = [
+            (c.name, c.source, (c.fingerprint or "")[:12], c.facts.get("architecture", ""), str(c.path))
+            for c in choices
+        ]
+        shown = table(("name", "source", "fingerprint", "architecture", "folder"), rows)
+        here.show({"models": found}, shown if rows else "No model yet; inspect one to see it here.")
+
+
+def inspect(
+    model: ModelName,
+    *,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model is.
+
+    Anatomy, sizes, the memory it needs, and whether Headlamp reads it rightly. Loads the model.
+    """
+    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        found = inspect_model(loaded)
+        here.show(found.document(), _described(found))
+
+
+def _described(found: Inspection) -> str:
+    memory = ", ".join(f"{size(count)} in {dtype}" for dtype, count in found.memory().items())
+    known = {
+        "model": found.name,
+        "revision": found.revision,
+        "folder": found.path,
+        "fingerprint": found.fingerprint,
+        "architecture": found.facts["architecture"],
+        "layers": found.facts["layers"],
+        "d_model": found.facts["d_model"],
+        "vocabulary": f"{found.facts['vocab']} tokens, {found.facts['padding_rows']} rows of padding",
+        "context": f"{found.facts['context']} tokens",
+        "LM head": "tied to the embedding" if found.facts["tied"] else "its own matrix",
+        "neurons": found.facts["neurons"],
+        "experts": found.facts["experts"],
+        "parameters": found.facts["parameters"],
+        "memory": f"{memory}; open on {found.device} in {found.dtype}",
+        "support": "proven: the parts found reproduce the model's own numbers",
+    }
+    kinds: dict[tuple[object, ...], int] = {}
+    for block in found.blocks:
+        kind = "shared expert" if block["shared"] else "dense" if block["expert"] is None else "expert"
+        key = (kind, block["d_ff"], "gated" if block["gated"] else "plain")
+        kinds[key] = kinds.get(key, 0) + 1
+    rows = [(str(count), *(str(part) for part in key)) for key, count in kinds.items()]
+    return f"{facts(known)}\n\n{table(('blocks', 'kind', 'neurons each', 'form'), rows)}"

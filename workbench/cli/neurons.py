@@ -1,0 +1,137 @@
+"""`decode` and `find`: all neurons of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from analysis.anatomy import Site
+from analysis.decoding import NeuronNorm
+from analysis.errors import HeadlampError
+from analysis.finding import By, Sign
+from store.evidence import visible_token
+from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
+from workbench.cli.output import number, table
+from workbench.cli.session import bar, session
+from workbench.exports import check_target, write_decoding
+from workbench.neurons import TOP_K, FoundNeuron, Search, decode_model, find_word, read_decoded
+
+SiteOption = Annotated[Site, typer.Option("--site", help="Which of a neuron's vectors is decoded.")]
+
+
+def decode(
+    model: ModelName,
+    *,
+    site: SiteOption = "up",
+    norm: Annotated[
+        NeuronNorm, typer.Option("--norm", help="What a vector passes through before the LM head.")
+    ] = "none",
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tokens kept at either end.")] = TOP_K,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Where the work is done.")
+    ] = "local",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Also write one row per neuron: FILE.jsonl, FILE.csv or FILE.parquet.",
+        ),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode every neuron through the LM head.
+
+    What was decoded before is answered from the store; an interrupted decoding goes on where it stopped.
+    """
+    if engine == "ray":
+        raise HeadlampError("the engine ray is not part of this version; leave --engine out, or choose local")
+    if out is not None:
+        check_target(out)
+    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        with bar(f"decoding {site}") as progress:
+            run = decode_model(loaded, here.store, site=site, norm=norm, top_k=top_k, progress=progress)
+        if out is not None:
+            with bar(f"writing {out.name}") as progress:
+                write_decoding(out, loaded, read_decoded(loaded, here.store, run.run.key, site), progress)
+        neurons = sum(b.d_ff for b in loaded.anatomy.blocks if site != "gate" or b.gated)
+        found = {"run": run.run.key, "neurons": neurons, "cached": run.cached, "seconds": run.seconds}
+        source = "read from the store" if run.cached else f"decoded in {run.seconds:.2f} s"
+        written = "" if out is None else f", written to {out}"
+        here.show(found, f"{neurons} neurons {source}{written}; run {run.run.key}")
+
+
+def find(
+    model: ModelName,
+    word: Annotated[str, typer.Argument(metavar="WORD", callback=readable, help="One token, such as day.")],
+    *,
+    site: SiteOption = "up",
+    by: Annotated[By, typer.Option("--by", help="What ranks the neurons.")] = "probability",
+    sign: Annotated[
+        Sign | None,
+        typer.Option(
+            "--sign",
+            help="Neurons that push the word up, down, or both; for z and cosine.",
+            show_default="both",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many neurons are listed.")] = 20,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the neurons that decode to a word.
+
+    Exact over all neurons of the model. A word is one token; its forms (" day", "Day") count together.
+    """
+    with (
+        session(db, as_json) as here,
+        here.model(model, device, dtype) as loaded,
+        bar(f"decoding {site}") as progress,
+    ):
+        found = find_word(
+            loaded, here.store, word, site=site, by=by, sign=sign, limit=limit, progress=progress
+        )
+        progress.close()
+        here.show(_search_document(found), _search_table(found))
+
+
+def _search_document(found: Search) -> dict[str, Any]:
+    return {
+        "word": found.word,
+        "token_ids": list(found.token_ids),
+        "neurons": [_found_document(neuron) for neuron in found.neurons],
+    }
+
+
+def _found_document(neuron: FoundNeuron) -> dict[str, Any]:
+    block = neuron.address.block
+    scores = ("sign", "token", "probability", "z_score", "cosine")
+    return {
+        "address": str(neuron.address),
+        "layer": block.layer,
+        "expert": block.expert,
+        "shared": block.shared,
+        "neuron": neuron.address.neuron,
+    } | {name: getattr(neuron, name) for name in scores}
+
+
+def _search_table(found: Search) -> str:
+    rows = [
+        (
+            *(str(n.address), n.sign, visible_token(n.token)),
+            *(number(score) for score in (n.probability, n.z_score, n.cosine)),
+        )
+        for n in found.neurons
+    ]
+    forms = ", ".join(visible_token(token) for token in found.tokens)
+    head = f"{found.word}: tokens {forms}; site {found.site}"
+    return f"{head}\n\n{table(('address', 'sign', 'token', 'probability', 'z', 'cosine'), rows)}"

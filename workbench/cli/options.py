@@ -1,0 +1,46 @@
+"""The arguments and options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def readable(value: Any) -> Any:
+    """The text as it was typed. Raises BadParameter for bytes that are no text, which no tokenizer reads."""
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+            raise typer.BadParameter("this is not UTF-8 text; check the terminal's or the script's encoding")
+    return value
+
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A bundled name (demo/base), a local folder (./demo/base forces one) or a Hub id.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", help="auto, float32, bfloat16 or float16; auto is float32 on the CPU, else bfloat16."
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Seed of everything that is drawn; only sampled text is, so far.")
+]
+Db = Annotated[
+    Path | None,
+    typer.Option(
+        "--db",
+        metavar="FILE",
+        help="The database; default HEADLAMP_DB, else headlamp.db in the user's data folder.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

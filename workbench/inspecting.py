@@ -1,0 +1,49 @@
+"""What a model is: its anatomy, its size, and how much memory it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.models import LoadedModel
+from workbench.models import block_facts, model_facts
+
+BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
+_SHOWN = ("architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model's facts and FFN blocks; `bytes`: its weights in the open dtype."""
+
+    name: str
+    revision: str | None
+    fingerprint: str
+    path: str
+    dtype: str
+    device: str
+    facts: dict[str, Any]
+    blocks: list[dict[str, Any]]
+
+    def document(self) -> dict[str, Any]:
+        """What `inspect --json` prints."""
+        model = {name: getattr(self, name) for name in ("name", "revision", "fingerprint", "path")}
+        return {"model": model} | {name: self.facts[name] for name in _SHOWN} | {"blocks": self.blocks}
+
+    def memory(self) -> dict[str, int]:
+        """Bytes the weights need in memory, by dtype."""
+        return {dtype: self.facts["parameters"] * count for dtype, count in BYTES_PER_NUMBER.items()}
+
+
+def inspect_model(loaded: LoadedModel) -> Inspection:
+    """The inspection of an open model; that it is open proves that its anatomy reproduces its own numbers."""
+    return Inspection(
+        name=loaded.ref.name,
+        revision=loaded.ref.revision,
+        fingerprint=loaded.fingerprint,
+        path=str(loaded.path),
+        dtype=loaded.dtype,
+        device=loaded.ref.device,
+        facts=model_facts(loaded),
+        blocks=block_facts(loaded.anatomy),
+    )
