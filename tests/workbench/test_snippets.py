@@ -1,0 +1,62 @@
+"""The Python script of a pair of texts prints the same tokens, with nothing of Headlamp imported."""
+
+import re
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.addresses import BlockAddress, parse_address
+from analysis.clamps import Clamp, parse_clamp
+from analysis.generation import Sampling
+from analysis.models import LoadedModel, ModelRef, load_model
+from workbench.clamping import Request, generate
+from workbench.snippets import python_snippet, why_no_snippet
+from workbench.storage import open_store
+
+pytestmark = pytest.mark.real
+PROMPT = "Once upon a time, there was a"
+RECIPES = {
+    "set, up and gate": ("L2.N47:key:set:40", "L1.N3:up:add:3@generated", "L0.N5:gate:scale:-2@2-6"),
+    "ablate and mean in ×max": ("L3.N9:key:ablate@prompt", "L2.N20:key:mean", "L4.N1:set:16x@last"),
+}
+
+
+@pytest.fixture(scope="module")
+def loaded(real_folder: Path) -> LoadedModel:
+    folder = real_folder / "models" / "stories260K"
+    if not folder.is_dir():
+        pytest.skip(f"no stories260K model at {folder}")
+    return load_model(ModelRef(str(folder)))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_script_generates_the_same_tokens(
+    loaded: LoadedModel, tmp_path: Path, recipe: str, temperature: float
+) -> None:
+    clamps = tuple(parse_clamp(text) for text in RECIPES[recipe])
+    request = Request(PROMPT, clamps, " \"'little", Sampling(24, temperature, seed=7))
+    result = generate(loaded, open_store(tmp_path / "headlamp.db"), request)
+    assert result.base_ids != result.changed_ids, "a recipe without effect proves nothing"
+    script = tmp_path / "script.py"
+    script.write_text(python_snippet(loaded, result), encoding="utf-8")
+    imported = re.findall(r"^(?:import|from) (\w+)", script.read_text(encoding="utf-8"), re.M)
+    assert imported == ["torch", "transformers"]
+    names = runpy.run_path(str(script))
+    assert names["texts"] == (list(result.base_ids), list(result.changed_ids))
+
+
+def test_a_routed_expert_has_no_script_and_the_reason_names_the_recipe(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = loaded.anatomy.blocks[0]
+    routed = replace(dense, address=BlockAddress(0, False, 3))
+    monkeypatch.setattr(type(loaded.anatomy), "block", lambda self, address: routed)
+    clamp = Clamp(parse_address("L0.E3.N1"), mode="ablate")
+    assert "the recipe is the export" in why_no_snippet(loaded, [clamp])
+
+
+def test_a_dense_recipe_has_a_script(loaded: LoadedModel) -> None:
+    assert why_no_snippet(loaded, [parse_clamp("L2.N47:key:set:40")]) == ""
