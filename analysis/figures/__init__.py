@@ -1,0 +1,1 @@
+"""Results → plotly figures. They know no model and no page: arrays in, a Figure out."""

@@ -1,0 +1,47 @@
+"""Colours and layout of all figures: readable on light and dark paper, safe for colour-blind readers.
+
+Magnitudes run along one hue, signed values from blue over a neutral grey to amber; no rainbow.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+POSITIVE_RGB = (213, 120, 0)
+NEGATIVE_RGB = (0, 114, 178)
+"""Amber and Okabe and Ito's blue: told apart with any colour vision, on white and on black."""
+
+POSITIVE = "rgb(213,120,0)"
+NEGATIVE = "rgb(0,114,178)"
+NEUTRAL = "rgb(139,139,139)"
+"""A grey with 3:1 contrast against both papers: lines, missing values, the middle of signed scales."""
+
+CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+Scale = list[tuple[float, str]]
+
+SEQUENTIAL: Scale = [(0.0, "rgba(213,120,0,0.06)"), (0.5, "rgba(213,120,0,0.55)"), (1.0, "rgb(213,120,0)")]
+"""Magnitudes from the paper itself to amber, whatever the paper's colour."""
+
+DIVERGING: Scale = [
+    (0.0, NEGATIVE),
+    (0.25, "rgba(0,114,178,0.5)"),
+    (0.5, "rgba(139,139,139,0.06)"),
+    (0.75, "rgba(213,120,0,0.5)"),
+    (1.0, POSITIVE),
+]
+"""Signed values around 0, on a range that is symmetric."""
+
+FONT_SIZE = 13
+
+
+def themed(figure: go.Figure, *, height: int) -> go.Figure:
+    """The figure with transparent paper, tight margins and no title; text takes its colour from the page."""
+    return figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": FONT_SIZE},
+        hoverlabel={"align": "left"},
+    )

@@ -1,0 +1,34 @@
+"""The frame: page config, navigation, model picker. Everything else is on the pages."""
+
+import streamlit as st
+from streamlit.navigation.page import Page
+
+from pages.shared.brand import ICON, LOGO
+from pages.shared.errors import shown_errors
+from pages.shared.picker import model_picker, show_open_model
+
+SECTIONS = {
+    "Explore": (
+        ("pages/explore/overview.py", "Overview", "map", ""),
+        ("pages/explore/neurons.py", "Neurons", "scatter_plot", "neurons"),
+    ),
+    "Intervene": (("pages/intervene/clamp.py", "Clamp", "tune", "clamp"),),
+    "Record": (
+        ("pages/record/findings.py", "Findings", "book", "findings"),
+        ("pages/record/runs.py", "Runs", "history", "runs"),
+    ),
+}
+
+
+def page(script: str, title: str, icon: str, path: str) -> Page:
+    """One page; the one without a path is what `/` shows."""
+    return st.Page(script, title=title, icon=f":material/{icon}:", url_path=path or None, default=not path)
+
+
+st.set_page_config(page_title="Headlamp", page_icon=ICON, layout="wide")
+st.logo(LOGO, size="large")
+here = st.navigation({section: [page(*row) for row in rows] for section, rows in SECTIONS.items()})
+with shown_errors():
+    open_model = model_picker()
+    here.run()
+    show_open_model(open_model)

@@ -1,0 +1,1 @@
+"""Explore: what the model is and what its neurons say."""

@@ -1,0 +1,23 @@
+"""Neurons: search a word, browse all neurons, or look at one (`?neuron=L2.N47`)."""
+
+from __future__ import annotations
+
+from analysis.addresses import parse_address
+from pages.shared.errors import shown_errors
+from pages.shared.layout import page_header
+from pages.shared.neuron_controls import controls
+from pages.shared.neuron_decoding import decoded_model
+from pages.shared.neuron_lists import browse, search_results
+from pages.shared.neuron_view import neuron_page
+from pages.shared.resources import model
+
+page_header("Neurons", "Which words does a neuron say, and which neurons say a word?")
+with shown_errors(), model() as loaded:
+    asked = controls(loaded)
+    if asked.neuron:
+        neuron_page(loaded, parse_address(asked.neuron), asked)
+    elif (decoded := decoded_model(loaded, asked)) is not None:
+        if asked.word:
+            search_results(loaded, decoded, asked)
+        else:
+            browse(loaded, decoded, asked)

@@ -1,0 +1,1 @@
+"""What every page shares: the store and the model, URL keys, errors, tokens, layout and the model picker."""

@@ -1,0 +1,95 @@
+"""What to take away from a pair of texts: a finding, the recipe, a script, a link."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from analysis.models import LoadedModel
+from pages.shared import state
+from pages.shared.errors import shown_errors
+from pages.shared.layout import download, page_link
+from pages.shared.recipe_editor import SEPARATOR
+from pages.shared.resources import store
+from pages.shared.tokens import plain
+from workbench.clamping import Generation
+from workbench.findings import all_tags, keep_generation
+from workbench.snippets import python_snippet, why_no_snippet
+
+TITLE_PROMPT = 40
+"""Characters of the prompt in a proposed title."""
+
+_KEPT = "_kept_finding"
+
+
+def take_away(loaded: LoadedModel, result: Generation) -> None:
+    """Keep it, export it, share it."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Keep as a finding", icon=":material/bookmark_add:"):
+            _keep_form(loaded, result)
+        with st.popover("Share", icon=":material/link:"):
+            st.caption("This address opens the same view, also on another machine with this model.")
+            st.code(origin() + clamp_link(result), language=None, wrap_lines=True)
+        recipe = json.dumps(result.recipe, indent=1, ensure_ascii=False)
+        download("Recipe as JSON", recipe, f"recipe-{result.run[:8]}.json", key="recipe")
+
+
+def _keep_form(loaded: LoadedModel, result: Generation) -> None:
+    with st.form("keep", border=False):
+        title = st.text_input("Title", proposed_title(result))
+        note = st.text_area("Note", placeholder="What it shows, and what would speak against it")
+        tags = st.multiselect(
+            "Tags", list(all_tags(store())), accept_new_options=True, placeholder="Choose or type"
+        )
+        pressed = st.form_submit_button("Keep", type="primary")
+    if pressed:
+        with shown_errors():
+            finding = keep_generation(loaded, store(), result, title=title, note=note, tags=tags)
+            st.session_state[_KEPT] = (result.run, finding.id)
+            st.toast(f"Kept: {plain(finding.title)}", icon=":material/bookmark_added:")
+    kept, finding_id = st.session_state.get(_KEPT, (None, None))
+    if kept == result.run:
+        page_link("Open the finding you kept", "/findings", icon=":material/bookmark:", finding=finding_id)
+
+
+def proposed_title(result: Generation) -> str:
+    """`L2.N47:key:set:-8x@all on “My favourite animal is the”`."""
+    prompt = " ".join((result.request.prompt + result.request.answer_prefix).split())
+    shown = f"…{prompt[-TITLE_PROMPT:]}" if len(prompt) > TITLE_PROMPT else prompt
+    return f"{' '.join(str(clamp) for clamp in result.request.clamps) or 'No clamp'} on “{shown}”"
+
+
+def clamp_link(result: Generation) -> str:
+    """The Clamp page with everything of this pair filled in."""
+    request = result.request
+    return state.link(
+        "/clamp",
+        **{
+            state.CLAMPS: SEPARATOR.join(str(clamp) for clamp in request.clamps),
+            state.PROMPT: request.prompt,
+            state.PREFIX: request.answer_prefix,
+            state.WORD: request.word,
+            state.TOKENS: request.sampling.max_new_tokens,
+            state.TEMPERATURE: f"{request.sampling.temperature:g}",
+            state.SEED: request.sampling.seed,
+        },
+    )
+
+
+def origin() -> str:
+    """`http://127.0.0.1:8501`, as the browser sees this app; empty where it is not known."""
+    parts = urlsplit(st.context.url or "")
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+
+def show_script(loaded: LoadedModel, result: Generation) -> None:
+    """The pair as plain Python; for a routed expert, why there is none."""
+    with st.expander("As a Python script", icon=":material/code:"):
+        reason = why_no_snippet(loaded, result.request.clamps)
+        if reason:
+            st.markdown(plain(reason))
+            return
+        st.caption("Needs torch and transformers alone, and generates both texts token for token.")
+        st.code(python_snippet(loaded, result), language="python", height=320)

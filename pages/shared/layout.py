@@ -1,0 +1,113 @@
+"""The pieces pages are laid out with: header, captions, method notes, empty states, downloads, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from pages.shared import state
+
+DRAWS_PER_SECOND = 5
+"""How often a progress bar is drawn at most: thousands of units must not wait for the browser."""
+
+
+def page_header(title: str, question: str) -> None:
+    """The page's title and the question it answers. Our own words: Markdown allowed."""
+    st.title(title, anchor=False)
+    st.markdown(question)
+
+
+def caption(how_to_read: str) -> None:
+    """One line under a chart or a table that says how to read it. Our own words: Markdown allowed."""
+    st.caption(how_to_read)
+
+
+def method(title: str, formula_markdown: str, paper: str) -> None:
+    """A popover with the formula, the options used, and the paper."""
+    with st.popover(title, icon=":material/function:", type="tertiary"):
+        st.markdown(formula_markdown)
+        st.caption(paper)
+
+
+def empty(text: str, *actions: Callable[[], Any]) -> None:
+    """Nothing to show yet, and what to do next: Markdown text, then the actions, each drawing a control."""
+    st.info(text, icon=":material/lightbulb:")
+    for action in actions:
+        action()
+
+
+def page_link(
+    label: str, page: str, *, icon: str | None = None, help: str | None = None, **params: object
+) -> None:
+    """A link into a page of the app with everything filled in, opened in this tab."""
+    st.page_link(state.PAGES[page], label=label, icon=icon, help=help, query_params=state.query(**params))
+
+
+def download(
+    label: str, make_bytes: bytes | str | Callable[[], Any], file_name: str, *, key: str | None = None
+) -> None:
+    """A download button. A callable makes the file when it is clicked; clicking reruns nothing."""
+    st.download_button(
+        label,
+        make_bytes,
+        file_name=file_name,
+        key=key,
+        on_click="ignore",
+        icon=":material/download:",
+        type="tertiary",
+    )
+
+
+def progress_bar(label: str, unit: str = "blocks") -> Callable[[int, int], None]:
+    """A function (done, total) that draws a bar with count, rate and time left, and clears it at the end."""
+    slot, clock = st.empty(), time.monotonic
+    began: list[tuple[float, int]] = []  # moment and count of the first call: what the rate is measured from
+    drawn = [-1.0]
+
+    def show(done: int, total: int) -> None:
+        if done >= total:
+            slot.empty()
+            began.clear()
+            return
+        moment = clock()
+        if not began:
+            began.append((moment, done))
+        if moment - drawn[0] >= 1 / DRAWS_PER_SECOND:
+            drawn[0] = moment
+            seconds, first = moment - began[0][0], began[0][1]
+            slot.progress(
+                done / total,
+                text=f"{label}: {_counts(done - first, total - done, seconds, done, total, unit)}",
+            )
+
+    return show
+
+
+def _counts(new: int, left: int, seconds: float, done: int, total: int, unit: str) -> str:
+    counted = f"{done:,} of {total:,} {unit}"
+    if not new or seconds <= 0:
+        return counted
+    rate = new / seconds
+    return f"{counted} · {rate:,.1f} {unit} per second · {duration(left / rate)} left"
+
+
+def duration(seconds: float) -> str:
+    """`3.2 s`, `48 s`, `4 min 10 s` or `2 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units: `1.0 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,146 @@
+"""What is asked of the Neurons page: every choice is a widget whose key is its place in the URL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from analysis.anatomy import Site
+from analysis.decoding import NORMS, NeuronNorm
+from analysis.finding import RANKINGS, SIGNS, By, Sign
+from analysis.models import LoadedModel
+from analysis.vocabulary import TokenKind
+from pages.shared import state
+from workbench.neurons import LONGEST_PAGE, NeuronFilter
+
+End = Literal["top", "bottom"]
+Order = Literal["probability", "entropy", "weight_norm", "address"]
+TOKEN_KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
+ENDS: tuple[End, ...] = get_args(End)
+ORDERS: tuple[Order, ...] = get_args(Order)
+PAGE_LENGTHS = (50, 20, 100, LONGEST_PAGE)
+SITE_HELP = (
+    "up: row of the up projection, what the neuron reads (the paper's). gate: row of the gate's. "
+    "down: column of the down projection, what the neuron writes."
+)
+NORM_HELP = (
+    "What happens to a vector before the head. none: nothing. unit: divided by its length. final: through "
+    "the model's final norm. through: times the block's own norm weights."
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One view of the page. sign: None where the ranking has none. length: rows of the table."""
+
+    word: str
+    neuron: str
+    site: Site
+    norm: NeuronNorm
+    by: By
+    sign: Sign | None
+    length: int
+    wanted: NeuronFilter
+
+
+def controls(loaded: LoadedModel) -> Asked:
+    """The search box, the address box and the filters; all of them cheap, so they act at once."""
+    first, second, third = st.columns([4, 2, 2])
+    word = first.text_input(
+        "Find the neurons of a word",
+        key=state.WORD,
+        bind="query-params",
+        placeholder="a word that is one token, such as dog",
+        icon=":material/search:",
+        on_change=close_neuron,
+    ).strip()
+    neuron = second.text_input(
+        "Open a neuron", key=state.NEURON, bind="query-params", placeholder="L2.N47", help=_ADDRESS_HELP
+    ).strip()
+    site = third.selectbox("Site", loaded.anatomy.sites, key=state.SITE, bind="query-params", help=SITE_HELP)
+    with _frame(neuron, word):
+        columns = st.columns(4)
+        by, sign = _ranking(columns) if word else ("probability", None)
+        labels = NeuronFilter() if word else _labels(columns)
+        place, second, third = st.columns([2, 1, 1])
+        layers = _layers(place, loaded.anatomy.layers)
+        norm = second.selectbox("Norm", NORMS, key=state.NORM, bind="query-params", help=NORM_HELP)
+        length = third.selectbox("Rows", PAGE_LENGTHS, key=state.LIMIT, bind="query-params")
+    return Asked(word, neuron, site, norm, by, sign, length, replace(labels, layers=layers))
+
+
+_ADDRESS_HELP = "L2.N47 in a dense block, L1.E68.N12 in a routed expert, L8.S0.N7 in a shared one"
+
+
+def open_neuron(address: str) -> None:
+    """Show one neuron instead of the list; for callbacks, which run before the widgets do."""
+    st.session_state[state.NEURON] = address
+
+
+def close_neuron() -> None:
+    """Show the list again."""
+    st.session_state[state.NEURON] = ""
+
+
+def _frame(neuron: str, word: str) -> AbstractContextManager[object]:
+    """Filters lie open above a list and folded above a neuron, where they only serve the way back."""
+    label = "Ranking and filters" if word else "Filters"
+    return st.expander(label, expanded=not neuron, icon=":material/filter_list:")
+
+
+def _ranking(columns: Sequence[DeltaGenerator]) -> tuple[By, Sign | None]:
+    by = columns[0].selectbox("Rank by", RANKINGS, key=state.BY, bind="query-params", help=_BY_HELP)
+    sign = columns[1].selectbox(
+        "Sign", SIGNS, key=state.SIGN, bind="query-params", disabled=by == "probability", help=_SIGN_HELP
+    )
+    return by, None if by == "probability" else sign
+
+
+_BY_HELP = (
+    "probability: share of the softmax that the word has, its variants summed. z: (z − mean) / deviation "
+    "over the vocabulary. cosine: of the neuron's vector and the word's row of the head."
+)
+_SIGN_HELP = (
+    "A neuron that says −word is a neuron of the word held at negative values. A probability has no sign."
+)
+
+
+def _labels(columns: Sequence[DeltaGenerator]) -> NeuronFilter:
+    end = columns[0].selectbox("Label", ENDS, key=state.END, bind="query-params", help=_END_HELP)
+    order = columns[1].selectbox("Order", ORDERS, key=state.ORDER, bind="query-params", help=_ORDER_HELP)
+    minimum = columns[2].slider(
+        "Smallest probability",
+        0.0,
+        1.0,
+        0.0,
+        0.01,
+        key=state.MINIMUM,
+        bind="query-params",
+        help=_MINIMUM_HELP,
+    )
+    kinds = columns[3].multiselect(
+        "Kind of token", TOKEN_KINDS, key=state.KINDS, bind="query-params", placeholder="all kinds"
+    )
+    return NeuronFilter(minimum=minimum, kinds=frozenset(kinds), end=end, order=order)
+
+
+_END_HELP = "top: the token a neuron promotes most. bottom: the one it suppresses most."
+_ORDER_HELP = (
+    "probability: of the label, largest first. entropy: of the whole softmax, smallest first. weight_norm: "
+    "length of the vector, largest first. address: by layer and number."
+)
+_MINIMUM_HELP = "Of the label's probability"
+
+
+def _layers(place: DeltaGenerator, layers: int) -> tuple[int, int] | None:
+    """First and last layer to show; None, all of them, in a model of one layer."""
+    if layers < 2:
+        return None
+    ends = (0, layers - 1)
+    chosen = place.slider("Layers", *ends, ends, key=state.LAYERS, bind="query-params")
+    return None if chosen == ends else (int(chosen[0]), int(chosen[1]))

@@ -1,0 +1,147 @@
+"""A text as the model writes it beside the text under a recipe, and the answer position of both."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from analysis.differences import Piece, log_odds_change, mark_differences
+from analysis.figures.answers import SHOWN, answer_figure
+from pages.shared.layout import caption, download
+from pages.shared.tokens import plain, show_token
+from workbench.evidence import TokenChances
+
+CONTEXT_SHOWN = 300
+"""Characters of the prompt's end that stand before each text."""
+
+TITLES = ("As the model is", "Under the recipe")
+HOW_TO_READ = "Grey: what was fed. Shaded and underlined: what the other text does not say at that place."
+
+_BOX = (
+    "border:1px solid rgba(128,128,128,.45);border-radius:.4rem;padding:.7rem .9rem;min-height:5.5rem;"
+    "line-height:1.65;white-space:pre-wrap;overflow-wrap:anywhere"
+)
+_MARKS = (
+    "background:rgba(0,114,178,.2);border-bottom:2px dotted rgb(0,114,178)",
+    "background:rgba(213,120,0,.24);border-bottom:2px solid rgb(213,120,0)",
+)
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_FORMULA_STARTS = tuple("=+-@\t\r\n")
+
+
+def pair_slots() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two titled places side by side, for `show_pair` to fill as often as it likes."""
+    slots = []
+    for column, title in zip(st.columns(2), TITLES, strict=True):
+        column.markdown(f"**{title}**")
+        slots.append(column.empty())
+    return slots[0], slots[1]
+
+
+def show_pair(
+    slots: tuple[DeltaGenerator, DeltaGenerator],
+    base: Sequence[str],
+    changed: Sequence[str],
+    *,
+    before: str = "",
+    growing: bool = False,
+) -> None:
+    """Both texts, token by token, with their differences marked. before: what was fed, shown in grey."""
+    for slot, pieces, mark in zip(slots, mark_differences(base, changed), _MARKS, strict=True):
+        slot.html(text_html(pieces, mark, before=before, growing=growing))
+
+
+def text_html(
+    pieces: Sequence[Piece], mark: str = _MARKS[1], *, before: str = "", growing: bool = False
+) -> str:
+    """One text, escaped, its white space kept; pieces of its own in `<mark>`."""
+    shown = f"…{before[-CONTEXT_SHOWN:]}" if len(before) > CONTEXT_SHOWN else before
+    parts = [f'<span style="opacity:.62">{html.escape(shown)}</span>']
+    for piece in pieces:
+        text = html.escape(piece.text)
+        parts.append(text if piece.same else f'<mark style="color:inherit;{mark}">{text}</mark>')
+    if growing:
+        parts.append('<span aria-hidden="true" style="opacity:.5">▌</span>')
+    return f'<div dir="auto" style="{_BOX}">{"".join(parts)}</div>'
+
+
+def words_of(text: str) -> list[str]:
+    """A text cut before each word, for texts whose tokens are not at hand."""
+    return re.findall(r"\s*\S+|\s+", text)
+
+
+def show_word(word: str, base: float, changed: float) -> None:
+    """P(word) before and after, with the change of its log-odds."""
+    change = log_odds_change(base, changed)
+    delta = None if change is None else f"{change:+.2f}".replace("-", "−") + " log-odds"
+    arrow: Literal["up", "down"] = "up" if changed > base else "down"
+    before, after = st.columns(2)
+    label = f"P({plain(show_token(word))})"
+    before.metric(f"{label} as the model is", percent(base), border=True)
+    after.metric(
+        f"{label} under the recipe",
+        percent(changed),
+        delta,
+        border=True,
+        delta_color="off",
+        delta_arrow=arrow,
+    )
+
+
+def percent(probability: float) -> str:
+    """`12.3 %`; small ones as `5.0 × 10⁻⁹`."""
+    if probability == 0 or probability >= 1e-5:
+        return f"{100 * probability:.3g} %"
+    digits, exponent = f"{probability:.1e}".split("e")
+    return f"{digits} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+
+
+def show_answers(answers: Sequence[TokenChances], *, name: str) -> None:
+    """The answer position's likeliest tokens of either text: figure, table and CSV."""
+    told = [row for row in answers if row.base is not None and row.changed is not None]
+    st.markdown("**The next token after the prompt**")
+    tokens = [show_token(row.token) for row in told]
+    base, changed = [row.base or 0.0 for row in told], [row.changed or 0.0 for row in told]
+    st.plotly_chart(
+        answer_figure(tokens, base, changed), key=f"answers-{name}", config={"displaylogo": False}
+    )
+    caption(
+        f"Each row is one of the {min(SHOWN, len(told))} likeliest tokens in either text: "
+        "a ring where its probability was, a diamond where the recipe puts it. ␣ is a leading space."
+    )
+    with st.expander(f"Numbers ({len(told)} tokens)"):
+        _answer_table(tokens, base, changed)
+    download("Answer position as CSV", answers_csv(told), f"answer-{name}.csv", key=f"csv-{name}")
+
+
+def _answer_table(tokens: list[str], base: list[float], changed: list[float]) -> None:
+    pairs = list(zip(base, changed, strict=True))
+    columns = {
+        "token": tokens,
+        "as it is (%)": [100 * p for p in base],
+        "clamped (%)": [100 * p for p in changed],
+        "difference (points)": [100 * (after - before) for before, after in pairs],
+        "log-odds": [log_odds_change(before, after) for before, after in pairs],
+    }
+    number = st.column_config.NumberColumn
+    formats = {name: number(format="%.4f") for name in list(columns)[1:]}
+    st.dataframe(columns, hide_index=True, column_config=formats)
+
+
+def answers_csv(answers: Sequence[TokenChances]) -> str:
+    """token, base, changed and log-odds change, exactly; a token a spreadsheet would run begins with '."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(["token", "base", "changed", "log_odds_change"])
+    for row in answers:
+        token = f"'{row.token}" if row.token.startswith(_FORMULA_STARTS) else row.token
+        change = log_odds_change(row.base or 0.0, row.changed or 0.0)
+        writer.writerow([token, row.base, row.changed, "" if change is None else change])
+    return lines.getvalue()

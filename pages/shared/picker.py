@@ -1,0 +1,77 @@
+"""The model picker in the sidebar, and what the open model is."""
+
+from __future__ import annotations
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from analysis.models import DTYPES
+from pages.shared import state
+from pages.shared.resources import current_ref, default_model, open_facts, store
+from pages.shared.tokens import plain
+from workbench.models import model_choices
+
+_PICKED = "_picked_model"
+
+
+def model_picker() -> DeltaGenerator:
+    """Choose the model and its dtype; `show_open_model` fills the place under it once one is open.
+
+    The URL always names the model, the default one too, so that a pasted link opens the same everywhere.
+    """
+    _settle_model()
+    with st.sidebar:
+        st.selectbox(
+            "Model",
+            _model_names(),
+            index=None,
+            key=_PICKED,
+            accept_new_options=True,
+            placeholder="A bundled model, a folder or a Hub id",
+            help="Type a folder or a Hub id and press Enter. Only safetensors are read, and no foreign code.",
+            on_change=_pick_model,
+        )
+        st.selectbox(
+            "Number format",
+            ["auto", *DTYPES],
+            key=state.DTYPE,
+            bind="query-params",
+            help="auto: float32 on the CPU, bfloat16 on an accelerator. Part of every result's key.",
+        )
+        place = st.empty()
+    show_open_model(place)
+    return place
+
+
+def show_open_model(place: DeltaGenerator) -> None:
+    """Architecture, layers, neurons, dtype and device of the open model; nothing until it is open."""
+    ref, facts = current_ref(), open_facts()
+    if ref is None or facts is None:
+        return
+    counts = [f"{facts['layers']} layers", f"{facts['neurons']:,} neurons"]
+    if facts["experts"]:
+        counts.append(f"{facts['experts']:,} experts")
+    lines = (plain(facts["architecture"]), " · ".join(counts), f"{ref.resolved_dtype} on {ref.device}")
+    place.caption("  \n".join(lines))
+
+
+def _settle_model() -> None:
+    """The model is what the URL names, else what was open before, else the default; then the URL says so."""
+    named = st.query_params.get(state.MODEL)
+    chosen = st.session_state.get(state.MODEL, default_model() or "") if named is None else named
+    st.session_state[state.MODEL] = chosen
+    st.session_state[_PICKED] = chosen or None
+    if chosen and named != chosen:
+        st.query_params[state.MODEL] = chosen
+
+
+def _model_names() -> list[str]:
+    names = [choice.name for choice in model_choices(store())]
+    chosen = st.session_state[_PICKED]
+    return names if chosen is None or chosen in names else [*names, chosen]
+
+
+def _pick_model() -> None:
+    picked = (st.session_state[_PICKED] or "").strip()
+    st.session_state[state.MODEL] = picked
+    st.query_params[state.MODEL] = picked

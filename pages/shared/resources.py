@@ -1,0 +1,100 @@
+"""The two things every page needs: the store, and the model that is open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import streamlit as st
+
+from analysis.models import LoadedModel, ModelRef, settled
+from demo import BUNDLED
+from pages.shared import state
+from pages.shared.layout import empty
+from pages.shared.tokens import plain
+from workbench.browsing import needs_fetching
+from workbench.models import model_facts, opened
+from workbench.storage import Store, open_store
+
+FIRST_MODEL = "demo/base"
+_OPEN = "_open_model"
+_FETCH = "_fetch_allowed"
+
+
+def store() -> Store:
+    """The one store, shared by all sessions."""
+    return _store(os.environ.get("HEADLAMP_DB", ""))
+
+
+@st.cache_resource(show_spinner=False)
+def _store(named: str) -> Store:
+    """One store per file that HEADLAMP_DB has named in this process."""
+    return open_store()
+
+
+def default_model() -> str | None:
+    """The model a first visit opens: HEADLAMP_MODEL, else the bundled demo/base, else none."""
+    return os.environ.get("HEADLAMP_MODEL") or (FIRST_MODEL if FIRST_MODEL in BUNDLED else None)
+
+
+def current_ref() -> ModelRef | None:
+    """The model the URL and the sidebar name; None where none is chosen."""
+    name = str(st.session_state.get(state.MODEL) or "").strip()
+    if not name:
+        return None
+    return settled(ModelRef(name, device="auto", dtype=st.session_state.get(state.DTYPE) or "auto"))
+
+
+@contextmanager
+def model() -> Iterator[LoadedModel]:
+    """The open model while the body runs. Without a choice the page says how to make one, and stops there.
+
+    A model that would have to be fetched is fetched only when somebody says so: a link alone never downloads.
+    """
+    ref = current_ref()
+    if ref is None:
+        _no_model()
+        st.stop()
+    if ref.name not in st.session_state.get(_FETCH, ()) and needs_fetching(ref, store()):
+        _ask_to_fetch(ref.name)
+        st.stop()
+    with ExitStack() as stack:
+        with st.spinner(f"Opening {plain(ref.name)} …", show_time=True):
+            loaded = stack.enter_context(opened(ref, store()))
+        if open_facts() is None:
+            st.session_state[_OPEN] = (ref, model_facts(loaded))
+        yield loaded
+
+
+def open_facts() -> dict[str, Any] | None:
+    """What is known of the current model once it was opened in this session."""
+    ref, facts = st.session_state.get(_OPEN, (None, None))
+    return facts if ref is not None and ref == current_ref() else None
+
+
+def _no_model() -> None:
+    empty(
+        "No model is open. Choose one at the left under **Model**: a bundled one, a folder that holds "
+        "`config.json`, a tokenizer and `*.safetensors`, or a Hub id such as `EleutherAI/pythia-70m`. "
+        "`HEADLAMP_MODEL` names the one that opens first."
+    )
+
+
+def _ask_to_fetch(name: str) -> None:
+    empty(
+        f"{plain(name)} is not on this machine. It can be fetched from the Hugging Face Hub: "
+        "weights as safetensors, configuration and tokenizer; no code."
+    )
+    st.button(
+        "Fetch it from the Hub",
+        type="primary",
+        icon=":material/download:",
+        on_click=_allow_fetch,
+        args=(name,),
+    )
+
+
+def _allow_fetch(name: str) -> None:
+    st.session_state[_FETCH] = {*st.session_state.get(_FETCH, ()), name}

@@ -1,0 +1,74 @@
+"""The URL is the state: its keys, and links that carry the current model with everything filled in.
+
+A widget whose choice matters has one of these as its key and bind="query-params".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote, urlencode
+
+import streamlit as st
+
+MODEL = "model"
+DTYPE = "dtype"
+WORD = "word"
+SITE = "site"
+BY = "by"
+SIGN = "sign"
+LAYERS = "layers"
+KINDS = "kinds"
+MINIMUM = "minimum"
+END = "end"
+ORDER = "order"
+PAGE = "page"
+NEURON = "neuron"
+NORM = "norm"
+TEXT = "text"
+SHADE = "shade"
+LIMIT = "limit"
+PROMPT = "prompt"
+CLAMPS = "clamps"
+PREFIX = "prefix"
+TOKENS = "tokens"
+TEMPERATURE = "temperature"
+SEED = "seed"
+FINDING = "finding"
+SEARCH = "search"
+TAG = "tag"
+RUN = "run"
+KIND = "kind"
+
+PAGES = {
+    "/": "pages/explore/overview.py",
+    "/neurons": "pages/explore/neurons.py",
+    "/clamp": "pages/intervene/clamp.py",
+    "/findings": "pages/record/findings.py",
+    "/runs": "pages/record/runs.py",
+}
+"""Address → script, relative to app.py."""
+
+QueryValue = str | list[str]
+
+
+def query(**params: object) -> dict[str, QueryValue]:
+    """The parameters of a link: the current model and dtype, then `params`; empty ones are dropped."""
+    carried = {MODEL: st.session_state.get(MODEL), DTYPE: st.session_state.get(DTYPE)}
+    if carried[DTYPE] == "auto":
+        carried[DTYPE] = None
+    given = {key: _as_text(value) for key, value in (carried | params).items()}
+    return {key: value for key, value in given.items() if value not in ("", [])}
+
+
+def link(page: str, **params: object) -> str:
+    """`link("/neurons", neuron="L2.N47")` → `/neurons?model=…&neuron=L2.N47`, percent-encoded."""
+    pairs = urlencode(query(**params), doseq=True, quote_via=quote, safe=":@,")
+    return f"{page}?{pairs}" if pairs else page
+
+
+def _as_text(value: object) -> QueryValue:
+    if value is None:
+        return ""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [str(item) for item in value]
+    return str(value)

@@ -1,0 +1,193 @@
+"""The frame: navigation, the model picker, the URL, errors at the edge, and texts made harmless."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.shared import state
+from pages.shared.layout import duration, size
+from pages.shared.tokens import plain, shade, shaded_tokens, show_token, token_html
+
+RunApp = Callable[..., AppTest]
+
+
+def test_every_page_of_the_frame_exists(repo_root: Path) -> None:
+    assert all((repo_root / script).is_file() for script in state.PAGES.values())
+
+
+def test_the_url_names_the_model_even_when_it_is_the_default(
+    run_app: RunApp, tiny_model_folder: Path
+) -> None:
+    app = run_app("/")
+    assert app.query_params["model"] == str(tiny_model_folder)
+
+
+def test_the_sidebar_says_what_the_open_model_is(run_app: RunApp) -> None:
+    caption = run_app("/").sidebar.caption[0].value
+    assert "LlamaForCausalLM" in caption
+    assert "2 layers · 48 neurons" in caption
+    assert "float32 on cpu" in caption
+
+
+def test_the_number_format_in_the_url_is_used(run_app: RunApp) -> None:
+    assert "bfloat16 on cpu" in run_app("/", dtype="bfloat16").sidebar.caption[0].value
+
+
+def test_a_model_opened_before_can_be_picked_and_goes_into_the_url(
+    bare_app: RunApp, tiny_model_folder: Path
+) -> None:
+    bare_app("/", model=str(tiny_model_folder))
+    app = bare_app("/")
+    app.sidebar.selectbox[0].set_value(str(tiny_model_folder)).run()
+    assert app.query_params["model"] == str(tiny_model_folder)
+    assert app.metric[0].label == "Layers"
+
+
+@pytest.mark.parametrize("page", ["/", "/neurons"])
+def test_without_a_model_the_page_says_how_to_open_one(bare_app: RunApp, page: str) -> None:
+    app = bare_app(page)
+    assert not app.exception
+    assert "No model is open" in app.info[0].value
+    assert "HEADLAMP_MODEL" in app.info[0].value
+
+
+@pytest.mark.parametrize("page", ["/", "/neurons"])
+def test_an_unknown_folder_is_explained_not_raised(bare_app: RunApp, page: str) -> None:
+    app = bare_app(page, model="/no/such/folder")
+    assert not app.exception
+    assert app.error[0].value.startswith("**Model not found**")
+
+
+def test_a_link_alone_never_downloads_a_model(bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("analysis.sources.snapshot_download", lambda name, **_: asked.append(name))
+    app = bare_app("/", model="someone/something-large")
+    assert asked == []
+    assert app.button[0].label == "Fetch it from the Hub"
+
+
+def test_the_fetch_button_fetches_the_model(bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, **_: object) -> str:
+        raise OSError(f"{name} is gated")
+
+    monkeypatch.setattr("analysis.sources.snapshot_download", refuse)
+    app = bare_app("/", model="someone/something-large")
+    app.button[0].click().run()
+    assert "is gated" in app.error[0].value
+
+
+def test_a_hostile_model_name_is_shown_as_text(bare_app: RunApp) -> None:
+    app = bare_app("/", model="/x/<b>![a](http://x)$y$:red[z]")
+    shown = app.error[0].value
+    assert "![a]" not in shown
+    assert "$y$" not in shown
+    assert "<b>" not in shown
+
+
+def test_a_damaged_store_is_explained(
+    run_app: RunApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"not a database" * 1000)
+    monkeypatch.setenv("HEADLAMP_DB", str(broken))
+    app = run_app("/")
+    assert not app.exception
+    assert app.error[0].value.startswith("**Database corrupt**")
+
+
+def test_an_error_that_is_not_ours_is_not_swallowed(run_app: RunApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("pages.shared.overview_parts.block_kinds", fail)
+    assert len(run_app("/").exception) == 1
+
+
+def test_a_link_carries_the_model_and_drops_what_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state.st, "session_state", {"model": "a/b c", "dtype": "auto"})
+    assert (
+        state.link("/neurons", neuron="L2.N47", word="", site=None)
+        == "/neurons?model=a%2Fb%20c&neuron=L2.N47"
+    )
+
+
+def test_a_link_repeats_a_parameter_with_several_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state.st, "session_state", {"model": "", "dtype": "float16"})
+    assert state.link("/neurons", kinds=["word", "byte"]) == "/neurons?dtype=float16&kinds=word&kinds=byte"
+
+
+def test_a_link_escapes_what_would_end_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state.st, "session_state", {})
+    assert state.link("/clamp", prompt="a&b=c#d") == "/clamp?prompt=a%26b%3Dc%23d"
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        (" dog", "␣dog"),
+        ("dog ", "dog "),
+        ("\n", "⏎"),
+        ("\t", "⇥"),
+        ("\x00", "<0x00>"),
+        ("<0xE2>", "<0xE2>"),
+        ("a\u202eb", "aU+202Eb"),
+        ("", ""),
+    ],
+)
+def test_a_token_is_shown_with_what_cannot_be_seen(token: str, shown: str) -> None:
+    assert show_token(token) == shown
+
+
+def test_a_token_never_becomes_html() -> None:
+    assert token_html("<script>alert('1')</script>") == "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;"
+
+
+@pytest.mark.parametrize(
+    "text", ["**b**", "$x$", ":red[hot]", "![a](http://x)", "<b>", "`c`", "# h", "- l", "1. l"]
+)
+def test_plain_text_has_every_mark_of_markdown_escaped(text: str) -> None:
+    shown = plain(text)
+    bare = re.sub(r"\\[!-/:-@\[-`{-~]", "", shown)
+    assert not re.search(r"[!-/:-@\[-`{-~]", bare)
+    assert shown.replace("\\", "").replace("\u2060", "") == text
+
+
+@pytest.mark.parametrize("text", [":dog:", "http://x.y", "www.x.y", "a@b.c", "->", "<-", "--", ">="])
+def test_plain_text_is_not_turned_into_emoji_links_or_arrows(text: str) -> None:
+    assert text not in plain(text).replace("\\", "")
+
+
+def test_shades_diverge_around_zero_and_never_hide_the_text() -> None:
+    assert shade(0, 2).endswith(",0.000)")
+    assert shade(2, 2) != shade(-2, 2)
+    assert shade(200, 2).endswith(",0.600)")
+    assert shade(1, 0).endswith(",0.000)")
+
+
+def test_shaded_tokens_are_escaped_and_say_their_value() -> None:
+    html = shaded_tokens(["<b>", " x"], [1.5, float("nan")], largest=2)
+    assert "<b>" not in html
+    assert 'title="+1.5"' in html
+    assert 'title="not routed here"' in html
+
+
+def test_shaded_tokens_need_as_many_values_as_tokens() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        shaded_tokens(["a", "b"], [1.0], largest=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(3.21, "3.2 s"), (48.2, "48 s"), (250, "4 min 10 s"), (7500, "2 h 5 min")]
+)
+def test_a_duration_is_said_in_words(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB"), (3e13, "30.0 TB")]
+)
+def test_a_size_is_said_in_decimal_units(count: float, said: str) -> None:
+    assert size(count) == said
