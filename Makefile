@@ -31,8 +31,7 @@ install: $(INSTALLED)  ## put the pinned requirements into .venv
 dev: $(DEV_INSTALLED)  ## the same, with the tools for tests
 
 app: $(INSTALLED)  ## install if needed, then serve the app on 127.0.0.1:8501
-	@$(RUN) scripts/check_port.py "$(PORT)"
-	@exec env HEADLAMP_MODEL="$(MODEL)" $(RUN) -m streamlit run app.py --server.port "$(PORT)"
+	@exec env HEADLAMP_MODEL="$(MODEL)" $(RUN) -m scripts.serve "$(PORT)"
 
 test: dev browser  ## lint, types and every test; browser tests need Chromium or Chrome
 	@$(MAKE) --no-print-directory lint

@@ -90,16 +90,19 @@ def word_tokens(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, word
     ids = vocabulary.forms.get(bare.casefold(), ())
     if ids:
         return ids
-    pieces = [
-        vocabulary.texts[i]
-        for i in tokenizer.encode(f" {bare}", add_special_tokens=False)
-        if i < len(vocabulary)
-    ]
+    pieces = _pieces(vocabulary, tokenizer, bare)
+    if not pieces[:1] or not pieces[0].startswith(" "):
+        pieces = _pieces(vocabulary, tokenizer, f" {bare}")
     shown = " + ".join(repr(piece) for piece in pieces)
     raise UnknownWord(
         f"{bare!r} is not one token of this model, it is read as {shown}; "
         "search for one of the pieces, or for a more common word"
     )
+
+
+def _pieces(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return [vocabulary.texts[i] for i in ids if i < len(vocabulary)]
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:

@@ -62,6 +62,12 @@ def test_a_word_of_several_tokens_shows_its_pieces() -> None:
         word_tokens(vocabulary, tokenizer, "dogs")
 
 
+def test_the_pieces_shown_are_those_of_the_word_inside_a_text(stories: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(stories)
+    with pytest.raises(UnknownWord, match=r"read as ' do' \+ 'g'"):
+        word_tokens(read_vocabulary(tokenizer, 512), tokenizer, "dog")
+
+
 @pytest.mark.parametrize("nothing", ["", "   "])
 def test_no_word_asks_for_one(nothing: str) -> None:
     tokenizer = tiny_tokenizer()

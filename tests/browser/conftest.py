@@ -106,7 +106,12 @@ def page(new_page: Callable[..., Page]) -> Page:
 
 
 def _complaint(message: ConsoleMessage) -> list[str]:
-    """The console's errors that come from the app: its own scripts, and what it failed to serve."""
+    """The console's errors that come from the app: its own scripts, and what it failed to serve.
+
+    On a deep link Streamlit looks for its own addresses below the page first; missing there is no error.
+    """
+    if re.search(r"/\w+/_stcore/(health|host-config)$", message.location["url"]):
+        return []
     ours = re.match(r"https?://(127\.0\.0\.1|localhost)[:/]|$", message.location["url"])
     return (
         [f"in the console: {message.text} ({message.location['url']})"]

@@ -63,8 +63,7 @@ def running_app(
     """
     port, log = free_port(), folder / "app.log"
     settings = {**os.environ, "HEADLAMP_DB": str(folder / "headlamp.db"), **(environment or {})}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py"]
-    command += ["--server.address", HOST, "--server.port", str(port), "--server.headless", "true"]
+    command = [sys.executable, "-m", "scripts.serve", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
