@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import streamlit as st
 
@@ -12,6 +11,7 @@ from analysis.errors import ClampError, HeadlampError
 from analysis.models import LoadedModel
 from pages.shared import state
 from pages.shared.errors import show_error
+from pages.shared.recipe_rows import VALUED, Row, read_row
 from pages.shared.resources import store
 from store.errors import StoreError
 from workbench.profiles import SiteProfile, is_profiled, stored_profile
@@ -27,41 +27,6 @@ _SCOPES = {
     "last": "the prompt's last token",
 }
 _UNITS = {"max": "× max", "raw": "raw"}
-_VALUED = ("set", "add", "scale")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One clamp as typed, readable or not."""
-
-    address: str = ""
-    mode: str = "set"
-    value: str = "8"
-    unit: str = "max"
-    site: str = "key"
-    scope: str = "all"
-
-    @property
-    def text(self) -> str:
-        """In the interface's own form; an address field that holds more than an address is the whole text."""
-        if ":" in self.address or "@" in self.address:
-            return self.address.strip()
-        value = self.value.strip()
-        if self.unit == "max" and self.mode != "scale" and not value.lower().endswith(("x", "×")):
-            value += "x"
-        valued = f":{value}" if self.mode in _VALUED else ""
-        return f"{self.address.strip()}:{self.site}:{self.mode}{valued}@{self.scope}"
-
-
-def read_row(text: str) -> Row:
-    """The row of a clamp's text; what cannot be read stays as it is, in the address field."""
-    try:
-        clamp = parse_clamp(text)
-    except HeadlampError:
-        return Row(address=text.strip())
-    value = "8" if clamp.value is None else f"{clamp.value:g}"
-    unit = "max" if clamp.value is None else clamp.unit
-    return Row(str(clamp.address), clamp.mode, value, unit, clamp.site, str(clamp.scope))
 
 
 def recipe_editor(loaded: LoadedModel) -> list[str]:
@@ -78,6 +43,11 @@ def recipe_editor(loaded: LoadedModel) -> list[str]:
     _as_text(texts)
     _write_url(texts)
     return texts
+
+
+def load_recipe(text: str) -> None:
+    """Put a recipe, as the URL writes it, in the place of the one there."""
+    _replace(text.split(SEPARATOR))
 
 
 def _edit(number: int, place: int) -> Row:
@@ -130,7 +100,7 @@ def _edit_value(number: int) -> None:
         "Value",
         key=_key(number, "value"),
         persist_state="session",
-        disabled=mode not in _VALUED,
+        disabled=mode not in VALUED,
         on_change=_tidy,
         args=(number,),
     )
@@ -140,7 +110,7 @@ def _edit_value(number: int) -> None:
         format_func=_UNITS.__getitem__,
         key=_key(number, "unit"),
         persist_state="session",
-        disabled=mode not in _VALUED[:2],
+        disabled=mode not in VALUED[:2],
         help="× its largest |activation| on the reference text, position 0 left out; or raw.",
     )
     st.selectbox(

@@ -33,8 +33,9 @@ def test_equal_texts_are_one_piece_without_a_mark() -> None:
 
 def test_a_token_repeated_two_hundred_times_still_counts_as_the_same() -> None:
     """difflib takes frequent tokens of long texts for noise unless told not to."""
-    left, _ = mark_differences([" the"] * 250, [" the"] * 250)
-    assert [piece.same for piece in left] == [True]
+    left, right = mark_differences([" a", *[" the"] * 250], [" the"] * 250)
+    assert [piece.same for piece in left] == [False, True]
+    assert [piece.same for piece in right] == [True]
 
 
 def test_the_bytes_of_one_character_are_shown_as_the_character() -> None:

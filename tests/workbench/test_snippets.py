@@ -19,6 +19,7 @@ pytestmark = pytest.mark.real
 PROMPT = "Once upon a time, there was a"
 RECIPES = {
     "set, up and gate": ("L2.N47:key:set:40", "L1.N3:up:add:3@generated", "L0.N5:gate:scale:-2@2-6"),
+    "in generated text alone": ("L2.N47:key:set:40@generated",),
     "ablate and mean in ×max": ("L3.N9:key:ablate@prompt", "L2.N20:key:mean", "L4.N1:set:16x@last"),
 }
 

@@ -1,0 +1,75 @@
+"""The answer position before and after, as a figure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from analysis.figures.theme import NEUTRAL, POSITIVE, themed
+
+SHOWN = 12
+"""How many tokens the figure has room for; the table holds them all."""
+
+_ROW_PIXELS = 26
+_FRAME_PIXELS = 84
+
+
+def answer_figure(tokens: Sequence[str], base: Sequence[float], changed: Sequence[float]) -> go.Figure:
+    """One row per token, likeliest on top: a ring where its probability was, a diamond where it is now.
+
+    tokens (n,): as they are to be read. base, changed (n,) in [0, 1], best first. The first SHOWN are drawn.
+    """
+    count = min(SHOWN, len(tokens))
+    rows, labels = list(range(count)), [as_figure_text(token) for token in tokens[:count]]
+    before, after = list(base[:count]), list(changed[:count])
+    figure = go.Figure([_path(before, after), *_ends(rows, labels, before, after)])
+    themed(figure, height=_FRAME_PIXELS + _ROW_PIXELS * count)
+    figure.update_yaxes(
+        tickvals=rows,
+        ticktext=labels,
+        range=[count - 0.4, -0.6],
+        showgrid=False,
+        zeroline=False,
+        automargin=True,
+    )
+    top = max([*before, *after, 1e-3])
+    figure.update_xaxes(
+        title="probability of the next token",
+        tickformat="~%",
+        range=[-0.02 * top, 1.05 * top],
+        zeroline=False,
+    )
+    return figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0})
+
+
+def as_figure_text(text: str) -> str:
+    """A text that plotly shows as it is: it reads `<b>`, `<a href>` and, between dollar signs, TeX."""
+    return html.escape(text).replace("$", "&#36;") or " "
+
+
+def _path(before: list[float], after: list[float]) -> go.Scatter:
+    x, y = list[float | None](), list[float | None]()
+    for row, (start, end) in enumerate(zip(before, after, strict=True)):
+        x += [start, end, None]
+        y += [row, row, None]
+    line = {"color": NEUTRAL, "width": 2}
+    return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+
+
+def _ends(rows: list[int], labels: list[str], before: list[float], after: list[float]) -> list[go.Scatter]:
+    as_it_is = {"color": NEUTRAL, "symbol": "circle-open", "size": 11, "line": {"width": 2.5}}
+    clamped = {"color": POSITIVE, "symbol": "diamond", "size": 11}
+    return [
+        go.Scatter(
+            x=values,
+            y=rows,
+            name=name,
+            mode="markers",
+            marker=marker,
+            customdata=labels,
+            hovertemplate=f"%{{customdata}}: %{{x:.2%}}<extra>{name}</extra>",
+        )
+        for name, values, marker in (("as it is", before, as_it_is), ("clamped", after, clamped))
+    ]

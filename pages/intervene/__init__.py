@@ -1,0 +1,1 @@
+"""Change a model and see what becomes of its answers."""

@@ -1,0 +1,206 @@
+"""The Clamp page in its four states, and as a pasted link opens it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from analysis.clamps import parse_clamp
+from analysis.generation import Sampling
+from analysis.models import ModelRef
+from store import default_path, open_store
+from store.errors import StoreFull
+from tests.pages.reading import elements, html_of, labels, press, shown
+from workbench.clamping import Request, generate
+from workbench.findings import list_findings
+from workbench.models import opened
+
+CLAMP = "L1.N3:key:set:4@all"
+VIEW = {"clamps": CLAMP, "prompt": " the dog", "word": "cat", "tokens": "6"}
+
+
+@pytest.fixture
+def finished(run_app: Callable[..., AppTest]) -> AppTest:
+    """The page after Generate."""
+    return press(run_app("/clamp", **VIEW), "Generate")
+
+
+def test_without_a_clamp_the_page_says_what_to_do_and_offers_an_example(
+    run_app: Callable[..., AppTest],
+) -> None:
+    app = run_app("/clamp")
+    assert not app.exception
+    assert not app.error
+    assert "Add a clamp at the left" in app.info[0].value
+    assert not press(app, next(b.label for b in app.button if "example" in b.label)).error
+    assert app.query_params["clamps"] == "L1.N0:key:set:8x@all"
+
+
+def test_a_link_fills_everything_in_and_generates_nothing_by_itself(run_app: Callable[..., AppTest]) -> None:
+    app = run_app("/clamp", **VIEW, prefix=" a", temperature="0.5", seed="5")
+    assert app.text_area(key="prompt").value == " the dog"
+    assert [app.text_input(key=key).value for key in ("prefix", "word")] == [" a", "cat"]
+    assert [app.number_input(key=key).value for key in ("tokens", "temperature", "seed")] == [6, 0.5, 5]
+    assert app.text_area(key="_recipe_text").value == CLAMP
+    assert not html_of(app)
+    assert "Everything is filled in" in app.info[0].value
+
+
+def test_generate_shows_what_the_workbench_computes(
+    finished: AppTest, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    request = Request(" the dog", (parse_clamp(CLAMP),), sampling=Sampling(6), word="cat")
+    with opened(ModelRef(str(tiny_model_folder)), open_store(tmp_path / "other.db")) as loaded:
+        expected = generate(loaded, open_store(tmp_path / "other.db"), request)
+    assert expected.word
+    assert expected.base_ids != expected.changed_ids
+    before, after = (metric.value for metric in finished.metric)
+    assert [before, after] == [f"{100 * p:.3g} %" for p in expected.word]
+    assert "acted on all" in shown(finished)
+    assert "<mark" in shown(finished)
+    assert not finished.error
+
+
+def test_the_same_request_is_shown_at_once_on_a_fresh_server(
+    finished: AppTest, run_app: Callable[..., AppTest]
+) -> None:
+    app = run_app("/clamp", **VIEW)
+    assert [metric.value for metric in app.metric] == [metric.value for metric in finished.metric]
+    assert html_of(app) == html_of(finished)
+
+
+def test_a_changed_recipe_keeps_the_last_texts_and_says_they_are_old(finished: AppTest) -> None:
+    before = html_of(finished)
+    press(finished, "Add a clamp")
+    finished.text_input(key="_recipe1_address").set_value("L0.N1").run()
+    assert "before your last change" in finished.info[0].value
+    assert html_of(finished) == before
+    assert finished.query_params["clamps"] == f"{CLAMP};L0.N1:key:set:8x@all"
+
+
+def test_clamps_are_added_removed_and_edited_as_text(run_app: Callable[..., AppTest]) -> None:
+    app = run_app("/clamp", clamps=f"{CLAMP};L0.N2:up:add:-2x@3-7")
+    assert app.text_input(key="_recipe1_value").value == "-2"
+    assert app.selectbox(key="_recipe1_scope").value == "3-7"
+    app.text_area(key="_recipe_text").set_value("L0.N5:gate:ablate@last\nL1.N1:scale:0.5").run()
+    assert app.query_params["clamps"] == "L0.N5:gate:ablate@last;L1.N1:key:scale:0.5@all"
+    app.button(key="_recipe_drop2").click().run()
+    assert app.query_params["clamps"] == "L1.N1:key:scale:0.5@all"
+    app.text_input(key="_recipe3_value").set_value("3").run()
+    assert app.query_params["clamps"] == "L1.N1:key:scale:3@all"
+
+
+def test_a_whole_clamp_typed_as_an_address_goes_to_its_fields(run_app: Callable[..., AppTest]) -> None:
+    app = press(run_app("/clamp"), "Add a clamp")
+    app.text_input(key="_recipe0_address").set_value("L1.N7:up:add:-3x@prompt").run()
+    fields = ("mode", "unit", "site", "scope")
+    assert [app.selectbox(key=f"_recipe0_{name}").value for name in fields] == ["add", "max", "up", "prompt"]
+    assert app.text_input(key="_recipe0_value").value == "-3"
+
+
+def test_the_neurons_own_maximum_stands_beside_its_raw_value(run_app: Callable[..., AppTest]) -> None:
+    app = run_app("/clamp", **VIEW | {"clamps": "L1.N3:key:set:2x@all"})
+    assert "measured on the reference text with the first Generate" in shown(app)
+    press(app, "Generate")
+    sizes = next(caption.value for caption in app.caption if caption.value.startswith("Raw"))
+    raw, largest = (
+        float(part.split()[0].strip("*"))
+        for part in (sizes[4:], sizes.split("activation| is ")[1].replace(",", ""))
+    )
+    assert raw == pytest.approx(2 * largest, rel=1e-3)
+    assert "at position 0" in sizes
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"clamps": "L1.N3:key:sit:4"}, "the form is ADDRESS"),
+        ({"clamps": "dog"}, "is not a neuron's address"),
+        ({"clamps": "L9.N3:set:4"}, "layer 9"),
+        ({"clamps": "L1.E2.N3:set:4"}, "L1.E2"),
+        ({"clamps": "L1.N999:set:4"}, "N999"),
+        ({"clamps": "L1.N3:set:nan"}, "is not finite"),
+        ({"clamps": "L1.N3:set:inf"}, "is not finite"),
+        ({"clamps": "L1.N3:set:1e30"}, "is not a number of at most"),
+        ({"clamps": "L1.N3:set:8x@sometimes"}, "SCOPE"),
+        ({"prompt": "   "}, "the prompt is empty"),
+        ({"prompt": " the dog" * 60}, "the model's context is 64"),
+        ({"word": "zebra"}, "is not one token of this model"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_explained_and_stays_as_typed(
+    run_app: Callable[..., AppTest], change: dict[str, str], said: str
+) -> None:
+    app = press(run_app("/clamp", **VIEW | change), "Generate")
+    assert not app.exception
+    assert any(said in error.value.replace("\\", "").replace("\u2060", "") for error in app.error)
+    assert app.text_area(key="prompt").value == (VIEW | change)["prompt"]
+    assert str(app.text_area(key="_recipe_text").value).startswith((VIEW | change)["clamps"].split(":")[0])
+
+
+def test_an_error_keeps_the_texts_that_were_there(finished: AppTest) -> None:
+    before = html_of(finished)
+    finished.text_input(key="word").set_value("zebra")
+    press(finished, "Generate")
+    assert finished.error
+    assert html_of(finished) == before
+
+
+def test_hostile_text_is_shown_as_text(run_app: Callable[..., AppTest]) -> None:
+    hostile = "<script>alert(1)</script> $x$"
+    app = press(run_app("/clamp", **VIEW | {"prompt": hostile, "clamps": "<b>x</b>"}), "Generate")
+    app.text_area(key="_recipe_text").set_value(CLAMP).run()
+    press(app, "Generate")
+    texts = "".join(html_of(app))
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in texts
+    assert "<script" not in texts + "".join(error.value for error in app.error)
+
+
+def test_a_full_disk_costs_a_warning_and_not_the_text(
+    run_app: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object, **named: object) -> None:
+        raise StoreFull("No room left")
+
+    monkeypatch.setattr("workbench.clamping.put_unit", full)
+    app = press(run_app("/clamp", **VIEW), "Generate")
+    assert "No room left" in app.warning[0].value
+    assert "<mark" in shown(app)
+    app.run()
+    assert "No room left" in app.warning[0].value
+    assert "<mark" in shown(app)
+
+
+def test_a_finding_is_kept_with_its_evidence_and_linked(finished: AppTest) -> None:
+    title = next(field for field in finished.text_input if field.label == "Title")
+    assert "L1.N3" in str(title.value)
+    assert "the dog" in str(title.value)
+    title.set_value("Holding it makes a cat")
+    press(finished, "Keep")
+    [finding] = list_findings(open_store(default_path()))
+    assert (finding.title, finding.evidence["clamps"]) == ("Holding it makes a cat", [CLAMP])
+    link = next(link for link in elements(finished, "page_link") if "finding you kept" in link.label)
+    assert finding.id in str(link.proto)
+
+
+def test_a_finding_without_a_title_is_refused_with_a_reason(finished: AppTest) -> None:
+    next(field for field in finished.text_input if field.label == "Title").set_value(" ")
+    press(finished, "Keep")
+    assert "needs a title" in finished.error[0].value
+    assert list_findings(open_store(default_path())) == []
+
+
+def test_the_shared_address_holds_the_whole_view(run_app: Callable[..., AppTest]) -> None:
+    wanted = VIEW | {"temperature": "0.5", "seed": "5", "prefix": " a"}
+    app = press(run_app("/clamp", **wanted), "Generate")
+    address = next(code.value for code in app.code if "/clamp?" in code.value)
+    given = {key: value for key, [value] in parse_qs(urlsplit(address).query).items()}
+    assert {key: given[key] for key in wanted} == wanted
+    assert "model" in given
+
+
+def test_the_recipe_and_the_script_are_offered(finished: AppTest) -> None:
+    assert {"Recipe as JSON", "Answer position as CSV"} <= set(labels(finished, "download_button"))
+    assert any("register_forward_pre_hook" in code.value for code in finished.code)

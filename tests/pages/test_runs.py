@@ -1,0 +1,152 @@
+"""The runs page: empty, full, filtered, one run in detail, deleted, and room made."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from store import (
+    Run,
+    RunSpec,
+    Store,
+    begin_run,
+    default_path,
+    find_run,
+    keep_finding,
+    list_findings,
+    open_store,
+    put_unit,
+    storage_used,
+)
+from tests.pages.reading import labels, press, shown
+
+HOSTILE = "<script>alert(1)</script> ![x](http://x) $x$"
+
+
+@pytest.fixture
+def database(isolated_environment: None) -> Store:
+    """The store the page will open."""
+    return open_store(default_path())
+
+
+def plant(database: Store, kind: str = "decode", *, stored: int = 2, units: int = 2, **named: str) -> Run:
+    """A run with so many of its units stored, 4 kB each."""
+    told = {"model_name": "demo/base", "prompt": "x"} | named
+    parameters = {"site": "up", "prompt": told["prompt"]}
+    spec = RunSpec(kind, "1", "f" * 8, told["model_name"], "float32", "cpu", parameters, 7, units)
+    run = begin_run(database, spec, {"torch": "2.13.0"})
+    for index in range(stored):
+        put_unit(
+            database, run.key, index, name=f"L{index}", arrays={"a": np.zeros(1000, np.float32)}, seconds=1.5
+        )
+    return find_run(database, run.key) or run
+
+
+def test_without_runs_the_page_says_what_makes_them(run_app: Callable[..., AppTest]) -> None:
+    app = run_app("/runs")
+    assert not app.exception
+    assert not app.error
+    assert "Nothing was computed yet" in app.info[0].value
+
+
+def test_every_run_is_listed_with_its_progress_time_and_size(
+    run_app: Callable[..., AppTest], database: Store
+) -> None:
+    plant(database, "decode")
+    plant(database, "generate", stored=1, units=4, prompt="My favourite")
+    table = run_app("/runs").dataframe[0].value
+    assert list(table["kind"]) == ["generate", "decode"]
+    assert list(table["parts"]) == ["1/4", "2/2"]
+    assert list(table["done"]) == [0.25, 1.0]
+    assert list(table["seconds"]) == [1.5, 3.0]
+    assert all(table["kB"] >= 4)
+    assert "My favourite" in table["about"][0]
+
+
+def test_storage_is_told_by_kind(run_app: Callable[..., AppTest], database: Store) -> None:
+    plant(database, "decode")
+    app = run_app("/runs")
+    assert "decode 8.0 kB" in shown(app)
+    assert {metric.label for metric in app.metric} == {
+        "Database file", "Results in it", "Can be given back", "Free on this disk"
+    }  # fmt: skip
+
+
+def test_a_link_filters_by_kind_and_model_and_opens_a_run(
+    run_app: Callable[..., AppTest], database: Store
+) -> None:
+    wanted = plant(database, "decode", model_name="a")
+    plant(database, "decode", model_name="b", prompt="y")
+    plant(database, "profile", model_name="a")
+    app = run_app("/runs", kind="decode", of="a", run=wanted.key)
+    assert len(app.dataframe[0].value) == 1
+    assert wanted.key in shown(app)
+    assert "2.13.0" in app.json[1].value
+    assert "It stopped before its end" not in shown(app)
+
+
+def test_an_unfinished_run_says_how_it_goes_on(run_app: Callable[..., AppTest], database: Store) -> None:
+    run = plant(database, "decode", stored=1)
+    app = run_app("/runs", run=run.key)
+    assert "It stopped before its end. Open Neurons" in shown(app)
+    assert "Open Neurons" in labels(app, "page_link")
+
+
+def test_deleting_asks_first_and_leaves_findings(run_app: Callable[..., AppTest], database: Store) -> None:
+    run, other = plant(database), plant(database, "profile")
+    keep_finding(
+        database,
+        title="t",
+        kind="generation",
+        model_name="m",
+        model_fingerprint="f",
+        evidence={"run": run.key},
+    )
+    app = run_app("/runs", run=run.key)
+    assert "findings that were kept of it stay" in shown(app)
+    press(app, "Delete it")
+    assert find_run(database, run.key) is None
+    assert find_run(database, other.key)
+    assert len(list_findings(database)) == 1
+    assert not app.error
+    assert not app.subheader
+
+
+def test_free_space_gives_back_what_a_deleted_run_took(
+    run_app: Callable[..., AppTest], database: Store
+) -> None:
+    run = plant(database, stored=60, units=60)
+    press(run_app("/runs", run=run.key), "Delete it")
+    before = storage_used(database)
+    assert before.reclaimable_bytes > 100_000
+    press(run_app("/runs"), "Free space")
+    assert storage_used(database).reclaimable_bytes == 0
+    assert storage_used(database).file_bytes < before.file_bytes
+
+
+def test_hostile_names_and_prompts_are_shown_as_text(
+    run_app: Callable[..., AppTest], database: Store
+) -> None:
+    run = plant(database, HOSTILE, model_name=HOSTILE, prompt=HOSTILE)
+    app = run_app("/runs", run=run.key)
+    assert not app.exception
+    texts = [element.value for kind in (app.subheader, app.markdown, app.caption) for element in kind]
+    assert not any(re.search(r"(?<!\\)(<script|\]\(|\$x)", text) for text in texts)
+
+
+def test_a_run_that_is_not_there_shows_the_list(run_app: Callable[..., AppTest], database: Store) -> None:
+    plant(database)
+    app = run_app("/runs", run="0" * 32)
+    assert not app.exception
+    assert not app.error
+    assert len(app.dataframe) == 1
+
+
+def test_a_folders_model_is_named_by_its_last_part(
+    run_app: Callable[..., AppTest], database: Store, tiny_model_folder: Path
+) -> None:
+    plant(database, model_name=str(tiny_model_folder))
+    assert list(run_app("/runs").dataframe[0].value["model"]) == [tiny_model_folder.name]
