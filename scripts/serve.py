@@ -1,7 +1,8 @@
 """Serve the app on 127.0.0.1: `python -m scripts.serve 8501`, what `make app` runs.
 
-Streamlit, seeing a folder named pages beside app.py, would take it for its first way of making pages and tell
-the first visitor of a deep link "Page not found", until app.py has said otherwise. Here it is told beforehand.
+Streamlit, seeing a folder named pages beside app.py, would take it for its first way of making pages and
+tell the first visitor of a deep link "Page not found", until app.py has said otherwise. Here it is told
+beforehand.
 """
 
 import sys

@@ -40,17 +40,20 @@ def violations(root: Path) -> list[str]:
 def _imports(tree: ast.AST, module: tuple[str, ...], root: Path) -> Iterator[tuple[int, str]]:
     """(line, what) of each import the table forbids to this module's layer, and of each pickle module."""
     for line, name in imported(tree, module[:-1]):
-        if name.split(".")[0] in NEVER[module[0]] and not _allowed(name, module[0], root):
+        if name.split(".")[0] in NEVER[module[0]] and not _allowed(name, module, root):
             yield line, f"imports {name}"
         elif module[0] in APP and name.split(".")[0] in PICKLES:
             yield line, f"uses {name}"
 
 
-def _allowed(name: str, layer: str, root: Path) -> bool:
-    """The doors in the walls: store.errors and pages.shared for pages, the bundled models' names for all."""
+def _allowed(name: str, module: tuple[str, ...], root: Path) -> bool:
+    """The doors in the walls: for pages store.errors, pages.shared and their own section's parts; for all
+    the bundled models' names."""
     top, _, rest = name.partition(".")
     door = rest.split(".")[0]
-    if layer in {"app", "pages"} and (top, door) in {("store", "errors"), ("pages", "shared")}:
+    if module[0] in {"app", "pages"} and (top, door) in {("store", "errors"), ("pages", "shared")}:
+        return True
+    if module[0] == "pages" and name.startswith(f"pages.{module[1]}.parts."):
         return True
     is_module = (root / top / door).is_dir() or (root / top / f"{door}.py").is_file()
     return top == "demo" and bool(door) and not is_module
@@ -161,6 +164,8 @@ def test_each_cell_of_the_table_is_seen(tmp_path: Path, layer: str, target: str)
         ("pages/explore/a.py", "from store.errors_of_mine import x", "store.errors_of_mine.x"),
         ("pages/explore/a.py", "import store", "store"),
         ("pages/explore/a.py", "from pages.intervene import clamp", "pages.intervene.clamp"),
+        ("pages/explore/a.py", "from pages.record.parts import finding", "pages.record.parts.finding"),
+        ("pages/shared/a.py", "from pages.record.parts import finding", "pages.record.parts.finding"),
         ("pages/explore/a.py", "from ..intervene.clamp import draw", "pages.intervene.clamp.draw"),
         ("pages/explore/a.py", "from . import neurons", "pages.explore.neurons"),
         ("pages/explore/__init__.py", "from . import neurons", "pages.explore.neurons"),
@@ -211,6 +216,8 @@ def test_a_script_directly_in_pages_is_seen(tmp_path: Path) -> None:
     [
         ("pages/__init__.py", ""),
         ("pages/explore/a.py", "import streamlit\nfrom pages.shared import a\nfrom store.errors import Bad"),
+        ("pages/explore/a.py", "from pages.explore.parts.map import draw"),
+        ("pages/explore/parts/b.py", "from pages.explore.parts.map import draw"),
         ("pages/explore/a.py", "from ..shared.a import keys\nfrom store import errors\nimport workbench.a"),
         ("pages/explore/a.py", "from demo import BUNDLED\nimport torchmetrics, storekeeper"),
         ("workbench/a.py", "import torch, store.runs\nfrom analysis import models\nfrom . import jobs"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from analysis.addresses import parse_address
+from pages.explore.parts.neuron_controls import controls
+from pages.explore.parts.neuron_decoding import decoded_model
+from pages.explore.parts.neuron_lists import browse, search_results
+from pages.explore.parts.neuron_view import neuron_page
 from pages.shared.errors import shown_errors
 from pages.shared.layout import page_header
-from pages.shared.neuron_controls import controls
-from pages.shared.neuron_decoding import decoded_model
-from pages.shared.neuron_lists import browse, search_results
-from pages.shared.neuron_view import neuron_page
 from pages.shared.resources import model
 
 page_header("Neurons", "Which words does a neuron say, and which neurons say a word?")

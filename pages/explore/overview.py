@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pages.shared.errors import shown_errors
-from pages.shared.layout import page_header
-from pages.shared.overview_parts import (
+from pages.explore.parts.overview import (
     anatomy_picture,
     facts_shown,
     guided_questions,
@@ -12,6 +10,8 @@ from pages.shared.overview_parts import (
     recent_runs,
     storage,
 )
+from pages.shared.errors import shown_errors
+from pages.shared.layout import page_header
 from pages.shared.resources import model
 
 page_header("Overview", "What is inside this model, what has been mapped so far, and where to begin.")

@@ -5,9 +5,7 @@ import streamlit as st
 from analysis.clamps import parse_clamp
 from analysis.generation import Sampling
 from analysis.models import LoadedModel
-from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.generated import (
+from pages.intervene.parts.generated import (
     Asked,
     ask,
     found_or_generated,
@@ -15,9 +13,11 @@ from pages.shared.generated import (
     show_answer_position,
     show_texts_and_word,
 )
-from pages.shared.keeping import show_script, take_away
+from pages.intervene.parts.keeping import show_script, take_away
+from pages.intervene.parts.recipe_editor import load_recipe, recipe_editor
+from pages.shared import state
+from pages.shared.errors import shown_errors
 from pages.shared.layout import empty, method, page_header, page_link
-from pages.shared.recipe_editor import load_recipe, recipe_editor
 from pages.shared.resources import model
 from pages.shared.tokens import plain
 from workbench.clamping import Request

@@ -4,9 +4,9 @@ from functools import partial
 
 import streamlit as st
 
+from pages.record.parts.finding import finding_page, short, when
 from pages.shared import state
 from pages.shared.errors import shown_errors
-from pages.shared.finding import finding_page, short, when
 from pages.shared.layout import download, empty, page_header, page_link
 from pages.shared.resources import store
 from pages.shared.tokens import plain

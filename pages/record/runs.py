@@ -2,9 +2,9 @@
 
 import streamlit as st
 
+from pages.record.parts.finding import short, when
 from pages.shared import state
 from pages.shared.errors import shown_errors
-from pages.shared.finding import short, when
 from pages.shared.layout import caption, duration, empty, page_header, page_link, size
 from pages.shared.resources import store
 from pages.shared.tokens import plain

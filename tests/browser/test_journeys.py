@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Position, expect
+from playwright.sync_api import Dialog, Page, Position, expect
 from playwright.sync_api import Request as HttpRequest
 
 from analysis.clamps import parse_clamp
@@ -30,38 +29,6 @@ SLOW_MS = 60_000
 
 FIRST_ROW = Position(x=17, y=53)
 """Where the first row's mark is in a table, from the table's corner."""
-
-
-STREAMLIT_LOOKS_FOR_ITS_ROOT = re.compile(r"/\w+/_stcore/(health|host-config)$")
-"""What a deep link asks for first, and does not find; Streamlit then asks at the root."""
-
-
-@pytest.fixture
-def new_page(chromium: Browser) -> Iterator[Callable[[], Page]]:
-    """`new_page()`: a window without history; errors of the app's own fail the test at its end."""
-    errors: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type == "error" and not STREAMLIT_LOOKS_FOR_ITS_ROOT.search(message.location["url"]):
-            errors.append(f"{message.text} ({message.location['url']})")
-
-    with ExitStack() as stack:
-
-        def open_window() -> Page:
-            context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-            stack.callback(context.close)
-            context.on("weberror", lambda error: errors.append(str(error.error)))
-            context.on("console", hear)
-            return context.new_page()
-
-        yield open_window
-    assert not errors
-
-
-@pytest.fixture
-def page(new_page: Callable[[], Page]) -> Page:
-    """One such window."""
-    return new_page()
 
 
 def view(page: Page) -> dict[str, str]:

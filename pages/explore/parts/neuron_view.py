@@ -13,13 +13,13 @@ from analysis.anatomy import Site
 from analysis.clamps import ClampSite
 from analysis.figures.neurons import activation_histogram
 from analysis.models import LoadedModel
+from pages.explore.parts.neuron_controls import Asked, close_neuron, open_neuron
+from pages.explore.parts.neuron_decoding import decoded_model, decoding_method
+from pages.explore.parts.neuron_firing import best_texts, try_box
+from pages.explore.parts.neuron_keeping import keep_popover
+from pages.explore.parts.neuron_lists import ADDRESS, joined, links, neuron_table
 from pages.shared import state
 from pages.shared.layout import caption, download, method, page_link, progress_bar
-from pages.shared.neuron_controls import Asked, close_neuron, open_neuron
-from pages.shared.neuron_decoding import decoded_model, decoding_method
-from pages.shared.neuron_firing import best_texts, try_box
-from pages.shared.neuron_keeping import keep_popover
-from pages.shared.neuron_lists import ADDRESS, joined, links, neuron_table
 from pages.shared.resources import store
 from pages.shared.tokens import show_token
 from workbench.browsing import nearest_neurons, neighbours, table_csv

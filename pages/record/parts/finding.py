@@ -13,7 +13,6 @@ from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import download, duration, page_link
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word, words_of
-from pages.shared.recipe_editor import SEPARATOR
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from workbench.evidence import Decoded, Reading, read_evidence
@@ -111,7 +110,7 @@ def clamp_view(evidence: dict[str, Any], shown: Reading) -> dict[str, Any]:
     prefix = evidence.get("answer_prefix")
     prefix = prefix if isinstance(prefix, str) else ""
     wanted = {
-        state.CLAMPS: SEPARATOR.join(shown.clamps),
+        state.CLAMPS: state.SEPARATOR.join(shown.clamps),
         state.PROMPT: shown.prompt.removesuffix(prefix),
         state.PREFIX: prefix,
         state.WORD: shown.word,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.models import LoadedModel
+from pages.explore.parts.neuron_controls import Asked
 from pages.shared.layout import empty, method, progress_bar
-from pages.shared.neuron_controls import Asked
 from pages.shared.resources import store
 from workbench.browsing import DecodingState, decoding_state
 from workbench.neurons import DecodedModel, decode_model, read_decoded

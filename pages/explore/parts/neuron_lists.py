@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from analysis.models import LoadedModel
+from pages.explore.parts.neuron_controls import Asked, open_neuron
+from pages.explore.parts.neuron_decoding import decoding_method
+from pages.explore.parts.neuron_map import layer_map
 from pages.shared import state
 from pages.shared.layout import caption, download, empty
-from pages.shared.neuron_controls import Asked, open_neuron
-from pages.shared.neuron_decoding import decoding_method
-from pages.shared.neuron_map import layer_map
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from workbench.browsing import neurons_csv, table_csv

@@ -9,15 +9,12 @@ import streamlit as st
 from analysis.clamps import CLAMP_SITES, MODES, Clamp, parse_clamp
 from analysis.errors import ClampError, HeadlampError
 from analysis.models import LoadedModel
+from pages.intervene.parts.recipe_rows import VALUED, Row, read_row
 from pages.shared import state
 from pages.shared.errors import show_error
-from pages.shared.recipe_rows import VALUED, Row, read_row
 from pages.shared.resources import store
 from store.errors import StoreError
 from workbench.profiles import SiteProfile, is_profiled, stored_profile
-
-SEPARATOR = ";"
-"""Between clamps in the URL."""
 
 _ROWS, _NEXT, _SEEN, _TEXT = "_recipe_rows", "_recipe_next", "_recipe_seen", "_recipe_text"
 _SCOPES = {
@@ -47,7 +44,7 @@ def recipe_editor(loaded: LoadedModel) -> list[str]:
 
 def load_recipe(text: str) -> None:
     """Put a recipe, as the URL writes it, in the place of the one there."""
-    _replace(text.split(SEPARATOR))
+    _replace(text.split(state.SEPARATOR))
 
 
 def _edit(number: int, place: int) -> Row:
@@ -172,12 +169,12 @@ def _read_url() -> None:
     st.session_state.setdefault(_ROWS, [])
     given = st.query_params.get(state.CLAMPS)
     if given is not None and given != st.session_state.get(_SEEN):
-        _replace(given.split(SEPARATOR))
+        _replace(given.split(state.SEPARATOR))
         st.session_state[_SEEN] = given
 
 
 def _write_url(texts: Sequence[str]) -> None:
-    text = SEPARATOR.join(texts)
+    text = state.SEPARATOR.join(texts)
     if texts:
         st.query_params[state.CLAMPS] = text
     elif state.CLAMPS in st.query_params:
@@ -186,7 +183,7 @@ def _write_url(texts: Sequence[str]) -> None:
 
 
 def _from_text() -> None:
-    _replace(st.session_state[_TEXT].replace(SEPARATOR, "\n").split("\n"))
+    _replace(st.session_state[_TEXT].replace(state.SEPARATOR, "\n").split("\n"))
 
 
 def _replace(texts: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ from analysis.models import LoadedModel
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import download, page_link
-from pages.shared.recipe_editor import SEPARATOR
 from pages.shared.resources import store
 from pages.shared.tokens import plain
 from workbench.clamping import Generation
@@ -67,7 +66,7 @@ def clamp_link(result: Generation) -> str:
     return state.link(
         "/clamp",
         **{
-            state.CLAMPS: SEPARATOR.join(str(clamp) for clamp in request.clamps),
+            state.CLAMPS: state.SEPARATOR.join(str(clamp) for clamp in request.clamps),
             state.PROMPT: request.prompt,
             state.PREFIX: request.answer_prefix,
             state.WORD: request.word,

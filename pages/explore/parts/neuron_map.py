@@ -10,8 +10,8 @@ import streamlit as st
 
 from analysis.figures.neurons import MOST_COLUMNS, LayerMap, Marks, layer_map_figure
 from analysis.models import LoadedModel
+from pages.explore.parts.neuron_controls import open_neuron
 from pages.shared.layout import caption
-from pages.shared.neuron_controls import open_neuron
 from pages.shared.tokens import token_html
 from workbench.browsing import RankedLayers, ranked_layers
 from workbench.neurons import DecodedModel

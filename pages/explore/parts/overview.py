@@ -7,9 +7,9 @@ import streamlit as st
 
 from analysis.figures.anatomy import BlockTable, anatomy_figure
 from analysis.models import LoadedModel
+from pages.explore.parts.neuron_decoding import SMALL
 from pages.shared import state
 from pages.shared.layout import caption, download, empty, page_link, size
-from pages.shared.neuron_decoding import SMALL
 from pages.shared.resources import open_facts, store
 from pages.shared.tokens import plain
 from workbench.browsing import block_kinds, decoded_runs, decoding_state, single_token_words, table_csv

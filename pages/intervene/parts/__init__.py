@@ -1,0 +1,1 @@
+"""What the Clamp page is made of."""
