@@ -1,0 +1,11 @@
+"""The bundled models: their names, their folders, and how they were made. Importing this loads no library."""
+
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+BUNDLED: dict[str, Path] = {
+    f"demo/{name}": _HERE / name
+    for name in ("base", "chat", "moe")
+    if (_HERE / name / "config.json").is_file()
+}
+"""name -> folder, for the models that are there."""

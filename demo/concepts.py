@@ -1,0 +1,210 @@
+"""The concept table: which words have a neuron that, held, makes the model say them, beside matched controls.
+
+    python -m demo.concepts demo/base --json
+
+For each word, the neurons `find` ranks best (any site, either sign) are held at the key site over a grid
+within ±16 × their largest activation. Neuron and value are chosen on SELECTION prompts and reported on
+HELD_OUT ones. The controls are 20 random neurons of the same block, matched in |raw value|·‖w_down‖ and given
+the same search (METHODS §2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median
+
+from analysis.clamps import Clamp
+from analysis.effects import GRID, Lever, answer_probabilities, best_lever, control_levers
+from analysis.errors import HeadlampError
+from analysis.models import LoadedModel, ModelRef
+from analysis.texts import prompt_ids
+from demo.evaluate import Score
+from store import Store, open_store
+from workbench.models import opened
+from workbench.neurons import FoundNeuron, find_word
+from workbench.profiles import stored_profile
+
+CONCEPTS = {
+    "dog": "animal",
+    "cat": "animal",
+    "horse": "animal",
+    "lion": "animal",
+    "bear": "animal",
+    "apple": "fruit",
+    "banana": "fruit",
+    "red": "colour",
+    "blue": "colour",
+    "Paris": "city",
+    "Rome": "city",
+    "bread": "food",
+    "cheese": "food",
+    "piano": "instrument",
+    "guitar": "instrument",
+    "rose": "flower",
+    "king": "job",
+    "doctor": "job",
+    "rain": "weather",
+    "snow": "weather",
+}
+"""Word → the category whose prompts ask for it."""
+
+SELECTION = (
+    "I really like",
+    "The {c} that I like most is",
+    "Which {c} do you like best? I like",
+    "We all like",
+)
+HELD_OUT = ("My favourite {c} is", "What is your favourite {c}? It is", "Anna's favourite {c} is")
+NO_ARTICLE = ("colour", "city", "food", "weather")
+CANDIDATES = 10
+"""Best neurons of each site that are tried."""
+
+CONTROLS = 20
+BASE_BELOW, CHANGED_ABOVE, CONTROLS_BELOW = 0.15, 0.9, 0.3
+"""What makes a word pass: mean P(word) over the held-out prompts, before, after, and under every control."""
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One row: the lever chosen for a word, and mean P(word) over the held-out prompts."""
+
+    word: str
+    token: str
+    address: str
+    found_at: str
+    value: float
+    raw: float
+    selection: float
+    base: float
+    changed: float
+    prompts: dict[str, tuple[float, float]]
+    controls: tuple[float, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether base, changed and every control keep to their bounds."""
+        return (
+            self.base < BASE_BELOW
+            and self.changed > CHANGED_ABOVE
+            and max(self.controls, default=0.0) < CONTROLS_BELOW
+        )
+
+
+def concept(loaded: LoadedModel, store: Store, word: str, category: str, controls: int = CONTROLS) -> Concept:
+    """Search the lever of one word, and give as many random neurons the same search."""
+    chosen_on, shown_on = (_prompts(templates, category) for templates in (SELECTION, HELD_OUT))
+    selection = [prompt_ids(loaded, prompt) for prompt in chosen_on]
+    token = _token(loaded, word)
+    levers = []
+    for found in candidates(loaded, store, word):
+        raws = _raws(loaded, store, found)
+        if raws:
+            lever = best_lever(loaded, found.address, selection, token, values=GRID, raws=raws)
+            levers.append((lever, found, raws))
+    lever, found, raws = max(levers, key=lambda row: row[0].probability)
+    fair = control_levers(loaded, lever, selection, token, values=GRID, raws=raws, count=controls)
+    table = _held_out(loaded, shown_on, [lever, *fair], token)
+    means = [fmean(row[i] for row in table.values()) for i in range(2 + len(fair))]
+    return Concept(
+        word=word,
+        token=loaded.vocabulary.texts[token],
+        address=str(lever.address),
+        found_at=f"{found.site}{found.sign}",
+        value=lever.value,
+        raw=lever.raw,
+        selection=lever.probability,
+        base=means[0],
+        changed=means[1],
+        prompts={prompt: (row[0], row[1]) for prompt, row in table.items()},
+        controls=tuple(means[2:]),
+    )
+
+
+def candidates(loaded: LoadedModel, store: Store, word: str) -> list[FoundNeuron]:
+    """The neurons `find` ranks best by z-score at each site, either sign; each neuron once."""
+    best: dict[str, FoundNeuron] = {}
+    for site in loaded.anatomy.sites:
+        for neuron in find_word(loaded, store, word, site=site, by="z", limit=CANDIDATES).neurons:
+            best.setdefault(str(neuron.address), neuron)
+    return list(best.values())
+
+
+def _prompts(templates: Sequence[str], category: str) -> list[str]:
+    article = "" if category in NO_ARTICLE else " the"
+    return [template.format(c=category) + article for template in templates]
+
+
+def _token(loaded: LoadedModel, word: str) -> int:
+    """The token of the word after a space: what the prompts are continued with."""
+    if f" {word}" not in loaded.vocabulary.texts:
+        raise HeadlampError(f"' {word}' is not one token of {loaded.ref.name}")
+    return loaded.vocabulary.texts.index(f" {word}")
+
+
+def _raws(loaded: LoadedModel, store: Store, found: FoundNeuron) -> list[float]:
+    """The grid in the neuron's own units; empty where it was never active on the reference text."""
+    profile = stored_profile(loaded, store, found.address)
+    largest = 0.0 if profile is None else profile["key"].largest
+    return [value * largest for value in GRID] if largest > 0 else []
+
+
+def _held_out(
+    loaded: LoadedModel, prompts: Sequence[str], levers: Sequence[Lever], token: int
+) -> dict[str, list[float]]:
+    """Per prompt: P(token) as the model is, then under each lever."""
+    held: list[Clamp] = [lever.clamp for lever in levers]
+    return {
+        prompt: answer_probabilities(loaded, prompt_ids(loaded, prompt), held, token).tolist()
+        for prompt in prompts
+    }
+
+
+def main() -> int:
+    """The command; 2 for an error of ours."""
+    parser = argparse.ArgumentParser(prog="python -m demo.concepts", description=__doc__.split("\n")[0])
+    parser.add_argument("model", nargs="?", default="demo/base")
+    parser.add_argument("--words", nargs="*", default=list(CONCEPTS), choices=list(CONCEPTS), metavar="WORD")
+    parser.add_argument("--controls", type=int, default=CONTROLS)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    try:
+        store = open_store()
+        with opened(ModelRef(options.model), store) as loaded:
+            rows = [concept(loaded, store, w, CONCEPTS[w], options.controls) for w in options.words]
+    except HeadlampError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(_json(options.model, rows) if options.json else _table(rows))
+    return 0
+
+
+def _json(model: str, rows: Sequence[Concept]) -> str:
+    passed = sum(row.passed for row in rows)
+    document = {
+        "model": model,
+        "concepts": [asdict(row) | {"passed": row.passed} for row in rows],
+        "passed": passed,
+        "of": len(rows),
+        "interval": Score(passed, len(rows)).interval,
+    }
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def _table(rows: Sequence[Concept]) -> str:
+    lines = ["word      neuron      found at   value   base  held  controls: median  largest"]
+    for row in rows:
+        lines.append(
+            f"{row.word:9} {row.address:11} {row.found_at:8} {row.value:+6.0f}x  {row.base:.3f} "
+            f"{row.changed:.3f}            {median(row.controls):.3f}    {max(row.controls):.3f}"
+            f"  {'' if row.passed else 'no'}"
+        )
+    lines.append(f"{sum(row.passed for row in rows)} of {len(rows)} pass")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
