@@ -18,12 +18,11 @@ from pages.intervene.parts.recipe_editor import load_recipe, recipe_editor
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import empty, method, page_header, page_link
+from pages.shared.prompts import first_prompt
 from pages.shared.resources import model
 from pages.shared.tokens import plain
 from workbench.clamping import Request
 
-PROMPTS = {"demo/base": "My favourite animal is the"}
-ANY_PROMPT = "Once upon a time, there was a little"
 LONGEST, HOTTEST, LAST_SEED = 4096, 10.0, 2**53 - 1
 METHOD = """
 Both texts are two rows of one batch and see the same kernels; each position's sampling noise depends on the
@@ -38,8 +37,9 @@ Change of log-odds at the first generated position: $\\ln\\frac{p'}{1-p'} - \\ln
 def settings(loaded: LoadedModel) -> bool:
     """The form above the texts; whether Generate was pressed."""
     with st.form("clamp-settings"):
-        prompt = PROMPTS.get(loaded.ref.name, ANY_PROMPT)
-        st.text_area("Prompt", prompt, key=state.PROMPT, bind="query-params", height=80)
+        st.text_area(
+            "Prompt", first_prompt(loaded.ref.name), key=state.PROMPT, bind="query-params", height=80
+        )
         prefix, word = st.columns(2)
         prefix.text_input(
             "Answer begins with", key=state.PREFIX, bind="query-params", help="Fed after the prompt."

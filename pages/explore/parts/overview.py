@@ -10,6 +10,7 @@ from analysis.models import LoadedModel
 from pages.explore.parts.neuron_decoding import SMALL
 from pages.shared import state
 from pages.shared.layout import caption, download, empty, page_link, size
+from pages.shared.prompts import first_prompt
 from pages.shared.resources import open_facts, store
 from pages.shared.tokens import plain
 from workbench.browsing import block_kinds, decoded_runs, decoding_state, single_token_words, table_csv
@@ -20,7 +21,6 @@ from workbench.storage import Run, list_runs, storage_used
 CANDIDATES = ("dog", "cat", "day", "mom", "time", "water", "house", "girl", "the", "and")
 """Words a guided question may ask for; the first that are one token of the model are taken."""
 
-PROMPT = "Once upon a time, there was a little"
 RECENT = 8
 
 
@@ -79,7 +79,14 @@ def _ask_hold(loaded: LoadedModel, word: str) -> None:
     clamp = f"{address}:key:set:-8x@all"
     st.markdown(f"**What changes when {address} is held at −8 × its largest activation?**")
     st.caption("Two texts side by side, same seed.")
-    page_link("Hold it", "/clamp", icon=":material/tune:", clamps=clamp, prompt=PROMPT, word=word)
+    page_link(
+        "Hold it",
+        "/clamp",
+        icon=":material/tune:",
+        clamps=clamp,
+        prompt=first_prompt(loaded.ref.name),
+        word=word,
+    )
 
 
 def _neuron_to_hold(loaded: LoadedModel, word: str) -> str:
