@@ -86,7 +86,8 @@ class Clamp:
             raise ClampError(f"{self.address}: scale multiplies, so its VALUE is a plain number, without x")
 
     def __str__(self) -> str:
-        value = "" if self.value is None else f":{self.value:g}{'x' if self.unit == 'max' else ''}"
+        number = "" if self.value is None else repr(float(self.value)).removesuffix(".0")
+        value = f":{number}{'x' if self.unit == 'max' else ''}" if number else ""
         return f"{self.address}:{self.site}:{self.mode}{value}@{self.scope}"
 
     @property

@@ -105,13 +105,20 @@ def block_vectors(
     return vectors
 
 
-def decode(vectors: Tensor, head: HeadMatrix, top_k: int = 10) -> Decoding:
-    """Decode vectors (m, d), already n(w). top_k is cut to the vocabulary. Entropy in [0, log V] nats."""
+def decode(
+    vectors: Tensor, head: HeadMatrix, top_k: int = 10, *, weight_norm: Tensor | None = None
+) -> Decoding:
+    """Decode vectors (m, d), already n(w). top_k is cut to the vocabulary. Entropy in [0, log V] nats.
+
+    weight_norm (m,): ‖w‖ of the vectors as they are stored; that of `vectors` where None.
+    """
     if top_k < 1:
         raise HeadlampError(f"top-k {top_k}: choose at least 1")
     k = min(top_k, head.vocab)
     tiles = [_decode_tile(vectors[i : i + NEURON_TILE], head, k) for i in range(0, len(vectors), NEURON_TILE)]
     columns = [torch.cat(parts).cpu() for parts in zip(*tiles, strict=True)]
+    lengths = torch.linalg.vector_norm(vectors, dim=-1) if weight_norm is None else weight_norm
+    columns.append(lengths.float().cpu())
     return Decoding(*columns)
 
 
@@ -145,7 +152,6 @@ def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int) -> tuple[Tensor, ...
     return (
         *(top_ids, top_z, bottom_ids, bottom_z),
         *(t.float() for t in (log_z, mean, deviation, entropy)),
-        vectors.norm(dim=-1),
     )
 
 

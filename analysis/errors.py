@@ -3,6 +3,7 @@
 HeadlampError
 ├── ModelError
 │   ├── ModelNotFound       no such bundled name, folder or Hub id
+│   │   └── NotFetched      a Hub id that is not on this machine, and nobody said to fetch it
 │   ├── NotAModel           a folder without config.json or without weights
 │   ├── UnsafeWeights       only pickled weights, or code of its own
 │   ├── NotCausal           an encoder, or an encoder–decoder
@@ -33,6 +34,10 @@ class ModelError(HeadlampError):
 
 class ModelNotFound(ModelError):
     """No such bundled name, folder or Hub id."""
+
+
+class NotFetched(ModelNotFound):
+    """A Hub id that is not on this machine, and nobody said to fetch it."""
 
 
 class NotAModel(ModelError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 FileKey = tuple[str, int, int, int]
@@ -32,7 +33,13 @@ _hashes: dict[FileKey, str] = {}
 def identity_files(folder: Path) -> list[Path]:
     """The files a fingerprint covers, by name: all safetensors, config, tokenizer, chat template."""
     files = [folder / name for name in _NAMES if (folder / name).is_file()]
-    return sorted([*files, *folder.glob("*.safetensors")], key=lambda path: path.name)
+    weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+    return sorted([*files, *weights], key=lambda path: path.name)
+
+
+def stamp(folder: Path) -> tuple[FileKey, ...]:
+    """What stands still as long as no identity file is replaced or rewritten; reads no file."""
+    return tuple(_key(path) for path in identity_files(folder))
 
 
 def fingerprint(folder: Path, hashes: HashCache | None = None) -> str:
@@ -67,5 +74,7 @@ def _file_hash(path: Path, known: HashCache) -> str:
         with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
-        known[key] = digest.hexdigest()
+        with suppress(Exception):  # a memory that cannot be written costs reading the file again, no more
+            known[key] = digest.hexdigest()
+        return digest.hexdigest()
     return known[key]

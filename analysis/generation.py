@@ -19,7 +19,6 @@ from analysis.errors import HeadlampError
 from analysis.hooks import Reach
 from analysis.interventions import intervened
 from analysis.models import LoadedModel
-from analysis.texts import ends_of_text
 
 METHOD_VERSION = "1"
 BEST = 20
@@ -67,7 +66,7 @@ def paired_steps(
     one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a clamp
     drives the model to NaN or infinity.
     """
-    device, ends = loaded.device, ends_of_text(loaded)
+    device, ends = loaded.device, loaded.ends_of_text
     cache = DynamicCache(config=loaded.model.config)
     fed = torch.tensor([list(ids)] * 2, device=device)
     done = [False, False]
@@ -95,7 +94,12 @@ def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor,
             input_ids=fed, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         logits = output.logits[:, -1, : len(loaded.vocabulary)].float()
-        if not torch.isfinite(logits).all():
+        if not torch.isfinite(logits[BASE]).all():
+            raise HeadlampError(
+                f"{loaded.ref.name} itself gives NaN or infinity for this prompt in {loaded.dtype}; "
+                "open it in float32"
+            )
+        if not torch.isfinite(logits[CHANGED]).all():
             raise HeadlampError(
                 "the clamp drove the model to NaN or infinity; use a smaller value, within ±16x"
             )
@@ -124,11 +128,11 @@ class AnswerPosition:
     changed: tuple[float, ...]
 
 
-def answer_position(step: Step, best: int = BEST) -> AnswerPosition:
-    """The best tokens of either row of the first step, with both rows' probabilities."""
+def answer_position(step: Step, best: int = BEST, also: Sequence[int] = ()) -> AnswerPosition:
+    """The best tokens of either row of the first step, and those of `also`, with both rows' probabilities."""
     p = step.log_probabilities.double().exp()
     count = min(best, p.shape[-1])
-    candidates = sorted({int(i) for row in p for i in row.topk(count).indices})
+    candidates = sorted({int(i) for row in p for i in row.topk(count).indices} | set(also))
     candidates.sort(key=lambda token: -float(p[:, token].max()))
     base, changed = p[BASE, candidates].tolist(), p[CHANGED, candidates].tolist()
     return AnswerPosition(tuple(candidates), tuple(base), tuple(changed))

@@ -70,15 +70,22 @@ class Step:
         return inside & chosen
 
 
-def plan_clamp(loaded: LoadedModel, clamp: Clamp, index: int, rows: Sequence[int] | None) -> Plan:
+def check_clamp(loaded: LoadedModel, clamp: Clamp) -> Block:
+    """The clamp's block. Raises AddressOutOfRange, ClampError where this model cannot be clamped so."""
     block = loaded.anatomy.block(clamp.address)
     if clamp.site == "gate" and not block.gated:
         raise ClampError(f"{clamp}: block {block.address} is plain and has no gate; clamp its key or up site")
-    if clamp.raw is None:
-        raise ClampError(f"{clamp}: its value has not been resolved against the reference text yet")
     module = loaded.model.get_submodule(block.module)
     if block.routed and getattr(module, "has_post_expert_norm", False):
         raise ClampError(f"{clamp}: experts with a norm of their own cannot be clamped exactly")
+    return block
+
+
+def plan_clamp(loaded: LoadedModel, clamp: Clamp, index: int, rows: Sequence[int] | None) -> Plan:
+    """The clamp made ready for one forward step. Raises as check_clamp, and for an unresolved value."""
+    block = check_clamp(loaded, clamp)
+    if clamp.raw is None:
+        raise ClampError(f"{clamp}: its value has not been resolved against the reference text yet")
     return Plan(clamp, block, index, rows)
 
 

@@ -6,9 +6,10 @@ A model is loaded once per process and device, leased while somebody uses it, an
 
 from __future__ import annotations
 
+import re
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -27,7 +27,7 @@ from transformers import (
 from analysis.anatomy import Anatomy
 from analysis.decoding import HeadMatrix, head_matrix
 from analysis.errors import ModelError
-from analysis.fingerprint import HashCache, fingerprint
+from analysis.fingerprint import FileKey, HashCache, fingerprint, stamp
 from analysis.sources import first_line, local_folder, read_config, read_tokenizer, resolve
 from analysis.structure import find_anatomy
 from analysis.vocabulary import Vocabulary, read_vocabulary
@@ -63,6 +63,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     anatomy: Anatomy
     fingerprint: str
+    stamp: tuple[FileKey, ...] = ()
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @cached_property
@@ -73,7 +74,7 @@ class LoadedModel:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The exact text of every token."""
-        return read_vocabulary(self.tokenizer, self.anatomy.head.vocab)
+        return read_vocabulary(self.tokenizer, self.anatomy.head.vocab, self.special_ids)
 
     @cached_property
     def head(self) -> HeadMatrix:
@@ -81,8 +82,27 @@ class LoadedModel:
         return head_matrix(self.anatomy, self.parameters, len(self.vocabulary))
 
     @property
+    def changed_on_disk(self) -> bool:
+        """Whether its files are no longer those that were read."""
+        return bool(self.stamp) and stamp(self.path) != self.stamp
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Tokens that are no text: the tokenizer's special ones, added special ones, and ends of text."""
+        added = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return frozenset({*self.tokenizer.all_special_ids, *added, *self.ends_of_text})
+
+    @property
+    def ends_of_text(self) -> frozenset[int]:
+        """Tokens that end an answer, from the generation config and the tokenizer."""
+        config = self.model.generation_config
+        stated = None if config is None else config.eos_token_id
+        ids = stated if isinstance(stated, list) else [stated]
+        return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+
+    @property
     def device(self) -> torch.device:
-        """Where the model's first parameter lies."""
+        """Where the LM head lies."""
         return self.parameters[self.anatomy.head.parameter].device
 
     @property
@@ -94,43 +114,83 @@ class LoadedModel:
 MOST_LOADED = 2
 """Models that stay in memory once nobody uses them; the least recently used goes first."""
 
-_loaded: dict[ModelRef, LoadedModel] = {}
-_leases: Counter[ModelRef] = Counter()
-_loading = threading.Lock()
+
+@dataclass(eq=False)
+class _Entry:
+    """One copy in memory, or on its way there. `leases`: how many use it or wait for it."""
+
+    future: Future[LoadedModel] = field(default_factory=Future)
+    leases: int = 0
+
+    @property
+    def stale(self) -> bool:
+        """Whether its files were replaced or rewritten since they were read."""
+        return self.future.done() and self.future.result().changed_on_disk
+
+
+_entries: dict[ModelRef, _Entry] = {}
+_table = threading.Lock()
+"""Guards the table alone; loading one model keeps nobody from using another."""
 
 
 @contextmanager
-def leased(ref: ModelRef, hashes: HashCache | None = None) -> Iterator[LoadedModel]:
+def leased(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False) -> Iterator[LoadedModel]:
     """The loaded model, safe from eviction while the body runs. Loads it on first use in this process.
 
-    Once its last lease ends, a model stays until MOST_LOADED others have been used after it.
+    Once its last lease ends, a model stays until MOST_LOADED others have been used after it, or until its
+    files change: then the next lease loads it anew.
     """
     ref = settled(ref)
-    with _loading:
-        loaded = _loaded.pop(ref, None) or load_model(ref, hashes)
-        _loaded[ref] = loaded
-        _leases[ref] += 1
+    entry, is_new = _lease(ref)
     try:
-        yield loaded
+        if is_new:
+            _load_into(entry, ref, hashes, fetch=fetch)
+        yield entry.future.result()
     finally:
-        with _loading:
-            _leases[ref] -= 1
-            _evict_idle()
+        with _table:
+            entry.leases -= 1
+            _evict_idle(MOST_LOADED)
 
 
-def _evict_idle() -> None:
-    idle = [ref for ref in _loaded if not _leases[ref]]
-    for ref in idle[: max(len(_loaded) - MOST_LOADED, 0)]:
-        del _loaded[ref], _leases[ref]
+def _lease(ref: ModelRef) -> tuple[_Entry, bool]:
+    with _table:
+        entry = _entries.pop(ref, None)
+        is_new = entry is None or entry.stale
+        if entry is None or is_new:
+            _evict_idle(MOST_LOADED - 1)
+            entry = _Entry()
+        _entries[ref] = entry
+        entry.leases += 1
+        return entry, is_new
 
 
-def load_model(ref: ModelRef, hashes: HashCache | None = None) -> LoadedModel:
+def _load_into(entry: _Entry, ref: ModelRef, hashes: HashCache | None, *, fetch: bool) -> None:
+    try:
+        entry.future.set_result(load_model(ref, hashes, fetch=fetch))
+    except BaseException as error:
+        with _table:
+            if _entries.get(ref) is entry:
+                del _entries[ref]
+        entry.future.set_exception(error)
+
+
+def _evict_idle(most: int) -> None:
+    idle = [ref for ref, entry in _entries.items() if not entry.leases]
+    for ref in idle[: max(len(_entries) - most, 0)]:
+        del _entries[ref]
+
+
+def load_model(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False) -> LoadedModel:
     """Load, prove the anatomy, read the fingerprint. Raises a ModelError that says what to do instead."""
-    path = resolve(ref.name, ref.revision)
+    path = resolve(ref.name, ref.revision, fetch=fetch)
     config = read_config(path)
+    before = stamp(path)
     tokenizer = read_tokenizer(path)
     model = _read_weights(ref, path, config)
-    return LoadedModel(ref, path, model, tokenizer, find_anatomy(model), fingerprint(path, hashes))
+    identity = fingerprint(path, hashes)
+    if stamp(path) != before:
+        raise ModelError(f"{ref.name} was being written while it was read; open it again when that is done")
+    return LoadedModel(ref, path, model, tokenizer, find_anatomy(model), identity, before)
 
 
 def _read_weights(ref: ModelRef, path: Path, config: Any) -> PreTrainedModel:
@@ -148,28 +208,52 @@ def _read_weights(ref: ModelRef, path: Path, config: Any) -> PreTrainedModel:
             output_loading_info=True,
         )
         model = model.to(device).eval().requires_grad_(False)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # the edge to transformers: every way it has of refusing a folder
         raise ModelError(f"{ref.name} could not be loaded on {ref.device}: {first_line(error)}") from error
+    _refuse_incomplete(ref, report, config)
+    if device.type == "cpu":
+        _own_memory(model)
+    return cast(PreTrainedModel, model)
+
+
+def _refuse_incomplete(ref: ModelRef, report: Any, config: Any) -> None:
+    """Weights that would be made up, or layers that the config leaves out, are no model to report on."""
     made_up = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if made_up:
         raise ModelError(
             f"{ref.name} is incomplete: {len(made_up)} weights are missing or of another shape, "
             f"{made_up[0]} first; fetch or convert the model again"
         )
-    return cast(PreTrainedModel, model)
+    layers = config.get_text_config().num_hidden_layers
+    for key in sorted(report["unexpected_keys"]):
+        number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", key)
+        if number is not None and int(number.group(1)) >= layers:
+            raise ModelError(
+                f"{ref.name}: its config says {layers} layers, but its weights hold {key}; "
+                "give the config that belongs to these weights"
+            )
+
+
+def _own_memory(model: PreTrainedModel) -> None:
+    """Copy weights out of the mapped file: whoever rewrites that file must not change a model in use."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def _device(name: str) -> torch.device:
     """The device, if this machine has it. Raises ModelError saying which it has."""
     have = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     have += ["mps"] if torch.backends.mps.is_available() else []
-    if name not in (*have, *(["cuda"] if len(have) > 1 and "cuda:0" in have else [])):
+    if name not in (*have, *(["cuda"] if "cuda:0" in have else [])):
         raise ModelError(f"device {name!r} is not here; this machine has {', '.join(have)}")
     return torch.device(name)
 
 
 def settled(ref: ModelRef) -> ModelRef:
-    """The same model named so that it means the same anywhere: whole folder path, real device, real dtype."""
+    """The same model named so that it means the same anywhere: whole folder path, real device, real dtype.
+
+    `auto` never takes MPS, on which nothing here has been measured; `mps` asks for it.
+    """
     device = ref.device
     if device == "auto":
         device = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -24,6 +25,11 @@ LARGEST_RAW = 1e30
 
 def versions() -> dict[str, str]:
     """The software a number was measured with."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     return {
         "headlamp": HEADLAMP,
         "torch": torch.__version__,
@@ -74,15 +80,21 @@ def recorded_raw(document: Any) -> tuple[Clamp, ...]:
     clamps = read_recipe(document)
     entries = document["interventions"]
     return tuple(
-        clamp if entry.get("raw") is None else replace(clamp, raw=_finite(number, entry["raw"]))
+        clamp if entry.get("raw") is None else replace(clamp, raw=_recorded(number, clamp, entry["raw"]))
         for number, (clamp, entry) in enumerate(zip(clamps, entries, strict=True))
     )
 
 
-def _finite(number: int, value: Any) -> float:
-    if isinstance(value, int | float) and abs(value) < LARGEST_RAW:
-        return float(value)
-    raise RecipeError(f"intervention {number}: its raw value {str(value)[:40]!r} is not a number of use")
+def _recorded(number: int, clamp: Clamp, raw: Any) -> float:
+    """The raw value, if it can be what the clamp says."""
+    if not isinstance(raw, int | float) or not abs(raw) < LARGEST_RAW:
+        raise RecipeError(f"intervention {number}: its raw value {str(raw)[:40]!r} is not a number of use")
+    said = clamp.resolved(largest=1.0, mean=0.0).raw
+    if not clamp.needs_profile and raw != said:
+        raise RecipeError(
+            f"intervention {number} says {clamp}, but its raw value is {raw:g}; remove one of them"
+        )
+    return float(raw)
 
 
 def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
@@ -107,10 +119,13 @@ def _read_clamp(number: int, entry: Any) -> Clamp:
         kind = entry.get("kind") if isinstance(entry, dict) else entry
         raise RecipeError(f"intervention {number} is of the kind {kind!r}; this version knows: clamp")
     try:
-        block = BlockAddress(int(entry["layer"]), bool(entry.get("shared")), _whole(entry.get("expert")))
+        expert, shared = entry.get("expert"), entry.get("shared", False)
+        if not isinstance(shared, bool):
+            raise TypeError(f"shared is {shared!r}, not true or false")
+        block = BlockAddress(_whole(entry["layer"]), shared, None if expert is None else _whole(expert))
         value = entry.get("value")
         return Clamp(
-            parse_address(str(NeuronAddress(block, int(entry["neuron"])))),
+            parse_address(str(NeuronAddress(block, _whole(entry["neuron"])))),
             entry.get("site", "key"),
             entry.get("mode", "set"),
             None if value is None else float(value),
@@ -123,5 +138,7 @@ def _read_clamp(number: int, entry: Any) -> Clamp:
         raise RecipeError(f"intervention {number} cannot be read: {type(error).__name__} {error}") from error
 
 
-def _whole(value: Any) -> int | None:
-    return None if value is None else int(value)
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,29 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from analysis.errors import ModelNotFound, NotAModel, NotCausal, NoTokenizer, UnsafeWeights
+from analysis.errors import (
+    ModelNotFound,
+    NotAModel,
+    NotCausal,
+    NotFetched,
+    NoTokenizer,
+    UnsafeWeights,
+)
 from demo import BUNDLED
 
+_NOT_FETCHED = ["*/*", "consolidated*"]
+"""Copies of the same weights in other formats, below or beside the ones transformers reads."""
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 _CAUSAL_CLASSES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
-def resolve(name: str, revision: str | None = None) -> Path:
-    """The folder of a bundled name, a local folder or a Hub id (fetched into the Hub's own cache)."""
+def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> Path:
+    """The folder of a bundled name, a local folder or a Hub id.
+
+    fetch: whether a Hub model that is not on this machine may be downloaded into the Hub's own cache;
+    NotFetched is raised where it would have to be.
+    """
     if not name.strip():
         raise ModelNotFound("no model named; give a bundled name (demo/base), a folder or a Hub id")
     if name in BUNDLED:
@@ -31,16 +45,41 @@ def resolve(name: str, revision: str | None = None) -> Path:
         return folder
     if os.path.exists(os.path.expanduser(name)):
         raise NotAModel(f"{name} is a file; give the folder that holds config.json and *.safetensors")
-    if not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise ModelNotFound(f"{name}: no such folder")
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except Exception as error:
+    if not HUB_ID.fullmatch(name):
         known = ", ".join(BUNDLED) or "none"
+        raise ModelNotFound(f"{name}: no such folder, and no bundled model ({known}) or Hub id is named so")
+    return _hub_folder(name, revision, fetch=fetch)
+
+
+def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
+    """A Hub model's folder in the Hub's own cache; only `fetch` lets anything travel over the network."""
+    known = ", ".join(BUNDLED) or "none"
+    with suppress(Exception):
+        folder = Path(_snapshot(name, revision, local_files_only=True))
+        if any(folder.glob("*.safetensors")):
+            return folder
+    if not fetch:
+        raise NotFetched(
+            f"{name} is neither a bundled model ({known}) nor a folder, and is not among the Hub "
+            "models on this machine; check the spelling, or fetch it"
+        )
+    try:
+        return Path(_snapshot(name, revision, local_files_only=False))
+    except Exception as error:
         raise ModelNotFound(
             f"{name} is neither a bundled model ({known}) nor a folder, and the Hub did not give it: "
             f"{first_line(error)}; check the spelling or the network, or give a local folder"
         ) from error
+
+
+def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> str:
+    return snapshot_download(
+        name,
+        revision=revision,
+        allow_patterns=_HUB_FILES,
+        ignore_patterns=_NOT_FETCHED,
+        local_files_only=local_files_only,
+    )
 
 
 def local_folder(name: str) -> Path | None:
@@ -62,7 +101,7 @@ def read_config(path: Path) -> Any:
     _refuse_unsafe(path, stored)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # transformers checks a config with many kinds of error
         raise NotAModel(f"{path}/config.json: {first_line(error)}") from error
     _refuse_not_causal(path, config, stored)
     return config
@@ -73,6 +112,11 @@ def _refuse_unsafe(path: Path, stored: dict[str, Any]) -> None:
         raise UnsafeWeights(
             f"{path} brings code of its own (auto_map), which Headlamp never runs; "
             "use a model whose architecture transformers ships"
+        )
+    if stored.get("quantization_config"):
+        raise NotAModel(
+            f"{path} holds quantised weights; Headlamp reads float32, bfloat16 and float16: "
+            "give the model they were made from"
         )
     if any(path.glob("*.safetensors")):
         return
@@ -86,7 +130,8 @@ def _refuse_unsafe(path: Path, stored: dict[str, Any]) -> None:
 
 
 def _refuse_not_causal(path: Path, config: Any, stored: dict[str, Any]) -> None:
-    names = stored.get("architectures") or []
+    listed = stored.get("architectures")
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     if config.is_encoder_decoder:
         raise NotCausal(
             f"{path} is an encoder–decoder ({config.model_type}); Headlamp reads decoder-only models"

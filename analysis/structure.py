@@ -79,7 +79,8 @@ def _find_head(model: PreTrainedModel, trace: Trace, parameters: dict[str, Tenso
     linear = call.output.float()
     scale = 1.0
     if cap is None and not torch.equal(linear, trace.logits.float()):
-        scale = float((trace.logits.float() / linear).median())
+        ours, theirs = linear.detach().cpu().double(), trace.logits.detach().cpu().double()
+        scale = float((ours * theirs).sum() / (ours * ours).sum())
     head = Head(
         parameter=f"{name}.weight",
         vocab=weight.shape[0],
@@ -151,6 +152,7 @@ def _dense_claims(name: str, module: nn.Module, layer: int, width: int, trace: T
     if activation_of(module) is None or any(_shape(item[1])[1] != m for item in inner):
         return
     inner.sort(key=lambda item: "gate" in item[0].rsplit(".", 1)[-1])
+    before, after = input_norm(trace, name), post_norm(trace, name)
     for up, *gate in (inner, inner[::-1]) if len(inner) == 2 else (inner,):
         yield Block(
             address=BlockAddress(layer),
@@ -159,8 +161,8 @@ def _dense_claims(name: str, module: nn.Module, layer: int, width: int, trace: T
             up=_linear_view(up, m, neurons_are_outputs=True),
             gate=_linear_view(gate[0], m, neurons_are_outputs=True) if gate else None,
             down=_linear_view(down[0], m, neurons_are_outputs=False),
-            input_norm=input_norm(trace, name),
-            post_norm=post_norm(trace, name),
+            input_norm=before,
+            post_norm=after,
         )
 
 
@@ -168,14 +170,17 @@ def _expert_blocks(
     name: str, module: Any, layer: int, trace: Trace, parameters: dict[str, Tensor]
 ) -> list[Block]:
     """One block per expert of a module that keeps its experts as fused 3-D parameters."""
-    blocks = [_expert_block(name, module, layer, expert, trace) for expert in range(len(module.down_proj))]
+    norms = input_norm(trace, name), post_norm(trace, name)
+    blocks = [_expert_block(name, module, layer, expert, *norms) for expert in range(len(module.down_proj))]
     call = trace.of(name)
     if call is None or not reproduces_experts(blocks, module, parameters, call.inputs, call.output):
         raise ContractBroken(f"{name}: the experts do not compute as their layout says")
     return blocks
 
 
-def _expert_block(name: str, module: Any, layer: int, expert: int, trace: Trace) -> Block:
+def _expert_block(
+    name: str, module: Any, layer: int, expert: int, before: Norm | None, after: Norm | None
+) -> Block:
     m = module.down_proj.shape[1 if module.is_transposed else 2]
     inner = f"{name}.gate_up_proj" if module.has_gate else f"{name}.up_proj"
     inner_axis, down_axis = _AXES[bool(module.is_transposed)]
@@ -190,8 +195,8 @@ def _expert_block(name: str, module: Any, layer: int, expert: int, trace: Trace)
         up=up if module.has_gate else replace(gate, step=1),
         gate=gate if module.has_gate else None,
         down=WeightView(f"{name}.down_proj", down_axis, m, expert=expert, bias=down_bias),
-        input_norm=input_norm(trace, name),
-        post_norm=post_norm(trace, name),
+        input_norm=before,
+        post_norm=after,
     )
 
 

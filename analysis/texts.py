@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from analysis.errors import EmptyPrompt, PromptTooLong
+from analysis.errors import EmptyPrompt, PromptTooLong, TextError
 from analysis.models import LoadedModel
+from analysis.sources import first_line
 
 REFERENCE = Path(__file__).parent / "reference.txt"
 WINDOW = 256
@@ -25,11 +26,10 @@ def prompt_ids(loaded: LoadedModel, prompt: str, answer_prefix: str = "") -> lis
         raise EmptyPrompt("the prompt is empty; write the text the model should continue")
     tokenizer = loaded.tokenizer
     if tokenizer.chat_template:
-        chat = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        ids = tokenizer.encode(str(text) + answer_prefix, add_special_tokens=False)
+        ids = tokenizer.encode(_in_chat(loaded, prompt) + answer_prefix, add_special_tokens=False)
     else:
         ids = tokenizer.encode(prompt + answer_prefix)
+    _refuse_unknown_ids(loaded, ids)
     longest = loaded.anatomy.context - 1
     if len(ids) > longest:
         raise PromptTooLong(
@@ -39,11 +39,35 @@ def prompt_ids(loaded: LoadedModel, prompt: str, answer_prefix: str = "") -> lis
     return [int(i) for i in ids]
 
 
+def _in_chat(loaded: LoadedModel, prompt: str) -> str:
+    chat = [{"role": "user", "content": prompt}]
+    try:
+        return str(loaded.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+    except Exception as error:  # a template is a program; it fails in its own ways
+        raise TextError(
+            f"the chat template of {loaded.ref.name} cannot take this prompt ({first_line(error)}); "
+            "mend chat_template in its tokenizer_config.json or chat_template.jinja, or remove it"
+        ) from error
+
+
+def _refuse_unknown_ids(loaded: LoadedModel, ids: Sequence[int]) -> None:
+    """A tokenizer may know more tokens than the model has rows for."""
+    rows = len(loaded.vocabulary) + loaded.vocabulary.padding_rows
+    unknown = [i for i in ids if i >= rows]
+    if unknown:
+        token = loaded.tokenizer.convert_ids_to_tokens([unknown[0]])[0]
+        raise TextError(
+            f"the tokenizer reads {token!r} as token {unknown[0]}, but the model has {rows} tokens; "
+            "leave it out, or give the tokenizer that belongs to the model"
+        )
+
+
 def text_ids(loaded: LoadedModel, text: str) -> list[int]:
     """Token ids of a plain text with its special tokens. Raises EmptyPrompt, PromptTooLong."""
     if not text.strip():
         raise EmptyPrompt("the text is empty; type something to see where the neuron fires")
     ids = [int(i) for i in loaded.tokenizer.encode(text)]
+    _refuse_unknown_ids(loaded, ids)
     if len(ids) > loaded.anatomy.context:
         raise PromptTooLong(
             f"the text has {len(ids)} tokens, the model's context is {loaded.anatomy.context}"
@@ -53,20 +77,11 @@ def text_ids(loaded: LoadedModel, text: str) -> list[int]:
 
 def answer_text(loaded: LoadedModel, ids: Sequence[int]) -> str:
     """What new tokens say after a prompt, exactly (leading space kept), special tokens left out."""
-    special = set(loaded.tokenizer.all_special_ids)
-    kept = [int(i) for i in ids if i not in special]
+    kept = [int(i) for i in ids if int(i) not in loaded.special_ids]
     anchor = loaded.tokenizer.encode("a", add_special_tokens=False)[-1]
     base = len(loaded.tokenizer.decode([anchor]))
     decoded = loaded.tokenizer.decode([anchor, *kept], clean_up_tokenization_spaces=False)
     return str(decoded)[base:]
-
-
-def ends_of_text(loaded: LoadedModel) -> set[int]:
-    """Token ids that end an answer, from the model's generation config and its tokenizer."""
-    config = loaded.model.generation_config
-    stated = None if config is None else config.eos_token_id
-    ids = stated if isinstance(stated, list) else [stated]
-    return {int(i) for i in (*ids, loaded.tokenizer.eos_token_id) if i is not None}
 
 
 @cache

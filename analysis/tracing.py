@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from analysis.anatomy import Norm
-from analysis.contract import agree
+from analysis.contract import TOLERANCE, error
 
 PROBE_TOKENS = 8
+KINDS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,11 @@ class Trace:
 
     def of(self, name: str) -> Call | None:
         """The first call of a module, or None where the probe never reached it."""
-        return next((call for call in self.calls if call.name == name), None)
+        return self._first.get(name)
+
+    @cached_property
+    def _first(self) -> dict[str, Call]:
+        return {call.name: call for call in reversed(self.calls)}
 
 
 def trace_probe(model: PreTrainedModel) -> Trace:
@@ -94,25 +99,29 @@ def norm_where(trace: Trace, wanted: Callable[[Call], bool]) -> Norm | None:
 
 
 def _as_norm(call: Call) -> Norm | None:
-    """What kind of norm a call was, told from its numbers: rms or layer, times w or 1 + w."""
+    """What kind of norm a call was: rms or layer, times w or 1 + w, whichever comes nearest."""
     weight = getattr(call.module, "weight", None)
     x = call.inputs[0]
     if not isinstance(weight, Tensor) or weight.dim() != 1 or weight.shape[0] != x.shape[-1]:
         return None
     bias = getattr(call.module, "bias", None)
     eps = next((float(e) for a in ("variance_epsilon", "eps") if (e := getattr(call.module, a, None))), 0.0)
-    x = x.double()
-    centred = x - x.mean(-1, keepdim=True)
-    shift = 0.0 if bias is None else bias.double()
-    kinds: tuple[tuple[Literal["rms", "layer"], Tensor], ...] = (("rms", x), ("layer", centred))
-    for kind, core in kinds:
-        unit = core * torch.rsqrt(core.pow(2).mean(-1, keepdim=True) + eps)
-        for offset in (0.0, 1.0):
-            if agree(unit * (weight.double() + offset) + shift, call.output):
-                return Norm(
-                    f"{call.name}.weight", kind, eps, offset, None if bias is None else f"{call.name}.bias"
-                )
-    return None
+    scale, shift = weight.cpu().double(), 0.0 if bias is None else bias.cpu().double()
+    wrong, kind, offset = min(
+        (error(_normed(x, kind, eps) * (scale + offset) + shift, call.output), kind, offset)
+        for kind in KINDS
+        for offset in (0.0, 1.0)
+    )
+    if not wrong <= TOLERANCE[call.output.dtype]:
+        return None
+    return Norm(f"{call.name}.weight", kind, eps, offset, None if bias is None else f"{call.name}.bias")
+
+
+def _normed(x: Tensor, kind: str, eps: float) -> Tensor:
+    """x (…, d) over its root mean square, its mean taken off first where the kind is `layer`; float64."""
+    x = x.cpu().double()
+    x = x - x.mean(-1, keepdim=True) if kind == "layer" else x
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

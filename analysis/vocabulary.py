@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -61,12 +62,18 @@ class Vocabulary:
         return "word" if text.startswith(" ") and bare.isalpha() and len(bare) > 1 else "fragment"
 
 
-def read_vocabulary(tokenizer: PreTrainedTokenizerBase, head_rows: int) -> Vocabulary:
-    """All token texts of a tokenizer, at most as many as the head has rows (METHODS §1: padding left out)."""
+def read_vocabulary(
+    tokenizer: PreTrainedTokenizerBase, head_rows: int, special_ids: Collection[int] | None = None
+) -> Vocabulary:
+    """All token texts of a tokenizer, at most as many as the head has rows (METHODS §1: padding left out).
+
+    special_ids: the tokens that are no text; the tokenizer's own where None.
+    """
     size = min(len(tokenizer), head_rows)
     anchor = tokenizer.encode("a", add_special_tokens=False)[-1]
     base = len(_decode(tokenizer, [[anchor]])[0])
-    special = frozenset(token for token in tokenizer.all_special_ids if token < size)
+    stated = tokenizer.all_special_ids if special_ids is None else special_ids
+    special = frozenset(token for token in stated if token < size)
     texts: list[str] = []
     for start in range(0, size, _BATCH):
         ids = range(start, min(start + _BATCH, size))

@@ -85,11 +85,12 @@ def stream(
     progress: Progress = lambda done, total: None,
     *,
     rerun: str = "",
+    also: Sequence[int] = (),
 ) -> Iterator[Generation]:
     """The pair as it grows, one snapshot per position; the last one is done, and stored unless it warns.
 
     The same request asked again is answered from the store, in one snapshot. rerun: a name of its own makes
-    it a new run.
+    it a new run. also: tokens whose probabilities are wanted at the answer position, however small.
     """
     started = time.perf_counter()
     ids = prompt_ids(loaded, request.prompt, request.answer_prefix)
@@ -103,7 +104,7 @@ def stream(
     payload: dict[str, Any] = {"base": [], "changed": [], "answer": [], "word": None, "reach": None}
     reach = Reach()
     for step in paired_steps(loaded, ids, clamps, request.sampling):
-        _add_step(loaded, payload, step, tokens, reach)
+        _add_step(payload, step, tokens, reach, also)
         payload["seconds"] = time.perf_counter() - started
         yield replace(_from_payload(loaded, request, spec.key, ids, payload), done=False, stored=False)
     warning = _keep(store, spec, payload)
@@ -119,10 +120,12 @@ def generate(
     return last
 
 
-def fresh(loaded: LoadedModel, store: Store, request: Request) -> Generation:
-    """The pair computed anew, whatever is stored; a run of its own, so that both answers stay."""
-    nonce = uuid.uuid4().hex
-    *_, last = stream(loaded, store, request, rerun=nonce)
+def fresh(loaded: LoadedModel, store: Store, request: Request, also: Sequence[int] = ()) -> Generation:
+    """The pair computed anew, whatever is stored; a run of its own, so that both answers stay.
+
+    also: tokens whose probabilities the answer position must list.
+    """
+    *_, last = stream(loaded, store, request, rerun=uuid.uuid4().hex, also=also)
     return last
 
 
@@ -205,7 +208,7 @@ def _is_stored(store: Store, spec: RunSpec) -> bool:
 
 
 def _add_step(
-    loaded: LoadedModel, payload: dict[str, Any], step: Step, word: Sequence[int], reach: Reach
+    payload: dict[str, Any], step: Step, word: Sequence[int], reach: Reach, also: Sequence[int]
 ) -> None:
     for row, name in ((BASE, "base"), (CHANGED, "changed")):
         token = step.tokens[row]
@@ -214,7 +217,7 @@ def _add_step(
     reach.add(step.reach)
     payload["reach"] = asdict(reach)
     if not payload["answer"]:
-        payload["answer"] = _answer_rows(answer_position(step))
+        payload["answer"] = _answer_rows(answer_position(step, also=also))
         payload["word"] = word_probability(step, word) if word else None
 
 
@@ -235,8 +238,7 @@ def _keep(store: Store, spec: RunSpec, payload: dict[str, Any]) -> str:
 def _from_payload(
     loaded: LoadedModel, request: Request, run: str, ids: Sequence[int], payload: dict[str, Any]
 ) -> Generation:
-    special = set(loaded.tokenizer.all_special_ids)
-    shown = {row: [i for i in payload[row] if i not in special] for row in ("base", "changed")}
+    shown = {row: [i for i in payload[row] if i not in loaded.special_ids] for row in ("base", "changed")}
     texts = loaded.vocabulary.texts
     return Generation(
         run=run,

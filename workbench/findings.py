@@ -33,6 +33,7 @@ from workbench.profiles import NeuronView
 
 ExportFormat = Literal["html", "json", "csv", "md"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+ROWS = ("base", "changed")
 TOLERANCE = 1e-4
 """Largest difference in a probability that a re-run may show; token ids must be equal."""
 
@@ -135,26 +136,63 @@ def rerun(store: Store, finding_id: str) -> Rerun:
     Raises HeadlampError where the finding's model cannot be opened, or is no longer the same bytes.
     """
     finding = get_finding(store, finding_id)
-    document = finding.evidence
-    if not isinstance(document, dict) or finding.kind != "generation":
-        raise HeadlampError(
-            f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations run again"
-        )
-    ref = ModelRef(
-        finding.model_name,
-        revision=_text(document.get("revision")),
-        device=_text(document.get("device")) or "cpu",
-        dtype=_text(document.get("dtype")) or "auto",
-    )
-    with opened(ref, store) as loaded:
+    then = _recorded(finding)
+    with opened(then.ref, store) as loaded:
         if loaded.fingerprint != finding.model_fingerprint:
             raise RecipeError(
                 f"{finding.model_name} is no longer the model this finding was made with: fingerprint "
                 f"{loaded.fingerprint[:12]}… now, {finding.model_fingerprint[:12]}… then; open the old folder"
             )
+        unknown = [i for i in then.answer if not 0 <= i < len(loaded.vocabulary)]
+        if unknown:
+            raise HeadlampError(f"this finding lists token {unknown[0]}, which the model does not have")
         started = time.perf_counter()
-        result = fresh(loaded, store, _request(document))
-    return _compared(document, result, time.perf_counter() - started)
+        result = fresh(loaded, store, then.request, also=list(then.answer))
+    return _compared(then, result, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What a finding says was asked and answered. answer: token id → (base, changed) probability."""
+
+    ref: ModelRef
+    request: Request
+    base_ids: tuple[int, ...]
+    changed_ids: tuple[int, ...]
+    answer: dict[int, tuple[float, float]]
+    word: tuple[float, float] | None
+
+
+def _recorded(finding: Finding) -> _Recorded:
+    """The finding's evidence, read whole before anything is generated; it may come from anywhere."""
+    document = finding.evidence
+    if finding.kind != "generation":
+        raise HeadlampError(
+            f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations run again"
+        )
+    try:
+        rows = [document["answer"][row] for row in ROWS]
+        word = document.get("word")
+        return _Recorded(
+            ref=ModelRef(
+                finding.model_name,
+                revision=_text(document.get("revision")),
+                device=_text(document.get("device")) or "cpu",
+                dtype=_text(document.get("dtype")) or "auto",
+            ),
+            request=_request(document, str(word["word"]) if word else ""),
+            base_ids=tuple(int(i) for i in document["base"]["token_ids"]),
+            changed_ids=tuple(int(i) for i in document["changed"]["token_ids"]),
+            answer={
+                int(b["token_id"]): (float(b["probability"]), float(c["probability"]))
+                for b, c in zip(*rows, strict=True)
+            },
+            word=(float(word["base"]), float(word["changed"])) if word else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise HeadlampError(
+            f"this finding's evidence is not complete enough to run again: {type(error).__name__} {error}"
+        ) from error
 
 
 def _keep(
@@ -180,28 +218,22 @@ def _keep(
     )
 
 
-def _request(document: dict[str, Any]) -> Request:
-    try:
-        return Request(
-            prompt=str(document["prompt"]),
-            clamps=recorded_raw(document["recipe"]),
-            answer_prefix=str(document.get("answer_prefix") or ""),
-            sampling=Sampling(
-                int(document["max_new_tokens"]), float(document["temperature"]), int(document["seed"])
-            ),
-            word=str((document.get("word") or {}).get("word", "")),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise HeadlampError(
-            f"this finding's evidence is not complete enough to run again: {error!r}"
-        ) from error
+def _request(document: dict[str, Any], word: str) -> Request:
+    return Request(
+        prompt=str(document["prompt"]),
+        clamps=recorded_raw(document["recipe"]),
+        answer_prefix=str(document.get("answer_prefix") or ""),
+        sampling=Sampling(
+            int(document["max_new_tokens"]), float(document["temperature"]), int(document["seed"])
+        ),
+        word=word,
+    )
 
 
-def _compared(document: dict[str, Any], result: Generation, seconds: float) -> Rerun:
-    then = [list(document[row]["token_ids"]) for row in ("base", "changed")]
-    now = [list(result.base_ids), list(result.changed_ids)]
-    difference = _largest_difference(document, result)
-    tokens_equal, close = then == now, difference <= TOLERANCE
+def _compared(then: _Recorded, result: Generation, seconds: float) -> Rerun:
+    difference = _largest_difference(then, result)
+    tokens_equal = (then.base_ids, then.changed_ids) == (result.base_ids, result.changed_ids)
+    close = difference <= TOLERANCE
     if tokens_equal and close:
         said = f"every token is the same and no probability differs by more than {difference:.1e}"
     elif tokens_equal:
@@ -211,16 +243,14 @@ def _compared(document: dict[str, Any], result: Generation, seconds: float) -> R
     return Rerun(tokens_equal and close, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
 
 
-def _largest_difference(document: dict[str, Any], result: Generation) -> float:
-    """Over all tokens listed then: |p then − p now|, 1 for a token that is no longer listed."""
-    now = {token.token_id: token for token in result.answer}
-    largest = 0.0
-    for row in ("base", "changed"):
-        for entry in document["answer"][row]:
-            token = now.get(entry["token_id"])
-            found = 1.0 if token is None else abs(getattr(token, row) - entry["probability"])
-            largest = max(largest, found)
-    return largest
+def _largest_difference(then: _Recorded, result: Generation) -> float:
+    """Over every token listed then, and the word: |p then − p now|; NaN counts as 1."""
+    now = {token.token_id: (token.base, token.changed) for token in result.answer}
+    pairs = [pair for token, was in then.answer.items() for pair in zip(was, now[token], strict=True)]
+    if then.word is not None and result.word is not None:
+        pairs += zip(then.word, result.word, strict=True)
+    gaps = (abs(was - found) for was, found in pairs)
+    return max((gap if gap <= 1 else 1.0 for gap in gaps), default=0.0)
 
 
 def _text(value: Any) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from analysis.anatomy import Anatomy
 from analysis.fingerprint import known_fingerprint
@@ -34,27 +35,35 @@ def model_choices(store: Store) -> list[ModelChoice]:
         ModelChoice(name, "bundled", path, known_fingerprint(path, hashes), {})
         for name, path in BUNDLED.items()
     ]
+    seen: set[tuple[str, str | None]] = set()
     for row in list_models(store):
+        if (row.name, row.path) in seen:
+            continue  # an older state of the same folder
+        seen.add((row.name, row.path))
         if row.name not in BUNDLED and row.path and Path(row.path).is_dir():
             choices.append(ModelChoice(row.name, "known", Path(row.path), row.fingerprint, row.facts))
     return choices
 
 
 @contextmanager
-def opened(ref: ModelRef, store: Store) -> Iterator[LoadedModel]:
-    """The loaded model, leased while the body runs, and remembered in the store."""
-    try:
-        hashes: FileHashes | None = FileHashes(store)
-    except StoreError:
-        hashes = None
-    with leased(ref, hashes) as loaded:
-        _remember(store, loaded)
+def opened(ref: ModelRef, store: Store, *, fetch: bool = False) -> Iterator[LoadedModel]:
+    """The loaded model, leased while the body runs, and remembered in the store.
+
+    fetch: whether it may be downloaded from the Hub; NotFetched is raised where it would have to be.
+    """
+    with leased(ref, FileHashes(store), fetch=fetch) as loaded:
+        if store.path not in _remembered.setdefault(loaded, set()):
+            _remember(store, loaded)
         yield loaded
 
 
+_remembered: WeakKeyDictionary[LoadedModel, set[Path]] = WeakKeyDictionary()
+"""The databases that know of each model in memory, so that opening it again writes nothing."""
+
+
 def _remember(store: Store, loaded: LoadedModel) -> None:
-    """A store that cannot be written (full, read-only) does not keep a model from being used."""
-    try:
+    """A store that cannot be written (full, read-only, busy) does not keep a model from being used."""
+    with suppress(StoreError):
         remember_model(
             store,
             fingerprint=loaded.fingerprint,
@@ -63,8 +72,7 @@ def _remember(store: Store, loaded: LoadedModel) -> None:
             path=str(loaded.path),
             facts=model_facts(loaded),
         )
-    except StoreError:
-        return
+        _remembered[loaded].add(store.path)
 
 
 def model_facts(loaded: LoadedModel) -> dict[str, Any]:

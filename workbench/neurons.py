@@ -105,8 +105,10 @@ def decode_model(
     def unit(index: int) -> UnitResult:
         block = blocks[index]
         vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
+        stored = block_vectors(loaded.anatomy, block, loaded.parameters, site)
         with torch.inference_mode():
-            found = decoding.decode(vectors, loaded.head, top_k)
+            lengths = torch.linalg.vector_norm(stored, dim=-1)
+            found = decoding.decode(vectors, loaded.head, top_k, weight_norm=lengths)
         arrays = {name: getattr(found, name).numpy() for name in _FIELDS}
         return UnitResult(str(block.address), arrays)
 
@@ -133,7 +135,8 @@ def _read_decoded(store: Store, run: str, blocks: tuple[Block, ...]) -> DecodedM
 
 @dataclass(frozen=True)
 class FoundNeuron:
-    """One neuron of a search. sign: + where it pushes the word up at positive values."""
+    """One neuron of a search. token: the variant that counts most in the ranking asked for; sign: + where
+    positive values push it up. probability, z_score, cosine: merged over the variants as in WordScores."""
 
     address: NeuronAddress
     site: Site
@@ -187,7 +190,7 @@ def find_word(
     if layers is not None:
         inside = (decoded.layer[best] >= layers[0]) & (decoded.layer[best] <= layers[1])
         best = best[inside]
-    neurons = tuple(_found(loaded, decoded, scores, site, int(i)) for i in best[:limit])
+    neurons = tuple(_found(loaded, decoded, scores, site, by, int(i)) for i in best[:limit])
     texts = tuple(loaded.vocabulary.texts[token] for token in tokens)
     return Search(word.strip(), tokens, texts, site, scores, neurons)
 
@@ -229,13 +232,13 @@ def _read_scores(store: Store, run: str) -> tuple[Any, ...]:
 
 
 def _found(
-    loaded: LoadedModel, decoded: DecodedModel, scores: WordScores, site: Site, index: int
+    loaded: LoadedModel, decoded: DecodedModel, scores: WordScores, site: Site, by: By, index: int
 ) -> FoundNeuron:
     return FoundNeuron(
         address=decoded.address(index),
         site=site,
-        sign="+" if float(scores.z_score[index]) >= 0 else "-",
-        token=loaded.vocabulary.texts[int(scores.token[index])],
+        sign="+" if int(scores.sign(by)[index]) > 0 else "-",
+        token=loaded.vocabulary.texts[int(scores.token(by)[index])],
         probability=float(scores.probability[index]),
         z_score=float(scores.z_score[index]),
         cosine=float(scores.cosine[index]),

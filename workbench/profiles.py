@@ -17,6 +17,7 @@ from analysis.addresses import NeuronAddress
 from analysis.anatomy import Site
 from analysis.clamps import CLAMP_SITES, Clamp, ClampSite
 from analysis.decoding import NeuronNorm
+from analysis.hooks import check_clamp
 from analysis.models import LoadedModel
 from analysis.texts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
 from store import RunSpec, Store, read_array, read_unit, stored_units
@@ -78,10 +79,10 @@ def resolve_clamps(
     """Clamps with their raw values; profiles the model on the reference text where one is given in ×max.
 
     A clamp that has a raw value already keeps it: a recorded one means the same whatever is measured now.
+    All clamps are checked before anything is measured.
     """
     resolved = []
-    for clamp in clamps:
-        block = loaded.anatomy.block(clamp.address)
+    for clamp, block in [(clamp, check_clamp(loaded, clamp)) for clamp in clamps]:
         if clamp.raw is not None:
             resolved.append(clamp)
             continue

@@ -8,7 +8,6 @@ from analysis.clamps import Clamp
 from analysis.errors import HeadlampError
 from analysis.hooks import site_module
 from analysis.models import LoadedModel
-from analysis.texts import ends_of_text
 from demo import BUNDLED
 from workbench.clamping import Generation
 
@@ -42,7 +41,7 @@ def python_snippet(loaded: LoadedModel, result: Generation) -> str:
         "SEED": sampling.seed,
         "CONTEXT": loaded.anatomy.context,
         "VOCABULARY": len(loaded.vocabulary),
-        "ENDS": sorted(ends_of_text(loaded)),
+        "ENDS": sorted(loaded.ends_of_text),
     }
     lines = [f"{name} = {value!r}" for name, value in facts.items()]
     lines.append(f"DTYPE = torch.{loaded.dtype}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 DENSE = [name for name in FAMILIES if name not in ("mixtral", "qwen2_moe")]
 
 
-def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
+def tiny_model(family: str, seed: int = 0, **changed: Any) -> PreTrainedModel:
     """A random float32 model of a family; every weight, norm and bias is off its default."""
     class_name, settings = FAMILIES[family]
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(getattr(transformers, class_name)(**settings)).eval()
+    model = AutoModelForCausalLM.from_config(getattr(transformers, class_name)(**settings | changed)).eval()
     for parameter in model.parameters():
         noise = torch.randn_like(parameter)
         parameter.data = noise * 0.3 if parameter.dim() > 1 else parameter.data + noise * 0.1
@@ -90,6 +91,19 @@ def loaded_from(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast | Non
         find_anatomy(model),
         "0" * 64,
     )
+
+
+def lock_is_free(loaded: LoadedModel) -> bool:
+    """Whether another thread could take the model's lock now; this one could take it twice."""
+
+    def attempt() -> bool:
+        taken = loaded.lock.acquire(blocking=False)
+        if taken:
+            loaded.lock.release()
+        return taken
+
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(attempt).result()
 
 
 @pytest.fixture

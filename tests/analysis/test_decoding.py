@@ -130,7 +130,34 @@ def test_the_variants_of_a_word_are_merged_as_stated() -> None:
     )
     largest = cosine[:, [3, 9]].gather(1, cosine[:, [3, 9]].abs().argmax(-1, keepdim=True))[:, 0]
     torch.testing.assert_close(scores.cosine.double(), largest, rtol=1e-4, atol=1e-5)
-    assert scores.token.tolist() == [(3, 9)[i] for i in best]
+    assert scores.token("z").tolist() == [(3, 9)[i] for i in best]
+    assert scores.token("probability").tolist() == [(3, 9)[i] for i in z[:, [3, 9]].argmax(-1)]
+    assert scores.sign("cosine").tolist() == largest.sign().int().tolist()
+
+
+def test_sign_and_token_belong_to_the_ranking_asked_for() -> None:
+    torch.manual_seed(2)
+    rows = torch.randn(400, 16)
+    rows[4] = -3 * rows[3]
+    vectors = torch.randn(20, 16) * 0.1
+    vectors[5] = 2 * rows[3]
+    head = head_of(rows)
+    found = decode(vectors, head, 3)
+    scores = score_word(vectors, head, (3, 4), found.log_z, found.mean, found.deviation)
+    assert int(found.top_ids[5, 0]) == int(scores.token("probability")[5]) == 3
+    assert int(scores.sign("probability")[5]) == 1
+    assert int(scores.token("z")[5]) == 4
+    assert int(scores.sign("z")[5]) == -1
+    positive = rank(scores, "cosine", "positive", 20)
+    assert (scores.sign("cosine")[positive] == 1).all()
+    assert (scores.cosine[positive] > 0).all()
+
+
+def test_the_length_of_a_vector_is_that_of_the_stored_one() -> None:
+    vectors, head = torch.randn(6, 8), head_of(torch.randn(40, 8))
+    unit = vectors / vectors.norm(dim=-1, keepdim=True)
+    found = decode(unit, head, 3, weight_norm=vectors.norm(dim=-1))
+    torch.testing.assert_close(found.weight_norm, vectors.norm(dim=-1))
 
 
 def test_ranking_refuses_what_it_cannot_rank() -> None:

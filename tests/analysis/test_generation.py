@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from analysis.activations import profile_blocks
 from analysis.clamps import Clamp, parse_clamp
-from analysis.errors import EmptyPrompt, HeadlampError, PromptTooLong
+from analysis.errors import EmptyPrompt, HeadlampError, PromptTooLong, TextError
 from analysis.generation import Sampling, Step, answer_position, paired_steps, word_probability
 from analysis.models import LoadedModel, ModelRef, load_model
 from analysis.texts import answer_text, prompt_ids
-from tests.analysis.conftest import FAMILIES, loaded_from, tiny_model, tiny_tokenizer
+from tests.analysis.conftest import FAMILIES, VOCAB, loaded_from, lock_is_free, tiny_model, tiny_tokenizer
 
 TinyModel = Callable[[str], LoadedModel]
 PROMPT = [1, 5, 9, 4, 40]
@@ -106,7 +109,7 @@ def test_an_abandoned_generation_leaves_no_hook_and_no_lock(tiny: TinyModel) -> 
     loaded = tiny("llama")
     steps = paired_steps(loaded, PROMPT, [held("L0.N7:set:25")], Sampling(8))
     next(steps)
-    assert loaded.lock.acquire(blocking=False)
+    assert lock_is_free(loaded)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in loaded.model.modules())
 
 
@@ -171,3 +174,68 @@ def test_on_a_trained_model_a_clamp_equals_a_hand_written_hook_token_for_token(s
     assert row(steps, 0) != row(steps, 1)
     tokenizer = AutoTokenizer.from_pretrained(stories)
     assert tokenizer.decode(plain[0], skip_special_tokens=True).endswith(answer_text(loaded, row(steps, 0)))
+
+
+def test_threads_on_one_model_write_what_each_would_write_alone(tiny: TinyModel) -> None:
+    loaded = tiny("mixtral")
+    recipes = [[], [held("L0.E1.N7:set:25")], [held("L1.E2.N3:set:-25")], []]
+    alone = [row(list(paired_steps(loaded, PROMPT, recipe, Sampling(10))), 1) for recipe in recipes]
+
+    def write(recipe: list[Clamp]) -> list[int]:
+        return row(list(paired_steps(loaded, PROMPT, recipe, Sampling(10))), 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, recipes * 3)) == alone * 3
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in loaded.model.modules())
+
+
+def test_a_window_shorter_than_the_text_changes_nothing_about_pairing() -> None:
+    loaded = loaded_from(tiny_model("mistral", sliding_window=4))
+    steps = list(paired_steps(loaded, PROMPT, [], Sampling(12)))
+    ids = list(PROMPT)
+    for step in steps:
+        best = int(loaded.model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
+        assert step.tokens[0] == best
+        ids.append(best)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma", "mixtral"])
+def test_a_model_in_bfloat16_is_profiled_clamped_and_read_on(family: str) -> None:
+    model = tiny_model(family).to(torch.bfloat16)
+    loaded = loaded_from(model)
+    block = loaded.anatomy.blocks[0]
+    largest = profile_blocks(loaded, [[1, 5, 9, 4]])[0].largest[0]
+    neuron = int(largest.argmax())
+    clamp = parse_clamp(f"{block.address}.N{neuron}:set:16x").resolved(
+        largest=float(largest[neuron]), mean=0.0
+    )
+    steps = list(paired_steps(loaded, PROMPT, [clamp], Sampling(6)))
+    plain = list(paired_steps(loaded, PROMPT, [], Sampling(6)))
+    assert not torch.equal(steps[0].log_probabilities[0], steps[0].log_probabilities[1])
+    assert row(steps, 0) == row(plain, 0)
+
+
+def test_special_tokens_the_tokenizer_only_added_are_no_text() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|eot|>", special=True, normalized=False)])
+    model = tiny_model("llama", vocab_size=128)
+    model.generation_config.eos_token_id = [2, VOCAB]
+    loaded = loaded_from(model, tokenizer)
+    assert answer_text(loaded, [5, VOCAB]) == " dog"
+    assert loaded.vocabulary.kind(VOCAB) == "special"
+
+
+def test_a_chat_template_that_fails_is_named() -> None:
+    tokenizer = tiny_tokenizer()
+    loaded = loaded_from(tiny_model("llama"), tokenizer)
+    for broken in ("{{ raise_exception('roles must alternate') }}", "{% if %}"):
+        tokenizer.chat_template = broken
+        with pytest.raises(TextError, match="chat template of tiny"):
+            prompt_ids(loaded, " my dog")
+
+
+def test_a_token_the_model_has_no_row_for_is_refused() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["zebra"])
+    with pytest.raises(TextError, match=r"'zebra' as token 97, but the model has 97"):
+        prompt_ids(loaded_from(tiny_model("llama"), tokenizer), "a zebra")

@@ -16,7 +16,7 @@ from analysis.errors import AddressOutOfRange, ClampError
 from analysis.hooks import site_module
 from analysis.interventions import Observe, intervened
 from analysis.models import LoadedModel
-from tests.analysis.conftest import DENSE, loaded_from, tiny_model
+from tests.analysis.conftest import DENSE, loaded_from, lock_is_free, tiny_model
 
 IDS = torch.tensor([[1, 5, 9, 4, 40, 11], [1, 5, 9, 4, 40, 11]])
 POSITIONS = torch.arange(6).expand(2, -1)
@@ -209,7 +209,7 @@ def test_a_clamp_leaves_the_model_unchanged_after_an_error(tiny: TinyModel, fami
     with pytest.raises(IndexError), intervened(loaded, clamps, positions=POSITIONS):
         loaded.model(IDS + 10_000)
     assert hooks_of(loaded.model) == 0
-    assert loaded.lock.acquire(blocking=False)
+    assert lock_is_free(loaded)
     assert torch.equal(logits_under(loaded, []), before)
     assert all(torch.equal(a, b) for a, b in zip(weights, loaded.model.parameters(), strict=True))
 

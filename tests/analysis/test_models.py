@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
-from analysis import models
-from analysis.errors import ModelError, ModelNotFound, NotAModel, NotCausal, NoTokenizer, UnsafeWeights
+from analysis import models, sources
+from analysis.errors import (
+    ModelError,
+    ModelNotFound,
+    NotAModel,
+    NotCausal,
+    NotFetched,
+    NoTokenizer,
+    UnsafeWeights,
+)
 from analysis.fingerprint import fingerprint, known_fingerprint
-from analysis.models import ModelRef, leased, load_model
+from analysis.models import LoadedModel, ModelRef, leased, load_model
 from analysis.sources import resolve
-from tests.analysis.conftest import tiny_tokenizer
+from tests.analysis.conftest import tiny_model, tiny_tokenizer
 
 
 def test_a_folder_opens_in_float32_with_its_tokenizer(llama_folder: Path) -> None:
@@ -174,9 +187,137 @@ def test_a_leased_model_is_never_evicted_and_idle_ones_are(llama_folder: Path) -
         for copy in copies[1:]:
             with leased(ModelRef(str(copy))):
                 pass
-        assert len(models._loaded) <= models.MOST_LOADED + 1
+        assert len(models._entries) <= models.MOST_LOADED + 1
         with leased(ModelRef(str(copies[0]))) as again:
             assert again is first
+
+
+def test_a_model_whose_files_were_replaced_is_loaded_anew(llama_folder: Path) -> None:
+    ref = ModelRef(str(llama_folder))
+    with leased(ref) as old:
+        first = old.fingerprint
+        other = llama_folder.parent / "other"
+        tiny_model("llama", seed=1).save_pretrained(other)
+        os.replace(other / "model.safetensors", llama_folder / "model.safetensors")
+        assert old.changed_on_disk
+        with leased(ref) as new:
+            assert new is not old
+            assert new.fingerprint != first
+            assert new.fingerprint == fingerprint(llama_folder, {})
+
+
+def test_a_file_rewritten_in_place_does_not_change_a_model_in_use(llama_folder: Path) -> None:
+    with leased(ModelRef(str(llama_folder))) as loaded:
+        before = {name: p.clone() for name, p in loaded.parameters.items()}
+        weights = llama_folder / "model.safetensors"
+        with weights.open("r+b") as stream:
+            stream.seek(-4000, os.SEEK_END)
+            stream.write(b"\0" * 4000)
+        assert all(torch.equal(before[name], p) for name, p in loaded.parameters.items())
+
+
+def test_loading_one_model_keeps_nobody_from_using_another(
+    llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = llama_folder.parent / "other"
+    shutil.copytree(llama_folder, other)
+    with leased(ModelRef(str(llama_folder))):
+        pass
+    begun, go_on = threading.Event(), threading.Event()
+    original = models.load_model
+
+    def slow(*args: Any, **rest: Any) -> LoadedModel:
+        begun.set()
+        assert go_on.wait(20)
+        return original(*args, **rest)
+
+    monkeypatch.setattr(models, "load_model", slow)
+
+    def open_other() -> None:
+        with leased(ModelRef(str(other))):
+            pass
+
+    thread = threading.Thread(target=open_other)
+    thread.start()
+    assert begun.wait(20)
+    with leased(ModelRef(str(llama_folder))) as ready:
+        assert ready.fingerprint
+    go_on.set()
+    thread.join()
+
+
+def test_a_load_that_failed_is_tried_again(llama_folder: Path) -> None:
+    ref = ModelRef(str(llama_folder))
+    (llama_folder / "config.json").rename(llama_folder / "kept.json")
+    with pytest.raises(NotAModel), leased(ref):
+        pass
+    (llama_folder / "kept.json").rename(llama_folder / "config.json")
+    with leased(ref) as loaded:
+        assert loaded.anatomy.neurons == 112
+
+
+def test_weights_of_more_layers_than_the_config_says_are_refused(llama_folder: Path) -> None:
+    config = json.loads((llama_folder / "config.json").read_text())
+    (llama_folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(ModelError, match=r"says 1 layers, but its weights hold model\.layers\.1\."):
+        load_model(ModelRef(str(llama_folder)))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        {"hidden_size": "abc"},
+        {"num_attention_heads": 0},
+        {"architectures": 5, "num_key_value_heads": 3},
+        {"eos_token_id": "x"},
+        {"dtype": "nope"},
+        {"_attn_implementation": "flash_attention_2"},
+    ],
+)
+def test_a_config_transformers_cannot_take_is_our_error_or_none(
+    llama_folder: Path, changed: dict[str, Any]
+) -> None:
+    config = json.loads((llama_folder / "config.json").read_text())
+    (llama_folder / "config.json").write_text(json.dumps(config | changed))
+    with suppress(ModelError):
+        assert load_model(ModelRef(str(llama_folder))).anatomy.neurons == 112
+
+
+def test_a_hub_model_is_fetched_only_when_somebody_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def hub(name: str, **options: Any) -> str:
+        asked.append(options)
+        if options["local_files_only"]:
+            raise LocalEntryNotFoundError("not cached")
+        (tmp_path / "model.safetensors").write_bytes(b"")
+        return str(tmp_path)
+
+    monkeypatch.setattr("analysis.sources.snapshot_download", hub)
+    with pytest.raises(NotFetched, match="not among the Hub models"):
+        resolve("someone/model", "v1")
+    assert [options["local_files_only"] for options in asked] == [True]
+    assert resolve("someone/model", "v1", fetch=True) == tmp_path
+    assert [options["local_files_only"] for options in asked] == [True, True, False]
+    assert {options["revision"] for options in asked} == {"v1"}
+
+
+def test_only_the_weights_transformers_reads_are_fetched() -> None:
+    files = ["model.safetensors", "model-00001-of-00002.safetensors", "config.json", "tokenizer.model"]
+    others = [
+        "consolidated.safetensors",
+        "original/model.safetensors",
+        "onnx/x.json",
+        "pytorch_model.bin",
+        "a.py",
+    ]
+    kept = filter_repo_objects(
+        files + others, allow_patterns=sources._HUB_FILES, ignore_patterns=sources._NOT_FETCHED
+    )
+    assert list(kept) == files
 
 
 def test_the_same_folder_under_another_spelling_is_the_same_model(

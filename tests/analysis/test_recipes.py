@@ -70,6 +70,8 @@ def test_what_is_no_recipe_is_refused(document: Any) -> None:
         ({"value": "much"}, "cannot be read"),
         ({"value": float("nan")}, "not a number"),
         ({"neuron": None}, "cannot be read"),
+        ({"layer": 2.9}, "cannot be read"),
+        ({"shared": "no"}, "cannot be read"),
         ({"value": 10**400}, "cannot be read"),
         ({"layer": float("inf")}, "cannot be read"),
         ({"layer": -1}, "L-1.N7"),
@@ -85,6 +87,19 @@ def test_a_bad_entry_is_named_by_its_number(tiny: TinyModel, entry: dict[str, An
 def test_a_recorded_value_that_is_no_number_is_refused(tiny: TinyModel, raw: Any) -> None:
     with pytest.raises(RecipeError, match="intervention 0: its raw value"):
         recorded_raw(changed(written(tiny("llama")), raw=raw))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"unit": "raw", "value": 1.0, "raw": 300.0},
+        {"mode": "scale", "unit": "raw", "value": 1.0, "raw": 50.0},
+        {"mode": "ablate", "unit": "raw", "value": None, "raw": 7.0},
+    ],
+)
+def test_a_raw_value_that_contradicts_the_clamp_is_refused(tiny: TinyModel, entry: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"intervention 0 says .* but its raw value"):
+        recorded_raw(changed(written(tiny("llama")), **entry))
 
 
 def test_a_recipe_of_another_model_is_refused(tiny: TinyModel) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from analysis import decoding
 from analysis.addresses import parse_address
 from analysis.clamps import parse_clamp
-from analysis.errors import HeadlampError, RecipeError, UnknownWord
+from analysis.errors import ClampError, HeadlampError, RecipeError, UnknownWord
 from analysis.generation import Sampling
 from analysis.models import LoadedModel, ModelRef
 from store import Store, StoreFull, list_runs, open_store, put_unit, stored_units
@@ -271,6 +273,64 @@ def test_running_again_notices_what_does_not_hold(loaded: LoadedModel, database:
     assert again.tokens_equal
     assert not again.same
     assert again.largest_difference > 0.01
+
+
+def test_running_again_reads_every_probability_the_finding_lists(
+    loaded: LoadedModel, database: Store
+) -> None:
+    result = clamping.generate(loaded, database, request(loaded))
+    finding = findings.keep_generation(loaded, database, result, title="true")
+    document = json.loads(findings.export_findings([finding], "json"))
+    entry = document["findings"][0]
+    entry["id"] = "c" * 32
+    listed = {token["token_id"] for token in entry["evidence"]["answer"]["base"]}
+    other = next(i for i in range(len(loaded.vocabulary)) if i not in listed)
+    for row in ("base", "changed"):
+        entry["evidence"]["answer"][row][-1] = {"token_id": other, "token": "?", "probability": 0.0}
+    findings.import_findings(database, json.dumps(document))
+    again = findings.rerun(database, "c" * 32)
+    assert again.largest_difference < 0.2
+    entry["id"], entry["evidence"]["word"]["changed"] = "d" * 32, 0.999
+    findings.import_findings(database, json.dumps(document))
+    assert findings.rerun(database, "d" * 32).largest_difference > 0.2
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"base": None}, {"word": "dog"}, {"answer": None}, {"answer": {"base": [1], "changed": [1]}}]
+    + [{"base": {"token_ids": 5}}, {"recipe": {}}, {"seed": 1e400}, {"temperature": "hot"}],
+)
+def test_forged_evidence_is_a_sentence_before_anything_is_generated(
+    loaded: LoadedModel, database: Store, forged: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = clamping.generate(loaded, database, request(loaded))
+    finding = findings.keep_generation(loaded, database, result, title="true")
+    broken = replace(finding, evidence={**finding.evidence, **forged})
+    monkeypatch.setattr(findings, "get_finding", lambda store, finding_id: broken)
+    monkeypatch.setattr(findings, "fresh", lambda *a, **k: pytest.fail("generated"))
+    with pytest.raises(HeadlampError):
+        findings.rerun(database, finding.id)
+
+
+def test_a_busy_database_keeps_no_model_from_opening(folder: Path, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "busy.db", busy_seconds=0.2)
+    other = open_store(tmp_path / "busy.db")
+    with other.transaction(), opened(ModelRef(str(folder)), store) as model:
+        assert model.anatomy.neurons
+
+
+def test_a_gate_clamp_on_a_plain_block_is_refused_before_anything_is_measured(
+    database: Store, tmp_path: Path
+) -> None:
+    tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
+    tiny_tokenizer().save_pretrained(tmp_path / "gpt2")
+    clamps = [parse_clamp("L0.N3:gate:set:8x")]
+    with (
+        opened(ModelRef(str(tmp_path / "gpt2")), database) as plain,
+        pytest.raises(ClampError, match="no gate"),
+    ):
+        profiles.resolve_clamps(plain, database, clamps)
+    assert not list_runs(database)
 
 
 def test_a_finding_of_a_model_that_changed_is_not_run(

@@ -31,7 +31,7 @@ class Session:
     def model(self, name: str, device: str, dtype: str) -> Iterator[LoadedModel]:
         """The loaded model; raises a ModelError that says what to do instead."""
         _at_home(Path(name))
-        with opened(ModelRef(name, device=device, dtype=dtype), self.store) as loaded:
+        with opened(ModelRef(name, device=device, dtype=dtype), self.store, fetch=True) as loaded:
             yield loaded
 
     def show(self, document: dict[str, Any], text: str) -> None:
