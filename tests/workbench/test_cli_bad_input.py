@@ -224,7 +224,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         ([entry(raw=float("nan"))], "is not a finite number"),
         ([entry(value=float("inf"))], "is not a number of at most"),
         ([entry(value=10**400)], "too large"),
-        ([entry(layer=float("inf"))], "infinity"),
+        ([entry(layer=float("inf"))], "not a whole number"),
         ([entry(raw=10**400)], "too large"),
         ([entry(scope="sometimes")], "SCOPE 'sometimes' is unknown"),
     ],

@@ -11,9 +11,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from analysis.models import ModelRef
+from store import open_store
 from tests.workbench.conftest import Cli
 from workbench import exports
-from workbench.exports import ExportError, cell, replacing
+from workbench.exports import ExportError, neurons_csv, replacing
+from workbench.models import opened
+from workbench.neurons import decode_model, read_decoded, rows
 
 
 def jsonl(cli: Cli, model: Path, out: Path, *options: str) -> list[dict[str, Any]]:
@@ -82,14 +86,17 @@ def test_csv_has_the_same_neurons_and_runs_no_formula(cli: Cli, tiny: Path, tmp_
     assert not [value for value in cells if value.lstrip().startswith(("=", "+", "-", "@"))]
 
 
-@pytest.mark.parametrize("text", ["=1+1", " =1+1", "\n=1", "+", "-dog", "@SUM", "\t=1", "\r1", "＝1"])
-def test_a_cell_that_a_spreadsheet_would_run_is_made_text(text: str) -> None:
-    assert cell(text) == "'" + text
-
-
-@pytest.mark.parametrize("text", [" dog", "a=b", "<script>", "", "'"])
-def test_any_other_cell_stays_as_it_is(text: str) -> None:
-    assert cell(text) == text
+def test_neurons_of_a_page_have_the_columns_and_rows_of_a_whole_decoding(
+    cli: Cli, tiny: Path, tmp_path: Path
+) -> None:
+    cli("decode", tiny, "--top-k", "3", "--out", tmp_path / "d.csv")
+    whole = (tmp_path / "d.csv").read_bytes().split(b"\r\n")
+    store = open_store(tmp_path / "other.db")
+    with opened(ModelRef(str(tiny)), store) as loaded:
+        run = decode_model(loaded, store, top_k=3).run
+        found = rows(loaded, read_decoded(loaded, store, run.key, "up"), [30, 2])
+        some = neurons_csv(found, 3).split(b"\r\n")
+    assert some == [whole[0], whole[31], whole[3], b""]
 
 
 def test_parquet_has_the_same_rows_and_a_row_group_per_block(cli: Cli, experts: Path, tmp_path: Path) -> None:

@@ -77,11 +77,11 @@ import os, signal, sys
 from workbench import neurons
 whole = neurons.decoding.decode
 seen = []
-def decode(*arguments):
+def decode(*arguments, **named):
     if seen:
         os.kill(os.getpid(), signal.SIGINT)
     seen.append(1)
-    return whole(*arguments)
+    return whole(*arguments, **named)
 neurons.decoding.decode = decode
 from workbench.cli.app import app
 app(sys.argv[1:])
