@@ -72,7 +72,7 @@ class Decoding:
 
 def head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) -> HeadMatrix:
     """The head for decoding, its rows beyond the tokenizer's `vocab` left out."""
-    rows = parameters[anatomy.head.parameter][:vocab].float() * anatomy.head.scale
+    rows = _exact(parameters[anatomy.head.parameter][:vocab]) * anatomy.head.scale
     total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
     square = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
     for start in range(0, len(rows), VOCAB_TILE):
@@ -91,7 +91,7 @@ def block_vectors(
     none: w · unit: w/‖w‖ · final: γ ⊙ centre?(w)/rms(w), through the final norm · through: γ_in ⊙ w for up
     and gate, γ_post ⊙ w for down where the model has a norm after the FFN (else w).
     """
-    vectors: Tensor = block.view(site).vectors(parameters).float().contiguous()
+    vectors = _exact(block.view(site).vectors(parameters))
     if norm == "unit":
         lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
         return vectors / lengths.clamp(min=1e-12)
@@ -99,10 +99,15 @@ def block_vectors(
         return _through_final_norm(vectors, anatomy.final_norm, parameters)
     if norm == "through":
         near = block.post_norm if site == "down" else block.input_norm
-        return vectors if near is None else vectors * near.scale(parameters)
+        return vectors if near is None else vectors * near.scale(parameters).to(vectors.device)
     if norm != "none":
         raise HeadlampError(f"norm {norm!r} is unknown; choose {', '.join(NORMS)}")
     return vectors
+
+
+def _exact(weight: Tensor) -> Tensor:
+    """Float32 rows, off MPS, which lacks the float64 that sums and deviations are kept in."""
+    return (weight.cpu() if weight.device.type == "mps" else weight).float().contiguous()
 
 
 def decode(
@@ -189,4 +194,4 @@ def _through_final_norm(vectors: Tensor, norm: Norm, parameters: Mapping[str, Te
     if norm.kind == "layer":
         vectors = vectors - vectors.mean(-1, keepdim=True)
     rms = vectors.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-12)
-    return vectors / rms * norm.scale(parameters)
+    return vectors / rms * norm.scale(parameters).to(vectors.device)

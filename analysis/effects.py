@@ -51,8 +51,8 @@ def answer_probabilities(
         torch.inference_mode(),
     ):
         logits = loaded.model(input_ids=fed, position_ids=positions, use_cache=False, logits_to_keep=1).logits
-    p: Tensor = logits[:, -1, : len(loaded.vocabulary)].double().softmax(-1)
-    return p[:, token].cpu()
+    p: Tensor = logits[:, -1, : len(loaded.vocabulary)].cpu().double().softmax(-1)
+    return p[:, token]
 
 
 def best_lever(
