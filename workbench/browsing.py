@@ -1,15 +1,11 @@
-"""Read-only views for the pages: what is mapped, maps of layers, a neuron's neighbours, tables as CSV."""
+"""Read-only views for the pages: what is mapped, maps of layers, a neuron's neighbours."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import torch
 from torch.nn.functional import normalize
@@ -19,29 +15,13 @@ from analysis.anatomy import Anatomy, Site
 from analysis.clamps import ClampSite
 from analysis.decoding import NeuronNorm, block_vectors
 from analysis.errors import UnknownWord
-from analysis.models import LoadedModel, ModelRef
+from analysis.models import LoadedModel
 from analysis.vocabulary import word_tokens
 from store import Run, Store, find_run, list_runs
-from store.export import FORMULA_STARTS
-from workbench.models import folder_of, model_choices
-from workbench.neurons import TOP_K, DecodedNeuron, blocks_with, decode_spec
+from workbench.neurons import TOP_K, blocks_with, decode_spec
 from workbench.profiles import FiringText
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 Array = np.ndarray[Any, Any]
-
-
-def needs_fetching(ref: ModelRef, store: Store) -> bool:
-    """Whether opening it would download it: a Hub id, neither opened here before nor in the Hub's cache."""
-    if not _HUB_ID.fullmatch(ref.name) or folder_of(ref.name) is not None:
-        return False
-    if any(choice.name == ref.name for choice in model_choices(store)):
-        return False
-    try:
-        cached = huggingface_hub.try_to_load_from_cache(ref.name, "config.json", revision=ref.revision)
-    except ValueError:
-        return False  # a name the Hub would refuse: opening it says so
-    return not isinstance(cached, str)
 
 
 def decoded_runs(loaded: LoadedModel, store: Store) -> list[Run]:
@@ -168,36 +148,6 @@ def neighbours(anatomy: Anatomy, address: NeuronAddress) -> tuple[NeuronAddress 
     elif place + 1 < len(anatomy.blocks):
         after = NeuronAddress(anatomy.blocks[place + 1].address, 0)
     return before, after
-
-
-def neurons_csv(neurons: Iterable[DecodedNeuron], top_k: int = TOP_K) -> bytes:
-    """Decoded neurons as CSV, UTF-8: address, label, scores, then the top and bottom tokens with their p."""
-    header = ["address", "weight_norm", "log_z", "entropy_nats"]
-    header += [
-        f"{end}{i}_{what}"
-        for end in ("top", "bottom")
-        for i in range(1, top_k + 1)
-        for what in ("token", "p")
-    ]
-    return table_csv(header, (_csv_row(neuron) for neuron in neurons))
-
-
-def _csv_row(neuron: DecodedNeuron) -> list[object]:
-    tokens = [cell for score in (*neuron.top, *neuron.bottom) for cell in (score.token, score.probability)]
-    return [str(neuron.address), neuron.weight_norm, neuron.log_z, neuron.entropy, *tokens]
-
-
-def table_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Any table as CSV, UTF-8; texts a spreadsheet would run as a formula begin with an apostrophe."""
-    lines = io.StringIO()
-    writer = csv.writer(lines, quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return lines.getvalue().encode("utf-8")
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ parquet   the shape of the JSON lines with their types; one row group per block
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel
-from store.export import FORMULA_STARTS
+from store.csv_cells import write_csv
 from workbench.neurons import DecodedModel, DecodedNeuron, rows
 from workbench.runs import Progress
 
@@ -120,11 +119,16 @@ def neuron_row(neuron: DecodedNeuron) -> Row:
     }
 
 
-def cell(text: str) -> str:
-    """A text that no spreadsheet runs: what looks like a formula, after spaces too, begins with '."""
-    text = text.replace("\0", "\ufffd")
-    dangerous = text.startswith(FORMULA_STARTS) or text.lstrip().startswith(FORMULA_STARTS)
-    return "'" + text if dangerous else text
+def neurons_csv(neurons: Iterable[DecodedNeuron], k: int) -> bytes:
+    """Any decoded neurons with k tokens at each end, as the CSV of a whole decoding has them."""
+    return table_csv(_csv_header(k), map(_csv_row, map(neuron_row, neurons)))
+
+
+def table_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Any table as CSV, UTF-8; texts a spreadsheet would run as a formula begin with an apostrophe."""
+    text = io.StringIO()
+    write_csv(text, header, rows)
+    return text.getvalue().encode("utf-8")
 
 
 def _finite(numbers: Row) -> Row:
@@ -149,22 +153,23 @@ def _write_jsonl(stream: BinaryIO, blocks: Iterator[list[Row]], k: int) -> None:
 
 def _write_csv(stream: BinaryIO, blocks: Iterator[list[Row]], k: int) -> None:
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC)
-    ends = [f"{end}_{what}_{i + 1}" for end in ("top", "bottom") for i in range(k) for what in _CSV_TOKEN]
-    writer.writerow(["layer", "expert", "shared", "neuron", *ends, "weight_norm", "log_z", "entropy"])
-    for block in blocks:
-        writer.writerows(_csv_row(row) for row in block)
+    write_csv(text, _csv_header(k), (_csv_row(row) for block in blocks for row in block))
     text.detach()
 
 
 _CSV_TOKEN = ("token", "probability")
 
 
+def _csv_header(k: int) -> list[str]:
+    ends = [f"{end}_{what}_{i + 1}" for end in ("top", "bottom") for i in range(k) for what in _CSV_TOKEN]
+    return ["layer", "expert", "shared", "neuron", *ends, "weight_norm", "log_z", "entropy"]
+
+
 def _csv_row(row: Row) -> list[Any]:
     scores = [score for end in ("top", "bottom") for score in row[end]]
     return [
         *(row[name] for name in ("layer", "expert", "shared", "neuron")),
-        *(value for score in scores for value in (cell(score["token"]), score["probability"])),
+        *(value for score in scores for value in (score["token"], score["probability"])),
         *(row[name] for name in ("weight_norm", "log_z", "entropy")),
     ]
 

@@ -17,7 +17,7 @@ from pages.intervene.parts.keeping import show_script, take_away
 from pages.intervene.parts.recipe_editor import load_recipe, recipe_editor
 from pages.shared import state
 from pages.shared.errors import shown_errors
-from pages.shared.layout import empty, method, page_header, page_link
+from pages.shared.layout import empty, method, page_header, page_link, side_by_side
 from pages.shared.prompts import first_prompt
 from pages.shared.resources import model
 from pages.shared.tokens import plain
@@ -122,11 +122,11 @@ def nothing_yet(loaded: LoadedModel, clamps: list[str]) -> None:
 
 page_header("Clamp", "What does the model say when some of its neurons are held at a value?")
 with shown_errors(), model() as loaded:
-    left, right = st.columns([1, 1.9], gap="medium")
-    with left:
+    sides = side_by_side("clamp-recipe", "clamp-texts")
+    with sides[0]:
         st.subheader("Recipe", anchor=False)
         clamps = recipe_editor(loaded)
-    with right:
+    with sides[1]:
         pressed = settings(loaded)
         results(loaded, clamps, pressed=pressed)
         method("Method", METHOD, "Flash Interpretability: Davies 2025, arXiv 2501.02688")

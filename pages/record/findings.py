@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.record.parts.finding import finding_page, short, when
+from pages.record.parts.finding import finding_page, headline
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import download, empty, page_header, page_link
@@ -74,10 +74,7 @@ def show_list(findings: list[Finding]) -> None:
                 on_click=look_at,
                 args=(finding.id,),
             )
-            tags = " ".join(f":gray-badge[{plain(tag)}]" for tag in finding.tags)
-            st.caption(
-                f"{finding.kind} · {plain(short(finding.model_name))} · {when(finding.created_at)} {tags}"
-            )
+            st.caption(headline(finding))
 
 
 def export(findings: list[Finding]) -> None:

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from pages.record.parts.finding import short, when
+from pages.record.parts.finding import when
 from pages.shared import state
 from pages.shared.errors import shown_errors
-from pages.shared.layout import caption, duration, empty, page_header, page_link, size
+from pages.shared.layout import caption, duration, empty, page_header, page_link, short, size
 from pages.shared.resources import store
 from pages.shared.tokens import plain
 from workbench.storage import Run, delete_run, free_space, get_run, list_runs, storage_used
@@ -24,11 +24,11 @@ MAKERS = {
 def storage() -> None:
     """What the database takes, and the button that gives back what deleted runs left."""
     used = storage_used(store())
-    file, inside, back, free = st.columns(4)
-    file.metric("Database file", size(used.file_bytes), border=True)
-    inside.metric("Results in it", size(sum(used.kind_bytes.values())), border=True)
-    back.metric("Can be given back", size(used.reclaimable_bytes), border=True)
-    free.metric("Free on this disk", size(used.free_disk_bytes), border=True)
+    with st.container(horizontal=True):  # which wraps where columns would cut the numbers
+        st.metric("Database file", size(used.file_bytes), border=True)
+        st.metric("Results in it", size(sum(used.kind_bytes.values())), border=True)
+        st.metric("Can be given back", size(used.reclaimable_bytes), border=True)
+        st.metric("Free on this disk", size(used.free_disk_bytes), border=True)
     kinds = " · ".join(f"{plain(kind)} {size(count)}" for kind, count in used.kind_bytes.items())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
@@ -38,7 +38,8 @@ def storage() -> None:
             disabled=not used.reclaimable_bytes,
             help="Shrinks the file to what it holds; needs as much free disk for a moment.",
         )
-        st.caption(f"By kind: {kinds}  \n`{store().path}`" if kinds else f"`{store().path}`")
+        path = plain(str(store().path))
+        st.caption(f"By kind: {kinds}  \n{path}" if kinds else path)
 
 
 def shrink() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.shared import state
 
@@ -44,6 +46,16 @@ def page_link(
 ) -> None:
     """A link into a page of the app with everything filled in, opened in this tab."""
     st.page_link(state.PAGES[page], label=label, icon=icon, help=help, query_params=state.query(**params))
+
+
+def side_by_side(narrow: str, wide: str) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two places beside each other, under each other where the window has no room for both; their keys."""
+    with st.container(horizontal=True, gap="medium"):
+        places = st.container(key=narrow), st.container(key=wide)
+    rules = ((narrow, "1 1 16rem"), (wide, "4 1 24rem"))
+    wrapper = '[data-testid="stLayoutWrapper"]:has(> .st-key-'
+    st.html("<style>" + "".join(f"{wrapper}{key}){{flex:{flex}}}" for key, flex in rules) + "</style>")
+    return places
 
 
 def download(
@@ -102,6 +114,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def short(model_name: str) -> str:
+    """A model's name; of a folder its last part."""
+    is_path = model_name.startswith(("/", "~", ".")) or "\\" in model_name
+    return PurePath(model_name).name or model_name if is_path else model_name
 
 
 def size(count: float) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -17,6 +15,7 @@ from analysis.figures.answers import SHOWN, answer_figure
 from pages.shared.layout import caption, download
 from pages.shared.tokens import plain, show_token
 from workbench.evidence import TokenChances
+from workbench.exports import table_csv
 
 CONTEXT_SHOWN = 300
 """Characters of the prompt's end that stand before each text."""
@@ -33,7 +32,6 @@ _MARKS = (
     "background:rgba(213,120,0,.24);border-bottom:2px solid rgb(213,120,0)",
 )
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_FORMULA_STARTS = tuple("=+-@\t\r\n")
 
 
 def pair_slots() -> tuple[DeltaGenerator, DeltaGenerator]:
@@ -135,13 +133,10 @@ def _answer_table(tokens: list[str], base: list[float], changed: list[float]) ->
     st.dataframe(columns, hide_index=True, column_config=formats)
 
 
-def answers_csv(answers: Sequence[TokenChances]) -> str:
+def answers_csv(answers: Sequence[TokenChances]) -> bytes:
     """token, base, changed and log-odds change, exactly; a token a spreadsheet would run begins with '."""
-    lines = io.StringIO()
-    writer = csv.writer(lines, quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(["token", "base", "changed", "log_odds_change"])
-    for row in answers:
-        token = f"'{row.token}" if row.token.startswith(_FORMULA_STARTS) else row.token
-        change = log_odds_change(row.base or 0.0, row.changed or 0.0)
-        writer.writerow([token, row.base, row.changed, "" if change is None else change])
-    return lines.getvalue()
+    rows = (
+        [row.token, row.base, row.changed, log_odds_change(row.base or 0.0, row.changed or 0.0)]
+        for row in answers
+    )
+    return table_csv(["token", "base", "changed", "log_odds_change"], rows)

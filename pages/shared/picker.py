@@ -27,7 +27,7 @@ def model_picker() -> DeltaGenerator:
             index=None,
             key=_PICKED,
             accept_new_options=True,
-            placeholder="A bundled model, a folder or a Hub id",
+            placeholder="Name, folder or Hub id",
             help="Type a folder or a Hub id and press Enter. Only safetensors are read, and no foreign code.",
             on_change=_pick_model,
         )

@@ -9,12 +9,12 @@ from typing import Any
 
 import streamlit as st
 
+from analysis.errors import NotFetched
 from analysis.models import LoadedModel, ModelRef, settled
 from demo import BUNDLED
 from pages.shared import state
 from pages.shared.layout import empty
 from pages.shared.tokens import plain
-from workbench.browsing import needs_fetching
 from workbench.models import model_facts, opened
 from workbench.storage import Store, open_store
 
@@ -57,12 +57,14 @@ def model() -> Iterator[LoadedModel]:
     if ref is None:
         _no_model()
         st.stop()
-    if ref.name not in st.session_state.get(_FETCH, ()) and needs_fetching(ref, store()):
-        _ask_to_fetch(ref.name)
-        st.stop()
+    allowed = ref.name in st.session_state.get(_FETCH, ())
     with ExitStack() as stack:
-        with st.spinner(f"Opening {plain(ref.name)} …", show_time=True):
-            loaded = stack.enter_context(opened(ref, store()))
+        try:
+            with st.spinner(f"Opening {plain(ref.name)} …", show_time=True):
+                loaded = stack.enter_context(opened(ref, store(), fetch=allowed))
+        except NotFetched as missing:
+            _ask_to_fetch(ref.name, str(missing))
+            st.stop()
         if open_facts() is None:
             st.session_state[_OPEN] = (ref, model_facts(loaded))
         yield loaded
@@ -82,10 +84,10 @@ def _no_model() -> None:
     )
 
 
-def _ask_to_fetch(name: str) -> None:
+def _ask_to_fetch(name: str, why: str) -> None:
     empty(
-        f"{plain(name)} is not on this machine. It can be fetched from the Hugging Face Hub: "
-        "weights as safetensors, configuration and tokenizer; no code."
+        f"{plain(why)}.  \nWhat is fetched from the Hugging Face Hub: weights as safetensors, configuration "
+        "and tokenizer; no code."
     )
     st.button(
         "Fetch it from the Hub",

@@ -21,8 +21,9 @@ def labels(app: AppTest, kind: str) -> list[str]:
 
 
 def html_of(app: AppTest) -> list[str]:
-    """What st.html was given, top to bottom."""
-    return [element.value for element in elements(app, "html")]
+    """What st.html was given to show, top to bottom."""
+    texts = [element.value for element in elements(app, "html")]
+    return [text for text in texts if not text.startswith("<style>")]
 
 
 def shown(app: AppTest) -> str:

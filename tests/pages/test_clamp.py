@@ -24,7 +24,9 @@ VIEW = {"clamps": CLAMP, "prompt": " the dog", "word": "cat", "tokens": "6"}
 @pytest.fixture
 def finished(run_app: Callable[..., AppTest]) -> AppTest:
     """The page after Generate."""
-    return press(run_app("/clamp", **VIEW), "Generate")
+    app = press(run_app("/clamp", **VIEW), "Generate")
+    assert not app.exception
+    return app
 
 
 def test_without_a_clamp_the_page_says_what_to_do_and_offers_an_example(
@@ -92,6 +94,21 @@ def test_clamps_are_added_removed_and_edited_as_text(run_app: Callable[..., AppT
     assert app.query_params["clamps"] == "L1.N1:key:scale:3@all"
 
 
+@pytest.mark.parametrize("value", ["0.123456789", "-7.0000001", "1e-07"])
+def test_a_value_survives_typing_address_reload_and_generation_exactly(
+    run_app: Callable[..., AppTest], value: str
+) -> None:
+    app = press(run_app("/clamp", **VIEW | {"clamps": "L1.N3:key:set:4x@all"}), "Generate")
+    app.text_input(key="_recipe0_value").set_value(value).run()
+    assert app.query_params["clamps"] == f"L1.N3:key:set:{value}x@all"
+    app = press(run_app("/clamp", **VIEW | {"clamps": app.query_params["clamps"]}), "Generate")
+    assert app.text_input(key="_recipe0_value").value == value
+    [clamp] = app.session_state["_generation_last"][1].request.clamps
+    assert clamp.value == float(value)
+    shared = next(code.value for code in app.code if "/clamp?" in code.value)
+    assert parse_qs(urlsplit(shared).query)["clamps"] == [f"L1.N3:key:set:{value}x@all"]
+
+
 def test_a_whole_clamp_typed_as_an_address_goes_to_its_fields(run_app: Callable[..., AppTest]) -> None:
     app = press(run_app("/clamp"), "Add a clamp")
     app.text_input(key="_recipe0_address").set_value("L1.N7:up:add:-3x@prompt").run()
@@ -138,6 +155,12 @@ def test_what_cannot_be_is_explained_and_stays_as_typed(
     assert any(said in error.value.replace("\\", "").replace("\u2060", "") for error in app.error)
     assert app.text_area(key="prompt").value == (VIEW | change)["prompt"]
     assert str(app.text_area(key="_recipe_text").value).startswith((VIEW | change)["clamps"].split(":")[0])
+
+
+def test_an_error_leaves_no_button_to_stop_it(run_app: Callable[..., AppTest]) -> None:
+    app = press(run_app("/clamp", **VIEW | {"word": "zebra"}), "Generate")
+    assert app.error
+    assert "Stop" not in [button.label for button in app.button]
 
 
 def test_an_error_keeps_the_texts_that_were_there(finished: AppTest) -> None:

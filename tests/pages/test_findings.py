@@ -13,6 +13,7 @@ from analysis.addresses import parse_address
 from analysis.clamps import parse_clamp
 from analysis.generation import Sampling
 from analysis.models import ModelRef
+from pages.shared.tokens import plain
 from store import Finding, Store, default_path, keep_finding, open_store
 from tests.pages.reading import elements, html_of, labels, press, shown
 from workbench.clamping import Request, generate
@@ -142,6 +143,28 @@ def test_running_again_says_where_numbers_no_longer_hold(
     assert not app.success
 
 
+def test_running_again_never_downloads_and_says_what_is_missing(
+    run_app: Callable[..., AppTest], kept: Finding, database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def snapshot(name: str, *, local_files_only: bool = False, **_: object) -> str:
+        if not local_files_only:
+            asked.append(name)
+        raise OSError("nothing here")
+
+    monkeypatch.setattr("analysis.sources.snapshot_download", snapshot)
+    found = keep_finding(
+        database, title="Of a far model", kind="generation", model_name="someone/large",
+        model_fingerprint="f", evidence=kept.evidence,
+    )  # fmt: skip
+    app = press(run_app("/findings", finding=found.id), "Run again")
+    assert asked == []
+    assert not app.exception
+    assert "Not fetched" in shown(app)
+    assert "not among the Hub models on this machine" in shown(app)
+
+
 def test_title_note_and_tags_can_be_edited(
     run_app: Callable[..., AppTest], kept: Finding, database: Store
 ) -> None:
@@ -229,6 +252,32 @@ def test_hostile_evidence_is_shown_as_text(run_app: Callable[..., AppTest], data
     assert "<script" not in "".join(html_of(app))
     assert not any(re.search(r"(?<!\\)(<script|\]\(|\$x)", text) for text in interpreted)
     assert titles(run_app("/findings")) == [HOSTILE]
+
+
+@pytest.mark.parametrize(
+    "text", ["[x](http://x)", "`[x](http://x)`", "![a](http://x)", ":red[x]", "<b>x</b>"]
+)
+def test_a_finding_from_elsewhere_is_nowhere_interpreted(
+    run_app: Callable[..., AppTest], database: Store, text: str
+) -> None:
+    row: dict[str, Any] = {"token": text, "logit": 1.0, "probability": 0.5}
+    finding = keep_finding(
+        database, title=text, note=text, tags=[text], kind=text, model_name=text, model_fingerprint=text,
+        evidence={
+            "address": text, "sites": {text: {"top": [row]}}, "run": text, "dtype": text,
+            "versions": {text: text}, "device": text, "seed": 1,
+        },
+    )  # fmt: skip
+    app = run_app("/findings", finding=finding.id)
+    assert not app.exception
+    listed = run_app("/findings")
+    assert not listed.exception
+    table = app.table[0].value
+    texts = [str(element.value) for page in (app, listed) for element in (*page.markdown, *page.caption)]
+    texts += [app.subheader[0].value, *(button.label for button in listed.button), *table.index.astype(str)]
+    texts += table.astype(str).to_numpy().ravel().tolist()
+    assert sum(plain(text) in value for value in texts) >= 8
+    assert not [value for value in texts if text in value]
 
 
 @pytest.mark.parametrize(

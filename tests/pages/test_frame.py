@@ -62,20 +62,41 @@ def test_an_unknown_folder_is_explained_not_raised(bare_app: RunApp, page: str) 
 
 
 def test_a_link_alone_never_downloads_a_model(bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr("analysis.sources.snapshot_download", lambda name, **_: asked.append(name))
+    asked = _hub(monkeypatch)
     app = bare_app("/", model="someone/something-large")
     assert asked == []
     assert app.button[0].label == "Fetch it from the Hub"
+    assert "something" in app.info[0].value
+    assert "not among the Hub models on this machine" in app.info[0].value.replace("\\", "")
+
+
+def test_a_name_like_a_bundled_one_that_is_not_there_is_never_looked_up_by_a_link(
+    bare_app: RunApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _hub(monkeypatch)
+    for name in ("demo/nothing", "gpt2", "_x/y"):
+        assert not bare_app("/", model=name).exception
+    assert asked == []
+
+
+def _hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A Hub that nothing is at hand of; the names that were asked for over the network."""
+    asked: list[str] = []
+
+    def snapshot(name: str, *, local_files_only: bool = False, **_: object) -> str:
+        if not local_files_only:
+            asked.append(name)
+        raise OSError(f"{name} is gated")
+
+    monkeypatch.setattr("analysis.sources.snapshot_download", snapshot)
+    return asked
 
 
 def test_the_fetch_button_fetches_the_model(bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, **_: object) -> str:
-        raise OSError(f"{name} is gated")
-
-    monkeypatch.setattr("analysis.sources.snapshot_download", refuse)
+    asked = _hub(monkeypatch)
     app = bare_app("/", model="someone/something-large")
     app.button[0].click().run()
+    assert asked == ["someone/something-large"]
     assert "is gated" in app.error[0].value
 
 

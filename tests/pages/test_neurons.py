@@ -71,6 +71,20 @@ def test_a_word_can_be_ranked_by_signed_scores(run_app: RunApp) -> None:
     assert down.is_monotonic_increasing
 
 
+def test_the_sign_and_the_token_of_a_row_are_those_of_the_ranking(run_app: RunApp) -> None:
+    for by, column in (("z", "z-score"), ("cosine", "cosine")):
+        table = run_app("/neurons", word="dog", by=by).dataframe[0].value
+        assert {"+", "−"} == set(table["sign"])
+        assert ((table[column] >= 0) == (table["sign"] == "+")).all()
+        assert set(table["token"]) <= {"␣dog", "␣Dog", "dog"}
+
+
+@pytest.mark.parametrize(("site", "said"), [("up", "told by the site down"), ("down", "push it down")])
+def test_the_caption_says_what_a_sign_means_at_the_site(run_app: RunApp, site: str, said: str) -> None:
+    captions = [text.value for text in run_app("/neurons", word="dog", by="z", site=site).caption]
+    assert any("Sign −" in text and said in text for text in captions)
+
+
 def test_a_probability_has_no_sign(run_app: RunApp) -> None:
     app = run_app("/neurons", word="dog", by="probability", sign="negative")
     assert not app.error

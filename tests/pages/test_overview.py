@@ -57,6 +57,7 @@ def test_after_decoding_it_lists_the_site_and_the_run(run_app: RunApp) -> None:
     assert mapped["Site"].tolist() == ["down"]
     assert mapped["Blocks"].tolist() == ["2 of 2"]
     assert "decode" in recent["Kind"].tolist()
+    assert all("/" not in name for name in recent["Model"])
 
 
 def test_it_proposes_to_hold_the_neuron_that_says_the_word_most(run_app: RunApp) -> None:

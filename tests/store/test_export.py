@@ -27,6 +27,7 @@ from store import (
     list_findings,
     open_store,
 )
+from store.csv_cells import csv_cell, write_csv
 
 Keep = Callable[..., Finding]
 
@@ -110,7 +111,7 @@ def test_csv_has_one_row_per_finding_with_the_named_columns(keep: Keep) -> None:
     assert rows[1]["prompt"] == rows[1]["p base"] == rows[1]["seed"] == ""
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", " =", "\u3000@", "\ufeff="])
 def test_no_csv_cell_is_a_formula(keep: Keep, start: str) -> None:
     text = start + "cmd()|'/c calc'!A1"
     (row,) = csv_rows(findings_csv([keep(title=text, note=text, evidence=hostile_evidence(text))]))
@@ -125,6 +126,29 @@ def test_no_csv_cell_is_a_formula(keep: Keep, start: str) -> None:
         "run key",
     ):
         assert row[column] == "'" + text
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", " =1+1", "\n=1", "\xa0-1", "+", "-dog", "@SUM", "\t=1", "\r1", "＝1", " ＋1", "\u200b=1"]
+)
+def test_a_cell_that_a_spreadsheet_would_run_is_made_text(text: str) -> None:
+    assert csv_cell(text) == "'" + text
+
+
+@pytest.mark.parametrize("value", [" dog", "a=b", "<script>", "", "'", -1, -0.25, True])
+def test_any_other_cell_stays_as_it_is(value: object) -> None:
+    assert csv_cell(value) is value
+
+
+@pytest.mark.parametrize(("value", "written"), [(None, ""), ("a\0b", "a\ufffdb"), ("\ud83d", "\ufffd")])
+def test_a_cell_that_csv_cannot_hold_is_replaced(value: object, written: str) -> None:
+    assert csv_cell(value) == written
+
+
+def test_a_table_quotes_texts_and_writes_numbers_as_numbers() -> None:
+    stream = io.StringIO()
+    write_csv(stream, ["token", "=p"], [[" -dog", -0.1], ["a", None]])
+    assert stream.getvalue() == '"token","\'=p"\r\n"\' -dog",-0.1\r\n"a",""\r\n'
 
 
 def test_csv_keeps_hostile_text_in_its_cell(hostile: Finding) -> None:
@@ -310,6 +334,11 @@ def test_a_document_that_is_no_export_is_refused(store: Store, text: str, why: s
         {"title": None},
         {"tags": "text"},
         {"tags": [1]},
+        {"kind": "`![a](http://x)`"},
+        {"kind": "Neuron"},
+        {"kind": ""},
+        {"kind": "generation\n"},
+        {"kind": "k" * 33},
         {"evidence": []},
         {"evidence": {"p": float("nan")}},
         {"evidence": {"p": float("inf")}},

@@ -106,7 +106,8 @@ _BY_HELP = (
     "over the vocabulary. cosine: of the neuron's vector and the word's row of the head."
 )
 _SIGN_HELP = (
-    "A neuron that says −word is a neuron of the word held at negative values. A probability has no sign."
+    "A neuron that says −word is a neuron of the word held at negative values. "
+    "A probability has no negative side."
 )
 
 

@@ -13,7 +13,8 @@ from analysis.models import LoadedModel
 from pages.shared import state
 from pages.shared.layout import caption, download
 from pages.shared.tokens import shaded_tokens, show_token
-from workbench.browsing import excerpt, table_csv
+from workbench.browsing import excerpt
+from workbench.exports import table_csv
 from workbench.profiles import FiringText, NeuronView, try_text
 
 HEIGHT = 300

@@ -16,7 +16,7 @@ from pages.shared import state
 from pages.shared.layout import caption, download, empty
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
-from workbench.browsing import neurons_csv, table_csv
+from workbench.exports import neurons_csv, table_csv
 from workbench.neurons import DecodedModel, DecodedNeuron, Search, filtered, find_word, rows
 
 SHOWN_TOKENS = 5
@@ -65,8 +65,8 @@ def search_results(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> 
     }
     neuron_table(table, addresses, config, key="found")
     caption(
-        f"The {len(indices):,} best of {len(decoded):,} neurons by {asked.by}. Sign −: positive values push "
-        "the word down. Tick a row to open its neuron."
+        f"The {len(indices):,} best of {len(decoded):,} neurons by {asked.by}. Token: the variant that "
+        f"counts most. {_sign(asked)} Tick a row to open its neuron."
     )
     with st.container(horizontal=True):
         download("All as CSV", lambda: _search_csv(loaded, asked), "neurons.csv", key="found_csv")
@@ -76,6 +76,14 @@ def search_results(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> 
 
 
 _MEASURES = {"probability": "probability", "z": "z-score", "cosine": "cosine"}
+
+
+def _sign(asked: Asked) -> str:
+    """What the table's signs mean at the site and in the ranking asked for."""
+    against = "cosine" if asked.by == "cosine" else "z-score"
+    if asked.site == "down":
+        return f"Sign −: its {against} is negative, so positive values of the neuron push it down."
+    return f"Sign −: its {against} is negative; what the neuron does is told by the site down."
 
 
 def _find(loaded: LoadedModel, asked: Asked, limit: int) -> Search:

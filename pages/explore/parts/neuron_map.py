@@ -47,7 +47,7 @@ def layer_map(
     step = int(ranked.rank[1] - ranked.rank[0]) if len(ranked.rank) > 1 else 1
     each = "one neuron" if step == 1 else f"the strongest of {step} neurons"
     caption(
-        f"Row: layer. Cell: {each}, best at the left, coloured by {measure}. "
+        f"Row: layer. Cell: {each}, largest {measure} at the left, coloured by it. "
         "Circled: the best in the table; click one to open it."
     )
 

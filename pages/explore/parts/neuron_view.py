@@ -22,7 +22,8 @@ from pages.shared import state
 from pages.shared.layout import caption, download, method, page_link, progress_bar
 from pages.shared.resources import store
 from pages.shared.tokens import show_token
-from workbench.browsing import nearest_neurons, neighbours, table_csv
+from workbench.browsing import nearest_neurons, neighbours
+from workbench.exports import table_csv
 from workbench.neurons import DecodedNeuron, TokenScore, rows
 from workbench.profiles import NeuronView, neuron_view
 

@@ -9,11 +9,12 @@ from analysis.figures.anatomy import BlockTable, anatomy_figure
 from analysis.models import LoadedModel
 from pages.explore.parts.neuron_decoding import SMALL
 from pages.shared import state
-from pages.shared.layout import caption, download, empty, page_link, size
+from pages.shared.layout import caption, download, empty, page_link, short, size
 from pages.shared.prompts import first_prompt
 from pages.shared.resources import open_facts, store
 from pages.shared.tokens import plain
-from workbench.browsing import block_kinds, decoded_runs, decoding_state, single_token_words, table_csv
+from workbench.browsing import block_kinds, decoded_runs, decoding_state, single_token_words
+from workbench.exports import table_csv
 from workbench.models import block_facts, model_facts
 from workbench.neurons import find_word
 from workbench.storage import Run, list_runs, storage_used
@@ -38,8 +39,9 @@ def facts_shown(loaded: LoadedModel) -> None:
     ]
     if facts["experts"]:
         shown.insert(2, ("Experts", f"{facts['experts']:,}"))
-    for column, (label, value) in zip(st.columns(len(shown)), shown, strict=True):
-        column.metric(label, value)
+    with st.container(horizontal=True):  # which wraps where columns would cut the numbers
+        for label, value in shown:
+            st.metric(label, value)
     tied = " · head tied to embeddings" if facts["tied"] else ""
     padding = (
         f" · {facts['padding_rows']:,} padding rows of the head left out" if facts["padding_rows"] else ""
@@ -141,10 +143,6 @@ def mapped(loaded: LoadedModel) -> None:
     st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config)
 
 
-def _browse(run: Run) -> str:
-    return state.link("/neurons", site=run.parameters["site"], norm=run.parameters["norm"])
-
-
 def recent_runs() -> None:
     """The last few runs of any model."""
     st.subheader("Recent runs", anchor=False)
@@ -156,7 +154,7 @@ def recent_runs() -> None:
         return
     table = {
         "Kind": [run.kind for run in runs],
-        "Model": [run.model_name for run in runs],
+        "Model": [short(run.model_name) for run in runs],
         "Begun": pd.to_datetime([run.created_at for run in runs], utc=True),
         "Time (s)": [run.seconds for run in runs],
         "Size": [size(run.bytes) for run in runs],

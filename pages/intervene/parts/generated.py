@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from analysis.errors import HeadlampError
 from analysis.models import LoadedModel, ModelRef
 from pages.shared.layout import duration, progress_bar
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word
 from pages.shared.resources import store
 from pages.shared.tokens import plain
+from store.errors import StoreError
 from workbench.clamping import Generation, Request, stored_generation, stream
 from workbench.evidence import TokenChances
 
@@ -63,11 +65,15 @@ def _generated(loaded: LoadedModel, asked: Asked) -> Generation:
         writing = progress_bar("Generating", "tokens")
         st.button("Stop", icon=":material/stop:", on_click=_forget)
         slots = pair_slots()
-        for result in stream(loaded, store(), asked.request, reading):
-            if time.monotonic() - drawn >= 1 / DRAWS_PER_SECOND:
-                drawn = time.monotonic()
-                writing(_length(result), asked.request.sampling.max_new_tokens)
-                show_texts(loaded, result, slots=slots)
+        try:
+            for result in stream(loaded, store(), asked.request, reading):
+                if time.monotonic() - drawn >= 1 / DRAWS_PER_SECOND:
+                    drawn = time.monotonic()
+                    writing(_length(result), asked.request.sampling.max_new_tokens)
+                    show_texts(loaded, result, slots=slots)
+        except (HeadlampError, StoreError):
+            place.empty()  # what has failed has nothing to stop
+            raise
     place.empty()
     return result
 

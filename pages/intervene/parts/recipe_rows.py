@@ -40,6 +40,6 @@ def read_row(text: str) -> Row:
         clamp = parse_clamp(text)
     except HeadlampError:
         return Row(address=text.strip())
-    value = "8" if clamp.value is None else f"{clamp.value:g}"
+    value = "8" if clamp.value is None else repr(float(clamp.value)).removesuffix(".0")
     unit = "max" if clamp.value is None else clamp.unit
     return Row(str(clamp.address), clamp.mode, value, unit, clamp.site, str(clamp.scope))

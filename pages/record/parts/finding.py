@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 import streamlit as st
 
 from pages.shared import state
 from pages.shared.errors import shown_errors
-from pages.shared.layout import download, duration, page_link
+from pages.shared.layout import download, duration, page_link, short
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word, words_of
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
@@ -33,10 +32,7 @@ def finding_page(finding: Finding) -> None:
     """Everything of one finding, read from top to bottom."""
     shown = read_evidence(finding.evidence)
     st.subheader(plain(finding.title), anchor=False)
-    tags = " ".join(f":gray-badge[{plain(tag)}]" for tag in finding.tags)
-    st.caption(
-        f"{finding.kind} · {plain(short(finding.model_name))} · kept {when(finding.created_at)} {tags}"
-    )
+    st.caption(headline(finding))
     if finding.note:
         st.text(finding.note)
     _actions(finding, shown)
@@ -51,18 +47,19 @@ def finding_page(finding: Finding) -> None:
         st.json(finding.evidence, expanded=1)
 
 
+def headline(finding: Finding) -> str:
+    """Kind, model, time and tags in one line of Markdown; none of them is interpreted."""
+    tags = " ".join(f":gray-badge[{plain(tag)}]" for tag in finding.tags)
+    kept = f"kept {when(finding.created_at)}"
+    return f"{plain(finding.kind)} · {plain(short(finding.model_name))} · {kept} {tags}"
+
+
 def when(moment: str) -> str:
     """An ISO time as `23 Nov 2026, 01:20 UTC`; what is no time stays as it is."""
     try:
         return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M} UTC"
     except ValueError:
         return plain(moment)
-
-
-def short(model_name: str) -> str:
-    """A model's name; of a folder its last part."""
-    is_path = model_name.startswith(("/", "~", ".")) or "\\" in model_name
-    return PurePath(model_name).name or model_name if is_path else model_name
 
 
 def _actions(finding: Finding, shown: Reading) -> None:
@@ -180,7 +177,7 @@ def _generation(finding: Finding, shown: Reading) -> None:
 
 
 def _neuron(shown: Reading) -> None:
-    st.markdown(f"**Neuron** `{shown.address}`")
+    st.markdown(f"**Neuron** {plain(shown.address)}")
     for place, table in zip(st.columns(2) * len(shown.sites), shown.sites, strict=False):
         with place:
             _decoded(table)
@@ -218,4 +215,4 @@ def facts(finding: Finding, shown: Reading) -> dict[str, str]:
             else {}
         ),
     }
-    return {name: plain(str(value)) for name, value in named.items() if value not in (None, "")}
+    return {plain(name): plain(str(value)) for name, value in named.items() if value not in (None, "")}
