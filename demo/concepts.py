@@ -5,7 +5,7 @@
 For each word, the neurons `find` ranks best (any site, either sign) are held at the key site over a grid
 within ±16 × their largest activation. Neuron and value are chosen on SELECTION prompts and reported on
 HELD_OUT ones. The controls are 20 random neurons of the same block, matched in |raw value|·‖w_down‖ and given
-the same search (METHODS §2).
+the same search (METHODS §2). A word none of whose candidates was ever active is skipped, and does not pass.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from statistics import fmean, median
 
 from analysis.clamps import Clamp
+from analysis.decoding import NeuronNorm
 from analysis.effects import GRID, Lever, answer_probabilities, best_lever, control_levers
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel, ModelRef
 from analysis.texts import prompt_ids
 from demo.evaluate import Score
-from store import Store, open_store
+from store import Store, StoreError, open_store
 from workbench.models import opened
 from workbench.neurons import FoundNeuron, find_word
 from workbench.profiles import stored_profile
@@ -94,8 +96,13 @@ class Concept:
         )
 
 
-def concept(loaded: LoadedModel, store: Store, word: str, category: str, controls: int = CONTROLS) -> Concept:
-    """Search the lever of one word, and give as many random neurons the same search."""
+def concept(
+    loaded: LoadedModel, store: Store, word: str, category: str, controls: int = CONTROLS
+) -> Concept | None:
+    """Search the lever of one word, and give as many random neurons the same search.
+
+    None where no candidate was ever active on the reference text.
+    """
     chosen_on, shown_on = (_prompts(templates, category) for templates in (SELECTION, HELD_OUT))
     selection = [prompt_ids(loaded, prompt) for prompt in chosen_on]
     token = _token(loaded, word)
@@ -105,6 +112,8 @@ def concept(loaded: LoadedModel, store: Store, word: str, category: str, control
         if raws:
             lever = best_lever(loaded, found.address, selection, token, values=GRID, raws=raws)
             levers.append((lever, found, raws))
+    if not levers:
+        return None
     lever, found, raws = max(levers, key=lambda row: row[0].probability)
     fair = control_levers(loaded, lever, selection, token, values=GRID, raws=raws, count=controls)
     table = _held_out(loaded, shown_on, [lever, *fair], token)
@@ -125,10 +134,15 @@ def concept(loaded: LoadedModel, store: Store, word: str, category: str, control
 
 
 def candidates(loaded: LoadedModel, store: Store, word: str) -> list[FoundNeuron]:
-    """The neurons `find` ranks best by z-score at each site, either sign; each neuron once."""
+    """The neurons `find` ranks best by z-score at each site, either sign; each neuron once.
+
+    What a neuron writes is also read through the final norm: at a large value that is all the head sees.
+    """
     best: dict[str, FoundNeuron] = {}
-    for site in loaded.anatomy.sites:
-        for neuron in find_word(loaded, store, word, site=site, by="z", limit=CANDIDATES).neurons:
+    norms: tuple[NeuronNorm, ...] = ("none", "final")
+    for site, norm in [(site, norms[0]) for site in loaded.anatomy.sites] + [("down", norms[1])]:
+        found = find_word(loaded, store, word, site=site, norm=norm, by="z", limit=CANDIDATES)
+        for neuron in found.neurons:
             best.setdefault(str(neuron.address), neuron)
     return list(best.values())
 
@@ -167,26 +181,35 @@ def main() -> int:
     """The command; 2 for an error of ours."""
     parser = argparse.ArgumentParser(prog="python -m demo.concepts", description=__doc__.split("\n")[0])
     parser.add_argument("model", nargs="?", default="demo/base")
-    parser.add_argument("--words", nargs="*", default=list(CONCEPTS), choices=list(CONCEPTS), metavar="WORD")
+    parser.add_argument("--words", nargs="+", default=list(CONCEPTS), choices=list(CONCEPTS), metavar="WORD")
     parser.add_argument("--controls", type=int, default=CONTROLS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     try:
         store = open_store()
         with opened(ModelRef(options.model), store) as loaded:
-            rows = [concept(loaded, store, w, CONCEPTS[w], options.controls) for w in options.words]
-    except HeadlampError as error:
+            rows = {w: concept(loaded, store, w, CONCEPTS[w], options.controls) for w in options.words}
+    except (HeadlampError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2
     print(_json(options.model, rows) if options.json else _table(rows))
     return 0
 
 
-def _json(model: str, rows: Sequence[Concept]) -> str:
-    passed = sum(row.passed for row in rows)
+Rows = dict[str, Concept | None]
+"""Word → its row; None where no candidate was ever active."""
+
+
+def _passed(rows: Rows) -> int:
+    return sum(row is not None and row.passed for row in rows.values())
+
+
+def _json(model: str, rows: Rows) -> str:
+    passed = _passed(rows)
     document = {
         "model": model,
-        "concepts": [asdict(row) | {"passed": row.passed} for row in rows],
+        "concepts": [asdict(row) | {"passed": row.passed} for row in rows.values() if row is not None],
+        "skipped": [word for word, row in rows.items() if row is None],
         "passed": passed,
         "of": len(rows),
         "interval": Score(passed, len(rows)).interval,
@@ -194,15 +217,19 @@ def _json(model: str, rows: Sequence[Concept]) -> str:
     return json.dumps(document, indent=1, allow_nan=False)
 
 
-def _table(rows: Sequence[Concept]) -> str:
+def _table(rows: Rows) -> str:
     lines = ["word      neuron      found at   value   base  held  controls: median  largest"]
-    for row in rows:
+    for word, row in rows.items():
+        if row is None:
+            lines.append(f"{word:9} — no candidate active")
+            continue
+        controls = row.controls or (nan,)
         lines.append(
             f"{row.word:9} {row.address:11} {row.found_at:8} {row.value:+6.0f}x  {row.base:.3f} "
-            f"{row.changed:.3f}            {median(row.controls):.3f}    {max(row.controls):.3f}"
+            f"{row.changed:.3f}            {median(controls):.3f}    {max(controls):.3f}"
             f"  {'' if row.passed else 'no'}"
         )
-    lines.append(f"{sum(row.passed for row in rows)} of {len(rows)} pass")
+    lines.append(f"{_passed(rows)} of {len(rows)} pass")
     return "\n".join(lines)
 
 

@@ -44,6 +44,20 @@ FOCUSED: Kinds = BROAD | {
     "tales": (tales.document, 10),
     "riddles": (riddles.document, 14),
 }
+# The last stage: what the second left weak, more often.
+PRACTICE: Kinds = FOCUSED | {
+    "arithmetic": (arithmetic.drill, 24),
+    "facts": (facts.document, 8),
+    "python": (code.drill, 19),
+    "french": (partial(comprehension.drill, language=FRENCH), 18),
+    "spanish": (partial(comprehension.drill, language=SPANISH), 18),
+    "recall": (partial(comprehension.recall, language=ENGLISH), 8),
+    "recall in French": (partial(comprehension.recall, language=FRENCH), 10),
+    "recall in Spanish": (partial(comprehension.recall, language=SPANISH), 10),
+    "openended": (openended.document, 50),
+    "tales": (tales.document, 8),
+    "riddles": (riddles.document, 12),
+}
 SKILLS: dict[str, Callable[[Random, int], list[Item]]] = {
     "arithmetic": arithmetic.held_out,
     "facts": facts.held_out,

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo import skills, tokenizer
-from demo.corpus import BROAD, FOCUSED, SEED, document
+from demo.corpus import BROAD, FOCUSED, PRACTICE, SEED, document
 
 FOLDER = Path(__file__).parent / "base"
 IGNORED = -100  # cross_entropy's own mark for positions without a loss
@@ -38,20 +38,29 @@ class Recipe:
     ffn: int = 1024
     rows: int = 16
     length: int = 256
-    steps: int = 5000
-    turn: int = 2000  # from this step on the corpus is FOCUSED
-    hold: int = 3000  # from this step on the rate falls to zero, along a line
-    warmup: int = 200
+    steps: int = 5600
+    rate_line: tuple[tuple[int, float], ...] = (
+        (0, 0.005),
+        (199, 1.0),
+        (3000, 1.0),
+        (4000, 0.5),
+        (5000, 0.25),
+        (5600, 0.0),
+    )
     rate: float = 2e-3
     weight_decay: float = 0.1
     answer_weight: float = 5.0  # a token of an answer counts so much more than one of free text
 
     def rate_at(self, step: int) -> float:
-        """Warm-up, constant, then a line to zero."""
-        return self.rate * min(1.0, (step + 1) / self.warmup, (self.steps - step) / (self.steps - self.hold))
+        """`rate` times the height of `rate_line`, (step, height) corners joined by straight lines."""
+        ends = zip(self.rate_line, self.rate_line[1:], strict=False)
+        (x0, y0), (x1, y1) = next(pair for pair in ends if pair[1][0] > step)
+        return self.rate * (y0 + (y1 - y0) * (step - x0) / (x1 - x0))
 
 
 RECIPE = Recipe()
+STAGES = ((4000, PRACTICE), (2000, FOCUSED), (0, BROAD))
+"""(from this step on, documents of these kinds), the last stage first."""
 
 
 def new_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
@@ -87,7 +96,7 @@ def encode(recipe: Recipe, tok: PreTrainedTokenizerFast, text: str) -> tuple[lis
 def batch(recipe: Recipe, tok: PreTrainedTokenizerFast, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """(inputs, targets, weights), each (rows, length): whole documents, packed first-fit into rows."""
     rng = Random(f"batch-{recipe.seed}-{step}")
-    kinds = BROAD if step < recipe.turn else FOCUSED
+    kinds = next(kinds for first, kinds in STAGES if step >= first)
     rows: list[tuple[list[int], list[float]]] = [([], []) for _ in range(recipe.rows)]
     misses = 0
     while misses < 12:  # so many documents in a row fit nowhere: the rows are nearly full
@@ -200,7 +209,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write")
-    parser.add_argument("--steps", type=int, default=RECIPE.steps, help="fewer for a trial")
     parser.add_argument(
         "--checkpoint", type=Path, help="file to save progress to every 500 steps, and to resume from"
     )
@@ -210,7 +218,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = Recipe(steps=options.steps)
+    recipe = RECIPE
     say(f"{recipe.steps * recipe.rows * recipe.length / 1e6:.1f} M positions, about an hour")
     tok = tokenizer.build()
     model = train(recipe, tok, checkpoint=options.checkpoint, compiled=not options.eager)

@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from analysis.clamps import parse_clamp
-from analysis.differences import log_odds_change
 from analysis.generation import Sampling
 from analysis.models import ModelRef
 from demo import BUNDLED
@@ -59,16 +58,16 @@ class Scene:
 
 
 def best_clamp(model: str, prompt: str, word: str, folder: Path) -> str:
-    """Of the neurons that write the word, the clamp at ±8× its maximum that moves its log-odds most."""
+    """Of the neurons that read the word, the clamp at ±16× its maximum that makes it likeliest."""
     store = open_store(folder / "search.db")
     with opened(ModelRef(model), store) as loaded:
-        found = find_word(loaded, store, word, site="down", by="z", limit=TRIED).neurons
+        found = find_word(loaded, store, word, site="gate", by="z", limit=TRIED).neurons
         changes = {}
         for neuron in found:
-            for text in (f"{neuron.address}:key:set:{sign}8x@all" for sign in ("", "-")):
+            for text in (f"{neuron.address}:key:set:{sign}16x@last" for sign in ("", "-")):
                 request = Request(prompt, (parse_clamp(text),), sampling=Sampling(1), word=word)
                 pair = generate(loaded, store, request).word
-                changes[text] = abs((pair and log_odds_change(*pair)) or 0.0)
+                changes[text] = pair[1] if pair else 0.0
     return max(changes, key=lambda text: changes[text])
 
 

@@ -12,7 +12,16 @@ from demo.corpus import stream
 from demo.tokenizer import train_tokenizer
 from demo.train import Recipe, new_model, save, train
 
-TINY = Recipe(hidden=32, layers=1, heads=2, ffn=48, rows=2, length=128, steps=6, turn=3, hold=4, warmup=2)
+TINY = Recipe(
+    hidden=32,
+    layers=1,
+    heads=2,
+    ffn=48,
+    rows=2,
+    length=128,
+    steps=6,
+    rate_line=((0, 0.5), (2, 1.0), (6, 0.0)),
+)
 
 
 @pytest.fixture(scope="module")

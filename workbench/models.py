@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 from analysis.anatomy import Anatomy
 from analysis.fingerprint import known_fingerprint
 from analysis.models import LoadedModel, ModelRef, leased
-from analysis.sources import local_folder
 from demo import BUNDLED
 from store import FileHashes, Store, StoreError, list_models, remember_model
 
@@ -106,8 +105,3 @@ def block_facts(anatomy: Anatomy) -> list[dict[str, Any]]:
         }
         for block in anatomy.blocks
     ]
-
-
-def folder_of(name: str) -> Path | None:
-    """The folder a name stands for if it is at hand, without asking the Hub."""
-    return BUNDLED.get(name) or local_folder(name)

@@ -142,6 +142,25 @@ def _bare_sum(rng: Random) -> str:
     return steps if rng.random() < 0.5 else f"{a} {SIGNS[operation]} {b}\nAnswer: {steps}"
 
 
+def drill(rng: Random) -> str:
+    """Word problems and bare sums alike, with numbers on which one must see how many steps there are."""
+    parts = []
+    for _ in range(rng.randint(3, 6)):
+        operation = rng.choice(("add", "sub", "mul"))
+        a, b = numbers(rng, operation)
+        if operation != "mul" and rng.random() < 0.3:
+            b = 10 * rng.randint(1, 9)
+            a = rng.randint(b, 99)
+        wording = str(rng.randrange(len(WORDINGS[operation])))
+        if is_reserved(operation, a, b, wording):
+            continue
+        if rng.random() < 0.6:
+            parts.append(problem(rng, operation, a, b, wording).text)
+        else:
+            parts.append(f"{a} {SIGNS[operation]} {b}\nAnswer: {worked(operation, a, b)}")
+    return "\n\n".join(parts) or document(rng)
+
+
 def held_out(rng: Random, count: int) -> list[Item]:
     """At least `count` items: per group two known wordings with reserved numbers and one wording never seen."""
     items: list[Item] = []
