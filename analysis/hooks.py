@@ -90,6 +90,7 @@ def plan_clamp(loaded: LoadedModel, clamp: Clamp, index: int, rows: Sequence[int
 
 
 def by_module(plans: Sequence[Plan]) -> list[list[Plan]]:
+    """The plans of each module together, in the recipe's order: an expert's clamps act on one another."""
     groups: dict[str, list[Plan]] = {}
     for plan in plans:
         groups.setdefault(plan.block.module, []).append(plan)
@@ -97,6 +98,7 @@ def by_module(plans: Sequence[Plan]) -> list[list[Plan]]:
 
 
 def attach_clamps(step: Step, plans: list[Plan]) -> Iterator[Any]:
+    """Attach the clamps of one module that act in this step; yields handles, each to be removed."""
     active = []
     for plan in plans:
         count = int(step.mask(plan).sum())
@@ -200,6 +202,7 @@ def _expert_values(
 
 
 def attach_observer(step: Step, blocks: Sequence[Block], see: See) -> Iterator[Any]:
+    """Attach reading hooks to some blocks; yields handles, each to be removed."""
     model = step.loaded.model
     routed: dict[str, list[Block]] = {}
     for block in blocks:

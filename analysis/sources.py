@@ -145,6 +145,7 @@ def _refuse_not_causal(path: Path, config: Any, stored: dict[str, Any]) -> None:
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. Raises NoTokenizer with the way out."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         if len(tokenizer.encode("a", add_special_tokens=False)) == 0:
@@ -158,4 +159,5 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def first_line(error: Exception) -> str:
+    """What an error of somebody else's says first, at most 300 characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -73,6 +73,7 @@ def trace_probe(model: PreTrainedModel) -> Trace:
 
 
 def input_norm(trace: Trace, name: str) -> Norm | None:
+    """The norm whose output is what a module reads."""
     call = trace.of(name)
     return None if call is None else norm_where(trace, lambda c: same(c.output, call.inputs[0]))
 
@@ -95,6 +96,7 @@ def _reads(output: Tensor, call: Call) -> bool:
 
 
 def norm_where(trace: Trace, wanted: Callable[[Call], bool]) -> Norm | None:
+    """The first call of the probe run that fits and proves to be a norm."""
     return next((n for c in trace.calls if wanted(c) and (n := _as_norm(c)) is not None), None)
 
 
@@ -125,4 +127,5 @@ def _normed(x: Tensor, kind: str, eps: float) -> Tensor:
 
 
 def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers in the same order, whatever their shapes."""
     return one.numel() == other.numel() and torch.equal(one.reshape(-1), other.reshape(-1))
