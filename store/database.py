@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import platformdirs
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from store.errors import translated
+from store.damaged import with_copy
+from store.errors import DatabaseCorrupt, translated
 from store.migrations import SCHEMA, check_schema
 
 _MAKING = threading.Lock()
@@ -39,19 +40,23 @@ def open_store(
     """Open the store at `path` (default: `default_path()`), made where it is missing, at the newest schema.
 
     A file that is refused (DatabaseCorrupt, DatabaseForeign, DatabaseFromNewerVersion, DatabaseReadOnly)
-    keeps every byte. `busy_seconds`: how long to wait for a lock. `schema`: the migrations to apply.
+    keeps every byte; a damaged one is also copied, once, as NAME.damaged-YYYYMMDD-HHMMSS beside it.
+    Damage further inside is met when it is read.
+
+    busy_seconds: how long to wait for a lock. schema: the migrations to apply.
     """
     store = Store(Path(os.path.expanduser(path or default_path())).absolute(), busy_seconds=busy_seconds)
     try:
         with translated(store.path):
             _make_file(store.path)
-            check_schema(store.db, store.path, schema)
-            store.db.enable_wal()
-            with store.transaction() as db:
-                schema.apply(db)
-    except BaseException:
-        store.close()
-        raise
+            with _log_kept(store.path), _closed_on_error(store):
+                check_schema(store.db, store.path, schema)
+                store.db.enable_wal()
+                with store.transaction() as db:
+                    schema.apply(db)
+    except DatabaseCorrupt as error:
+        with _MAKING:
+            raise with_copy(error, store.path) from error
     return store
 
 
@@ -135,6 +140,28 @@ def _make_file(path: Path) -> None:
             path.touch(mode=0o600)
     if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, "no right to write")
+
+
+@contextmanager
+def _log_kept(path: Path) -> Iterator[None]:
+    """While this lasts, a connection that closes leaves the write-ahead log of a refused file alone.
+
+    The last connection to close moves the log into the file, unless it may only read: this one.
+    """
+    with ExitStack() as kept:
+        with suppress(sqlite3.Error):  # what is wrong is told by the connection that writes
+            reader = kept.enter_context(closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)))
+            reader.execute("SELECT name FROM sqlite_master").fetchone()
+        yield
+
+
+@contextmanager
+def _closed_on_error(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
 
 
 def _connected(path: Path, busy_seconds: float) -> Database:

@@ -32,6 +32,23 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def utc(text: str) -> str:
+    """An ISO-8601 time as `now` writes it; ValueError where it is none or has no time zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"time {text!r:.40} has no time zone")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def typed(entry: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """`entry[name]`; KeyError where it is missing, TypeError unless it is of one of `kinds`."""
+    value = entry[name]
+    if type(value) not in kinds:
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} is {type(value).__name__}, not {expected}")
+    return value
+
+
 def clean_text(text: str) -> str:
     """`text` with lone surrogates, which UTF-8 cannot carry, as U+FFFD."""
     return _LONE_SURROGATES.sub("\ufffd", text)

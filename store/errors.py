@@ -11,6 +11,9 @@
     ├── RunNotFound                no run with that key
     ├── UnitMissing                a run is not complete yet, or a unit holds no such array
     ├── FindingNotFound            no finding, or more than one, with that id
+    ├── JobNotFound                no job with that number
+    ├── JobTaken                   a job that another process took, or that was cancelled
+    ├── JobActive                  a job that is not finished, where only a finished one will do
     └── BadImport                  a document that is not ours, is newer, or is malformed
 
 Each message says what, why and the way out. SQLite's and the operating system's errors become
@@ -72,6 +75,18 @@ class UnitMissing(StoreError):
 
 class FindingNotFound(StoreError):
     """No finding, or more than one, has this id or id prefix."""
+
+
+class JobNotFound(StoreError):
+    """No job has this number."""
+
+
+class JobTaken(StoreError):
+    """The job does not run under this owner any more; its work is somebody else's, or unwanted."""
+
+
+class JobActive(StoreError):
+    """The job is queued or running."""
 
 
 class BadImport(StoreError):

@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from store.csv_cells import write_csv
 from store.database import Store
-from store.documents import checked_json, clean_text
+from store.documents import checked_json, clean_text, typed, utc
 from store.errors import BadImport, StoreError
 from store.evidence import read_evidence
 from store.findings import ID_DIGITS, Finding, clean_tags, insert_findings
@@ -113,31 +112,17 @@ def _checked_finding(entry: object) -> Finding:
     if not isinstance(entry, Mapping):
         raise TypeError("not an object")
     texts = ("id", "title", "note", "model_name", "model_fingerprint", "kind", "created_at", "updated_at")
-    found: dict[str, Any] = {name: _typed(entry, name, str) for name in texts}
+    found: dict[str, Any] = {name: typed(entry, name, str) for name in texts}
     if not re.fullmatch(f"[0-9a-f]{{{ID_DIGITS}}}", found["id"]):
         raise ValueError(f"id is not {ID_DIGITS} hexadecimal digits")
     if not found["title"].strip():
         raise ValueError("blank title")
     if not KIND.fullmatch(found["kind"]):
         raise ValueError(f"kind {found['kind']!r:.40} is not one short plain word, such as generation")
-    tags = [_typed({"tag": tag}, "tag", str) for tag in _typed(entry, "tags", list)]
+    tags = [typed({"tag": tag}, "tag", str) for tag in typed(entry, "tags", list)]
     return Finding(
         **{name: clean_text(text) for name, text in found.items()}
-        | {name: _utc(found[name]) for name in ("created_at", "updated_at")},
+        | {name: utc(found[name]) for name in ("created_at", "updated_at")},
         tags=clean_tags(tags),
-        evidence=checked_json(_typed(entry, "evidence", dict), "evidence"),
+        evidence=checked_json(typed(entry, "evidence", dict), "evidence"),
     )
-
-
-def _typed(entry: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = entry[name]
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} is {type(value).__name__}, not {kind.__name__}")
-    return value
-
-
-def _utc(text: str) -> str:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"time {text!r:.40} has no time zone")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -89,6 +89,29 @@ def first_schema(db: Database) -> None:
 
 SCHEMA(name="0001_first_schema")(first_schema)
 
+# AUTOINCREMENT, so that the number of a forgotten job is never another's. No reference from run_key
+# to runs: a job is a record of what was done, also when its run is deleted.
+_JOBS = """
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, kind TEXT NOT NULL, title TEXT NOT NULL,
+    "order" TEXT NOT NULL, run_key TEXT,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL, unit TEXT NOT NULL,
+    began_with INTEGER NOT NULL DEFAULT 0, cancel_requested INTEGER NOT NULL DEFAULT 0, failure TEXT,
+    owner_host TEXT NOT NULL, owner_pid INTEGER NOT NULL, owner_started REAL NOT NULL,
+    created_at TEXT NOT NULL, started_at TEXT, finished_at TEXT, beat_at TEXT NOT NULL
+);
+CREATE UNIQUE INDEX jobs_one_active ON jobs (key) WHERE state IN ('queued', 'running');
+"""
+
+
+def jobs(db: Database) -> None:
+    """Jobs, of which at most one per key is active."""
+    db.executescript(_JOBS)
+
+
+SCHEMA(name="0002_jobs")(jobs)
+
 
 def check_schema(db: Database, path: Path, schema: Migrations = SCHEMA) -> None:
     """Read, without writing, whether `db` is empty or ours and no newer than `schema`; raises otherwise."""

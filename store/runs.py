@@ -96,20 +96,25 @@ class Unit:
 
 def begin_run(store: Store, spec: RunSpec, versions: Mapping[str, Json]) -> Run:
     """The run with `spec.key`, made where there is none; `versions` of the software stay as first given."""
+    with store.transaction() as db:
+        insert_run(db, spec, versions, now())
+        return get_run(store, spec.key)
+
+
+def insert_run(db: Database, spec: RunSpec, versions: Mapping[str, Json], created_at: str) -> None:
+    """Add a run without units, where its key is new, to the transaction `db` is in."""
     made = {
         name: getattr(spec, name)
         for name in ("kind", "method_version", "model_fingerprint", "dtype", "device")
     }
-    with store.transaction() as db:
-        db.table("runs").insert(
-            made
-            | {"key": spec.key, "model_name": clean_text(spec.model_name)}
-            | {"parameters": document(spec.parameters)}
-            | {"versions": document(checked_json(dict(versions), "versions"))}
-            | {"seed": spec.seed, "units": spec.units, "created_at": now()},
-            ignore=True,
-        )
-        return get_run(store, spec.key)
+    db.table("runs").insert(
+        made
+        | {"key": spec.key, "model_name": clean_text(spec.model_name)}
+        | {"parameters": document(spec.parameters)}
+        | {"versions": document(checked_json(dict(versions), "versions"))}
+        | {"seed": spec.seed, "units": spec.units, "created_at": created_at},
+        ignore=True,
+    )
 
 
 def put_unit(
@@ -121,17 +126,19 @@ def put_unit(
     arrays: Mapping[str, Array] | None = None,
     payload: Json = None,
     seconds: float,
+    created_at: str | None = None,
 ) -> bool:
     """Store unit `idx` whole, or nothing of it; False, and nothing changes, where it is already stored.
 
-    seconds: time the unit took. The last unit to arrive finishes the run. RunNotFound, UnitMissing
-    (`idx` outside the run), UnstorableValue, StoreFull.
+    seconds: time the unit took. created_at: when, ISO-8601 UTC; None is now. The last unit to arrive
+    finishes the run. RunNotFound, UnitMissing (`idx` outside the run), UnstorableValue, StoreFull.
     """
     if not (math.isfinite(seconds) and seconds >= 0):
         raise UnstorableValue(f"unit {idx} took {seconds} seconds; pass a finite time, 0 or more")
     blobs = {array_name: encode(array, array_name) for array_name, array in (arrays or {}).items()}
     text = None if payload is None else document(checked_json(payload, "payload"))
     unit = {"run_key": key, "idx": idx, "name": clean_text(name), "seconds": seconds, "payload": text}
+    unit |= {"created_at": created_at or now()}
     with store.transaction() as db:
         if idx in _stored_of(store, key, idx):
             return False
@@ -213,7 +220,7 @@ def _stored_of(store: Store, key: str, idx: int) -> set[int]:
 
 def _insert(db: Database, unit: dict[str, Any], blobs: Mapping[str, Blob]) -> None:
     size = len(unit["payload"] or "") + sum(len(blob.data) for blob in blobs.values())
-    db.table("units").insert(unit | {"created_at": now(), "bytes": size})
+    db.table("units").insert(unit | {"bytes": size})
     place = {"run_key": unit["run_key"], "unit_idx": unit["idx"]}
     for name, blob in blobs.items():
         db.table("arrays").insert(place | {"name": clean_text(name)} | vars(blob))

@@ -1,0 +1,263 @@
+"""Jobs: work that was asked for, which process does it, how far it is, and how it ended.
+
+    job, new = ask_job(store, order, me)
+    if new and take_job(store, job.id, me, replacing=me):
+        report_job(store, job.id, me, done=1, total=5, unit="blocks", run_key=run.key)
+        finish_job(store, job.id, me, "done")
+
+A job is only ever changed under the name of its owner; who has lost it is told so by JobTaken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from store.database import Store
+from store.documents import Json, checked_json, clean_text, document, now
+from store.errors import JobActive, JobNotFound, JobTaken, UnstorableValue
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+"""A queued or running job is active; the other states are final until it is queued again."""
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """What is asked. key: a hash of everything that makes two orders the same; order: all that is
+    needed to do it again, strict JSON; total: how many of `unit` it takes, 0 where not known yet.
+
+    Raises UnstorableValue for an order that is not strict JSON or a total below 0.
+    """
+
+    kind: str
+    title: str
+    key: str
+    order: Mapping[str, Json]
+    total: int
+    unit: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", checked_json(dict(self.order), "order"))
+        _check_counts(0, self.total)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that works on a job; started: its creation time in seconds, as pids are used again."""
+
+    host: str
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True)
+class JobFailure:
+    """name: the error's class; message: a sentence with the way out; cause: its chain or traceback, or ""."""
+
+    name: str
+    message: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as stored. Times are ISO-8601 UTC; beat_at: the last sign of life; done, total: in `unit`,
+    total 0 where not known; began_with: `done` when it was last taken, which a rate is measured from."""
+
+    id: int
+    key: str
+    kind: str
+    title: str
+    order: dict[str, Any]
+    run_key: str | None
+    state: JobState
+    done: int
+    total: int
+    unit: str
+    began_with: int
+    cancel_requested: bool
+    failure: JobFailure | None
+    owner: Owner
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    beat_at: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it is queued or running."""
+        return self.state in ("queued", "running")
+
+
+def ask_job(store: Store, order: JobOrder, owner: Owner) -> tuple[Job, bool]:
+    """The active job with `order.key` and False; where there is none, a new queued one and True."""
+    with store.transaction() as db:
+        there = _active_with(store, order.key)
+        if there is not None:
+            return there, False
+        moment = now()
+        row: dict[str, Any] = {
+            "key": order.key,
+            "kind": order.kind,
+            "title": clean_text(order.title),
+            "unit": order.unit,
+        }
+        row |= {"order": document(order.order), "total": order.total, "state": "queued"}
+        row |= {"created_at": moment, "beat_at": moment} | _owner_columns(owner)
+        db.table("jobs").insert(row)
+        return _job(store.rows(f"{_SELECT} WHERE id = last_insert_rowid()")[0]), True
+
+
+def take_job(store: Store, job_id: int, owner: Owner, *, replacing: Owner) -> Job | None:
+    """Run the job under `owner`, if it is active and still `replacing`'s; None where somebody was quicker.
+
+    A wish to cancel it stays.
+    """
+    with store.transaction():
+        job = _find(store, job_id)
+        if job is None or not job.active or job.owner != replacing:
+            return None
+        moment, mine = now(), _owner_columns(owner)
+        return _changed(
+            store, job_id, state="running", began_with=job.done, started_at=moment, beat_at=moment, **mine
+        )
+
+
+def requeue_job(store: Store, job_id: int, owner: Owner) -> Job:
+    """Queue a job again under `owner`, its failure and any wish to cancel it forgotten.
+
+    Where another active job has the same key, that one is returned and nothing changes. The caller
+    knows that nobody works on it: it is finished, or its owner is gone. JobNotFound.
+    """
+    with store.transaction():
+        job = get_job(store, job_id)
+        there = _active_with(store, job.key)
+        if there is not None and there.id != job_id:
+            return there
+        cleared = {"failure": None, "cancel_requested": 0, "started_at": None, "finished_at": None}
+        return _changed(store, job_id, state="queued", beat_at=now(), **cleared, **_owner_columns(owner))
+
+
+def report_job(
+    store: Store, job_id: int, owner: Owner, *, done: int, total: int, unit: str, run_key: str | None
+) -> Job:
+    """Store how far the job is, as a sign of life; a `run_key` of None leaves the one it has.
+
+    JobTaken: it does not run under `owner` any more.
+    """
+    _check_counts(done, total)
+    with store.transaction():
+        job = _mine(store, job_id, owner)
+        progress = {"done": done, "total": total, "unit": unit, "run_key": run_key or job.run_key}
+        return _changed(store, job_id, beat_at=now(), began_with=min(done, job.began_with), **progress)
+
+
+def finish_job(
+    store: Store,
+    job_id: int,
+    owner: Owner,
+    state: Literal["done", "failed", "cancelled"],
+    *,
+    failure: JobFailure | None = None,
+) -> Job:
+    """End the job, with `failure` where it failed. JobTaken: it does not run under `owner` any more."""
+    told = None if failure is None else document({k: clean_text(v) for k, v in vars(failure).items()})
+    with store.transaction():
+        _mine(store, job_id, owner)
+        return _changed(store, job_id, failure=told, **_ended(state))
+
+
+def request_cancel(store: Store, job_id: int) -> Job:
+    """Cancel a queued job at once; ask a running one to stop; a finished one stays as it is. JobNotFound."""
+    with store.transaction():
+        job = get_job(store, job_id)
+        if job.state == "running":
+            return _changed(store, job_id, cancel_requested=1)
+        return _changed(store, job_id, **_ended("cancelled")) if job.active else job
+
+
+def abandon_job(store: Store, job_id: int) -> Job:
+    """Cancel an active job whoever owns it; a finished one stays as it is. JobNotFound.
+
+    For an owner that is gone or does not react: should it still report, it is told JobTaken.
+    """
+    with store.transaction():
+        job = get_job(store, job_id)
+        return _changed(store, job_id, **_ended("cancelled")) if job.active else job
+
+
+def get_job(store: Store, job_id: int) -> Job:
+    """The job with this number; JobNotFound."""
+    job = _find(store, job_id)
+    if job is None:
+        raise JobNotFound(f"no job {job_id} in {store.path}: it was forgotten; look at the list of jobs")
+    return job
+
+
+def list_jobs(store: Store, *, active: bool | None = None, limit: int = 200) -> list[Job]:
+    """Jobs, newest first, at most `limit`; only those that are active, or only those that are not."""
+    where = {None: "1", True: _ACTIVE, False: f"NOT {_ACTIVE}"}[active]
+    return [_job(row) for row in store.rows(f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?", (limit,))]
+
+
+def forget_job(store: Store, job_id: int) -> None:
+    """Delete a finished job, not its run. JobNotFound, JobActive."""
+    with store.transaction() as db:
+        if get_job(store, job_id).active:
+            raise JobActive(f"job {job_id} is still queued or running: cancel it first")
+        db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+
+_SELECT = "SELECT * FROM jobs"
+_ACTIVE = "state IN ('queued', 'running')"
+_OWNER = "owner_"
+
+
+def _check_counts(done: int, total: int) -> None:
+    if done < 0 or total < 0:
+        raise UnstorableValue(f"{done} of {total}; pass counts of 0 or more (total 0: not known yet)")
+
+
+def _owner_columns(owner: Owner) -> dict[str, Any]:
+    return {_OWNER + name: value for name, value in vars(owner).items()}
+
+
+def _ended(state: JobState) -> dict[str, Any]:
+    moment = now()
+    return {"state": state, "finished_at": moment, "beat_at": moment}
+
+
+def _find(store: Store, job_id: int) -> Job | None:
+    rows = store.rows(f"{_SELECT} WHERE id = ?", (job_id,))
+    return _job(rows[0]) if rows else None
+
+
+def _active_with(store: Store, key: str) -> Job | None:
+    rows = store.rows(f"{_SELECT} WHERE key = ? AND {_ACTIVE}", (key,))
+    return _job(rows[0]) if rows else None
+
+
+def _mine(store: Store, job_id: int, owner: Owner) -> Job:
+    job = _find(store, job_id)
+    if job is None:
+        raise JobTaken(f"job {job_id} was cancelled and forgotten: stop working on it; what is stored stays")
+    if job.state != "running" or job.owner != owner:
+        raise JobTaken(
+            f"job {job_id} is {job.state} under process {job.owner.pid} on {job.owner.host}, not yours any "
+            "more: stop working on it; what is stored stays"
+        )
+    return job
+
+
+def _changed(store: Store, job_id: int, **columns: Any) -> Job:
+    store.db.table("jobs").update(job_id, columns)
+    return get_job(store, job_id)
+
+
+def _job(row: dict[str, Any]) -> Job:
+    failure = None if row["failure"] is None else JobFailure(**json.loads(row["failure"]))
+    owner = Owner(**{column.name: row.pop(_OWNER + column.name) for column in fields(Owner)})
+    asked = {"order": json.loads(row["order"]), "cancel_requested": bool(row["cancel_requested"])}
+    return Job(**(row | asked | {"failure": failure, "owner": owner}))

@@ -1,0 +1,234 @@
+"""Runs as a file that carries results from one machine to another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, BinaryIO
+
+from store.arrays import read_array
+from store.blobs import Array, encode
+from store.database import Store
+from store.documents import checked_json, clean_text, now, typed, utc
+from store.errors import BadImport
+from store.run_archive import (
+    FORMAT,
+    LIST,
+    ArchiveReader,
+    ArchiveWriter,
+    arrays_member,
+    malformed,
+    units_member,
+)
+from store.runs import (
+    Run,
+    RunSpec,
+    Unit,
+    find_run,
+    get_run,
+    insert_run,
+    put_unit,
+    read_unit,
+    stored_units,
+)
+
+MOST_UNITS = 1_000_000
+"""The most units a run from elsewhere may have."""
+
+
+@dataclass(frozen=True)
+class ExportedRuns:
+    """How many runs and units were written, and the bytes they take."""
+
+    runs: int
+    units: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ImportedRuns:
+    """Keys of the runs that were new, that gained units, and that changed nothing; units: how many came."""
+
+    added: tuple[str, ...]
+    completed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    units: int
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A run in a file, checked, with its units in order."""
+
+    spec: RunSpec
+    versions: dict[str, Any]
+    created_at: str
+    finished_at: str | None
+    seconds: float
+    units: tuple[Unit, ...]
+
+
+def export_runs(store: Store, keys: Sequence[str], out: BinaryIO) -> ExportedRuns:
+    """Write the runs with these keys, as far as they are stored, to `out`; one unit is in memory at a time.
+
+    The file is a zip anybody can open (store/run_archive.py). RunNotFound, before anything is written.
+    """
+    runs = [get_run(store, key) for key in dict.fromkeys(keys)]
+    start, units = out.tell(), 0
+    archive = ArchiveWriter(out)
+    for run in runs:
+        stored = [read_unit(store, run.key, idx) for idx in sorted(stored_units(store, run.key))]
+        archive.write_json(units_member(run.key), [vars(unit) for unit in stored])
+        for unit in stored:
+            if unit.arrays:
+                arrays = {name: read_array(store, run.key, unit.idx, name) for name in unit.arrays}
+                archive.write_arrays(arrays_member(run.key, unit.idx), arrays)
+        units += len(stored)
+    sent = {"runs": [_facts(run) for run in runs], "sha256": dict(archive.sha256)}
+    archive.write_json(LIST, {"headlamp_runs": FORMAT, "created": now()} | sent)
+    archive.close()
+    return ExportedRuns(len(runs), units, out.tell() - start)
+
+
+def import_runs(store: Store, source: BinaryIO) -> ImportedRuns:
+    """Add the runs of a file by `export_runs`: new ones whole, to others the units they miss.
+
+    All of `source`, which can seek, is checked before anything is stored; then each run is stored
+    whole or not at all. What is already there stays as it is.
+    BadImport: not such a file, of a newer version, damaged, or a run is not what its key says.
+    """
+    with malformed():
+        archive = ArchiveReader(source)
+        listed = archive.read_json(LIST, None)
+        digests = _digests(listed)
+        sent = [_checked_run(archive, entry, digests) for entry in typed(listed, "runs", list)]
+        _check_unique([run.spec.key for run in sent], "the list of runs")
+    gained = {run.spec.key: _store_run(store, archive, run, digests) for run in sent}
+    return ImportedRuns(
+        tuple(key for key, (new, _) in gained.items() if new),
+        tuple(key for key, (new, units) in gained.items() if units and not new),
+        tuple(key for key, (new, units) in gained.items() if not (units or new)),
+        sum(units for _, units in gained.values()),
+    )
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """All about a run but what its units tell."""
+    return {name: value for name, value in vars(run).items() if name not in ("stored_units", "bytes")}
+
+
+def _digests(listed: object) -> dict[str, str]:
+    if not isinstance(listed, dict) or "headlamp_runs" not in listed:
+        raise BadImport(f"no `headlamp_runs` in its {LIST}; choose a file made by exporting runs")
+    version = typed(listed, "headlamp_runs", int)
+    if version > FORMAT:
+        raise BadImport(f"runs of version {version}; this Headlamp reads up to {FORMAT}: update Headlamp")
+    if version < 1:
+        raise ValueError(f"`headlamp_runs` is {version}; an export's is {FORMAT}")
+    digests: dict[str, str] = typed(listed, "sha256", dict)
+    for name in digests:
+        typed(digests, name, str)
+    return digests
+
+
+def _checked_run(archive: ArchiveReader, entry: Any, digests: dict[str, str]) -> _Sent:
+    texts = {field.name for field in fields(RunSpec)} - {"parameters", "seed", "units"}
+    spec = RunSpec(
+        **{name: _text(entry, name) for name in texts},
+        parameters=typed(entry, "parameters", dict),
+        seed=typed(entry, "seed", int, type(None)),
+        units=typed(entry, "units", int),
+    )
+    if entry["key"] != spec.key:
+        raise ValueError(f"run {entry['key']!r:.40} says of itself what has the key {spec.key}")
+    if spec.units > MOST_UNITS:
+        raise ValueError(f"run {spec.key} has {spec.units} units; at most {MOST_UNITS} are taken")
+    listed = archive.read_json(units_member(spec.key), digests[units_member(spec.key)])
+    units = tuple(_checked_unit(unit, spec) for unit in listed)
+    _check_unique([unit.idx for unit in units], f"run {spec.key}")
+    for unit in units:
+        for name, array in _arrays(archive, spec.key, unit, digests).items():
+            encode(array, name)
+    finished_at = typed(entry, "finished_at", str, type(None))
+    return _Sent(
+        spec,
+        checked_json(typed(entry, "versions", dict), "versions"),
+        utc(typed(entry, "created_at", str)),
+        None if finished_at is None else utc(finished_at),
+        _seconds(entry),
+        units,
+    )
+
+
+def _checked_unit(entry: Any, spec: RunSpec) -> Unit:
+    idx = typed(entry, "idx", int)
+    if idx not in range(spec.units):
+        raise ValueError(f"unit {idx} of run {spec.key}; it has units 0 to {spec.units - 1}")
+    arrays = typed(entry, "arrays", list)
+    return Unit(
+        idx,
+        _text(entry, "name"),
+        checked_json(entry["payload"], "payload"),
+        _seconds(entry),
+        utc(typed(entry, "created_at", str)),
+        tuple(_text({"array": name}, "array") for name in arrays),
+    )
+
+
+def _check_unique(names: Sequence[object], where: str) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{where} holds something twice")
+
+
+def _text(entry: Any, name: str) -> str:
+    text: str = typed(entry, name, str)
+    if clean_text(text) != text:
+        raise ValueError(f"{name} holds half a character")
+    return text
+
+
+def _seconds(entry: Any) -> float:
+    seconds = float(typed(entry, "seconds", int, float))
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{seconds} seconds")
+    return seconds
+
+
+def _arrays(archive: ArchiveReader, key: str, unit: Unit, digests: dict[str, str]) -> dict[str, Array]:
+    if not unit.arrays:
+        return {}
+    name = arrays_member(key, unit.idx)
+    arrays = archive.read_arrays(name, digests[name])
+    if sorted(arrays) != sorted(unit.arrays):
+        raise ValueError(f"{name} holds other arrays than the run's list of units says")
+    return arrays
+
+
+def _store_run(
+    store: Store, archive: ArchiveReader, sent: _Sent, digests: dict[str, str]
+) -> tuple[bool, int]:
+    """Whether the run is new here, and how many units came."""
+    key = sent.spec.key
+    with store.transaction() as db:
+        new = find_run(store, key) is None
+        insert_run(db, sent.spec, sent.versions, sent.created_at)
+        missing = [unit for unit in sent.units if unit.idx not in stored_units(store, key)]
+        for unit, arrays in _loaded(archive, key, missing, digests):
+            about = {"name": unit.name, "payload": unit.payload, "seconds": unit.seconds}
+            put_unit(store, key, unit.idx, arrays=arrays, created_at=unit.created_at, **about)
+        if new:
+            finished_at = sent.finished_at if len(sent.units) == sent.spec.units else None
+            db.execute(
+                "UPDATE runs SET seconds = ?, finished_at = coalesce(?, finished_at) WHERE key = ?",
+                (sent.seconds, finished_at, key),
+            )
+    return new, len(missing)
+
+
+def _loaded(
+    archive: ArchiveReader, key: str, units: Sequence[Unit], digests: dict[str, str]
+) -> Iterator[tuple[Unit, dict[str, Array]]]:
+    for unit in units:
+        with malformed():
+            arrays = _arrays(archive, key, unit, digests)
+        yield unit, arrays
