@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.installed-dev
 
-.PHONY: help install dev app test lint format browser screenshots demo-models clean
+.PHONY: help install dev app test torture contract lint format browser screenshots demo-models clean
 
 help:  ## list what can be made
 	@echo "Headlamp: look into a language model's neurons and experts, change them, keep the evidence."
@@ -36,6 +36,12 @@ app: $(INSTALLED)  ## install if needed, then serve the app on 127.0.0.1:8501
 test: dev browser  ## lint, types and every test; browser tests need Chromium or Chrome
 	@$(MAKE) --no-print-directory lint
 	$(RUN) -m pytest
+
+torture: dev browser  ## the tests that wear the app out, all of it: about a quarter of an hour
+	HEADLAMP_TORTURE=full $(RUN) -m pytest -m torture -s
+
+contract: $(INSTALLED)  ## check every architecture transformers has (about 5 minutes) and write docs/models.md
+	@$(RUN) -m tests.contract
 
 lint: dev  ## check style and types, change nothing
 	$(RUN) -m ruff check .

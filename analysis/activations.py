@@ -11,6 +11,7 @@ from torch import Tensor
 from analysis.addresses import NeuronAddress
 from analysis.anatomy import Block
 from analysis.clamps import CLAMP_SITES, ClampSite
+from analysis.continuing import check_continues
 from analysis.interventions import Observe, intervened
 from analysis.models import LoadedModel
 
@@ -97,6 +98,7 @@ def profile_blocks(
 
 def read_through(loaded: LoadedModel, ids: Sequence[int], *observers: Observe) -> None:
     """One forward pass over a sequence with observers attached; its logits are not kept."""
+    check_continues(loaded)
     fed = torch.tensor([list(ids)], device=loaded.device)
     positions = torch.arange(len(ids), device=loaded.device)[None]
     with intervened(loaded, observers, positions=positions), torch.inference_mode():

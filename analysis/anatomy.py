@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from analysis.addresses import BlockAddress, NeuronAddress
@@ -44,7 +45,7 @@ class WeightView:
         if self.expert is not None:
             weight = weight[self.expert]
         rows = weight if self.neuron_axis == 0 else weight.T
-        return rows[self._neurons()]
+        return rows[self.neurons]
 
     def biases(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
         """(m,) for up and gate; the whole (d,) output bias where neurons are this view's inputs."""
@@ -58,30 +59,42 @@ class WeightView:
     def unit_biases(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
         """(m,): the part of the bias that belongs to these neurons (up and gate only)."""
         bias = self.biases(parameters)
-        return None if bias is None else bias[self._neurons()]
+        return None if bias is None else bias[self.neurons]
 
-    def _neurons(self) -> slice:
+    @property
+    def neurons(self) -> slice:
+        """Where the neurons lie along the neuron axis."""
         return slice(self.start, self.start + self.step * (self.count - 1) + 1, self.step)
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A norm's learned part. `offset` is 1 where the model multiplies by (1 + weight) (Gemma)."""
+    """A norm's learned part, if it has one. `offset` is 1 where the model multiplies by (1 + weight) (Gemma).
 
-    parameter: str
+    factor: what the normed states are multiplied by before they are read, besides the weight.
+    """
+
+    parameter: str | None
     kind: Literal["rms", "layer"]
     eps: float
     offset: float = 0.0
     bias: str | None = None
+    factor: float = 1.0
 
     def scale(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """γ_eff (d,), float32."""
-        return parameters[self.parameter].float() + self.offset
+        """γ_eff (d,), or () where nothing is learned; float32."""
+        if self.parameter is None:
+            return torch.tensor(self.factor)
+        return self.factor * (parameters[self.parameter].float() + self.offset)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One FFN block and everything needed to read, recompute and clamp it."""
+    """One FFN block and everything needed to read, recompute and clamp it.
+
+    fused: its weights are a slice of what `module` keeps for all its experts, so that it has no projections
+    of its own to hook. time_first: its states are (tokens, batch, …), not (batch, tokens, …).
+    """
 
     address: BlockAddress
     d_ff: int
@@ -91,6 +104,8 @@ class Block:
     down: WeightView
     input_norm: Norm | None = None
     post_norm: Norm | None = None
+    fused: bool = False
+    time_first: bool = False
 
     @property
     def gated(self) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from analysis.clamps import Clamp
+from analysis.continuing import check_continues
 from analysis.errors import HeadlampError
 from analysis.hooks import Reach
 from analysis.interventions import intervened
@@ -64,8 +65,9 @@ def paired_steps(
 
     Stops when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
     one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a clamp
-    drives the model to NaN or infinity.
+    drives the model to NaN or infinity, or where the model cannot be fed so.
     """
+    check_continues(loaded)
     device, ends = loaded.device, loaded.ends_of_text
     cache = DynamicCache(config=loaded.model.config)
     fed = torch.tensor([list(ids)] * 2, device=device)

@@ -1,36 +1,41 @@
-"""What every module saw and gave during one small probe run, and which of them were norms."""
+"""What every module saw and gave during one small probe run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from analysis.anatomy import Norm
-from analysis.contract import TOLERANCE, error
+from analysis.errors import HeadlampError, UnknownStructure
 
 PROBE_TOKENS = 8
-KINDS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
+_LAYER = re.compile(r"^(?P<layer>(?P<stack>.*?)\.?(?P<number>\d+))(?=\.|$)")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One module's first input and output during the probe run, in the order they happened."""
+    """One call of a module: the tensors it was given and the one it gave."""
 
     name: str
     module: nn.Module
     inputs: tuple[Tensor, ...]
     output: Tensor
 
+    @property
+    def layer(self) -> str | None:
+        """The name of the layer the module lies in, such as `model.layers.3`."""
+        found = _LAYER.match(self.name)
+        return None if found is None else found["layer"]
+
 
 @dataclass(frozen=True)
 class Trace:
-    """All calls of one probe run, and the logits it ended with."""
+    """All calls of one probe run in the order they ended, and the logits it gave."""
 
     calls: tuple[Call, ...]
     logits: Tensor
@@ -39,22 +44,52 @@ class Trace:
         """The first call of a module, or None where the probe never reached it."""
         return self._first.get(name)
 
+    def in_layer(self, layer: str) -> list[Call]:
+        """The first call of every module of a layer, in order."""
+        return self._layers.get(layer, [])
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers the probe reached."""
+        return list(self._layers)
+
     @cached_property
     def _first(self) -> dict[str, Call]:
-        return {call.name: call for call in reversed(self.calls)}
+        first: dict[str, Call] = {}
+        for call in self.calls:
+            first.setdefault(call.name, call)
+        return first
+
+    @cached_property
+    def _layers(self) -> dict[str, list[Call]]:
+        layers: dict[str, list[Call]] = {}
+        for call in self._first.values():
+            if call.layer is not None:
+                layers.setdefault(call.layer, []).append(call)
+        return layers
+
+
+def stack_and_number(layer: str) -> tuple[str, int]:
+    """`model.layers.3` → (`model.layers`, 3)."""
+    found = _LAYER.match(layer)
+    assert found is not None
+    return found["stack"], int(found["number"])
 
 
 def trace_probe(model: PreTrainedModel) -> Trace:
-    """Run a few tokens through the model and note what every module saw and gave."""
+    """Run a few tokens through the model and note what every module saw and gave.
+
+    Raises UnknownStructure where the model does not run on one row of tokens.
+    """
     calls: list[Call] = []
     handles = []
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-            given = tuple(t.detach() for t in (*args, *kwargs.values()) if isinstance(t, Tensor))
+            given = tuple(t.detach().clone() for t in (*args, *kwargs.values()) if isinstance(t, Tensor))
             result = output[0] if isinstance(output, tuple) else output
             if given and isinstance(result, Tensor):
-                calls.append(Call(name, module, given, result.detach()))
+                calls.append(Call(name, module, given, result.detach().clone()))
 
         return hook
 
@@ -66,64 +101,16 @@ def trace_probe(model: PreTrainedModel) -> Trace:
             handles.append(module.register_forward_hook(note(name), with_kwargs=True))
         with torch.no_grad():
             logits = model(input_ids=tokens[None], use_cache=False).logits
+    except HeadlampError:  # weights that could not be read
+        raise
+    except Exception as error:  # the edge to transformers: every way a model has of refusing plain text
+        raise UnknownStructure(
+            f"{type(model).__name__} does not run on one row of tokens: {' '.join(str(error).split())[:200]}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
     return Trace(tuple(calls), logits)
-
-
-def input_norm(trace: Trace, name: str) -> Norm | None:
-    """The norm whose output is what a module reads."""
-    call = trace.of(name)
-    return None if call is None else norm_where(trace, lambda c: same(c.output, call.inputs[0]))
-
-
-def post_norm(trace: Trace, name: str) -> Norm | None:
-    """The norm that reads the block's output, or that of the module which sums a layer's experts."""
-    parts = name.split(".")
-    for end in range(len(parts), 0, -1):
-        if parts[end - 1].isdigit():
-            return None
-        call = trace.of(".".join(parts[:end]))
-        found = None if call is None else norm_where(trace, partial(_reads, call.output))
-        if found is not None:
-            return found
-    return None
-
-
-def _reads(output: Tensor, call: Call) -> bool:
-    return same(call.inputs[0], output)
-
-
-def norm_where(trace: Trace, wanted: Callable[[Call], bool]) -> Norm | None:
-    """The first call of the probe run that fits and proves to be a norm."""
-    return next((n for c in trace.calls if wanted(c) and (n := _as_norm(c)) is not None), None)
-
-
-def _as_norm(call: Call) -> Norm | None:
-    """What kind of norm a call was: rms or layer, times w or 1 + w, whichever comes nearest."""
-    weight = getattr(call.module, "weight", None)
-    x = call.inputs[0]
-    if not isinstance(weight, Tensor) or weight.dim() != 1 or weight.shape[0] != x.shape[-1]:
-        return None
-    bias = getattr(call.module, "bias", None)
-    eps = next((float(e) for a in ("variance_epsilon", "eps") if (e := getattr(call.module, a, None))), 0.0)
-    scale, shift = weight.cpu().double(), 0.0 if bias is None else bias.cpu().double()
-    wrong, kind, offset = min(
-        (error(_normed(x, kind, eps) * (scale + offset) + shift, call.output), kind, offset)
-        for kind in KINDS
-        for offset in (0.0, 1.0)
-    )
-    if not wrong <= TOLERANCE[call.output.dtype]:
-        return None
-    return Norm(f"{call.name}.weight", kind, eps, offset, None if bias is None else f"{call.name}.bias")
-
-
-def _normed(x: Tensor, kind: str, eps: float) -> Tensor:
-    """x (…, d) over its root mean square, its mean taken off first where the kind is `layer`; float64."""
-    x = x.cpu().double()
-    x = x - x.mean(-1, keepdim=True) if kind == "layer" else x
-    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

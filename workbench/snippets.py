@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analysis.clamps import Clamp
 from analysis.errors import HeadlampError
-from analysis.hooks import site_module
+from analysis.hooks import site_columns, site_module
 from analysis.models import LoadedModel
 from demo import BUNDLED
 from workbench.clamping import Generation
@@ -15,9 +15,9 @@ from workbench.clamping import Generation
 def why_no_snippet(loaded: LoadedModel, clamps: Sequence[Clamp]) -> str:
     """Why these clamps cannot be told as forward hooks; empty where they can."""
     for clamp in clamps:
-        if loaded.anatomy.block(clamp.address).routed:
+        if loaded.anatomy.block(clamp.address).fused:
             return (
-                f"{clamp.address} belongs to a routed expert. All experts of a layer are one fused weight, "
+                f"{clamp.address} belongs to an expert. All experts of a layer are one fused weight, "
                 "so that no forward hook reaches a single neuron: the recipe is the export, and `python -m "
                 "workbench generate MODEL --recipe FILE --prompt TEXT` applies it."
             )
@@ -25,7 +25,7 @@ def why_no_snippet(loaded: LoadedModel, clamps: Sequence[Clamp]) -> str:
 
 
 def python_snippet(loaded: LoadedModel, result: Generation) -> str:
-    """The script that generates `result` again, token for token. HeadlampError: a routed expert."""
+    """The script that generates `result` again, token for token. HeadlampError: a fused expert."""
     reason = why_no_snippet(loaded, result.request.clamps)
     if reason:
         raise HeadlampError(reason)
@@ -57,7 +57,9 @@ def _clamp_line(loaded: LoadedModel, clamp: Clamp, prompt_length: int) -> str:
     rule = clamp.mode if clamp.mode in ("add", "scale") else "set"
     last_text = 'float("inf")' if last == float("inf") else str(last)
     place = f"{site_module(block, clamp.site)!r}, {'input' if clamp.site == 'key' else 'output'!r}"
-    held = f"{clamp.address.neuron}, {rule!r}, {clamp.raw!r}, {max(first, 0)}, {last_text}"
+    columns = site_columns(block, clamp.site)
+    column = (columns.start or 0) + (columns.step or 1) * clamp.address.neuron
+    held = f"{column}, {rule!r}, {clamp.raw!r}, {max(first, 0)}, {last_text}"
     return f"    ({place}, {held}),  # {clamp}"
 
 
@@ -69,7 +71,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 '''
 
 _CLAMPS_COMMENT = (
-    "# module, hooked at its input or output, neuron, rule, raw value, first and last position acted on"
+    "# module, hooked at its input or output, column, rule, raw value, first and last position acted on"
 )
 
 _SETUP = """
@@ -79,11 +81,11 @@ model = AutoModelForCausalLM.from_pretrained(MODEL, revision=REVISION, dtype=DTY
 positions = None  # of the tokens fed in the current step
 
 
-def held(values, neuron, rule, value, first, last):
+def held(values, column, rule, value, first, last):
     changed = values.clone()
-    column = changed.view(2, len(positions), -1)[1, :, neuron]
-    new = {"set": torch.full_like(column, value), "add": column + value, "scale": column * value}[rule]
-    column.copy_(torch.where((positions >= first) & (positions <= last), new, column))
+    old = changed.view(2, len(positions), -1)[1, :, column]
+    new = {"set": torch.full_like(old, value), "add": old + value, "scale": old * value}[rule]
+    old.copy_(torch.where((positions >= first) & (positions <= last), new, old))
     return changed
 
 

@@ -43,6 +43,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", COMMON),
     "gemma": ("GemmaConfig", COMMON),
     "gemma2": ("Gemma2Config", COMMON),
+    "phi3": ("Phi3Config", COMMON),
     "mixtral": ("MixtralConfig", COMMON | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen2_moe": ("Qwen2MoeConfig", COMMON | MOE | {"shared_expert_intermediate_size": 40}),
 }

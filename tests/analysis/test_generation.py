@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import AddedToken
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, RobertaConfig, RobertaForCausalLM
 
 from analysis.activations import profile_blocks
 from analysis.clamps import Clamp, parse_clamp
@@ -239,3 +239,21 @@ def test_a_token_the_model_has_no_row_for_is_refused() -> None:
     tokenizer.add_tokens(["zebra"])
     with pytest.raises(TextError, match=r"'zebra' as token 97, but the model has 97"):
         prompt_ids(loaded_from(tiny_model("llama"), tokenizer), "a zebra")
+
+
+def test_a_model_that_counts_positions_its_own_way_is_not_continued() -> None:
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        is_decoder=True,
+        initializer_range=0.3,
+    )
+    loaded = loaded_from(RobertaForCausalLM(config).eval())
+    with pytest.raises(HeadlampError, match="from a cache"):
+        next(paired_steps(loaded, PROMPT, [], Sampling()))
+    with pytest.raises(HeadlampError, match="from a cache"):
+        profile_blocks(loaded, [PROMPT])

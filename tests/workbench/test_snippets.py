@@ -6,16 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from analysis.addresses import BlockAddress, parse_address
 from analysis.clamps import Clamp, parse_clamp
 from analysis.generation import Sampling
 from analysis.models import LoadedModel, ModelRef, load_model
+from tests.workbench.conftest import ROWS, saved
 from workbench.clamping import Request, generate
 from workbench.snippets import python_snippet, why_no_snippet
 from workbench.storage import open_store
 
-pytestmark = pytest.mark.real
 PROMPT = "Once upon a time, there was a"
 RECIPES = {
     "set, up and gate": ("L2.N47:key:set:40", "L1.N3:up:add:3@generated", "L0.N5:gate:scale:-2@2-6"),
@@ -32,16 +34,42 @@ def loaded(real_folder: Path) -> LoadedModel:
     return load_model(ModelRef(str(folder)))
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_script_generates_the_same_tokens(
     loaded: LoadedModel, tmp_path: Path, recipe: str, temperature: float
 ) -> None:
     clamps = tuple(parse_clamp(text) for text in RECIPES[recipe])
-    request = Request(PROMPT, clamps, " \"'little", Sampling(24, temperature, seed=7))
-    result = generate(loaded, open_store(tmp_path / "headlamp.db"), request)
+    same_from_the_script(
+        loaded, tmp_path, Request(PROMPT, clamps, " \"'little", Sampling(24, temperature, seed=7))
+    )
+
+
+@pytest.mark.parametrize("site", ["gate", "up", "key"])
+def test_the_script_finds_a_neuron_where_gate_and_up_are_one_projection(tmp_path: Path, site: str) -> None:
+    torch.manual_seed(3)
+    config = Phi3Config(
+        vocab_size=ROWS,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+        pad_token_id=0,
+    )
+    loaded = load_model(ModelRef(str(saved(tmp_path / "phi", Phi3ForCausalLM(config)))))
+    same_from_the_script(
+        loaded, tmp_path, Request("a dog", (parse_clamp(f"L1.N5:{site}:set:30"),), sampling=Sampling(8))
+    )
+
+
+def same_from_the_script(loaded: LoadedModel, folder: Path, request: Request) -> None:
+    result = generate(loaded, open_store(folder / "headlamp.db"), request)
     assert result.base_ids != result.changed_ids, "a recipe without effect proves nothing"
-    script = tmp_path / "script.py"
+    script = folder / "script.py"
     script.write_text(python_snippet(loaded, result), encoding="utf-8")
     imported = re.findall(r"^(?:import|from) (\w+)", script.read_text(encoding="utf-8"), re.M)
     assert imported == ["torch", "transformers"]
@@ -49,11 +77,12 @@ def test_the_script_generates_the_same_tokens(
     assert names["texts"] == (list(result.base_ids), list(result.changed_ids))
 
 
+@pytest.mark.real
 def test_a_routed_expert_has_no_script_and_the_reason_names_the_recipe(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dense = loaded.anatomy.blocks[0]
-    routed = replace(dense, address=BlockAddress(0, False, 3))
+    routed = replace(dense, address=BlockAddress(0, False, 3), fused=True)
     monkeypatch.setattr(type(loaded.anatomy), "block", lambda self, address: routed)
     clamp = Clamp(parse_address("L0.E3.N1"), mode="ablate")
     assert "the recipe is the export" in why_no_snippet(loaded, [clamp])

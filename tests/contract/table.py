@@ -1,0 +1,79 @@
+"""The page docs/models.md, from the outcomes of `make contract`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import transformers
+
+from tests.contract.outcomes import Outcome
+from tests.contract.overrides import WITHOUT_FFN
+
+_HEAD = """# Models
+
+Headlamp knows no list of architectures. It finds a model's FFN blocks, its LM head and the norm before it
+from one probe run, recomputes them from what it found, and refuses the model with a reason where the numbers
+differ. So an architecture that is not listed may well work: try `python -m workbench inspect MODEL`.
+
+This page is written by `make contract` (transformers {version}). It builds a tiny random float32 model of
+every entry of transformers' causal-LM mapping and puts each through these checks, with weights edited on a
+copy as the other way to every number:
+
+- every weight that is called like an FFN's lies in a block that was found; head, final norm and blocks
+  recomputed in float64 give the model's own numbers; decoding equals a float64 einsum
+- a clamp that changes nothing changes no bit; set, add, scale and ablate at key, gate and up, in dense blocks
+  and in experts, equal an edit of the weights; the gate is the one that bends
+- ablating a whole block leaves only its bias, and ablating an expert equals zeroing its slice
+- row 0 is untouched by a clamp on row 1: no bit of it, or at most 1e-6 of the largest logit where experts
+  are computed in groups whose sizes change with the other row's routing
+- an observer changes no bit, and sees what the block writes with
+
+**{supported} of {built} that could be built are supported, {share} of those that have an FFN.** Supported
+means every check. Where the last column of the first table says something, the model is read and clamped
+rightly over a whole text, but does not continue one as the app has it do: told positions, one token at a time
+from a cache. Random weights say nothing about a checkpoint's own files, nor about quantised ones.
+
+A listed family may have checkpoints that are refused: the head must read states as wide as those the blocks
+write, which it does not in ELECTRA, RemBERT and OPT-350m as released. Layers that share one block's weights
+(Zamba) are blocks with addresses of their own; a block that runs several times in one pass (HRM) is held each
+time.
+"""
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The whole page."""
+    supported = [o for o in outcomes if o.status == "supported"]
+    built = [o for o in outcomes if o.status != "not built"]
+    with_ffn = [o for o in built if o.entry not in WITHOUT_FFN]
+    rows = [(o.entry, o.architecture, o.blocks, o.stuck) for o in supported]
+    parts = [
+        _HEAD.format(
+            version=transformers.__version__,
+            supported=len(supported),
+            built=len(built),
+            share=f"{len(supported) / max(len(with_ffn), 1):.1%}",
+        ),
+        _section(
+            "Supported",
+            ("entry", "architecture", "blocks", "text"),
+            rows,
+        ),
+        _section(
+            "Not supported", ("entry", "architecture", "why"), _reasons(outcomes, ("refused", "broken"))
+        ),
+        _section("Not built", ("entry", "architecture", "why"), _reasons(outcomes, ("not built",))),
+    ]
+    return "\n".join(parts)
+
+
+def _reasons(outcomes: Sequence[Outcome], statuses: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    return [(o.entry, o.architecture, o.reason) for o in outcomes if o.status in statuses]
+
+
+def _section(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [f"## {title}", "", _row(columns), _row(("---",) * len(columns))]
+    return "\n".join([*lines, *(_row(row) for row in rows), ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
