@@ -7,7 +7,7 @@ the tile alone, never on FFN width × vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -111,23 +111,48 @@ def _exact(weight: Tensor) -> Tensor:
 
 
 def decode(
-    vectors: Tensor, head: HeadMatrix, top_k: int = 10, *, weight_norm: Tensor | None = None
+    vectors: Tensor,
+    head: HeadMatrix,
+    top_k: int = 10,
+    *,
+    weight_norm: Tensor | None = None,
+    pulse: Callable[[int, int], None] = lambda done, total: None,
 ) -> Decoding:
     """Decode vectors (m, d), already n(w). top_k is cut to the vocabulary. Entropy in [0, log V] nats.
 
-    weight_norm (m,): ‖w‖ of the vectors as they are stored; that of `vectors` where None.
+    weight_norm (m,): ‖w‖ of the vectors as they are stored; that of `vectors` where None. pulse: called
+    before every tile with (tiles done, tiles in all); an exception it raises ends the decoding.
     """
     if top_k < 1:
         raise HeadlampError(f"top-k {top_k}: choose at least 1")
     k = min(top_k, head.vocab)
-    tiles = [_decode_tile(vectors[i : i + NEURON_TILE], head, k) for i in range(0, len(vectors), NEURON_TILE)]
+    steps = _Steps(pulse, _tiles(len(vectors), NEURON_TILE) * _tiles(head.vocab, VOCAB_TILE))
+    tiles = [
+        _decode_tile(vectors[i : i + NEURON_TILE], head, k, steps)
+        for i in range(0, len(vectors), NEURON_TILE)
+    ]
     columns = [torch.cat(parts).cpu() for parts in zip(*tiles, strict=True)]
     lengths = torch.linalg.vector_norm(vectors, dim=-1) if weight_norm is None else weight_norm
     columns.append(lengths.float().cpu())
     return Decoding(*columns)
 
 
-def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int) -> tuple[Tensor, ...]:
+class _Steps:
+    """Counts tiles for a pulse."""
+
+    def __init__(self, pulse: Callable[[int, int], None], total: int) -> None:
+        self._pulse, self._done, self._total = pulse, 0, total
+
+    def next(self) -> None:
+        self._pulse(self._done, self._total)
+        self._done += 1
+
+
+def _tiles(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _Steps) -> tuple[Tensor, ...]:
     """One tile of neurons against the whole vocabulary, a tile of tokens at a time.
 
     mass = Σ exp(z − max) and moment = Σ exp(z − max)·(z − max), moved along as the maximum grows; so
@@ -139,6 +164,7 @@ def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int) -> tuple[Tensor, ...
     mass = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
     moment = torch.zeros_like(mass)
     for start in range(0, head.vocab, VOCAB_TILE):
+        steps.next()
         z = vectors @ head.rows[start : start + VOCAB_TILE].T
         tops.append(_extremes(z, k, start, largest=True))
         bottoms.append(_extremes(z, k, start, largest=False))

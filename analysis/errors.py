@@ -9,7 +9,8 @@ HeadlampError
 │   ├── NotCausal           an encoder, or an encoder–decoder
 │   ├── NoTokenizer         nothing turns text into its tokens
 │   ├── UnknownStructure    anatomy could not find the head or the FFN blocks
-│   └── ContractBroken      found, but the description does not reproduce the model
+│   ├── ContractBroken      found, but the description does not reproduce the model
+│   └── NotComparable       two models that have not the same neurons or tokens
 ├── AddressError
 │   ├── BadAddress          not of the form L12.N3405
 │   └── AddressOutOfRange   well formed, but this model has no such neuron
@@ -62,6 +63,10 @@ class UnknownStructure(ModelError):
 
 class ContractBroken(ModelError):
     """Anatomy's description does not reproduce the model's own numbers."""
+
+
+class NotComparable(ModelError):
+    """Two models that have not the same neurons or tokens."""
 
 
 class AddressError(HeadlampError):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from analysis.anatomy import Block
 from analysis.clamps import Clamp
+from analysis.errors import HeadlampError
 from analysis.hooks import Reach, See, Step, attach_clamps, attach_observer, by_module, plan_clamp
 from analysis.models import LoadedModel
 
@@ -44,6 +45,11 @@ def intervened(
     rows: for each clamp the batch rows it acts on; every clamp on every row where None.
     prompt_length: in tokens, for scopes. Raises ClampError, AddressOutOfRange before the model is touched.
     """
+    if loaded.streamed is not None:
+        raise HeadlampError(
+            f"the weights of {loaded.ref.name} stay on disk, which serves decoding alone; "
+            "open it in memory to run it"
+        )
     clamps = [item for item in interventions if isinstance(item, Clamp)]
     plans = [
         plan_clamp(loaded, clamp, index, None if rows is None else rows[index])

@@ -18,17 +18,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.anatomy import Anatomy
 from analysis.decoding import HeadMatrix, head_matrix
 from analysis.errors import ModelError
 from analysis.fingerprint import FileKey, HashCache, fingerprint, stamp
 from analysis.sources import first_line, local_folder, read_config, read_tokenizer, resolve
+from analysis.streaming import StreamedParameters, checkpoint_keys, empty_model, slices
 from analysis.structure import find_anatomy
 from analysis.vocabulary import Vocabulary, read_vocabulary
 from demo import BUNDLED
@@ -44,6 +41,8 @@ class ModelRef:
     revision: str | None = None
     device: str = "cpu"
     dtype: str = "auto"
+    streamed: bool = False
+    """Whether weights stay on disk and are read when needed: for decoding a model larger than memory."""
 
     @property
     def resolved_dtype(self) -> str:
@@ -64,11 +63,14 @@ class LoadedModel:
     anatomy: Anatomy
     fingerprint: str
     stamp: tuple[FileKey, ...] = ()
+    streamed: StreamedParameters | None = None
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @cached_property
     def parameters(self) -> Mapping[str, Tensor]:
         """Every parameter by its name, tied ones under each of theirs."""
+        if self.streamed is not None:
+            return self.streamed
         return dict(self.model.named_parameters(remove_duplicate=False))
 
     @cached_property
@@ -186,33 +188,48 @@ def load_model(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = 
     config = read_config(path)
     before = stamp(path)
     tokenizer = read_tokenizer(path)
-    model = _read_weights(ref, path, config)
+    model, weights, anatomy = _opened(ref, path, config)
     identity = fingerprint(path, hashes)
     if stamp(path) != before:
         raise ModelError(f"{ref.name} was being written while it was read; open it again when that is done")
-    return LoadedModel(ref, path, model, tokenizer, find_anatomy(model), identity, before)
+    return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights)
+
+
+def _opened(
+    ref: ModelRef, path: Path, config: Any
+) -> tuple[PreTrainedModel, StreamedParameters | None, Anatomy]:
+    if not ref.streamed:
+        model = _read_weights(ref, path, config)
+        return model, None, find_anatomy(model)
+    _device_and_dtype(ref)
+    model = empty_model(config, DTYPES[ref.resolved_dtype])
+    weights = StreamedParameters(model, path)
+    return model, weights, find_anatomy(model, weights, weights.running)
+
+
+def _device_and_dtype(ref: ModelRef) -> torch.device:
+    """Where the weights go. Raises ModelError for what is not here."""
+    if ref.resolved_dtype not in DTYPES:
+        raise ModelError(f"dtype {ref.dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
+    if ref.streamed and ref.device != "cpu":
+        raise ModelError(f"weights are streamed to the CPU only, not to {ref.device}; leave the device out")
+    return _device(ref.device)
 
 
 def _read_weights(ref: ModelRef, path: Path, config: Any) -> PreTrainedModel:
-    if ref.resolved_dtype not in DTYPES:
-        raise ModelError(f"dtype {ref.dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
-    device = _device(ref.device)
+    device, dtype = _device_and_dtype(ref), DTYPES[ref.resolved_dtype]
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path,
-            config=config,
-            dtype=DTYPES[ref.resolved_dtype],
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        empty = empty_model(config, dtype)
+        with slices(checkpoint_keys(path)) as state:
+            model, report = type(empty).from_pretrained(
+                None, config=empty.config, state_dict=state, dtype=dtype, output_loading_info=True
+            )
+        if (path / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(path, local_files_only=True)
         model = model.to(device).eval().requires_grad_(False)
     except Exception as error:  # the edge to transformers: every way it has of refusing a folder
         raise ModelError(f"{ref.name} could not be loaded on {ref.device}: {first_line(error)}") from error
     _refuse_incomplete(ref, report, config)
-    if device.type == "cpu":
-        _own_memory(model)
     return cast(PreTrainedModel, model)
 
 
@@ -234,12 +251,6 @@ def _refuse_incomplete(ref: ModelRef, report: Any, config: Any) -> None:
             )
 
 
-def _own_memory(model: PreTrainedModel) -> None:
-    """Copy weights out of the mapped file: whoever rewrites that file must not change a model in use."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
-
-
 def _device(name: str) -> torch.device:
     """The device, if this machine has it. Raises ModelError saying which it has."""
     have = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -254,7 +265,7 @@ def settled(ref: ModelRef) -> ModelRef:
 
     `auto` never takes MPS, on which nothing here has been measured; `mps` asks for it.
     """
-    device = ref.device
+    device = "cpu" if ref.streamed and ref.device == "auto" else ref.device
     if device == "auto":
         device = (
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""Measurements, side by side in one run each: `python -m bench.NAME`. None is a test of correctness."""

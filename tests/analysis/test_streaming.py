@@ -1,0 +1,107 @@
+"""Weights read from disk when they are needed: the same model, a layer at a time."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GptOssConfig,
+    LlamaConfig,
+    MixtralConfig,
+    PretrainedConfig,
+)
+
+from analysis import streaming
+from analysis.errors import HeadlampError, ModelError
+from analysis.generation import Sampling, paired_steps
+from analysis.models import LoadedModel, ModelRef, load_model
+from tests.analysis.conftest import VOCAB, tiny_tokenizer
+
+SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "own head": LlamaConfig(**SIZES, tie_word_embeddings=False),
+    "tied head": LlamaConfig(**SIZES, tie_word_embeddings=True),
+    "transposed": GPT2Config(vocab_size=VOCAB, n_embd=32, n_layer=3, n_head=4),
+    "experts one by one on disk": MixtralConfig(**SIZES, num_local_experts=4),
+    "experts fused on disk": GptOssConfig(**SIZES, num_local_experts=4, head_dim=8),
+}
+
+
+def on_disk(folder: Path, config: PretrainedConfig, shard: str = "5GB") -> Path:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size=shard)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also parameters as small as those of these models are let go."""
+    monkeypatch.setattr(streaming, "SMALL", 33)  # norms stay, as in models of any use
+
+
+@pytest.mark.usefixtures("nothing_stays")
+@pytest.mark.parametrize("shard", ["5GB", "20KB"])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_streamed_model_has_the_anatomy_and_the_weights_of_one_in_memory(
+    tmp_path: Path, kind: str, shard: str
+) -> None:
+    folder = on_disk(tmp_path, CONFIGS[kind], shard)
+    whole, streamed = (load_model(ModelRef(str(folder), streamed=s)) for s in (False, True))
+    assert streamed.anatomy == whole.anatomy
+    assert set(streamed.parameters) == set(whole.parameters)
+    assert all(torch.equal(streamed.parameters[name], p) for name, p in whole.parameters.items())
+    assert torch.equal(streamed.head.rows, whole.head.rows)
+
+
+def resident(loaded: LoadedModel) -> set[str]:
+    """The layers whose weights are in memory."""
+    names = (name for name, p in loaded.model.named_parameters() if p.dim() > 1 and not p.is_meta)
+    return {name.split(".")[2] for name in names if ".layers." in name}
+
+
+@pytest.mark.usefixtures("nothing_stays")
+def test_one_layer_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    loaded = load_model(ModelRef(str(on_disk(tmp_path, CONFIGS["own head"])), streamed=True))
+    assert resident(loaded) <= {"2"}
+    for layer in (0, 2, 1):
+        up = loaded.parameters[f"model.layers.{layer}.mlp.up_proj.weight"]
+        assert resident(loaded) == {str(layer)}
+    assert up.shape == (48, 32), "what was handed out stays whole"
+
+
+def test_a_streamed_model_is_not_run(tmp_path: Path) -> None:
+    loaded = load_model(ModelRef(str(on_disk(tmp_path, CONFIGS["own head"])), streamed=True))
+    with pytest.raises(HeadlampError):
+        next(paired_steps(loaded, [1, 2], [], Sampling()))
+
+
+@pytest.mark.usefixtures("nothing_stays")
+def test_a_checkpoint_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    folder = on_disk(tmp_path, CONFIGS["own head"])
+    loaded = load_model(ModelRef(str(folder), streamed=True))
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ModelError, match="was changed while it was read"):
+        loaded.parameters["model.layers.0.mlp.up_proj.weight"]
+
+
+def test_a_checkpoint_without_one_of_its_weights_is_refused(tmp_path: Path) -> None:
+    folder = on_disk(tmp_path, CONFIGS["own head"], "20KB")
+    index = folder / "model.safetensors.index.json"
+    listed = json.loads(index.read_text())
+    del listed["weight_map"]["model.layers.1.mlp.up_proj.weight"]
+    index.write_text(json.dumps(listed))
+    with pytest.raises(ModelError, match=r"layers.1.mlp.up_proj.weight is not in the checkpoint"):
+        load_model(ModelRef(str(folder), streamed=True))
