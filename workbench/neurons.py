@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -19,7 +19,17 @@ from analysis.finding import By, Sign, WordScores, score_word
 from analysis.models import LoadedModel
 from analysis.vocabulary import TokenKind, word_tokens
 from store import DatabaseReadOnly, RunSpec, Store, StoreFull, read_arrays
-from workbench.runs import Progress, Remembered, UnitResult, remembered, run_spec
+from workbench.kinds import Kind, Pulse
+from workbench.runs import (
+    DoneUnit,
+    Progress,
+    Remembered,
+    UnitResult,
+    one_by_one,
+    remembered,
+    run_spec,
+    timed,
+)
 
 TOP_K = 10
 LONGEST_PAGE = 500
@@ -73,6 +83,10 @@ class DecodedModel:
 
 def decode_spec(loaded: LoadedModel, site: Site, norm: NeuronNorm, top_k: int) -> RunSpec:
     """The run that decodes every block of a model at one site; one unit per block that has the site."""
+    if top_k < 1:
+        raise HeadlampError(f"top-k {top_k}: choose at least 1")
+    if site not in loaded.anatomy.sites:
+        raise HeadlampError(f"site {site!r}: {loaded.ref.name} has {', '.join(loaded.anatomy.sites)}")
     blocks = blocks_with(loaded, site)
     parameters = {"site": site, "norm": norm, "top_k": top_k, "vocab": len(loaded.vocabulary)}
     return run_spec(loaded, "decode", decoding.METHOD_VERSION, parameters, units=len(blocks))
@@ -95,24 +109,40 @@ def decode_model(
     top_k: int = TOP_K,
     progress: Progress = lambda done, total: None,
 ) -> Remembered:
-    """Decode every neuron at a site, block by block into the store; stored blocks are not done again."""
-    if top_k < 1:
-        raise HeadlampError(f"top-k {top_k}: choose at least 1")
-    if site not in loaded.anatomy.sites:
-        raise HeadlampError(f"site {site!r}: {loaded.ref.name} has {', '.join(loaded.anatomy.sites)}")
-    blocks = blocks_with(loaded, site)
+    """Decode every neuron at a site, here and now, into the store; stored blocks are not done again."""
+    parameters = {"site": site, "norm": norm, "top_k": top_k}
 
-    def unit(index: int) -> UnitResult:
+    def units(missing: Sequence[int]) -> Iterable[DoneUnit]:
+        return timed(_decode_blocks(loaded, parameters, missing, lambda done, total: None))
+
+    return remembered(store, decode_spec(loaded, site, norm, top_k), units, progress)
+
+
+def _decode_blocks(
+    loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
+) -> Iterator[tuple[int, UnitResult]]:
+    site, norm = parameters["site"], parameters["norm"]
+    blocks = blocks_with(loaded, site)
+    for index in units:
         block = blocks[index]
         vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
         stored = block_vectors(loaded.anatomy, block, loaded.parameters, site)
         with torch.inference_mode():
             lengths = torch.linalg.vector_norm(stored, dim=-1)
-            found = decoding.decode(vectors, loaded.head, top_k, weight_norm=lengths)
-        arrays = {name: getattr(found, name).numpy() for name in _FIELDS}
-        return UnitResult(str(block.address), arrays)
+            found = decoding.decode(
+                vectors, loaded.head, parameters["top_k"], weight_norm=lengths, pulse=pulse
+            )
+        yield index, UnitResult(str(block.address), {name: getattr(found, name).numpy() for name in _FIELDS})
 
-    return remembered(store, decode_spec(loaded, site, norm, top_k), unit, progress)
+
+DECODE = Kind(
+    name="decode",
+    unit="blocks",
+    parameters=("site", "norm", "top_k"),
+    title=lambda asked: f"Decode at {asked['site']}, norm {asked['norm']}",
+    spec=lambda loaded, asked: decode_spec(loaded, asked["site"], asked["norm"], asked["top_k"]),
+    compute=_decode_blocks,
+)
 
 
 def read_decoded(loaded: LoadedModel, store: Store, run: str, site: Site) -> DecodedModel:
@@ -219,7 +249,7 @@ def _score_all(
 
     spec = run_spec(loaded, "find", finding.METHOD_VERSION, parameters, units=len(decoded.blocks))
     try:
-        columns = _read_scores(store, remembered(store, spec, unit).run.key)
+        columns = _read_scores(store, remembered(store, spec, one_by_one(unit)).run.key)
     except (StoreFull, DatabaseReadOnly):
         parts = [unit(index).arrays for index in range(spec.units)]
         columns = tuple(np.concatenate([part[name] for part in parts]) for name in _SCORES)

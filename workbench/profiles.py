@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,8 +21,9 @@ from analysis.hooks import check_clamp
 from analysis.models import LoadedModel
 from analysis.texts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
 from store import RunSpec, Store, read_array, read_unit, stored_units
+from workbench.kinds import Kind, Pulse
 from workbench.neurons import DecodedNeuron, decode_model, read_decoded, rows
-from workbench.runs import Progress, UnitResult, remembered, run_spec
+from workbench.runs import DoneUnit, Progress, UnitResult, remembered, run_spec, timed
 
 _ARRAYS = ("largest", "first_largest", "mean", "deviation")
 BEST_TEXTS = 5
@@ -43,18 +44,39 @@ def is_profiled(loaded: LoadedModel, store: Store) -> bool:
 
 
 def profile_model(loaded: LoadedModel, store: Store, progress: Progress = lambda done, total: None) -> str:
-    """The key of the run that profiles every neuron on the reference text; one pass, remembered."""
-    spec, blocks = profile_spec(loaded), loaded.anatomy.blocks
-    profiles: list[BlockProfile] = []
+    """The key of the run that profiles every neuron on the reference text, here and now; remembered.
 
-    def unit(index: int) -> UnitResult:
-        if not profiles:
-            profiles.extend(profile_blocks(loaded, reference_windows(loaded), progress))
-        profile = profiles[index]
-        arrays = {name: getattr(profile, name).numpy() for name in _ARRAYS}
-        return UnitResult(str(blocks[index].address), arrays, {"count": profile.count})
+    progress: of the text, in windows.
+    """
 
-    return remembered(store, spec, unit).run.key
+    def units(missing: Sequence[int]) -> Iterable[DoneUnit]:
+        return timed(_profile_units(loaded, {}, missing, progress))
+
+    return remembered(store, profile_spec(loaded), units).run.key
+
+
+def _profile_units(
+    loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
+) -> Iterator[tuple[int, UnitResult]]:
+    """One pass over the reference text gives all blocks at once."""
+    if not units:
+        return
+    profiles = profile_blocks(loaded, reference_windows(loaded), pulse)
+    for index in units:
+        arrays = {name: getattr(profiles[index], name).numpy() for name in _ARRAYS}
+        address = str(loaded.anatomy.blocks[index].address)
+        yield index, UnitResult(address, arrays, {"count": profiles[index].count})
+
+
+PROFILE = Kind(
+    name="profile",
+    unit="blocks",
+    parameters=(),
+    title=lambda asked: "Read the reference text",
+    spec=lambda loaded, asked: profile_spec(loaded),
+    compute=_profile_units,
+    together="windows",
+)
 
 
 def reference_digest() -> str:

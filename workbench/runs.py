@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,19 @@ class UnitResult:
     name: str
     arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     payload: Any = None
+
+
+@dataclass(frozen=True)
+class DoneUnit:
+    """Unit `index` of a run is computed. seconds: the time it took."""
+
+    index: int
+    result: UnitResult
+    seconds: float
+
+
+Units = Callable[[Sequence[int]], Iterable[DoneUnit]]
+"""Computes the units with these indices, in any order, and hands each out as it comes."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +74,10 @@ def run_spec(
 def remembered(
     store: Store,
     spec: RunSpec,
-    compute: Callable[[int], UnitResult],
+    compute: Units,
     progress: Progress = lambda done, total: None,
 ) -> Remembered:
-    """Compute and store the units that are missing; each commits on its own, so a killed run resumes.
+    """Have the missing units computed and store each as it comes, so that a killed run resumes.
 
     A finished run is only read, so that it opens from a database that cannot be written.
     """
@@ -75,18 +88,29 @@ def remembered(
     begin_run(store, spec, versions())
     done = stored_units(store, spec.key)
     missing = [index for index in range(spec.units) if index not in done]
-    for index in missing:
-        progress(spec.units - len(missing) + missing.index(index), spec.units)
-        unit_started = time.perf_counter()
-        result = compute(index)
+    progress(len(done), spec.units)
+    for count, unit in enumerate(compute(missing), len(done) + 1):
         put_unit(
             store,
             spec.key,
-            index,
-            name=result.name,
-            arrays=result.arrays,
-            payload=result.payload,
-            seconds=time.perf_counter() - unit_started,
+            unit.index,
+            name=unit.result.name,
+            arrays=unit.result.arrays,
+            payload=unit.result.payload,
+            seconds=unit.seconds,
         )
-    progress(spec.units, spec.units)
+        progress(count, spec.units)
     return Remembered(get_run(store, spec.key), not missing, time.perf_counter() - started)
+
+
+def one_by_one(compute: Callable[[int], UnitResult]) -> Units:
+    """Units that are computed one after the other, here."""
+    return lambda missing: timed((index, compute(index)) for index in missing)
+
+
+def timed(results: Iterable[tuple[int, UnitResult]]) -> Iterator[DoneUnit]:
+    """The results with the time that each took to come."""
+    started = time.perf_counter()
+    for index, result in results:
+        yield DoneUnit(index, result, time.perf_counter() - started)
+        started = time.perf_counter()

@@ -1,25 +1,45 @@
 """What is stored and how much room it takes, for pages and the CLI."""
 
 from store import (
+    ExportedRuns,
+    ImportedRuns,
+    Job,
+    Repaired,
     Run,
     Storage,
     Store,
+    default_path,
     delete_run,
+    export_runs,
+    forget_job,
     free_space,
     get_run,
+    import_runs,
+    list_jobs,
     list_runs,
     open_store,
     storage_used,
 )
+from store import repair as repair_database
 
 __all__ = [
+    "ExportedRuns",
+    "ImportedRuns",
+    "Job",
+    "Repaired",
     "Run",
     "Storage",
     "Store",
+    "default_path",
     "delete_run",
+    "export_runs",
+    "forget_job",
     "free_space",
     "get_run",
+    "import_runs",
+    "list_jobs",
     "list_runs",
     "open_store",
+    "repair_database",
     "storage_used",
 ]

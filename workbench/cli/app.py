@@ -10,12 +10,15 @@ from typer.core import TyperGroup
 
 from analysis.errors import HeadlampError
 from store import StoreError
+from workbench.cli.compare import compare_
 from workbench.cli.findings import findings
 from workbench.cli.generate import generate
+from workbench.cli.jobs import jobs
 from workbench.cli.models import inspect, models
 from workbench.cli.neuron import neuron
 from workbench.cli.neurons import decode, find
 from workbench.cli.output import say
+from workbench.cli.repair import repair
 from workbench.cli.runs import runs
 
 DONE, DIFFERENT, REFUSED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
@@ -61,6 +64,9 @@ app.command()(inspect)
 app.command()(decode)
 app.command()(find)
 app.command()(neuron)
+app.command("compare")(compare_)
 app.command()(generate)
 app.add_typer(findings, name="findings")
 app.add_typer(runs, name="runs")
+app.add_typer(jobs, name="jobs")
+app.command()(repair)

@@ -12,12 +12,16 @@ from analysis.decoding import NeuronNorm
 from analysis.errors import HeadlampError
 from analysis.finding import By, Sign
 from store.evidence import visible_token
+from workbench.cli.jobs import answered
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import number, table
 from workbench.cli.session import bar, session
+from workbench.engines import ENGINES
 from workbench.exports import check_target, write_decoding
-from workbench.neurons import TOP_K, FoundNeuron, Search, decode_model, find_word, read_decoded
+from workbench.kinds import make_order
+from workbench.neurons import DECODE, TOP_K, FoundNeuron, Search, decode_spec, find_word, read_decoded
 
+WORKERS = 2
 SiteOption = Annotated[Site, typer.Option("--site", help="Which of a neuron's vectors is decoded.")]
 
 
@@ -30,8 +34,11 @@ def decode(
     ] = "none",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tokens kept at either end.")] = TOP_K,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option("--engine", help="Where the work is done.")
+        Literal["local", "processes", "ray"], typer.Option("--engine", help="Where the work is done.")
     ] = "local",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes, with --engine processes.")
+    ] = WORKERS,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -40,6 +47,10 @@ def decode(
             help="Also write one row per neuron: FILE.jsonl, FILE.csv or FILE.parquet.",
         ),
     ] = None,
+    from_disk: Annotated[
+        bool,
+        typer.Option("--from-disk", help="Read weights layer by layer: for a model larger than memory."),
+    ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -49,14 +60,15 @@ def decode(
     """Decode every neuron through the LM head.
 
     What was decoded before is answered from the store; an interrupted decoding goes on where it stopped.
+    It is a job: where the app decodes the same already, this command waits for that.
     """
-    if engine == "ray":
-        raise HeadlampError("the engine ray is not part of this version; leave --engine out, or choose local")
+    if engine not in ENGINES:
+        raise HeadlampError(f"the engine {engine} is not part of this version; choose {', '.join(ENGINES)}")
     if out is not None:
         check_target(out)
-    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        with bar(f"decoding {site}") as progress:
-            run = decode_model(loaded, here.store, site=site, norm=norm, top_k=top_k, progress=progress)
+    with session(db, as_json) as here, here.model(model, device, dtype, streamed=from_disk) as loaded:
+        order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=top_k)
+        run = answered(here.store, ENGINES[engine](workers), order, decode_spec(loaded, site, norm, top_k))
         if out is not None:
             with bar(f"writing {out.name}") as progress:
                 write_decoding(out, loaded, read_decoded(loaded, here.store, run.run.key, site), progress)

@@ -1,16 +1,27 @@
-"""`runs list|delete`: what is stored, and how much room it takes."""
+"""`runs list|delete|resume|export|import`: what is stored, and moving it between machines."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from store import StoreError
+from workbench.cli.jobs import followed_run
 from workbench.cli.options import AsJson, Db, readable
 from workbench.cli.output import number, say, size, table
 from workbench.cli.session import session
-from workbench.storage import delete_run, free_space, get_run, list_runs, storage_used
+from workbench.exports import check_writable, replacing
+from workbench.storage import (
+    delete_run,
+    export_runs,
+    free_space,
+    get_run,
+    import_runs,
+    list_runs,
+    storage_used,
+)
 
 runs = typer.Typer(no_args_is_help=True, help="Stored results.")
 
@@ -77,3 +88,60 @@ def delete(
             say(f"The runs are deleted, but the file did not shrink: {error}")
         document = {"deleted": deleted, "freed_bytes": freed}
         here.show(document, f"{len(deleted)} runs deleted, {size(freed)} freed")
+
+
+@runs.command()
+def resume(
+    key: Annotated[str, typer.Argument(metavar="RUN", help="Key of a run, as `runs list` shows it.")],
+    *,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that stopped before its end.
+
+    A decoding or a reading of the reference text; the units that are stored are not done again.
+    """
+    with session(db, as_json) as here:
+        followed_run(here.store, key)
+        run = get_run(here.store, key)
+        here.show({"run": vars(run)}, f"run {key}: {run.stored_units} of {run.units} units stored")
+
+
+@runs.command()
+def export(
+    keys: Annotated[list[str], typer.Argument(metavar="RUN...", help="Keys of runs.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The zip file to write.")],
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write runs with their results to one file.
+
+    For another machine, or to read without Headlamp: a zip of JSON and safetensors.
+    """
+    check_writable(out)
+    with session(db, as_json) as here:
+        with replacing(out) as file:
+            done = export_runs(here.store, keys, file)
+        here.show(vars(done) | {"out": str(out)}, f"{done.runs} runs written to {out}, {size(done.bytes)}")
+
+
+@runs.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `runs export` wrote.")],
+    *,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take in runs that another machine exported.
+
+    What is here already stays as it is; a run that is partly here gains its missing units.
+    """
+    with session(db, as_json) as here:
+        with source.open("rb") as file:
+            done = import_runs(here.store, file)
+        text = (
+            f"{len(done.added)} runs added, {len(done.completed)} gained units, "
+            f"{len(done.unchanged)} unchanged"
+        )
+        here.show(vars(done), text)

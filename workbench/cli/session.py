@@ -28,10 +28,11 @@ class Session:
     output: Output
 
     @contextmanager
-    def model(self, name: str, device: str, dtype: str) -> Iterator[LoadedModel]:
+    def model(self, name: str, device: str, dtype: str, *, streamed: bool = False) -> Iterator[LoadedModel]:
         """The loaded model; raises a ModelError that says what to do instead."""
-        _at_home(Path(name))
-        with opened(ModelRef(name, device=device, dtype=dtype), self.store, fetch=True) as loaded:
+        at_home(Path(name))
+        ref = ModelRef(name, device=device, dtype=dtype, streamed=streamed)
+        with opened(ref, self.store, fetch=True) as loaded:
             yield loaded
 
     def show(self, document: dict[str, Any], text: str) -> None:
@@ -48,7 +49,7 @@ def session(db: Path | None, as_json: bool) -> Iterator[Session]:
     transformers_logging.disable_progress_bar()
     output = Output(sys.stdout, as_json)
     with redirect_stdout(sys.stderr):
-        store = open_store(None if db is None else _at_home(db))
+        store = open_store(None if db is None else at_home(db))
         try:
             yield Session(store, output)
         finally:
@@ -65,7 +66,7 @@ def bar(label: str) -> Iterator[Bar]:
         shown.close()
 
 
-def _at_home(path: Path) -> Path:
+def at_home(path: Path) -> Path:
     """The path with ~ spelled out. Raises HeadlampError for the home of somebody unknown."""
     try:
         return path.expanduser()

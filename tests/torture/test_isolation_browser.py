@@ -1,0 +1,147 @@
+"""People in browsers of their own on one app, half of them clamping: everybody reads their own text.
+
+Greedy texts do not depend on the seed, but a run's key does: with a seed of its own, every text is
+generated anew and must come out as the one that this process generates with nobody else at work.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from analysis.clamps import parse_clamp
+from analysis.generation import Sampling
+from analysis.models import ModelRef
+from scripts.browser import NONE_FOUND, find_browser, on_build_server
+from store import open_store
+from tests.browser.conftest import ARGUMENTS, VIEWPORT
+from tests.browser.helpers import open_page, running_app, settled
+from tests.torture.counts import count
+from workbench.clamping import Request, fresh
+from workbench.models import opened
+
+pytestmark = pytest.mark.browser
+PEOPLE = count(quick=4, full=8)
+ROUNDS = count(quick=2, full=25)
+LEAVES_EVERY = 5
+"""In the first of so many rounds one page is closed while its text grows."""
+PATIENCE_MS = 300_000
+"""How long all pages at once may take on a busy machine."""
+TOKENS = 80
+PROMPTS = [" the dog", " my cat", " the cat is", " my dog is", " a dog", " the", " my", " is the cat"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one person asks for, and what both places must show then."""
+
+    link: str
+    base: str
+    changed: str
+
+
+def asked_by(person: int, model: Path, url: str) -> Asked:
+    """A person's link, and the texts that are generated here for it."""
+    clamps = [f"L{person % 4 // 2}.N{person}:key:set:8@all"] if person % 2 else []
+    link = {"model": str(model), "prompt": PROMPTS[person], "tokens": str(TOKENS), "clamps": ";".join(clamps)}
+    request = Request(PROMPTS[person], tuple(map(parse_clamp, clamps)), sampling=Sampling(TOKENS))
+    store = open_store()
+    with opened(ModelRef(str(model)), store) as loaded:
+        text = fresh(loaded, store, request)
+    assert (text.changed_ids != text.base_ids) == bool(clamps)
+    assert len(text.base_ids) == TOKENS
+    shown = (PROMPTS[person] + "".join(tokens) for tokens in (text.base_tokens, text.changed_tokens))
+    return Asked(f"{url}/clamp?{urlencode(link)}", *shown)
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """A browser of this thread's own. None is installed: skip, or on a build server fail."""
+    path = find_browser()
+    if path is None:
+        (pytest.fail if on_build_server() else pytest.skip)(NONE_FOUND)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, headless=True, args=list(ARGUMENTS))
+        yield chromium
+        chromium.close()
+
+
+class Crowd:
+    """Everybody's pages, and how it went."""
+
+    def __init__(self, chromium: Browser, asked: list[Asked]) -> None:
+        self._chromium, self.asked = chromium, asked
+        self.pages = [self._page(person) for person in range(PEOPLE)]
+        self.read, self.left, self.most_at_once = 0, 0, 0
+        self.wrong: list[tuple[int, str, str]] = []
+
+    def _page(self, person: int) -> Page:
+        page = self._chromium.new_context(viewport=VIEWPORT).new_page()  # type: ignore[arg-type]
+        page.set_default_timeout(PATIENCE_MS)
+        return open_page(page, self.asked[person].link, PATIENCE_MS)
+
+    def write(self, seed: int, *, one_leaves: bool) -> None:
+        """Everybody generates at once; who leaves comes back with a page of their own for the next round."""
+        for page in self.pages:
+            page.get_by_label("Seed", exact=True).fill(str(seed))
+            page.get_by_role("button", name="Generate").click()
+        self.most_at_once = max(self.most_at_once, sum(growing(page) for page in self.pages))
+        leaver = self._leave() if one_leaves else None
+        for person, page in enumerate(self.pages):
+            if person != leaver:
+                page.get_by_text(f"seed {seed} · greedy").wait_for(timeout=PATIENCE_MS)
+                self._compare(person, settled(page, PATIENCE_MS))
+        if leaver is not None:
+            self.pages[leaver] = self._page(leaver)
+
+    def _leave(self) -> int:
+        leaver = next(person for person, page in reversed(list(enumerate(self.pages))) if growing(page))
+        self.pages[leaver].context.close()
+        self.left += 1
+        return leaver
+
+    def _compare(self, person: int, page: Page) -> None:
+        base, changed = (page.get_by_test_id("stHtml").nth(place).text_content() or "" for place in (0, 1))
+        self.read += 1
+        for shown, expected in ((base, self.asked[person].base), (changed, self.asked[person].changed)):
+            if shown != expected:
+                self.wrong.append((person, shown, expected))
+
+
+def growing(page: Page) -> bool:
+    """Whether a text grows on the page now."""
+    return page.get_by_role("button", name="Stop").is_visible()
+
+
+def everybody_writes(asked: list[Asked]) -> Crowd:
+    """All rounds, in a thread without another test's Playwright."""
+    with browser() as chromium:
+        crowd = Crowd(chromium, asked)
+        for number in range(ROUNDS):
+            crowd.write(seed=number + 1, one_leaves=number % LEAVES_EVERY == 0)
+        return crowd
+
+
+def test_eight_people_at_once_read_the_texts_that_each_would_read_alone(
+    llama: Callable[..., Path], repo_root: Path, tmp_path: Path
+) -> None:
+    model = llama("model", seed=8, num_hidden_layers=6, max_position_embeddings=128)
+    started = time.monotonic()
+    with running_app(repo_root, tmp_path) as app, ThreadPoolExecutor(1) as thread:
+        asked = [asked_by(person, model, app.url) for person in range(PEOPLE)]
+        crowd = thread.submit(everybody_writes, asked).result()
+    print(
+        f"\n{PEOPLE} pages, half of them clamping, {ROUNDS} rounds: {crowd.read} pairs of texts read, "
+        f"{len(crowd.wrong)} of the texts wrong, {crowd.left} pages closed in mid-text, "
+        f"up to {crowd.most_at_once} texts growing at once; {time.monotonic() - started:.0f} s"
+    )
+    assert crowd.wrong == []
+    assert crowd.read == PEOPLE * ROUNDS - crowd.left
+    assert crowd.left == len(range(0, ROUNDS, LEAVES_EVERY))
+    assert crowd.most_at_once >= 2, "nobody wrote while another did"
