@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.fit import Fit, fit
 from analysis.models import LoadedModel
 from workbench.models import block_facts, model_facts
 
-BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
+_NEEDS = ("dtype", "context", "weights", "head", "activations", "peak", "streamed_peak")
 _SHOWN = ("architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes")
 
 
@@ -24,18 +25,21 @@ class Inspection:
     device: str
     facts: dict[str, Any]
     blocks: list[dict[str, Any]]
+    fit: Fit
 
     def document(self) -> dict[str, Any]:
         """What `inspect --json` prints."""
         model = {name: getattr(self, name) for name in ("name", "revision", "fingerprint", "path")}
-        return {"model": model} | {name: self.facts[name] for name in _SHOWN} | {"blocks": self.blocks}
+        known = {"model": model} | {name: self.facts[name] for name in _SHOWN} | {"blocks": self.blocks}
+        needs, memory = self.fit.needs, self.fit.memory
+        return known | {
+            "fit": {"verdict": self.fit.verdict, "reason": self.fit.reason}
+            | {name: getattr(needs, name) for name in _NEEDS}
+            | {"free": {"host": memory.host, "accelerators": list(memory.accelerators)}}
+        }
 
-    def memory(self) -> dict[str, int]:
-        """Bytes the weights need in memory, by dtype."""
-        return {dtype: self.facts["parameters"] * count for dtype, count in BYTES_PER_NUMBER.items()}
 
-
-def inspect_model(loaded: LoadedModel) -> Inspection:
+def inspect_model(loaded: LoadedModel, context: int | None = None) -> Inspection:
     """The inspection of an open model; that it is open proves that its anatomy reproduces its own numbers."""
     return Inspection(
         name=loaded.ref.name,
@@ -46,4 +50,5 @@ def inspect_model(loaded: LoadedModel) -> Inspection:
         device=loaded.ref.device,
         facts=model_facts(loaded),
         blocks=block_facts(loaded.anatomy),
+        fit=fit(loaded.path, loaded.dtype, context),
     )

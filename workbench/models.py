@@ -77,7 +77,7 @@ def _remember(store: Store, loaded: LoadedModel) -> None:
 def model_facts(loaded: LoadedModel) -> dict[str, Any]:
     """What `inspect` prints of a model, without its list of blocks."""
     anatomy = loaded.anatomy
-    unique = {p.data_ptr(): p for p in loaded.parameters.values()}
+    unique = list(loaded.model.parameters())  # tied ones once; also those that stay on disk
     return {
         "architecture": anatomy.architecture,
         "layers": anatomy.layers,
@@ -88,8 +88,8 @@ def model_facts(loaded: LoadedModel) -> dict[str, Any]:
         "tied": anatomy.head.tied,
         "neurons": anatomy.neurons,
         "experts": anatomy.experts,
-        "parameters": sum(p.numel() for p in unique.values()),
-        "bytes": sum(p.numel() * p.element_size() for p in unique.values()),
+        "parameters": sum(p.numel() for p in unique),
+        "bytes": sum(p.numel() * p.element_size() for p in unique),
     }
 
 

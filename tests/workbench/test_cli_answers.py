@@ -19,8 +19,10 @@ PROMPT = ("--prompt", "the dog", "--max-new-tokens", "8")
 def test_inspect_tells_what_the_model_is(cli: Cli, tiny: Path) -> None:
     found = cli("inspect", tiny, "--json").document
     assert list(found) == [
-        *("model", "architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes", "blocks")
+        *("model", "architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes", "blocks", "fit")
     ]
+    assert found["fit"]["verdict"] == "load"
+    assert found["fit"]["weights"] == found["bytes"]
     assert set(found["model"]) == {"name", "revision", "fingerprint", "path"}
     assert found["model"]["path"] == str(tiny)
     assert len(found["model"]["fingerprint"]) == 64

@@ -36,9 +36,10 @@ def sections(repo_root: Path) -> dict[str, str]:
 
 def test_these_are_the_commands() -> None:
     assert list(commands()) == [
-        *("models", "inspect", "decode", "find", "neuron", "generate"),
+        *("models", "inspect", "decode", "find", "neuron", "compare", "generate", "repair"),
         *(f"findings {name}" for name in ("list", "show", "export", "import", "rerun")),
-        *(f"runs {name}" for name in ("list", "delete")),
+        *(f"runs {name}" for name in ("list", "delete", "resume", "export", "import")),
+        *(f"jobs {name}" for name in ("list", "cancel", "resume")),
     ]
 
 
@@ -59,7 +60,7 @@ def test_no_section_names_an_option_that_is_not_there(sections: dict[str, str], 
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_takes_the_common_options(command: str) -> None:
-    opens_a_model = not command.startswith(("models", "findings", "runs"))
+    opens_a_model = not command.startswith(("models", "findings", "runs", "jobs", "repair"))
     common = {"--db", "--json"} | ({"--device", "--dtype", "--seed"} if opens_a_model else set())
     assert common <= commands()[command]
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
+from analysis.fit import DEFAULT_CONTEXT
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import facts, size, table
 from workbench.cli.session import session
@@ -37,6 +42,12 @@ def models(*, db: Db = None, as_json: AsJson = False) -> None:
 def inspect(
     model: ModelName,
     *,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            "--context", min=1, help="Tokens that memory is reckoned for.", show_default=str(DEFAULT_CONTEXT)
+        ),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -45,15 +56,20 @@ def inspect(
 ) -> None:
     """Say what a model is.
 
-    Anatomy, sizes, the memory it needs, and whether Headlamp reads it rightly. Loads the model.
+    Anatomy, sizes, whether it fits here, and whether Headlamp reads it rightly. Its weights are read layer by
+    layer, so that a model larger than memory can be inspected.
     """
-    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        found = inspect_model(loaded)
+    with session(db, as_json) as here, here.model(model, device, dtype, streamed=True) as loaded:
+        found = inspect_model(loaded, context)
         here.show(found.document(), _described(found))
 
 
 def _described(found: Inspection) -> str:
-    memory = ", ".join(f"{size(count)} in {dtype}" for dtype, count in found.memory().items())
+    needs = found.fit.needs
+    memory = (
+        f"{size(needs.peak)} in {needs.dtype}: weights {size(needs.weights)} (LM head {size(needs.head)}), "
+        f"activations {size(needs.activations)} at {needs.context} tokens"
+    )
     known = {
         "model": found.name,
         "revision": found.revision,
@@ -68,7 +84,8 @@ def _described(found: Inspection) -> str:
         "neurons": found.facts["neurons"],
         "experts": found.facts["experts"],
         "parameters": found.facts["parameters"],
-        "memory": f"{memory}; open on {found.device} in {found.dtype}",
+        "memory": memory,
+        "fits": f"{found.fit.verdict}: {found.fit.reason}",
         "support": "proven: the parts found reproduce the model's own numbers",
     }
     kinds: dict[tuple[object, ...], int] = {}
