@@ -1,16 +1,18 @@
-"""The frame: page config, navigation, model picker. Everything else is on the pages."""
+"""The frame: page config, navigation, model picker, job panel. Everything else is on the pages."""
 
 import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages.shared.brand import ICON, LOGO
 from pages.shared.errors import shown_errors
+from pages.shared.job_panel import job_panel
 from pages.shared.picker import model_picker, show_open_model
 
 SECTIONS = {
     "Explore": (
         ("pages/explore/overview.py", "Overview", "map", ""),
         ("pages/explore/neurons.py", "Neurons", "scatter_plot", "neurons"),
+        ("pages/explore/compare.py", "Compare", "compare_arrows", "compare"),
     ),
     "Intervene": (("pages/intervene/clamp.py", "Clamp", "tune", "clamp"),),
     "Record": (
@@ -30,5 +32,7 @@ st.logo(LOGO, size="large")
 here = st.navigation({section: [page(*row) for row in rows] for section, rows in SECTIONS.items()})
 with shown_errors():
     open_model = model_picker()
+    with st.sidebar:
+        job_panel()
     here.run()
     show_open_model(open_model)

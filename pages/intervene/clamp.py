@@ -9,6 +9,8 @@ from pages.intervene.parts.generated import (
     Asked,
     ask,
     found_or_generated,
+    is_asked,
+    is_measured,
     last_generation,
     show_answer_position,
     show_texts_and_word,
@@ -80,13 +82,15 @@ def typed_request(clamps: list[str]) -> Request:
 
 def results(loaded: LoadedModel, clamps: list[str], *, pressed: bool) -> None:
     """The pair that was asked for; else the last one, said to be of something else; else what to do."""
-    result, last = None, last_generation(loaded.ref)
+    result, last, waiting = None, last_generation(loaded.ref), pressed
     with shown_errors():
         asked = Asked(loaded.ref, typed_request(clamps))
         if pressed:
             ask(asked)
-        result = found_or_generated(loaded, asked, pressed=pressed)
-    if result is None and last is not None:
+        waiting = is_asked(asked)
+        if not waiting or is_measured(loaded, asked.request):
+            result = found_or_generated(loaded, asked, pressed=pressed)
+    if result is None and last is not None and not waiting:
         st.info("These texts are of the request before your last change. **Generate** makes new ones.")
     shown = result or last
     if shown is not None:
@@ -94,7 +98,7 @@ def results(loaded: LoadedModel, clamps: list[str], *, pressed: bool) -> None:
         take_away(loaded, shown)
         show_answer_position(shown, name="clamp")
         show_script(loaded, shown)
-    elif not pressed:
+    elif not waiting:
         nothing_yet(loaded, clamps)
 
 

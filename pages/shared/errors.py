@@ -22,15 +22,28 @@ def shown_errors() -> Iterator[None]:
         show_error(error)
 
 
+@contextmanager
+def toasted_errors() -> Iterator[None]:
+    """Run what a button does; an error of ours stays on the screen until somebody closes it."""
+    try:
+        yield
+    except (HeadlampError, StoreError) as error:
+        st.toast(error_text(type(error).__name__, str(error)), icon=":material/error:", duration="infinite")
+
+
 def show_error(error: HeadlampError | StoreError) -> None:
-    """The error's name in words and its message, whatever characters a name in it holds."""
-    st.error(f"**{_in_words(error)}**  \n{plain(str(error))}", icon=":material/error:")
+    """The error's name in words and its message."""
+    st.error(error_text(type(error).__name__, str(error)), icon=":material/error:")
 
 
-def _in_words(error: Exception) -> str:
+def error_text(name: str, message: str) -> str:
+    """Markdown: an error's name in words and its message, whatever characters a name in it holds."""
+    return f"**{plain(_in_words(name))}**  \n{plain(message)}"
+
+
+def _in_words(name: str) -> str:
     """`AddressOutOfRange` → `Address out of range`."""
-    name = type(error).__name__
     if name in ("HeadlampError", "StoreError"):
         return "That did not work"
-    first, *rest = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]*", name)
+    first, *rest = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]*", name) or [name]
     return " ".join([first, *(word.lower() for word in rest)])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis.models import DTYPES
+from analysis.models import DTYPES, ModelRef, settled
 from pages.shared import state
 from pages.shared.resources import current_ref, default_model, open_facts, store
 from pages.shared.tokens import plain
 from workbench.models import model_choices
 
 _PICKED = "_picked_model"
+_OTHER = "_other_model"
 
 
 def model_picker() -> DeltaGenerator:
@@ -41,6 +42,29 @@ def model_picker() -> DeltaGenerator:
         place = st.empty()
     show_open_model(place)
     return place
+
+
+def other_model(label: str) -> ModelRef | None:
+    """A second model beside the open one, named in the URL; in the same dtype. None where none is chosen."""
+    names = [name for name in _model_names() if name != st.session_state.get(state.MODEL)]
+    given = st.query_params.get(state.OTHER)
+    st.session_state[_OTHER] = given or None
+
+    def pick() -> None:
+        st.query_params[state.OTHER] = (st.session_state[_OTHER] or "").strip()
+
+    chosen = st.selectbox(
+        label,
+        names if given is None or given in names else [*names, given],
+        index=None,
+        key=_OTHER,
+        accept_new_options=True,
+        placeholder="Name, folder or Hub id",
+        on_change=pick,
+    )
+    if not chosen:
+        return None
+    return settled(ModelRef(chosen, device="auto", dtype=st.session_state.get(state.DTYPE) or "auto"))
 
 
 def show_open_model(place: DeltaGenerator) -> None:

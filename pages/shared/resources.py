@@ -1,4 +1,4 @@
-"""The two things every page needs: the store, and the model that is open."""
+"""What every page needs: the store, its background work, and the model that is open."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from demo import BUNDLED
 from pages.shared import state
 from pages.shared.layout import empty
 from pages.shared.tokens import plain
+from workbench.jobs import Jobs
 from workbench.models import model_facts, opened
 from workbench.storage import Store, open_store
 
@@ -34,6 +35,17 @@ def _store(named: str) -> Store:
     return open_store()
 
 
+def jobs() -> Jobs:
+    """The background work on the store, shared by all sessions."""
+    return _jobs(store(), str(store().path))
+
+
+@st.cache_resource(show_spinner=False)
+def _jobs(_store: Store, path: str) -> Jobs:
+    """One queue per file, however it was named: it outlives every page and window."""
+    return Jobs(_store)
+
+
 def default_model() -> str | None:
     """The model a first visit opens: HEADLAMP_MODEL, else the bundled demo/base, else none."""
     return os.environ.get("HEADLAMP_MODEL") or (FIRST_MODEL if FIRST_MODEL in BUNDLED else None)
@@ -48,12 +60,13 @@ def current_ref() -> ModelRef | None:
 
 
 @contextmanager
-def model() -> Iterator[LoadedModel]:
-    """The open model while the body runs. Without a choice the page says how to make one, and stops there.
+def model(other: ModelRef | None = None) -> Iterator[LoadedModel]:
+    """The open model while the body runs, or another one. Without a choice the page says how to make one, and
+    stops there.
 
     A model that would have to be fetched is fetched only when somebody says so: a link alone never downloads.
     """
-    ref = current_ref()
+    ref = current_ref() if other is None else other
     if ref is None:
         _no_model()
         st.stop()
@@ -65,7 +78,7 @@ def model() -> Iterator[LoadedModel]:
         except NotFetched as missing:
             _ask_to_fetch(ref.name, str(missing))
             st.stop()
-        if open_facts() is None:
+        if other is None and open_facts() is None:
             st.session_state[_OPEN] = (ref, model_facts(loaded))
         yield loaded
 

@@ -40,10 +40,12 @@ SEARCH = "search"
 TAG = "tag"
 RUN = "run"
 KIND = "kind"
+OTHER = "with"
 
 PAGES = {
     "/": "pages/explore/overview.py",
     "/neurons": "pages/explore/neurons.py",
+    "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
     "/findings": "pages/record/findings.py",
     "/runs": "pages/record/runs.py",

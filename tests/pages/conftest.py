@@ -34,6 +34,7 @@ WORDS = (
 SCRIPTS = {
     "/": "pages/explore/overview.py",
     "/neurons": "pages/explore/neurons.py",
+    "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
     "/findings": "pages/record/findings.py",
     "/runs": "pages/record/runs.py",
@@ -77,7 +78,11 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def bare_app(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
-    """`bare_app("/neurons", word="dog")`: the page after its first run, with no model to open by itself."""
+    """`bare_app("/neurons", word="dog")`: the page after its first run, with no model to open by itself.
+
+    Jobs of the tiny model are quick, also on a busy machine; `work_with` makes them slow.
+    """
+    monkeypatch.setattr("pages.shared.waiting.QUICK_SECONDS", SECONDS)
     monkeypatch.setattr("pages.shared.resources.BUNDLED", {})
     monkeypatch.chdir(repo_root)
 

@@ -89,10 +89,10 @@ def test_a_link_filters_by_kind_and_model_and_opens_a_run(
 
 
 def test_an_unfinished_run_says_how_it_goes_on(run_app: Callable[..., AppTest], database: Store) -> None:
-    run = plant(database, "decode", stored=1)
+    run = plant(database, "generate", stored=1)
     app = run_app("/runs", run=run.key)
-    assert "It stopped before its end. Open Neurons" in shown(app)
-    assert "Open Neurons" in labels(app, "page_link")
+    assert "It stopped before its end. Open Clamp" in shown(app)
+    assert "Open Clamp" in labels(app, "page_link")
 
 
 def test_deleting_asks_first_and_leaves_findings(run_app: Callable[..., AppTest], database: Store) -> None:

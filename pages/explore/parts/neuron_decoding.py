@@ -1,4 +1,4 @@
-"""A model's decoding: at once from the store, at once where it is small, else when somebody asks for it."""
+"""A model's decoding: from the store, else by a job; a large model's job begins when somebody asks for it."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import streamlit as st
 
 from analysis.models import LoadedModel
 from pages.explore.parts.neuron_controls import Asked
-from pages.shared.layout import empty, method, progress_bar
+from pages.shared.layout import empty, method
 from pages.shared.resources import store
+from pages.shared.waiting import ask_for, finished, has_failed, is_under_way
 from workbench.browsing import DecodingState, decoding_state
-from workbench.neurons import DecodedModel, decode_model, read_decoded
+from workbench.kinds import Order, make_order
+from workbench.neurons import DECODE, TOP_K, DecodedModel, decode_spec, read_decoded
 
 SMALL = 50_000
 """Neurons that are decoded without being asked: a matter of seconds."""
 
 
 def decoded_model(loaded: LoadedModel, asked: Asked) -> DecodedModel | None:
-    """The decoding at the chosen site, or None where the page now says what decoding is and offers it."""
-    found = decoding_state(loaded, store(), asked.site, asked.norm)
-    offer, stop = st.empty(), st.empty()
-    if not found.finished and found.neurons >= SMALL:
-        with offer.container():
-            if not _offered(found, asked):
-                return None
-        offer.empty()
-        help = "The blocks that are decoded by then stay stored."
-        stop.button("Stop", icon=":material/stop:", key=f"stop_{asked.site}", help=help)
-    progress = progress_bar(f"Decoding {found.neurons:,} neurons at {asked.site}")
-    run = decode_model(loaded, store(), site=asked.site, norm=asked.norm, progress=progress).run
-    stop.empty()
-    return read_decoded(loaded, store(), run.key, asked.site)
+    """The decoding at the chosen site; None where the page now offers it, or shows how far it is."""
+    site, norm = asked.site, asked.norm
+    found = decoding_state(loaded, store(), site, norm)
+    if not found.finished:
+        order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=TOP_K)
+        if found.neurons >= SMALL and not (is_under_way(order) or has_failed(order)):
+            _offer(found, asked, order)
+            return None
+        if not finished(order, f"{found.neurons:,} neurons are decoded at {site}. {_WHAT_IT_IS}"):
+            return None
+    return read_decoded(loaded, store(), decode_spec(loaded, site, norm, TOP_K).key, site)
 
 
-def _offered(found: DecodingState, asked: Asked) -> bool:
-    """Say what decoding is; True in the run in which the button was pressed."""
-    label = f"Decode at {asked.site}"
-    begun = ""
+_WHAT_IT_IS = "It is done once and kept; the page goes on by itself afterwards."
+
+
+def _offer(found: DecodingState, asked: Asked, order: Order) -> None:
+    """Say what decoding is, and the button that asks for it."""
+    label, begun = f"Decode at {asked.site}", ""
     if found.blocks_done:
         label = f"Go on at {asked.site}"
         begun = f" {found.blocks_done:,} of {found.blocks:,} blocks are stored already."
@@ -43,9 +44,9 @@ def _offered(found: DecodingState, asked: Asked) -> bool:
         f"Decoding reads the {asked.site} vector of each of the {found.neurons:,} neurons through the "
         f"language-model head: the tokens it promotes and suppresses. It is done once and kept.{begun}"
     )
-    pressed = st.button(label, type="primary", icon=":material/play_arrow:", key=f"decode_{asked.site}")
+    if st.button(label, type="primary", icon=":material/play_arrow:", key=f"decode_{asked.site}"):
+        ask_for(order)
     decoding_method()
-    return pressed
 
 
 def decoding_method() -> None:

@@ -19,7 +19,8 @@ from pages.explore.parts.neuron_firing import best_texts, try_box
 from pages.explore.parts.neuron_keeping import keep_popover
 from pages.explore.parts.neuron_lists import ADDRESS, joined, links, neuron_table
 from pages.shared import state
-from pages.shared.layout import caption, download, method, page_link, progress_bar
+from pages.shared.layout import caption, download, method, page_link
+from pages.shared.reference import profiled
 from pages.shared.resources import store
 from pages.shared.tokens import show_token
 from workbench.browsing import nearest_neurons, neighbours
@@ -40,6 +41,8 @@ def neuron_page(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> No
     for site in view_sites(loaded, address):
         if decoded_model(loaded, replace(asked, site=site)) is None:
             return
+    if not profiled(loaded):
+        return
     st.subheader(f"Neuron {address}", anchor=False)
     bar = st.container(horizontal=True, vertical_alignment="center")
     view = _view(loaded, address, asked)
@@ -74,8 +77,8 @@ def _view(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> NeuronVi
     key = (loaded.ref, loaded.fingerprint, address, asked.norm)
     kept, view = st.session_state.get(_VIEW, (None, None))
     if view is None or kept != key:
-        progress = progress_bar("Reading the weights and the reference text", "steps")
-        view = neuron_view(loaded, store(), address, norm=asked.norm, progress=progress)
+        with st.spinner("Looking where it fires …", show_time=True):
+            view = neuron_view(loaded, store(), address, norm=asked.norm)
         st.session_state[_VIEW] = (key, view)
     return view
 

@@ -9,9 +9,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis.errors import HeadlampError
+from analysis.hooks import check_clamp
 from analysis.models import LoadedModel, ModelRef
+from analysis.texts import prompt_ids
 from pages.shared.layout import duration, progress_bar
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word
+from pages.shared.reference import profiled
 from pages.shared.resources import store
 from pages.shared.tokens import plain
 from store.errors import StoreError
@@ -37,13 +40,30 @@ def ask(asked: Asked) -> None:
     st.session_state[_ASKED] = asked
 
 
+def is_asked(asked: Asked) -> bool:
+    """Whether this pair was asked for, now or in a run that was interrupted."""
+    return bool(st.session_state.get(_ASKED) == asked)
+
+
+def is_measured(loaded: LoadedModel, request: Request) -> bool:
+    """Whether every value in × max or from the mean is known. Until then a job measures, shown here.
+
+    A request that cannot be is refused before anything is measured.
+    """
+    prompt_ids(loaded, request.prompt, request.answer_prefix)
+    for clamp in request.clamps:
+        check_clamp(loaded, clamp)
+    open_ones = [clamp for clamp in request.clamps if clamp.needs_profile and clamp.raw is None]
+    return not open_ones or profiled(loaded)
+
+
 def found_or_generated(loaded: LoadedModel, asked: Asked, *, pressed: bool) -> Generation | None:
     """The finished pair: that of the last look, a stored one, or one generated now if it was asked for."""
     last_asked, last = st.session_state.get(_LAST, (None, None))
     if last is not None and asked == last_asked and not (pressed and last.warning):
         return last
     result = None if pressed else stored_generation(loaded, store(), asked.request)
-    if result is None and st.session_state.get(_ASKED) == asked:
+    if result is None and is_asked(asked):
         st.session_state[_LAST] = (asked, _generated(loaded, asked))
         st.rerun()  # so that what the page showed before the texts, the neurons' sizes, is told anew
     if result is not None:
@@ -61,12 +81,11 @@ def _generated(loaded: LoadedModel, asked: Asked) -> Generation:
     """Both texts grow on the page, a few times a second; meanwhile nothing is locked."""
     place, drawn = st.empty(), 0.0
     with place.container():
-        reading = progress_bar("Reading the reference text", "blocks")
         writing = progress_bar("Generating", "tokens")
         st.button("Stop", icon=":material/stop:", on_click=_forget)
         slots = pair_slots()
         try:
-            for result in stream(loaded, store(), asked.request, reading):
+            for result in stream(loaded, store(), asked.request):
                 if time.monotonic() - drawn >= 1 / DRAWS_PER_SECOND:
                     drawn = time.monotonic()
                     writing(_length(result), asked.request.sampling.max_new_tokens)

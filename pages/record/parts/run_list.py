@@ -1,0 +1,95 @@
+"""The runs as a table, filtered, and the one that is looked at; the address names them all."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.record.parts.finding import when
+from pages.shared import state
+from pages.shared.layout import caption, short
+from pages.shared.resources import store
+from workbench.storage import Run, list_runs
+
+AT_MOST = 1000
+_TABLE, _CHOSEN = "_runs_table", "_runs_chosen"
+
+
+def filtered() -> list[Run]:
+    """The runs of the chosen kind and model, newest first."""
+    runs = list_runs(store(), limit=AT_MOST)
+    kind_column, model_column = st.columns(2)
+    kinds, models = sorted({run.kind for run in runs}), list(dict.fromkeys(run.model_name for run in runs))
+    kind = kind_column.selectbox(
+        "Kind", kinds, index=None, key=state.KIND, bind="query-params", placeholder="All kinds"
+    )
+    name = model_column.selectbox(
+        "Made with", models, index=None, key="of", bind="query-params", placeholder="All models"
+    )
+    return [run for run in runs if kind in (None, run.kind) and name in (None, run.model_name)]
+
+
+def table(runs: list[Run]) -> None:
+    """One row per run; a click on one opens it below."""
+    rows = {
+        "kind": [run.kind for run in runs],
+        "about": [about(run) for run in runs],
+        "model": [short(run.model_name) for run in runs],
+        "done": [run.stored_units / run.units for run in runs],
+        "parts": [f"{run.stored_units}/{run.units}" for run in runs],
+        "seconds": [run.seconds for run in runs],
+        "kB": [run.bytes / 1000 for run in runs],
+        "created": [when(run.created_at) for run in runs],
+    }
+    column = st.column_config
+    st.dataframe(
+        rows,
+        hide_index=True,
+        key=_TABLE,
+        on_select=lambda: _pick(runs),
+        selection_mode="single-row",
+        column_config={
+            "done": column.ProgressColumn(format="percent", min_value=0, max_value=1, width=90),
+            "about": column.TextColumn(width="medium"),
+            "seconds": column.NumberColumn(format="%.2f"),
+            "kB": column.NumberColumn(format="%.1f"),
+        },
+    )
+    more = (
+        f"The newest {AT_MOST} runs."
+        if len(runs) == AT_MOST
+        else f"{len(runs)} run{'' if len(runs) == 1 else 's'}."
+    )
+    caption(f"{more} Mark a row to see its parameters below. Seconds are of work, kB what its results take.")
+
+
+def _pick(runs: list[Run]) -> None:
+    """Open the run whose row was marked."""
+    marked = st.session_state[_TABLE]["selection"]["rows"]
+    if marked and marked[0] < len(runs):
+        st.query_params[state.RUN] = runs[marked[0]].key
+
+
+def chosen_run(runs: list[Run]) -> str | None:
+    """The run to show, which the URL names; chosen by its name here, or by its row above."""
+    names = {run.key: f"{run.kind} · {about(run) or short(run.model_name)} · {run.key[:8]}" for run in runs}
+    given = st.query_params.get(state.RUN)
+    st.session_state[_CHOSEN] = given if given in names else None
+
+    def choose() -> None:
+        st.query_params[state.RUN] = st.session_state[_CHOSEN] or ""
+
+    return st.selectbox(
+        "Run",
+        list(names),
+        index=None,
+        key=_CHOSEN,
+        on_change=choose,
+        format_func=lambda key: names.get(key, key),
+        placeholder="Choose one to see it",
+    )
+
+
+def about(run: Run) -> str:
+    """What a run was about, from its parameters, in one line."""
+    told = [run.parameters.get(name) for name in ("prompt", "site", "norm")]
+    return " ".join(" · ".join(str(value) for value in told if value not in (None, "")).split())[:120]

@@ -1,0 +1,90 @@
+"""Long work in a browser: a bar on every page, through a reload; cancelled at once, resumed to its end."""
+
+import time
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from store import list_jobs, open_store
+from tests.browser.helpers import AppServer, open_page, settled
+from tests.browser.slow_model import save_slow_model
+
+ServeApp = Callable[..., AppServer]
+PAGES = ("Overview", "Clamp", "Findings", "Runs", "Neurons")
+CANCEL_SECONDS = 2.0
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""So that decoding takes its time on a large machine too."""
+SLOW_MS = 240_000
+"""How long decoding the slow model may take on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model whose decoding takes long enough to look at."""
+    return str(save_slow_model(tmp_path_factory.mktemp("slow-model")))
+
+
+def bar(page: Page) -> str:
+    """What the panel's bar says."""
+    shown = page.get_by_test_id("stSidebar").get_by_test_id("stProgress")
+    expect(shown).to_have_count(1, timeout=10_000)
+    return shown.inner_text()
+
+
+def in_panel(page: Page, button: str) -> None:
+    """Press one of the panel's buttons."""
+    page.get_by_test_id("stSidebar").get_by_role("button", name=button).click()
+
+
+def decode(page: Page, url: str, model: str) -> None:
+    """Ask for the decoding of a large model, and see its bar move."""
+    open_page(page, f"{url}/neurons?{urlencode({'model': model})}")
+    page.get_by_role("button", name="Decode at up").click()
+    panel = page.get_by_test_id("stSidebar")
+    expect(panel.get_by_text("per minute").or_(panel.get_by_text("per second"))).to_be_visible(timeout=60_000)
+
+
+@pytest.mark.timeout(600)
+def test_long_work_is_seen_everywhere_outlives_a_reload_and_is_cancelled_and_resumed(
+    app_server: ServeApp, page: Page, slow_model: str
+) -> None:
+    app = app_server(HEADLAMP_MODEL=slow_model, **ONE_THREAD)
+    decode(page, app.url, slow_model)
+    for name in PAGES:
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page.get_by_role("heading", name=name, level=1)).to_be_visible(timeout=60_000)
+        assert "of 24 blocks" in bar(page)
+    page.reload()
+    assert "of 24 blocks" in bar(page)
+    began = time.monotonic()
+    in_panel(page, "Cancel")
+    sidebar = page.get_by_test_id("stSidebar")
+    expect(sidebar.get_by_text("Stopping").or_(sidebar.get_by_text("Cancelled at"))).to_be_visible()
+    assert time.monotonic() - began < CANCEL_SECONDS
+    expect(sidebar.get_by_text("Cancelled at")).to_be_visible()
+    expect(page.get_by_role("button", name="Go on at up")).to_be_visible()
+    [cancelled] = list_jobs(open_store(app.database))
+    assert 0 < cancelled.done < 24
+    in_panel(page, "Resume")
+    page.get_by_test_id("stDataFrame").first.wait_for(timeout=SLOW_MS)
+    settled(page)
+    expect(sidebar.get_by_text("is done, in")).to_be_visible()
+    [done] = list_jobs(open_store(app.database))
+    assert (done.state, done.done, done.began_with) == ("done", 24, cancelled.done)
+
+
+@pytest.mark.timeout(600)
+def test_two_windows_share_one_job(
+    app_server: ServeApp, new_page: Callable[[], Page], slow_model: str
+) -> None:
+    app = app_server(HEADLAMP_MODEL=slow_model, **ONE_THREAD)
+    first, second = new_page(), new_page()
+    decode(first, app.url, slow_model)
+    second.goto(f"{app.url}/neurons?{urlencode({'model': slow_model})}")
+    assert "of 24 blocks" in bar(second)
+    in_panel(second, "Cancel")
+    for window in (first, second):
+        expect(window.get_by_test_id("stSidebar").get_by_text("Cancelled at")).to_be_visible(timeout=10_000)
+    assert len(list_jobs(open_store(app.database))) == 1
