@@ -68,7 +68,8 @@ class StreamedParameters(Mapping[str, Tensor]):
         self._folder = folder
         self._groups = self._grouped(checkpoint_keys(folder))
         self._of = {name: key for key, group in self._groups.items() for name in group.names}
-        self._add_tied()
+        self._tied: list[list[str]] = []
+        self._join_tied()
         self._held: set[str] = set()
         self._keep_loose = False
 
@@ -117,10 +118,18 @@ class StreamedParameters(Mapping[str, Tensor]):
             raise ModelError(f"{self._folder} was changed while it was read; open it again when that is done")
         with slices(group.keys) as state:
             convert_and_load_state_dict_in_model(self._model, state, self._loading)
-        self._model.tie_weights(recompute_mapping=False)
+        for names in self._tied:
+            self._tie(names)
         for name in group.names:
             if self._model.get_parameter(name).is_meta:
                 raise ModelError(f"{name} is not in the checkpoint; fetch or convert the model again")
+
+    def _tie(self, names: list[str]) -> None:
+        """Give every name of one parameter the tensor that was read under one of them."""
+        read = [p for name in names if not (p := self._model.get_parameter(name)).is_meta]
+        for name in names if read else ():
+            owner, _, leaf = name.rpartition(".")
+            self._model.get_submodule(owner)._parameters[leaf] = read[0]
 
     def _let_go(self, groups: set[str]) -> None:
         for group in groups:
@@ -148,15 +157,25 @@ class StreamedParameters(Mapping[str, Tensor]):
                 groups[group].names.append(name)
         return dict(groups)
 
-    def _add_tied(self) -> None:
-        """A parameter that is not in the checkpoint is another one under a second name."""
+    def _join_tied(self) -> None:
+        """One parameter under several names is read once, from whichever of them the checkpoint has."""
+        same: defaultdict[int, list[str]] = defaultdict(list)
         for name, parameter in self._empty.items():
-            if name not in self._of:
-                twin = next((n for n in self._of if self._empty[n] is parameter), None)
-                if twin is None:
-                    raise ModelError(f"{name} is not in the checkpoint; fetch or convert the model again")
-                self._of[name] = self._of[twin]
-                self._groups[self._of[twin]].names.append(name)
+            same[id(parameter)].append(name)
+        for names in same.values():
+            stored = [name for name in names if name in self._of]
+            if not stored:
+                raise ModelError(f"{names[0]} is not in the checkpoint; fetch or convert the model again")
+            home = self._of[stored[0]]
+            for name in names[1:]:
+                if self._of.get(name, home) != home and not _is_layer(self._of[name]):
+                    del self._groups[self._of[name]]
+            for name in names:
+                self._of[name] = home
+                if name not in self._groups[home].names:
+                    self._groups[home].names.append(name)
+            if len(names) > 1:
+                self._tied.append(names)
 
 
 def _is_layer(group: str) -> bool:

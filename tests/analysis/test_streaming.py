@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -105,3 +106,16 @@ def test_a_checkpoint_without_one_of_its_weights_is_refused(tmp_path: Path) -> N
     index.write_text(json.dumps(listed))
     with pytest.raises(ModelError, match=r"layers.1.mlp.up_proj.weight is not in the checkpoint"):
         load_model(ModelRef(str(folder), streamed=True))
+
+
+@pytest.mark.usefixtures("nothing_stays")
+@pytest.mark.parametrize("kept", [("lm_head.weight", "model.embed_tokens.weight"), ("lm_head.weight",)])
+def test_a_tied_head_is_read_under_whichever_name_it_is_stored(tmp_path: Path, kept: tuple[str, ...]) -> None:
+    folder = on_disk(tmp_path, CONFIGS["tied head"])
+    weights = load_file(folder / "model.safetensors")
+    table = weights.pop("model.embed_tokens.weight")
+    copies = {name: table.clone() for name in kept}
+    save_file(weights | copies, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_model(ModelRef(str(folder), streamed=True))
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        assert torch.equal(loaded.parameters[name], table.float())

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from analysis.clamps import parse_clamp
 from analysis.generation import Sampling
@@ -34,6 +35,8 @@ LEAVES_EVERY = 5
 PATIENCE_MS = 300_000
 """How long all pages at once may take on a busy machine."""
 TOKENS = 80
+TRIES, LOOK_MS = 6, 3_000
+"""How often, and for how long each time, a text is looked for that grows."""
 PROMPTS = [" the dog", " my cat", " the cat is", " my dog is", " a dog", " the", " my", " is the cat"]
 
 
@@ -89,10 +92,9 @@ class Crowd:
     def write(self, seed: int, *, one_leaves: bool) -> None:
         """Everybody generates at once; who leaves comes back with a page of their own for the next round."""
         for page in self.pages:
-            page.get_by_label("Seed", exact=True).fill(str(seed))
-            page.get_by_role("button", name="Generate").click()
+            generate(page, seed)
         self.most_at_once = max(self.most_at_once, sum(growing(page) for page in self.pages))
-        leaver = self._leave() if one_leaves else None
+        leaver = self._leave(seed) if one_leaves else None
         for person, page in enumerate(self.pages):
             if person != leaver:
                 page.get_by_text(f"seed {seed} · greedy").wait_for(timeout=PATIENCE_MS)
@@ -100,9 +102,17 @@ class Crowd:
         if leaver is not None:
             self.pages[leaver] = self._page(leaver)
 
-    def _leave(self) -> int:
-        leaver = next(person for person, page in reversed(list(enumerate(self.pages))) if growing(page))
-        self.pages[leaver].context.close()
+    def _leave(self, seed: int) -> int:
+        """The last person's page is closed while its text grows; on a quick machine it takes a few tries."""
+        leaver = PEOPLE - 1
+        page = self.pages[leaver]
+        for again in range(1, TRIES):
+            try:
+                page.get_by_role("button", name="Stop").wait_for(timeout=LOOK_MS)
+                break
+            except PlaywrightTimeout:
+                generate(page, seed + 1000 * again)
+        page.context.close()
         self.left += 1
         return leaver
 
@@ -112,6 +122,12 @@ class Crowd:
         for shown, expected in ((base, self.asked[person].base), (changed, self.asked[person].changed)):
             if shown != expected:
                 self.wrong.append((person, shown, expected))
+
+
+def generate(page: Page, seed: int) -> None:
+    """Press the button, with this seed."""
+    page.get_by_label("Seed", exact=True).fill(str(seed))
+    page.get_by_role("button", name="Generate").click()
 
 
 def growing(page: Page) -> bool:
