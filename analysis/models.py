@@ -154,6 +154,13 @@ def leased(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = Fals
             _evict_idle(MOST_LOADED)
 
 
+def is_loaded(ref: ModelRef) -> bool:
+    """Whether a model is in memory, or on its way there."""
+    with _table:
+        entry = _entries.get(settled(ref))
+        return entry is not None and not entry.stale
+
+
 def _lease(ref: ModelRef) -> tuple[_Entry, bool]:
     with _table:
         entry = _entries.pop(ref, None)

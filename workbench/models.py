@@ -10,8 +10,11 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from analysis.anatomy import Anatomy
+from analysis.errors import ModelNotFound
 from analysis.fingerprint import known_fingerprint
-from analysis.models import LoadedModel, ModelRef, leased
+from analysis.fit import Fit, fit
+from analysis.models import LoadedModel, ModelRef, is_loaded, leased, settled
+from analysis.sources import resolve
 from demo import BUNDLED
 from store import FileHashes, Store, StoreError, list_models, remember_model
 
@@ -42,6 +45,21 @@ def model_choices(store: Store) -> list[ModelChoice]:
         if row.name not in BUNDLED and row.path and Path(row.path).is_dir():
             choices.append(ModelChoice(row.name, "known", Path(row.path), row.fingerprint, row.facts))
     return choices
+
+
+def fit_of(ref: ModelRef) -> Fit | None:
+    """Whether a model that is not open yet fits into memory; None where it is open, or not on this machine.
+
+    Reads its configuration and the headers of its weights, no weight. Raises a ModelError for a folder that
+    is no model.
+    """
+    if is_loaded(ref):
+        return None
+    try:
+        folder = resolve(ref.name, ref.revision)
+    except ModelNotFound:
+        return None
+    return fit(folder, settled(ref).resolved_dtype)
 
 
 @contextmanager

@@ -16,12 +16,13 @@ from pages.shared import state
 from pages.shared.layout import empty
 from pages.shared.tokens import plain
 from workbench.jobs import Jobs
-from workbench.models import model_facts, opened
+from workbench.models import fit_of, model_facts, opened
 from workbench.storage import Store, open_store
 
 FIRST_MODEL = "demo/base"
 _OPEN = "_open_model"
 _FETCH = "_fetch_allowed"
+_ANYWAY = "_opened_whatever_it_takes"
 
 
 def store() -> Store:
@@ -70,6 +71,7 @@ def model(other: ModelRef | None = None) -> Iterator[LoadedModel]:
     if ref is None:
         _no_model()
         st.stop()
+    _stop_if_too_large(ref)
     allowed = ref.name in st.session_state.get(_FETCH, ())
     with ExitStack() as stack:
         try:
@@ -81,6 +83,31 @@ def model(other: ModelRef | None = None) -> Iterator[LoadedModel]:
         if other is None and open_facts() is None:
             st.session_state[_OPEN] = (ref, model_facts(loaded))
         yield loaded
+
+
+def _stop_if_too_large(ref: ModelRef) -> None:
+    """A model that does not fit is not opened before somebody says so; the page offers what would work."""
+    found = fit_of(ref)
+    if found is None or found.verdict == "load" or ref in st.session_state.get(_ANYWAY, ()):
+        return
+    what = f"{plain(ref.name)} does not fit into memory as {plain(ref.resolved_dtype)}."
+    st.warning(f"**{what}** {plain(found.reason)}.", icon=":material/memory_alt:")
+    command = f"python -m workbench decode {ref.name} --from-disk"
+    if found.verdict == "load in bfloat16":
+        st.button("Open it in bfloat16", type="primary", on_click=_take_dtype, args=("bfloat16",))
+    elif found.verdict == "decode from disk":
+        st.markdown("Its neurons can be decoded all the same, layer by layer from disk:")
+        st.code(command, language="sh")
+    st.button("Open it anyway", on_click=_open_anyway, args=(ref,))
+    st.stop()
+
+
+def _take_dtype(dtype: str) -> None:
+    st.session_state[state.DTYPE] = dtype
+
+
+def _open_anyway(ref: ModelRef) -> None:
+    st.session_state[_ANYWAY] = {*st.session_state.get(_ANYWAY, ()), ref}
 
 
 def open_facts() -> dict[str, Any] | None:

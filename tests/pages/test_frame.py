@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis.fit import Memory, needs
 from pages.shared import state
 from pages.shared.layout import duration, size
 from pages.shared.tokens import plain, shade, shaded_tokens, show_token, token_html
@@ -212,3 +213,33 @@ def test_a_duration_is_said_in_words(seconds: float, said: str) -> None:
 )
 def test_a_size_is_said_in_decimal_units(count: float, said: str) -> None:
     assert size(count) == said
+
+
+def free_bytes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(count))
+    monkeypatch.setattr("workbench.models.is_loaded", lambda ref: False)
+
+
+def test_a_model_that_fits_in_half_precision_is_offered_so(
+    run_app: RunApp, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, half = (needs(tiny_model_folder, dtype).peak for dtype in ("float32", "bfloat16"))
+    free_bytes(monkeypatch, int((whole + half) / 2 / 0.9))
+    app = run_app("/neurons")
+    assert "does not fit into memory as float32" in app.warning[0].value
+    assert not app.dataframe
+    app.button[0].click().run()
+    assert not app.warning
+    assert "bfloat16 on cpu" in app.sidebar.caption[0].value
+
+
+def test_a_model_that_does_not_fit_is_opened_only_when_somebody_says_so(
+    run_app: RunApp, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_bytes(monkeypatch, int(needs(tiny_model_folder, "float32").streamed_peak / 0.9) + 1)
+    app = run_app("/neurons")
+    assert "does not fit" in app.warning[0].value
+    assert f"decode {tiny_model_folder} --from-disk" in app.code[0].value
+    next(button for button in app.button if button.label == "Open it anyway").click().run()
+    assert not app.warning
+    assert app.dataframe
