@@ -73,13 +73,16 @@ def test_streams_that_are_closed_are_no_defect(repo_root: Path, tiny: Path) -> N
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, time
 from workbench import neurons
 whole = neurons.decoding.decode
 seen = []
 def decode(*arguments, **named):
     if seen:
         os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(3000):  # a unit that takes long: it ends when somebody asks it to stop
+            named["pulse"](0, 0)
+            time.sleep(0.01)
     seen.append(1)
     return whole(*arguments, **named)
 neurons.decoding.decode = decode
