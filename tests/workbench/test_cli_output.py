@@ -74,6 +74,7 @@ def test_streams_that_are_closed_are_no_defect(repo_root: Path, tiny: Path) -> N
 
 INTERRUPTED = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 from workbench import neurons
 whole = neurons.decoding.decode
 seen = []
