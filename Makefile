@@ -37,7 +37,7 @@ test: dev browser  ## lint, types and every test; browser tests need Chromium or
 	@$(MAKE) --no-print-directory lint
 	$(RUN) -m pytest
 
-torture: dev browser  ## the tests that wear the app out, all of it: about a quarter of an hour
+torture: dev browser  ## the tests that wear the app out, all of it: about twenty minutes
 	HEADLAMP_TORTURE=full $(RUN) -m pytest -m torture -s
 
 contract: $(INSTALLED)  ## check every architecture transformers has (about 5 minutes) and write docs/models.md
