@@ -105,6 +105,14 @@ def block_vectors(
     return vectors
 
 
+def parameters_read(anatomy: Anatomy, block: Block, site: Site, norm: NeuronNorm = "none") -> set[str]:
+    """The names of the parameters that `block_vectors` reads."""
+    near = block.post_norm if site == "down" else block.input_norm
+    beside = {"final": anatomy.final_norm, "through": near}.get(norm)
+    names = {block.view(site).parameter, None if beside is None else beside.parameter}
+    return {name for name in names if name is not None}
+
+
 def _exact(weight: Tensor) -> Tensor:
     """Float32 rows, off MPS, which lacks the float64 that sums and deviations are kept in."""
     return (weight.cpu() if weight.device.type == "mps" else weight).float().contiguous()

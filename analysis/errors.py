@@ -4,6 +4,7 @@ HeadlampError
 ├── ModelError
 │   ├── ModelNotFound       no such bundled name, folder or Hub id
 │   │   └── NotFetched      a Hub id that is not on this machine, and nobody said to fetch it
+│   ├── FetchFailed         a file of a Hub model that did not come
 │   ├── NotAModel           a folder without config.json or without weights
 │   ├── UnsafeWeights       only pickled weights, or code of its own
 │   ├── NotCausal           an encoder, or an encoder–decoder
@@ -39,6 +40,10 @@ class ModelNotFound(ModelError):
 
 class NotFetched(ModelNotFound):
     """A Hub id that is not on this machine, and nobody said to fetch it."""
+
+
+class FetchFailed(ModelError):
+    """A file of a Hub model that did not come."""
 
 
 class NotAModel(ModelError):

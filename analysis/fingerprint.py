@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,11 +30,14 @@ _CHUNK = 1 << 22
 _hashes: dict[FileKey, str] = {}
 
 
-def identity_files(folder: Path) -> list[Path]:
-    """The files a fingerprint covers, by name: all safetensors, config, tokenizer, chat template."""
+def identity_files(folder: Path, *, weights: bool = True) -> list[Path]:
+    """The files a fingerprint covers, by name: all safetensors, config, tokenizer, chat template.
+
+    weights: whether the safetensors are among them.
+    """
     files = [folder / name for name in _NAMES if (folder / name).is_file()]
-    weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
-    return sorted([*files, *weights], key=lambda path: path.name)
+    files += folder.glob("*.safetensors.index.json")
+    return sorted([*files, *(folder.glob("*.safetensors") if weights else ())], key=lambda path: path.name)
 
 
 def stamp(folder: Path) -> tuple[FileKey, ...]:
@@ -47,10 +50,14 @@ def fingerprint(folder: Path, hashes: HashCache | None = None) -> str:
 
     hashes: where file hashes are remembered between calls; an in-process table where none is given.
     """
-    known = _hashes if hashes is None else hashes
+    return combined({path.name: file_hash(path, hashes) for path in identity_files(folder)})
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """The fingerprint of files whose digests are known: name → SHA-256 (hex) of the bytes."""
     total = hashlib.sha256()
-    for path in identity_files(folder):
-        total.update(f"{path.name}\0{_file_hash(path, known)}\n".encode())
+    for name in sorted(digests):
+        total.update(f"{name}\0{digests[name]}\n".encode())
     return total.hexdigest()
 
 
@@ -67,7 +74,9 @@ def _key(path: Path) -> FileKey:
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def _file_hash(path: Path, known: HashCache) -> str:
+def file_hash(path: Path, hashes: HashCache | None = None) -> str:
+    """SHA-256 (hex) of a file's bytes, remembered as in `fingerprint`."""
+    known = _hashes if hashes is None else hashes
     key = _key(path)
     if key not in known:
         digest = hashlib.sha256()

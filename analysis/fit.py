@@ -13,9 +13,9 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from analysis.checkpoints import checkpoint_keys
 from analysis.errors import NotAModel
 from analysis.sources import read_config
-from analysis.streaming import checkpoint_keys
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ROWS = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,8 @@ from analysis.errors import ContractBroken, UnknownStructure
 from analysis.norms import as_norm, norm_where
 from analysis.tracing import Call, Trace, same
 
+_SCALES = re.compile(r"logit|lm_head|output")
+"""Entries of a configuration that may say by which number logits are multiplied or divided."""
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "logit_softcapping", "output_logit_soft_cap")
 
 
@@ -43,7 +46,8 @@ def find_head(model: PreTrainedModel, trace: Trace, parameters: Mapping[str, Ten
         raise UnknownStructure(
             f"{kind}: its head gives {tuple(call.output.shape)} where its logits are {tuple(logits.shape)}"
         )
-    head = _scaled(head, call.output, logits, _cap(model.config.get_text_config()))
+    config = model.config.get_text_config()
+    head = _scaled(head, call.output, logits, config)
     rounded = logits.to(call.output.dtype)  # some models turn logits of low precision into float32
     if not reproduces_head(head, parameters, call.inputs[0], rounded):
         raise ContractBroken(f"{kind}: its logits are not cap(scale · (W x + b)) of {name}")
@@ -59,17 +63,30 @@ def _cap(config: Any) -> float | None:
     return next((float(cap) for cap in caps if cap), None)
 
 
-def _scaled(head: Head, linear: Tensor, logits: Tensor, cap: float | None) -> Head:
+def _stated(config: Any, scale: float, tolerance: float) -> float:
+    """The number that a configuration states for a measured scale, or the inverse it states; else the scale.
+
+    A measured one is off by rounding, which depends on the weights it was measured with.
+    """
+    entries = (value for name, value in vars(config).items() if _SCALES.search(name))
+    numbers = [float(v) for v in entries if isinstance(v, int | float) and not isinstance(v, bool) and v]
+    candidates = [*numbers, *(1 / number for number in numbers)]
+    nearest = min(candidates, key=lambda number: abs(number / scale - 1), default=scale)
+    return nearest if abs(nearest / scale - 1) < tolerance else scale
+
+
+def _scaled(head: Head, linear: Tensor, logits: Tensor, config: Any) -> Head:
     """The head with its scale, and its cap where the logits are capped."""
+    cap = _cap(config)
     if torch.equal(linear.float(), logits.float()):
         return head
     ours, theirs = linear.cpu().double(), logits.cpu().double()
     if cap is not None:  # near the cap, low precision leaves nothing to compute a scale from
         free = theirs.abs() < 0.9 * cap
         ours, theirs = ours[free], cap * torch.atanh(theirs[free] / cap)
-    scale = float((ours * theirs).sum() / (ours * ours).sum())
-    unscaled = abs(scale - 1) < TOLERANCE[linear.dtype] / 10
-    return replace(head, scale=1.0 if unscaled else scale, soft_cap=cap)
+    scale, tolerance = float((ours * theirs).sum() / (ours * ours).sum()), TOLERANCE[linear.dtype] / 10
+    unscaled = abs(scale - 1) < tolerance
+    return replace(head, scale=1.0 if unscaled else _stated(config, scale, tolerance), soft_cap=cap)
 
 
 def find_final_norm(model: PreTrainedModel, trace: Trace, head: Call) -> Norm:

@@ -10,26 +10,30 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.anatomy import Anatomy
+from analysis.checkpoints import LocalCheckpoint, checkpoint_keys, slices
 from analysis.decoding import HeadMatrix, head_matrix
-from analysis.errors import ModelError
+from analysis.errors import ModelError, NotFetched
 from analysis.fingerprint import FileKey, HashCache, fingerprint, stamp
+from analysis.hub import HubModel, hub_model
+from analysis.hub_shards import HubCheckpoint
 from analysis.sources import first_line, local_folder, read_config, read_tokenizer, resolve
-from analysis.streaming import StreamedParameters, checkpoint_keys, empty_model, slices
+from analysis.streaming import StreamedParameters, empty_model
 from analysis.structure import find_anatomy
 from analysis.vocabulary import Vocabulary, read_vocabulary
 from demo import BUNDLED
 
+Shards = Literal["local", "keep", "delete"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -43,6 +47,9 @@ class ModelRef:
     dtype: str = "auto"
     streamed: bool = False
     """Whether weights stay on disk and are read when needed: for decoding a model larger than memory."""
+    shards: Shards = "local"
+    """Of a streamed Hub model that is not here: whether its shards may be fetched when they are needed, to be
+    kept, or to be deleted after use."""
 
     @property
     def resolved_dtype(self) -> str:
@@ -105,6 +112,8 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """Where the LM head lies."""
+        if self.streamed is not None:
+            return torch.device(self.ref.device)
         return self.parameters[self.anatomy.head.parameter].device
 
     @property
@@ -191,27 +200,54 @@ def _evict_idle(most: int) -> None:
 
 def load_model(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False) -> LoadedModel:
     """Load, prove the anatomy, read the fingerprint. Raises a ModelError that says what to do instead."""
-    path = resolve(ref.name, ref.revision, fetch=fetch)
-    config = read_config(path)
-    before = stamp(path)
+    remote = _remote(ref)
+    path = resolve(ref.name, ref.revision, fetch=fetch) if remote is None else remote.folder
+    config = read_config(path, None if remote is None else remote.names)
+    before = stamp(path) if remote is None else ()
     tokenizer = read_tokenizer(path)
-    model, weights, anatomy = _opened(ref, path, config)
-    identity = fingerprint(path, hashes)
-    if stamp(path) != before:
+    model, weights, anatomy = _opened(ref, path, config, remote)
+    identity = fingerprint(path, hashes) if remote is None else remote.fingerprint(hashes)
+    if remote is None and stamp(path) != before:
         raise ModelError(f"{ref.name} was being written while it was read; open it again when that is done")
     return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights)
 
 
+def _remote(ref: ModelRef) -> HubModel | None:
+    """The Hub model whose shards will be fetched one by one; None where it is here, or must be."""
+    if ref.shards == "local":
+        return None
+    try:
+        resolve(ref.name, ref.revision)
+    except NotFetched:
+        return hub_model(ref.name, ref.revision)
+    return None
+
+
 def _opened(
-    ref: ModelRef, path: Path, config: Any
+    ref: ModelRef, path: Path, config: Any, remote: HubModel | None
 ) -> tuple[PreTrainedModel, StreamedParameters | None, Anatomy]:
+    """A Hub model's parts are proven on made-up weights: a run on its own would fetch every shard."""
     if not ref.streamed:
         model = _read_weights(ref, path, config)
         return model, None, find_anatomy(model)
     _device_and_dtype(ref)
     model = empty_model(config, DTYPES[ref.resolved_dtype])
-    weights = StreamedParameters(model, path)
-    return model, weights, find_anatomy(model, weights, weights.running)
+    _take_generation_config(model, path)
+    here = LocalCheckpoint(path) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")
+    weights = StreamedParameters(model, here)
+    with nullcontext() if remote is None else weights.rehearsal():
+        return model, weights, find_anatomy(model, weights, weights.running)
+
+
+def _take_generation_config(model: PreTrainedModel, path: Path) -> None:
+    """Which tokens end a text is said there."""
+    if (path / "generation_config.json").is_file():
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(path, local_files_only=True)
+        except Exception as error:  # the edge to transformers
+            raise ModelError(
+                f"{path}/generation_config.json: {first_line(error)}; fetch the model again"
+            ) from error
 
 
 def _device_and_dtype(ref: ModelRef) -> torch.device:
@@ -231,8 +267,7 @@ def _read_weights(ref: ModelRef, path: Path, config: Any) -> PreTrainedModel:
             model, report = type(empty).from_pretrained(
                 None, config=empty.config, state_dict=state, dtype=dtype, output_loading_info=True
             )
-        if (path / "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(path, local_files_only=True)
+        _take_generation_config(model, path)
         model = model.to(device).eval().requires_grad_(False)
     except Exception as error:  # the edge to transformers: every way it has of refusing a folder
         raise ModelError(f"{ref.name} could not be loaded on {ref.device}: {first_line(error)}") from error
@@ -278,5 +313,7 @@ def settled(ref: ModelRef) -> ModelRef:
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
     folder = None if ref.name in BUNDLED else local_folder(ref.name)
-    ref = replace(ref, name=str(folder or ref.name), device=device)
+    at_hub = ref.streamed and folder is None and ref.name not in BUNDLED
+    shards: Shards = ref.shards if at_hub else "local"
+    ref = replace(ref, name=str(folder or ref.name), device=device, shards=shards)
     return replace(ref, dtype=ref.resolved_dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from analysis.errors import (
     NoTokenizer,
     UnsafeWeights,
 )
+from analysis.hub_errors import trouble
 from demo import BUNDLED
 
 _NOT_FETCHED = ["*/*", "consolidated*"]
@@ -56,7 +58,7 @@ def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
     known = ", ".join(BUNDLED) or "none"
     with suppress(Exception):
         folder = Path(_snapshot(name, revision, local_files_only=True))
-        if any(folder.glob("*.safetensors")):
+        if _is_whole(folder):
             return folder
     if not fetch:
         raise NotFetched(
@@ -66,10 +68,15 @@ def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
     try:
         return Path(_snapshot(name, revision, local_files_only=False))
     except Exception as error:
-        raise ModelNotFound(
-            f"{name} is neither a bundled model ({known}) nor a folder, and the Hub did not give it: "
-            f"{first_line(error)}; check the spelling or the network, or give a local folder"
-        ) from error
+        found = trouble(name, "a file", error)
+        raise type(found)(f"{name} is neither a bundled model ({known}) nor a folder, and {found}") from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all weights are there: some may have been fetched without the others."""
+    maps = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.safetensors.index.json")]
+    named = {name for index in maps for name in index["weight_map"].values()}
+    return all((folder / name).is_file() for name in named) and any(folder.glob("*.safetensors"))
 
 
 def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> str:
@@ -88,8 +95,11 @@ def local_folder(name: str) -> Path | None:
     return Path(path).resolve() if name.strip() and os.path.isdir(path) else None
 
 
-def read_config(path: Path) -> Any:
-    """The model's configuration, after everything that can be refused before reading weights."""
+def read_config(path: Path, names: Collection[str] | None = None) -> Any:
+    """The model's configuration, after everything that can be refused before reading weights.
+
+    names: all files of the model, where not all of them are in its folder.
+    """
     if not (path / "config.json").is_file():
         raise NotAModel(f"{path} has no config.json; give a folder in Hugging Face format")
     try:
@@ -98,7 +108,7 @@ def read_config(path: Path) -> Any:
         raise NotAModel(f"{path}/config.json is not JSON: {first_line(error)}") from error
     if not isinstance(stored, dict):
         raise NotAModel(f"{path}/config.json is not a model's configuration")
-    _refuse_unsafe(path, stored)
+    _refuse_unsafe(path, stored, [p.name for p in path.iterdir()] if names is None else names)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers checks a config with many kinds of error
@@ -107,7 +117,7 @@ def read_config(path: Path) -> Any:
     return config
 
 
-def _refuse_unsafe(path: Path, stored: dict[str, Any]) -> None:
+def _refuse_unsafe(path: Path, stored: dict[str, Any], names: Collection[str]) -> None:
     if stored.get("auto_map"):
         raise UnsafeWeights(
             f"{path} brings code of its own (auto_map), which Headlamp never runs; "
@@ -118,9 +128,9 @@ def _refuse_unsafe(path: Path, stored: dict[str, Any]) -> None:
             f"{path} holds quantised weights; Headlamp reads float32, bfloat16 and float16: "
             "give the model they were made from"
         )
-    if any(path.glob("*.safetensors")):
+    if any(name.endswith(".safetensors") for name in names):
         return
-    pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern)]
+    pickles = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
     if pickles:
         raise UnsafeWeights(
             f"{path} has pickled weights only ({pickles[0]}), which can run code when read; convert them: "

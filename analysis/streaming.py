@@ -2,25 +2,23 @@
 
 The model is built without weights. Whoever asks for a parameter gets it read from safetensors together with
 its layer, by transformers' own conversion of checkpoint names and layouts; the layer held before is let go.
-In memory at once: the LM head, one layer, and whatever is small. Files are read, never mapped: a mapped file
-stays resident page by page, and whoever rewrites it changes the weights in use.
+In memory at once: the LM head, one layer, and whatever is small.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
@@ -31,12 +29,17 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 from transformers.modeling_utils import LoadStateDictConfig
+from transformers.utils import logging as transformers_logging
 
+from analysis.checkpoints import Checkpoint
 from analysis.errors import ModelError
-from analysis.fingerprint import stamp
+from analysis.rehearsal import made_up
 
 os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
 """Else threads of transformers read all tensors ahead of their conversion, and hold weights twice."""
+
+transformers_logging.disable_progress_bar()
+"""It would draw one bar per layer."""
 
 SMALL = 1_000_000
 """Entries of a parameter that stays in memory once it was read: norms, biases, routers."""
@@ -55,28 +58,29 @@ class _Group:
 class StreamedParameters(Mapping[str, Tensor]):
     """Every parameter by its name, read when it is asked for; one layer is held at a time.
 
-    What is handed out stays valid while somebody holds it: letting go only ends the model's own hold.
+    What is handed out stays valid while somebody holds it: letting go only ends the model's own hold. Several
+    threads may ask at once.
     """
 
-    def __init__(self, model: PreTrainedModel, folder: Path) -> None:
+    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
         self._model = model
+        self._lock = threading.RLock()
         self._loading = LoadStateDictConfig(
             device_map={"": "cpu"}, dtype=model.dtype, weight_mapping=get_model_conversion_mapping(model)
         )
         self._empty = dict(model.named_parameters(remove_duplicate=False))
-        self._stamp = stamp(folder)
-        self._folder = folder
-        self._groups = self._grouped(checkpoint_keys(folder))
+        self._groups = self._grouped(checkpoint.keys())
         self._of = {name: key for key, group in self._groups.items() for name in group.names}
         self._tied: list[list[str]] = []
         self._join_tied()
         self._held: set[str] = set()
-        self._keep_loose = False
+        self._keep_loose = self._rehearsing = False
 
     def __getitem__(self, name: str) -> Tensor:
-        self.hold(self._of[name])
-        parameter: Tensor = self._model.get_parameter(name)
-        return parameter
+        with self._in_memory(self._of[name]):
+            parameter: Tensor = self._model.get_parameter(name)
+            return parameter
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._of)
@@ -93,7 +97,7 @@ class StreamedParameters(Mapping[str, Tensor]):
                 stack.callback(handle.remove)
             self._keep_loose = True
             for key in self._groups:
-                if not _is_layer(key):
+                if not is_layer(key):
                     self.hold(key)
             try:
                 yield
@@ -101,43 +105,82 @@ class StreamedParameters(Mapping[str, Tensor]):
                 self._keep_loose = False
                 self._let_go(set(self._held))
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """While the body lasts, made-up numbers stand in for all weights: nothing is read."""
+        self._rehearsing = True
+        try:
+            yield
+        finally:
+            self._rehearsing = False
+            self._let_go(set(self._groups), also_small=True)
+
+    def files_of(self, names: Iterable[str]) -> dict[str, set[Path]]:
+        """The groups that hold some parameters, and the files of each."""
+        groups = {self._of[name] for name in names}
+        return {group: set(self._groups[group].keys.values()) for group in groups}
+
     def hold(self, group: str) -> None:
         """Read a group unless it is in memory; the layer that was held before goes."""
-        if group in self._held:
-            return
-        if _is_layer(group):
-            self._let_go({key for key in self._held if _is_layer(key) or not self._keep_loose})
-        self._read(self._groups[group])
-        self._held.add(group)
+        with self._in_memory(group):
+            pass
+
+    @contextmanager
+    def _in_memory(self, group: str) -> Iterator[None]:
+        """A group is in memory, and stays there while the body runs.
+
+        What takes long, such as fetching a file, is done before other threads are kept out.
+        """
+        with ExitStack() as stack:
+            tensors = None if group in self._held else stack.enter_context(self._reading(group))
+            stack.enter_context(self._lock)
+            if group not in self._held:
+                tensors = stack.enter_context(self._reading(group)) if tensors is None else tensors
+                if is_layer(group):
+                    self._let_go({key for key in self._held if is_layer(key) or not self._keep_loose})
+                self._take(self._groups[group], tensors)
+                self._held.add(group)
+            yield
+
+    def _reading(self, group: str) -> AbstractContextManager[Mapping[str, Any]]:
+        if self._rehearsing:
+            return nullcontext({})
+        return self.checkpoint.reading(group, self._groups[group].keys)
 
     def _layers(self) -> Iterator[tuple[str, nn.Module]]:
-        return ((key, self._model.get_submodule(key)) for key in self._groups if _is_layer(key))
+        return ((key, self._model.get_submodule(key)) for key in self._groups if is_layer(key))
 
-    def _read(self, group: _Group) -> None:
-        if stamp(self._folder) != self._stamp:
-            raise ModelError(f"{self._folder} was changed while it was read; open it again when that is done")
-        with slices(group.keys) as state:
-            convert_and_load_state_dict_in_model(self._model, state, self._loading)
+    def _take(self, group: _Group, tensors: Mapping[str, Any]) -> None:
+        if self._rehearsing:
+            self._make_up(group)
+        else:
+            convert_and_load_state_dict_in_model(self._model, dict(tensors), self._loading)
         for names in self._tied:
             self._tie(names)
         for name in group.names:
-            if self._model.get_parameter(name).is_meta:
+            if self._model.get_parameter(name).requires_grad_(False).is_meta:
                 raise ModelError(f"{name} is not in the checkpoint; fetch or convert the model again")
+
+    def _make_up(self, group: _Group) -> None:
+        for name in group.names:
+            if (like := self._model.get_parameter(name)).is_meta:
+                self._put(name, nn.Parameter(made_up(name, like), requires_grad=False))
+
+    def _put(self, name: str, parameter: nn.Parameter) -> None:
+        owner, _, leaf = name.rpartition(".")
+        self._model.get_submodule(owner)._parameters[leaf] = parameter
 
     def _tie(self, names: list[str]) -> None:
         """Give every name of one parameter the tensor that was read under one of them."""
         read = [p for name in names if not (p := self._model.get_parameter(name)).is_meta]
         for name in names if read else ():
-            owner, _, leaf = name.rpartition(".")
-            self._model.get_submodule(owner)._parameters[leaf] = read[0]
+            self._put(name, read[0])
 
-    def _let_go(self, groups: set[str]) -> None:
+    def _let_go(self, groups: set[str], *, also_small: bool = False) -> None:
         for group in groups:
             for name in self._groups[group].names:
-                owner, _, leaf = name.rpartition(".")
-                module = self._model.get_submodule(owner)
-                if self._empty[name].numel() >= SMALL:
-                    module._parameters[leaf] = self._empty[name]
+                if also_small or self._empty[name].numel() >= SMALL:
+                    self._put(name, self._empty[name])
         self._held -= groups
 
     def _grouped(self, index: Mapping[str, Path]) -> dict[str, _Group]:
@@ -168,7 +211,7 @@ class StreamedParameters(Mapping[str, Tensor]):
                 raise ModelError(f"{names[0]} is not in the checkpoint; fetch or convert the model again")
             home = self._of[stored[0]]
             for name in names[1:]:
-                if self._of.get(name, home) != home and not _is_layer(self._of[name]):
+                if self._of.get(name, home) != home and not is_layer(self._of[name]):
                     del self._groups[self._of[name]]
             for name in names:
                 self._of[name] = home
@@ -178,37 +221,9 @@ class StreamedParameters(Mapping[str, Tensor]):
                 self._tied.append(names)
 
 
-def _is_layer(group: str) -> bool:
+def is_layer(group: str) -> bool:
+    """Whether a group holds a layer's parameters; else it is one of those in no layer."""
     return group.rsplit(".", 1)[-1].isdigit()
-
-
-@contextmanager
-def slices(keys: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    """The tensors of some checkpoint keys, each read into memory of its own when it is indexed."""
-    with ExitStack() as stack:
-        files = {path: stack.enter_context(_opened(path)) for path in set(keys.values())}
-        yield {key: files[path].get_slice(key) for key, path in keys.items()}
-
-
-def checkpoint_keys(folder: Path) -> dict[str, Path]:
-    """Checkpoint key → its file, of a single-file or a sharded checkpoint."""
-    listed = folder / "model.safetensors.index.json"
-    if listed.is_file():
-        shards = json.loads(listed.read_text(encoding="utf-8"))["weight_map"]
-        return {key: folder / Path(name).name for key, name in shards.items()}
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with _opened(path) as file:
-            found |= dict.fromkeys(file.keys(), path)
-    return found
-
-
-def _opened(path: Path) -> Any:
-    """A safetensors file whose tensors are read, not mapped. Raises ModelError for a damaged one."""
-    try:
-        return safe_open(path, framework="pt", backend="pread")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} could not be loaded: {error}; fetch or convert the model again") from error
 
 
 def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:

@@ -58,7 +58,7 @@ def _refuse_unknown_ids(loaded: LoadedModel, ids: Sequence[int]) -> None:
         token = loaded.tokenizer.convert_ids_to_tokens([unknown[0]])[0]
         raise TextError(
             f"the tokenizer reads {token!r} as token {unknown[0]}, but the model has {rows} tokens; "
-            "leave it out, or give the tokenizer that belongs to the model"
+            "give the tokenizer that belongs to the model, or leave this token out"
         )
 
 
@@ -92,11 +92,12 @@ def reference_passages() -> tuple[str, ...]:
 
 
 def reference_windows(loaded: LoadedModel) -> list[list[int]]:
-    """The reference text as sequences of at most WINDOW (or the context) tokens."""
+    """The reference text as sequences of at most WINDOW (or the context) tokens. Raises TextError."""
     longest = min(WINDOW, loaded.anatomy.context)
     windows: list[list[int]] = []
     for passage in reference_passages():
         ids = [int(i) for i in loaded.tokenizer.encode(passage)]
+        _refuse_unknown_ids(loaded, ids)
         windows.extend(ids[start : start + longest] for start in range(0, len(ids), longest))
     return [window for window in windows if len(window) > 1]
 

@@ -2,9 +2,14 @@
 
 import os
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tests.standin_hub import StandinHub
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("HEADLAMP_REAL", ROOT.parent / "shared" / "real"))
@@ -45,3 +50,26 @@ def stories(real_folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         pytest.skip(f"no stories260K model at {folder}")
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandinHub]:
+    """A stand-in that this process, and those it starts, take for the Hub, and an empty cache of its own."""
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    cache = tmp_path / "cache"
+    with StandinHub(watched=cache).serving() as standin:
+        files = standin.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setenv("HF_ENDPOINT", standin.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr(constants, "ENDPOINT", standin.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("analysis.models._entries", {})  # models of another test's Hub
+        hasty = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
+        monkeypatch.setattr(_http, "time", hasty)
+        monkeypatch.setattr(file_download, "time", hasty)
+        yield standin

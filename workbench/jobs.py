@@ -33,6 +33,7 @@ from store import (
     finish_job,
     get_job,
     get_run,
+    list_jobs,
     report_job,
     request_cancel,
     requeue_job,
@@ -97,8 +98,13 @@ class Jobs:
         return job
 
     def resume_run(self, run_key: str) -> Job:
-        """Go on with a stored run, whoever began it. HeadlampError for a run that is no job."""
-        return self.submit(order_of(get_run(self.store, run_key), KINDS))
+        """Go on with a stored run, whoever began it, as it was last asked for: from disk, say.
+
+        HeadlampError for a run that is no job.
+        """
+        run = get_run(self.store, run_key)
+        last = next((job for job in list_jobs(self.store) if job.run_key == run_key), None)
+        return self.submit(order_of(run, KINDS) if last is None else read_order(last.order))
 
     def cancel(self, job_id: int) -> Job:
         """Stop a job, here or in another process; its stored units stay."""

@@ -13,8 +13,9 @@ import torch
 from analysis import decoding, finding
 from analysis.addresses import NeuronAddress
 from analysis.anatomy import Block, Site
-from analysis.decoding import Decoding, NeuronNorm, block_vectors
+from analysis.decoding import Decoding, NeuronNorm, block_vectors, parameters_read
 from analysis.errors import HeadlampError
+from analysis.fetching import fetching
 from analysis.finding import By, Sign, WordScores, score_word
 from analysis.models import LoadedModel
 from analysis.vocabulary import TokenKind, word_tokens
@@ -123,16 +124,22 @@ def _decode_blocks(
 ) -> Iterator[tuple[int, UnitResult]]:
     site, norm = parameters["site"], parameters["norm"]
     blocks = blocks_with(loaded, site)
-    for index in units:
-        block = blocks[index]
-        vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
-        stored = block_vectors(loaded.anatomy, block, loaded.parameters, site)
-        with torch.inference_mode():
-            lengths = torch.linalg.vector_norm(stored, dim=-1)
-            found = decoding.decode(
-                vectors, loaded.head, parameters["top_k"], weight_norm=lengths, pulse=pulse
-            )
-        yield index, UnitResult(str(block.address), {name: getattr(found, name).numpy() for name in _FIELDS})
+    reads = [parameters_read(loaded.anatomy, blocks[index], site, norm) for index in units]
+    with fetching(loaded, reads, pulse) as done:
+        for index in units:
+            found = _decode_block(loaded, blocks[index], parameters, pulse)
+            arrays = {name: getattr(found, name).numpy() for name in _FIELDS}
+            yield index, UnitResult(str(blocks[index].address), arrays)
+            done()
+
+
+def _decode_block(loaded: LoadedModel, block: Block, parameters: Mapping[str, Any], pulse: Pulse) -> Decoding:
+    site, norm, top_k = (parameters[name] for name in DECODE.parameters)
+    vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
+    stored = block_vectors(loaded.anatomy, block, loaded.parameters, site)
+    with torch.inference_mode():
+        lengths = torch.linalg.vector_norm(stored, dim=-1)
+        return decoding.decode(vectors, loaded.head, top_k, weight_norm=lengths, pulse=pulse)
 
 
 DECODE = Kind(

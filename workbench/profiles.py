@@ -162,9 +162,14 @@ def neuron_view(
     norm: NeuronNorm = "none",
     progress: Progress = lambda done, total: None,
 ) -> NeuronView:
-    """A neuron's tokens at each site and how it fires; decodes and profiles the model where needed."""
+    """A neuron's tokens at each site and how it fires; decodes and profiles the model where needed.
+
+    Of a model whose weights stay on disk, nothing is known of how it fires: no profile, texts, samples.
+    """
     block = loaded.anatomy.block(address)
     decoded = neuron_decodings(loaded, store, address, norm=norm, progress=progress)
+    if loaded.streamed is not None:
+        return NeuronView(address, block.d_ff, block.gated, decoded, None, 0, 0, (), np.zeros(0))
     run = profile_model(loaded, store, progress)
     stored = read_profile(store, run, loaded.anatomy.index(block.address))
     windows = reference_windows(loaded)

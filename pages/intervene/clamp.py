@@ -125,7 +125,7 @@ def nothing_yet(loaded: LoadedModel, clamps: list[str]) -> None:
 
 
 page_header("Clamp", "What does the model say when some of its neurons are held at a value?")
-with shown_errors(), model() as loaded:
+with shown_errors(), model(runs="Clamping") as loaded:
     sides = side_by_side("clamp-recipe", "clamp-texts")
     with sides[0]:
         st.subheader("Recipe", anchor=False)

@@ -9,6 +9,7 @@ from analysis.models import DTYPES, ModelRef, settled
 from pages.shared import state
 from pages.shared.resources import current_ref, default_model, open_facts, store
 from pages.shared.tokens import plain
+from pages.shared.weights import settle_weights, weights_of
 from workbench.models import model_choices
 
 _PICKED = "_picked_model"
@@ -64,7 +65,8 @@ def other_model(label: str) -> ModelRef | None:
     )
     if not chosen:
         return None
-    return settled(ModelRef(chosen, device="auto", dtype=st.session_state.get(state.DTYPE) or "auto"))
+    dtype = st.session_state.get(state.DTYPE) or "auto"
+    return settled(ModelRef(chosen, device="auto", dtype=dtype, **weights_of(chosen)))
 
 
 def show_open_model(place: DeltaGenerator) -> None:
@@ -75,8 +77,12 @@ def show_open_model(place: DeltaGenerator) -> None:
     counts = [f"{facts['layers']} layers", f"{facts['neurons']:,} neurons"]
     if facts["experts"]:
         counts.append(f"{facts['experts']:,} experts")
-    lines = (plain(facts["architecture"]), " · ".join(counts), f"{ref.resolved_dtype} on {ref.device}")
+    lines = (plain(facts["architecture"]), " · ".join(counts), _precision(ref))
     place.caption("  \n".join(lines))
+
+
+def _precision(ref: ModelRef) -> str:
+    return f"{ref.resolved_dtype} on {ref.device}{', read from disk' if ref.streamed else ''}"
 
 
 def _settle_model() -> None:
@@ -87,6 +93,7 @@ def _settle_model() -> None:
     st.session_state[_PICKED] = chosen or None
     if chosen and named != chosen:
         st.query_params[state.MODEL] = chosen
+    settle_weights(chosen)
 
 
 def _model_names() -> list[str]:
@@ -99,3 +106,4 @@ def _pick_model() -> None:
     picked = (st.session_state[_PICKED] or "").strip()
     st.session_state[state.MODEL] = picked
     st.query_params[state.MODEL] = picked
+    st.query_params.pop(state.WEIGHTS, None)

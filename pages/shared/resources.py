@@ -15,6 +15,7 @@ from demo import BUNDLED
 from pages.shared import state
 from pages.shared.layout import empty
 from pages.shared.tokens import plain
+from pages.shared.weights import offer_shards, take_from_disk, tell_not_run, weights_of
 from workbench.jobs import Jobs
 from workbench.models import fit_of, model_facts, opened
 from workbench.storage import Store, open_store
@@ -57,19 +58,25 @@ def current_ref() -> ModelRef | None:
     name = str(st.session_state.get(state.MODEL) or "").strip()
     if not name:
         return None
-    return settled(ModelRef(name, device="auto", dtype=st.session_state.get(state.DTYPE) or "auto"))
+    dtype = st.session_state.get(state.DTYPE) or "auto"
+    return settled(ModelRef(name, device="auto", dtype=dtype, **weights_of(name)))
 
 
 @contextmanager
-def model(other: ModelRef | None = None) -> Iterator[LoadedModel]:
+def model(other: ModelRef | None = None, *, runs: str = "") -> Iterator[LoadedModel]:
     """The open model while the body runs, or another one. Without a choice the page says how to make one, and
     stops there.
 
     A model that would have to be fetched is fetched only when somebody says so: a link alone never downloads.
+    runs: what needs the model to run, if anything does; where its weights stay on disk, the page says so and
+    stops.
     """
     ref = current_ref() if other is None else other
     if ref is None:
         _no_model()
+        st.stop()
+    if runs and ref.streamed:
+        tell_not_run(ref, runs)
         st.stop()
     _stop_if_too_large(ref)
     allowed = ref.name in st.session_state.get(_FETCH, ())
@@ -87,18 +94,29 @@ def model(other: ModelRef | None = None) -> Iterator[LoadedModel]:
 
 def _stop_if_too_large(ref: ModelRef) -> None:
     """A model that does not fit is not opened before somebody says so; the page offers what would work."""
-    found = fit_of(ref)
+    found = None if ref.streamed else fit_of(ref)
     if found is None or found.verdict == "load" or ref in st.session_state.get(_ANYWAY, ()):
         return
     what = f"{plain(ref.name)} does not fit into memory as {plain(ref.resolved_dtype)}."
     st.warning(f"**{what}** {plain(found.reason)}.", icon=":material/memory_alt:")
-    command = f"python -m workbench decode {ref.name} --from-disk"
-    if found.verdict == "load in bfloat16":
-        st.button("Open it in bfloat16", type="primary", on_click=_take_dtype, args=("bfloat16",))
-    elif found.verdict == "decode from disk":
-        st.markdown("Its neurons can be decoded all the same, layer by layer from disk:")
-        st.code(command, language="sh")
-    st.button("Open it anyway", on_click=_open_anyway, args=(ref,))
+    with st.container(horizontal=True):
+        in_half = found.verdict == "load in bfloat16"
+        if in_half:
+            st.button("Open it in bfloat16", type="primary", on_click=_take_dtype, args=("bfloat16",))
+        if found.verdict != "too large":
+            st.button(
+                "Decode from disk",
+                type="secondary" if in_half else "primary",
+                on_click=take_from_disk,
+                args=(ref.name,),
+            )
+        st.button("Open it anyway", on_click=_open_anyway, args=(ref,))
+    if found.verdict != "too large":
+        st.caption(
+            "From disk, layer by layer, its neurons can be decoded, searched and compared all the same, but "
+            "it cannot be run: no clamps, no activations. In a terminal:"
+        )
+        st.code(f"python -m workbench decode {ref.name} --from-disk", language="sh")
     st.stop()
 
 
@@ -127,7 +145,7 @@ def _no_model() -> None:
 def _ask_to_fetch(name: str, why: str) -> None:
     empty(
         f"{plain(why)}.  \nWhat is fetched from the Hugging Face Hub: weights as safetensors, configuration "
-        "and tokenizer; no code."
+        "and tokenizer; no code. A model that is too large for this machine can be decoded shard by shard."
     )
     st.button(
         "Fetch it from the Hub",
@@ -136,6 +154,7 @@ def _ask_to_fetch(name: str, why: str) -> None:
         on_click=_allow_fetch,
         args=(name,),
     )
+    offer_shards(name)
 
 
 def _allow_fetch(name: str) -> None:

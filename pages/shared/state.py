@@ -12,6 +12,7 @@ import streamlit as st
 
 MODEL = "model"
 DTYPE = "dtype"
+WEIGHTS = "weights"
 WORD = "word"
 SITE = "site"
 BY = "by"
@@ -56,10 +57,12 @@ QueryValue = str | list[str]
 
 
 def query(**params: object) -> dict[str, QueryValue]:
-    """The parameters of a link: the current model and dtype, then `params`; empty ones are dropped."""
-    carried = {MODEL: st.session_state.get(MODEL), DTYPE: st.session_state.get(DTYPE)}
+    """The parameters of a link: the current model, how it is open, then `params`; empty ones are dropped."""
+    carried = {name: st.session_state.get(name) for name in (MODEL, DTYPE, WEIGHTS)}
     if carried[DTYPE] == "auto":
         carried[DTYPE] = None
+    if params.get(MODEL, carried[MODEL]) != carried[MODEL]:
+        carried[WEIGHTS] = None
     given = {key: _as_text(value) for key, value in (carried | params).items()}
     return {key: value for key, value in given.items() if value not in ("", [])}
 

@@ -1,25 +1,32 @@
 """Weights read from disk when they are needed: the same model, a layer at a time."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
     GPT2Config,
     GptOssConfig,
+    GraniteConfig,
     LlamaConfig,
     MixtralConfig,
     PretrainedConfig,
 )
 
 from analysis import streaming
+from analysis.checkpoints import LocalCheckpoint
 from analysis.errors import HeadlampError, ModelError
 from analysis.generation import Sampling, paired_steps
 from analysis.models import LoadedModel, ModelRef, load_model
-from tests.analysis.conftest import VOCAB, tiny_tokenizer
+from analysis.rehearsal import made_up
+from analysis.structure import find_anatomy
+from tests.analysis.conftest import FAMILIES, VOCAB, tiny_model, tiny_tokenizer
 
 SIZES = {
     "vocab_size": VOCAB,
@@ -89,6 +96,74 @@ def test_a_streamed_model_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_stays")
+def test_several_threads_get_whole_weights_though_each_lets_go_of_the_others(tmp_path: Path) -> None:
+    folder = on_disk(tmp_path, CONFIGS["own head"])
+    whole, streamed = (load_model(ModelRef(str(folder), streamed=s)).parameters for s in (False, True))
+    names = [f"model.layers.{i % 3}.mlp.{part}_proj.weight" for i in range(200) for part in ("up", "down")]
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(lambda name: streamed[name], names))
+    assert all(torch.equal(one, whole[name]) for name, one in zip(names, read, strict=True))
+    assert not any(one.requires_grad for one in read)
+
+
+def test_tokens_that_end_a_text_are_the_same_from_disk(tmp_path: Path) -> None:
+    folder = on_disk(tmp_path, CONFIGS["own head"])
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 41]}))
+    whole, streamed = (load_model(ModelRef(str(folder), streamed=s)) for s in (False, True))
+    assert 41 in whole.ends_of_text
+    assert streamed.vocabulary == whole.vocabulary
+
+
+def test_a_generation_config_that_is_damaged_is_told(tmp_path: Path) -> None:
+    folder = on_disk(tmp_path, CONFIGS["own head"])
+    (folder / "generation_config.json").write_text("[")
+    with pytest.raises(ModelError, match=r"generation_config\.json.*; fetch the model again"):
+        load_model(ModelRef(str(folder), streamed=True))
+
+
+class Unread(LocalCheckpoint):
+    """A checkpoint of which nobody may read anything but its list of tensors."""
+
+    def reading(self, *_: object) -> Any:
+        raise AssertionError("a weight was read")
+
+
+@pytest.mark.usefixtures("nothing_stays")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_made_up_weights_prove_the_anatomy_that_the_model_s_own_do(
+    tmp_path: Path, family: str, dtype: torch.dtype
+) -> None:
+    model = tiny_model(family).to(dtype)
+    model.save_pretrained(tmp_path)
+    empty = streaming.empty_model(model.config, dtype)
+    weights = streaming.StreamedParameters(empty, Unread(tmp_path))
+    with weights.rehearsal():
+        assert find_anatomy(empty, weights, weights.running) == find_anatomy(model)
+    assert all(parameter.is_meta for parameter in empty.parameters()), "nothing made up stays"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        (GraniteConfig(**SIZES, logits_scaling=6.0), 1 / 6),
+        (CohereConfig(**SIZES, logit_scale=0.8333), 0.8333),
+    ],
+)
+def test_a_scale_is_the_one_the_config_states_whatever_weights_it_is_measured_with(
+    tmp_path: Path, config: PretrainedConfig, scale: float, dtype: torch.dtype
+) -> None:
+    folder = on_disk(tmp_path, config)
+    empty = streaming.empty_model(config, dtype)
+    weights = streaming.StreamedParameters(empty, LocalCheckpoint(folder))
+    with weights.rehearsal():
+        rehearsed = find_anatomy(empty, weights, weights.running)
+    assert rehearsed.head.scale == scale
+    assert find_anatomy(empty, weights, weights.running).head.scale == scale
+
+
+@pytest.mark.usefixtures("nothing_stays")
 def test_a_checkpoint_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     folder = on_disk(tmp_path, CONFIGS["own head"])
     loaded = load_model(ModelRef(str(folder), streamed=True))
@@ -119,3 +194,17 @@ def test_a_tied_head_is_read_under_whichever_name_it_is_stored(tmp_path: Path, k
     loaded = load_model(ModelRef(str(folder), streamed=True))
     for name in ("lm_head.weight", "model.embed_tokens.weight"):
         assert torch.equal(loaded.parameters[name], table.float())
+
+
+def test_made_up_weights_are_always_the_same_and_no_two_rows_alike() -> None:
+    like = torch.empty(3000, 1000, dtype=torch.bfloat16)
+    weight = made_up("a.weight", like)
+    assert (weight.shape, weight.dtype) == (like.shape, like.dtype)
+    assert torch.equal(weight, made_up("a.weight", like))
+    assert not torch.equal(weight, made_up("b.weight", like))
+    assert len({row.numpy().tobytes() for row in weight.view(torch.int16)}) == 3000
+    assert 0.9 < float((weight.float() @ torch.randn(1000)).std()) < 1.1
+    norm, bias = made_up("norm.weight", torch.empty(500)), made_up("norm.bias", torch.empty(500))
+    assert 0.05 < float(norm.std()) < 0.2
+    assert 0.05 < float(bias.std()) < 0.2
+    assert (round(float(norm.mean())), round(float(bias.mean()))) == (1, 0)

@@ -141,6 +141,12 @@ def test_a_link_repeats_a_parameter_with_several_values(monkeypatch: pytest.Monk
     assert state.link("/neurons", kinds=["word", "byte"]) == "/neurons?dtype=float16&kinds=word&kinds=byte"
 
 
+def test_a_link_carries_where_weights_are_but_not_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state.st, "session_state", {"model": "a", "weights": "disk"})
+    assert state.link("/neurons") == "/neurons?model=a&weights=disk"
+    assert state.link("/neurons", model="b") == "/neurons?model=b"
+
+
 def test_a_link_escapes_what_would_end_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state.st, "session_state", {})
     assert state.link("/clamp", prompt="a&b=c#d") == "/clamp?prompt=a%26b%3Dc%23d"

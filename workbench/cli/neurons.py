@@ -11,6 +11,7 @@ from analysis.anatomy import Site
 from analysis.decoding import NeuronNorm
 from analysis.errors import HeadlampError
 from analysis.finding import By, Sign
+from analysis.models import Shards
 from store.evidence import visible_token
 from workbench.cli.jobs import answered
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
@@ -49,7 +50,18 @@ def decode(
     ] = None,
     from_disk: Annotated[
         bool,
-        typer.Option("--from-disk", help="Read weights layer by layer: for a model larger than memory."),
+        typer.Option(
+            "--from-disk",
+            help="Read weights layer by layer: for a model larger than memory. Of a Hub model, only the "
+            "shards that are needed are fetched.",
+        ),
+    ] = False,
+    delete_shards: Annotated[
+        bool,
+        typer.Option(
+            "--delete-shards",
+            help="With --from-disk: delete each shard fetched from the Hub once nothing more needs it.",
+        ),
     ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -66,7 +78,11 @@ def decode(
         raise HeadlampError(f"the engine {engine} is not part of this version; choose {', '.join(ENGINES)}")
     if out is not None:
         check_target(out)
-    with session(db, as_json) as here, here.model(model, device, dtype, streamed=from_disk) as loaded:
+    shards = _shards(from_disk, delete_shards, engine)
+    with (
+        session(db, as_json) as here,
+        here.model(model, device, dtype, streamed=from_disk, shards=shards) as loaded,
+    ):
         order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=top_k)
         run = answered(here.store, ENGINES[engine](workers), order, decode_spec(loaded, site, norm, top_k))
         if out is not None:
@@ -77,6 +93,18 @@ def decode(
         source = "read from the store" if run.cached else f"decoded in {run.seconds:.2f} s"
         written = "" if out is None else f", written to {out}"
         here.show(found, f"{neurons} neurons {source}{written}; run {run.run.key}")
+
+
+def _shards(from_disk: bool, delete_shards: bool, engine: str) -> Shards:
+    """What becomes of a Hub model's shards. HeadlampError for options that contradict each other."""
+    if delete_shards and not from_disk:
+        raise HeadlampError("--delete-shards goes with --from-disk: else the whole model is fetched and kept")
+    if delete_shards and engine != "local":
+        raise HeadlampError(
+            f"--delete-shards goes with --engine local: with {engine}, one process would delete what another "
+            "reads; keep the shards, or leave --engine out"
+        )
+    return "delete" if delete_shards else "keep" if from_disk else "local"
 
 
 def find(

@@ -59,6 +59,13 @@ class Bar:
             self._stream.flush()
 
 
+def wiped(stream: TextIO | None) -> None:
+    """Wipe the line that a bar may stand on, so that a message can be written there."""
+    with suppress(OSError, ValueError):
+        if stream is not None and stream.isatty():
+            stream.write(_CLEAR)
+
+
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -12,10 +13,10 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel, ModelRef
+from analysis.models import LoadedModel, ModelRef, Shards
 from store import Store
-from workbench.cli.output import Output
-from workbench.cli.progress import Bar
+from workbench.cli.output import Output, say
+from workbench.cli.progress import Bar, wiped
 from workbench.models import opened
 from workbench.storage import open_store
 
@@ -28,10 +29,12 @@ class Session:
     output: Output
 
     @contextmanager
-    def model(self, name: str, device: str, dtype: str, *, streamed: bool = False) -> Iterator[LoadedModel]:
+    def model(
+        self, name: str, device: str, dtype: str, *, streamed: bool = False, shards: Shards = "local"
+    ) -> Iterator[LoadedModel]:
         """The loaded model; raises a ModelError that says what to do instead."""
         at_home(Path(name))
-        ref = ModelRef(name, device=device, dtype=dtype, streamed=streamed)
+        ref = ModelRef(name, device=device, dtype=dtype, streamed=streamed, shards=shards)
         with opened(ref, self.store, fetch=True) as loaded:
             yield loaded
 
@@ -48,12 +51,32 @@ def session(db: Path | None, as_json: bool) -> Iterator[Session]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     output = Output(sys.stdout, as_json)
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), _told("analysis.hub_shards"):
         store = open_store(None if db is None else at_home(db))
         try:
             yield Session(store, output)
         finally:
             store.close()
+
+
+class _Said(logging.Handler):
+    """What is logged is said on stderr, on a line of its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        wiped(sys.stderr)
+        say(record.getMessage())
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What a module logs is said while the body runs: what takes long and is no progress of the job."""
+    logger, handler = logging.getLogger(name), _Said()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -87,17 +88,18 @@ def _sign(asked: Asked) -> str:
 
 
 def _find(loaded: LoadedModel, asked: Asked, limit: int) -> Search:
-    return find_word(
-        loaded,
-        store(),
-        asked.word,
-        site=asked.site,
-        norm=asked.norm,
-        by=asked.by,
-        sign=asked.sign,
-        layers=asked.wanted.layers,
-        limit=limit,
-    )
+    with nullcontext() if loaded.streamed is None else st.spinner("Reading every vector from disk …"):
+        return find_word(
+            loaded,
+            store(),
+            asked.word,
+            site=asked.site,
+            norm=asked.norm,
+            by=asked.by,
+            sign=asked.sign,
+            layers=asked.wanted.layers,
+            limit=limit,
+        )
 
 
 def _search_csv(loaded: LoadedModel, asked: Asked) -> bytes:

@@ -23,6 +23,7 @@ from pages.shared.layout import caption, download, method, page_link
 from pages.shared.reference import profiled
 from pages.shared.resources import store
 from pages.shared.tokens import show_token
+from pages.shared.weights import tell_not_run
 from workbench.browsing import nearest_neurons, neighbours
 from workbench.exports import table_csv
 from workbench.neurons import DecodedNeuron, TokenScore, rows
@@ -41,7 +42,8 @@ def neuron_page(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> No
     for site in view_sites(loaded, address):
         if decoded_model(loaded, replace(asked, site=site)) is None:
             return
-    if not profiled(loaded):
+    runs = loaded.streamed is None
+    if runs and not profiled(loaded):
         return
     st.subheader(f"Neuron {address}", anchor=False)
     bar = st.container(horizontal=True, vertical_alignment="center")
@@ -50,15 +52,19 @@ def neuron_page(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> No
         st.button("Back to the list", icon=":material/arrow_back:", on_click=close_neuron)
         _step("Previous", ":material/chevron_left:", before)
         _step("Next", ":material/chevron_right:", after)
-        clamp = f"{address}:key:set:-8x@all"
-        page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
+        if runs:
+            clamp = f"{address}:key:set:-8x@all"
+            page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
         keep_popover(loaded, view)
     _decoded(view)
-    _profile(view)
-    shade = _site_choice(view)
-    best_texts(view, shade)
-    try_box(loaded, view, shade)
+    if runs:
+        _profile(view)
+        shade = _site_choice(view)
+        best_texts(view, shade)
+        try_box(loaded, view, shade)
     _nearest(loaded, address, asked)
+    if not runs:
+        tell_not_run(loaded.ref, "Showing where a neuron fires")
 
 
 def view_sites(loaded: LoadedModel, address: NeuronAddress) -> list[Site]:
@@ -199,9 +205,8 @@ def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> None:
     """The neurons with the most similar vectors."""
     st.subheader("Nearest neurons", anchor=False)
     site = asked.site if asked.site in view_sites(loaded, address) else "up"
-    if loaded.anatomy.neurons > ONE_GO and not st.button(
-        "Look for them", icon=":material/radar:", key="nearest"
-    ):
+    takes_long = loaded.anatomy.neurons > ONE_GO or loaded.streamed is not None
+    if takes_long and not st.button("Look for them", icon=":material/radar:", key="nearest"):
         st.caption(f"Compares the {site} vector with those of all {loaded.anatomy.neurons:,} neurons.")
         return
     decoded = decoded_model(loaded, replace(asked, site=site))

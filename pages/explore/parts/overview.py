@@ -43,12 +43,13 @@ def facts_shown(loaded: LoadedModel) -> None:
         for label, value in shown:
             st.metric(label, value)
     tied = " · head tied to embeddings" if facts["tied"] else ""
+    disk = "" if loaded.streamed is None else " · weights read from disk, layer by layer"
     padding = (
         f" · {facts['padding_rows']:,} padding rows of the head left out" if facts["padding_rows"] else ""
     )
     caption(
-        f"{plain(facts['architecture'])} · {loaded.dtype} on {plain(str(loaded.device))}{tied}{padding} · "
-        f"fingerprint `{loaded.fingerprint[:12]}`"
+        f"{plain(facts['architecture'])} · {loaded.dtype} on {plain(str(loaded.device))}{disk}{tied}{padding}"
+        f" · fingerprint `{loaded.fingerprint[:12]}`"
     )
 
 
@@ -56,7 +57,7 @@ def guided_questions(loaded: LoadedModel) -> None:
     """Three questions, each a link with everything filled in."""
     st.subheader("Begin with a question", anchor=False)
     words = single_token_words(loaded, CANDIDATES, 2)
-    asked = [_ask_sure, _ask_hold] if not words else [_ask_word, _ask_sure, _ask_hold]
+    asked = [_ask_word] * bool(words) + [_ask_sure] + [_ask_hold] * (loaded.streamed is None)
     for column, ask in zip(st.columns(len(asked)), asked, strict=True):
         with column, st.container(border=True, height="stretch"):
             ask(loaded, words[0] if words else "")
