@@ -183,6 +183,15 @@ def test_a_checkpoint_without_one_of_its_weights_is_refused(tmp_path: Path) -> N
         load_model(ModelRef(str(folder), streamed=True))
 
 
+def test_a_tied_head_that_is_stored_under_no_name_is_refused(tmp_path: Path) -> None:
+    folder = on_disk(tmp_path, CONFIGS["tied head"])
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.embed_tokens.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"weight is not in the checkpoint; fetch or convert"):
+        load_model(ModelRef(str(folder), streamed=True))
+
+
 @pytest.mark.usefixtures("nothing_stays")
 @pytest.mark.parametrize("kept", [("lm_head.weight", "model.embed_tokens.weight"), ("lm_head.weight",)])
 def test_a_tied_head_is_read_under_whichever_name_it_is_stored(tmp_path: Path, kept: tuple[str, ...]) -> None:
