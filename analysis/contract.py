@@ -20,6 +20,9 @@ from analysis.tracing import Call, same
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 """Largest allowed |difference| relative to the largest |value|: sums run in other orders than the model's."""
 
+HEAD_TILE = 256
+"""Rows of the head that are turned into float32 at a time."""
+
 _NOT_TRIED = ("linear", "xielu")
 """ACT2FN entries that are no nonlinearity, or have weights of their own."""
 
@@ -34,9 +37,14 @@ def reproduces_head(head: Head, parameters: Mapping[str, Tensor], normed: Tensor
 
 def head_logits(head: Head, parameters: Mapping[str, Tensor], normed: Tensor) -> Tensor:
     """(…, V) logits of normed hidden states (…, d), with bias, scale and cap; float32."""
-    weight = parameters[head.parameter].float()
-    bias = None if head.bias is None else parameters[head.bias].float()
-    logits = head.scale * nn.functional.linear(normed.float(), weight, bias)
+    weight = parameters[head.parameter]
+    x = normed.to(weight.device, torch.float32)
+    tile = weight.new_empty((HEAD_TILE, weight.shape[1]), dtype=torch.float32)
+    parts = [nn.functional.linear(x, tile[: len(rows)].copy_(rows)) for rows in weight.split(HEAD_TILE)]
+    logits = torch.cat(parts, -1)
+    if head.bias is not None:
+        logits = logits + parameters[head.bias].float()
+    logits = head.scale * logits
     if head.soft_cap is not None:
         logits = head.soft_cap * torch.tanh(logits / head.soft_cap)
     return logits
@@ -69,14 +77,15 @@ def nearest_activation(key: Tensor, gate: Tensor | None, up: Tensor, calls: Sequ
 
     Tried are those transformers knows and every module of the layer that read the same numbers.
     """
-    key = key.float()
+    key = key.float().cpu()  # where the weights of the activations that have any are
     inner = up if gate is None else gate
-    factor = 1.0 if gate is None else up.float()
-    errors = [error(a(inner.float()) * factor, key) for a in _activations()]
+    factor = torch.ones(()) if gate is None else up.float().cpu()
+    errors = [error(a(inner.float().cpu()) * factor, key) for a in _activations()]
     for call in calls:
         if same(call.inputs[0], inner) and call.output.numel() == key.numel():
             together = len(call.inputs) > 1 and gate is not None and same(call.inputs[1], up)
-            errors.append(error(call.output.reshape(key.shape) * (1.0 if together else factor), key))
+            output = call.output.cpu().reshape(key.shape)
+            errors.append(error(output if together else output * factor, key))
     return min(errors)
 
 

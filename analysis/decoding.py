@@ -31,7 +31,8 @@ GROUP = 64
 class HeadMatrix:
     """The head's linear part over the tokenizer's vocabulary, float32.
 
-    rows (V, d) = scale · W_U; mean (d,) and covariance (d, d) of the rows, float64, for μ_z and σ_z.
+    rows (V, d) = scale · W_U, the model's own where it is that already; mean (d,) and covariance (d, d) of
+    the rows, float64, for μ_z and σ_z.
     """
 
     rows: Tensor
@@ -72,7 +73,9 @@ class Decoding:
 
 def head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) -> HeadMatrix:
     """The head for decoding, its rows beyond the tokenizer's `vocab` left out."""
-    rows = _exact(parameters[anatomy.head.parameter][:vocab]) * anatomy.head.scale
+    rows = _exact(parameters[anatomy.head.parameter][:vocab])
+    if anatomy.head.scale != 1:
+        rows = rows * anatomy.head.scale
     total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
     square = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
     for start in range(0, len(rows), VOCAB_TILE):
@@ -81,6 +84,13 @@ def head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) 
         square += part.T @ part
     mean = total / len(rows)
     return HeadMatrix(rows, mean, square / len(rows) - torch.outer(mean, mean))
+
+
+def decoding_bytes(vocab: int, width: int) -> int:
+    """The most bytes alive beside head and weights while a block is decoded: sums over the head in float64,
+    or four tiles of logits and the vectors of one."""
+    sums = 8 * width * (min(vocab, 2 * VOCAB_TILE) + 4 * width)
+    return max(sums, 4 * NEURON_TILE * (4 * min(vocab, VOCAB_TILE) + 2 * width))
 
 
 def block_vectors(
@@ -134,6 +144,7 @@ def decode(
     if top_k < 1:
         raise HeadlampError(f"top-k {top_k}: choose at least 1")
     k = min(top_k, head.vocab)
+    vectors = vectors.to(head.rows.device)
     steps = _Steps(pulse, _tiles(len(vectors), NEURON_TILE) * _tiles(head.vocab, VOCAB_TILE))
     tiles = [
         _decode_tile(vectors[i : i + NEURON_TILE], head, k, steps)

@@ -77,7 +77,7 @@ def _values(
     index = torch.tensor([neuron], device=share.x.device)
     gate, up = gate_and_up(group[0].block, step.loaded.parameters, share.x, index)
     before = activate(module, gate, up)
-    masks = [step.mask(plan).reshape(-1)[share.token, None] for plan in group]
+    masks = [step.mask(plan).reshape(-1).to(share.x.device)[share.token, None] for plan in group]
     for plan, mask in zip(group, masks, strict=True):
         step.reach.acted[plan.index] += int(mask.sum())
         if plan.clamp.site == "gate" and gate is not None:
@@ -98,6 +98,7 @@ def _observer_hook(step: Step, see: See, blocks: list[Block]) -> Callable[..., N
         width, positions = step.positions.shape[1], step.positions.reshape(-1)
         for block in blocks:
             share = share_of_block(block, args, kwargs)
+            positions = positions.to(share.token.device)
             kept = positions[share.token] >= 0
             token = share.token[kept]
             gate, up = gate_and_up(block, step.loaded.parameters, share.x[kept])

@@ -60,6 +60,7 @@ def score_word(
     The vectors may lie on any device; the scores lie on the CPU.
     """
     rows = head.rows[list(tokens)]
+    vectors = vectors.to(rows.device)
     z = (vectors @ rows.T).cpu()
     lengths = (vectors.norm(dim=-1, keepdim=True) * rows.norm(dim=-1)).cpu()
     p = torch.exp(z - log_z.cpu()[:, None])

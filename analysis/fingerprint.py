@@ -26,7 +26,6 @@ _NAMES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-_CHUNK = 1 << 22
 _hashes: dict[FileKey, str] = {}
 
 
@@ -79,10 +78,8 @@ def file_hash(path: Path, hashes: HashCache | None = None) -> str:
     known = _hashes if hashes is None else hashes
     key = _key(path)
     if key not in known:
-        digest = hashlib.sha256()
         with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+            digest = hashlib.file_digest(stream, "sha256")
         with suppress(Exception):  # a memory that cannot be written costs reading the file again, no more
             known[key] = digest.hexdigest()
         return digest.hexdigest()

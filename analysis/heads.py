@@ -78,7 +78,7 @@ def _stated(config: Any, scale: float, tolerance: float) -> float:
 def _scaled(head: Head, linear: Tensor, logits: Tensor, config: Any) -> Head:
     """The head with its scale, and its cap where the logits are capped."""
     cap = _cap(config)
-    if torch.equal(linear.float(), logits.float()):
+    if same(linear.float(), logits.float()):
         return head
     ours, theirs = linear.cpu().double(), logits.cpu().double()
     if cap is not None:  # near the cap, low precision leaves nothing to compute a scale from

@@ -110,7 +110,8 @@ def _held(step: Step, plan: Plan, values: Tensor) -> Tensor:
     changed = values.clone(memory_format=torch.contiguous_format)
     states = _at_positions(changed, step, plan.block)
     column = states[..., site_columns(plan.block, plan.clamp.site)][..., plan.clamp.address.neuron]
-    column.copy_(torch.where(step.mask(plan), change(plan.clamp, column), column))
+    mask = step.mask(plan).to(column.device)
+    column.copy_(torch.where(mask, change(plan.clamp, column), column))
     return changed
 
 
@@ -140,7 +141,8 @@ def _dense_observer(step: Step, see: See, block: Block, site: ClampSite) -> Call
 
     def hook(module: nn.Module, args: Any, output: Any = None) -> None:
         states = (args[0] if site == "key" else output).contiguous()
-        values = _at_positions(states, step, block)[row, position][:, columns]
+        here = row.to(states.device), position.to(states.device)
+        values = _at_positions(states, step, block)[here][:, columns]
         see(block, site, values, row, step.positions[row, position])
 
     return hook

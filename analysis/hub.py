@@ -1,12 +1,16 @@
-"""A Hub model without its weights: its small files, and what the Hub says of every shard."""
+"""A Hub model without its weights: its small files, and what the Hub says of every shard.
+
+What it says is asked once and kept beside the files, since a commit never changes.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +18,13 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 from analysis.errors import NotAModel
 from analysis.fingerprint import HashCache, combined, file_hash, identity_files
+from analysis.headers import INDEX, chosen, read_index, told
 from analysis.hub_errors import explained
+from analysis.stored import StoredTensor
 
-INDEX = "model.safetensors.index.json"
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+_AT_ONCE = 8
+"""Headers asked for at the same time."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Shard:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HubModel:
     """A model at the Hub at one commit.
 
@@ -57,6 +64,24 @@ class HubModel:
         small = {path.name: file_hash(path, hashes) for path in identity_files(self.folder, weights=False)}
         return combined(small | {name: shard.sha256 for name, shard in self.shards.items()})
 
+    def tensors(self) -> dict[str, StoredTensor]:
+        """Checkpoint key → what its shard's header says of it; of the shards no more than that is fetched.
+
+        Raises FetchFailed, ModelNotFound, and NotAModel for a header that cannot be true of its shard.
+        """
+        headers = _headers(self.name, self.folder, set(self.keys.values()))
+        found: dict[str, StoredTensor] = {}
+        for name, header in headers.items():
+            tensors = told(self.folder / name, header)
+            told_of, size = sum(tensor.stored_bytes for tensor in tensors.values()), self.shards[name].bytes
+            if told_of >= size:
+                raise NotAModel(
+                    f"{name} of {self.name} is cut off at the Hub: its header tells of {told_of:,} bytes of "
+                    f"weights, it has {size:,} in all; tell its authors, or take another revision"
+                )
+            found |= chosen(self.folder / name, tensors, [k for k, file in self.keys.items() if file == name])
+        return found
+
 
 def hub_model(name: str, revision: str | None = None) -> HubModel:
     """Fetch what says what a Hub model is: its small files, and the list of all. No shard is fetched.
@@ -68,9 +93,12 @@ def hub_model(name: str, revision: str | None = None) -> HubModel:
         folder = Path(
             snapshot_download(name, revision=revision, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"])
         )
-        listed = _listed(name, folder)
+        listed = _kept(folder, "files", lambda: _listed(name, folder.name))
     shards = {file: Shard(**entry) for file, entry in listed["shards"].items()}
-    keys = listed["keys"] if listed["keys"] is not None else _indexed(folder)
+    if (folder / INDEX).is_file():
+        keys = read_index(folder / INDEX)
+    else:
+        keys = {key: file for file, header in _headers(name, folder, shards).items() for key in header}
     missing = sorted(set(keys.values()) - set(shards))
     if missing:
         raise NotAModel(
@@ -80,20 +108,13 @@ def hub_model(name: str, revision: str | None = None) -> HubModel:
     return HubModel(name, folder, frozenset(listed["names"]), shards, keys)
 
 
-def _indexed(folder: Path) -> dict[str, str]:
-    try:
-        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        return {str(key): Path(file).name for key, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotAModel(f"{folder / INDEX} is no index of weights; fetch the model again") from error
-
-
-def _listed(name: str, folder: Path) -> Any:
-    """What the Hub says of a commit's files, asked once: a commit never changes."""
-    path = folder.parents[1] / "headlamp" / f"{folder.name}.json"
+def _kept(folder: Path, what: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the Hub says of a commit: as it was kept, else asked now and kept."""
+    path = folder.parents[1] / "headlamp" / f"{folder.name}.{what}.json"
     with suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    found = _asked(name, folder)
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return kept
+    found = ask()
     with suppress(OSError):  # it is asked again then
         path.parent.mkdir(exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
@@ -102,9 +123,8 @@ def _listed(name: str, folder: Path) -> Any:
     return found
 
 
-def _asked(name: str, folder: Path) -> dict[str, Any]:
-    api, commit = HfApi(), folder.name
-    listed = api.model_info(name, revision=commit, files_metadata=True).siblings or []
+def _listed(name: str, commit: str) -> dict[str, Any]:
+    listed = HfApi().model_info(name, revision=commit, files_metadata=True).siblings or []
     files = {file.rfilename: file for file in listed if "/" not in file.rfilename}
     weights = [f for f in files if f.endswith(".safetensors") and not f.startswith("consolidated")]
     shards = {}
@@ -115,8 +135,19 @@ def _asked(name: str, folder: Path) -> dict[str, Any]:
             shards[file] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
         else:
             shards[file] = {"bytes": lfs.size, "sha256": lfs.sha256}
-    keys = None
-    if INDEX not in files:
-        headers = {file: api.parse_safetensors_file_metadata(name, file, revision=commit) for file in weights}
-        keys = {key: file for file, header in headers.items() for key in header.tensors}
-    return {"names": sorted(files), "shards": shards, "keys": keys}
+    return {"names": sorted(files), "shards": shards}
+
+
+def _headers(name: str, folder: Path, shards: Collection[str]) -> dict[str, Any]:
+    """Shard → its header: key → dtype, shape and where its bytes lie."""
+
+    def ask(shard: str) -> dict[str, Any]:
+        header = HfApi().parse_safetensors_file_metadata(name, shard, revision=folder.name)
+        return {key: asdict(tensor) for key, tensor in header.tensors.items()}
+
+    def ask_all() -> dict[str, Any]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(zip(sorted(shards), pool.map(ask, sorted(shards)), strict=True))
+
+    with explained(name, "a header"):
+        return _kept(folder, "headers", ask_all)

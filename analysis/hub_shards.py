@@ -20,13 +20,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from huggingface_hub import hf_hub_download
 from huggingface_hub.utils import tqdm
-from torch import Tensor
 
-from analysis.checkpoints import slices
 from analysis.errors import FetchFailed, ModelError, NotFetched
 from analysis.fingerprint import file_hash
+from analysis.headers import tensors_of
 from analysis.hub import HubModel
 from analysis.hub_errors import explained
+from analysis.stored import Source
 from analysis.streaming import is_layer
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class HubCheckpoint:
         return {key: self.model.folder / file for key, file in self.model.keys.items()}
 
     @contextmanager
-    def reading(self, group: str, keys: Mapping[str, Path]) -> Iterator[Mapping[str, Any]]:
+    def reading(self, group: str, keys: Mapping[str, Path]) -> Iterator[Mapping[str, Source]]:
         """See Checkpoint. One shard after the other; one that nothing else needs is deleted before the next.
 
         Raises NotFetched outside of `fetching` where a shard is not here, FetchFailed where it does not come.
@@ -70,13 +70,12 @@ class HubCheckpoint:
         for key, file in keys.items():
             of_file[file.name].append(key)
         *others, last = sorted(of_file)
-        tensors: dict[str, Tensor] = {}
+        tensors: dict[str, Source] = {}
         for name in others:
-            with slices(dict.fromkeys(of_file[name], self._here(name))) as parts:
-                tensors |= {key: part[...] for key, part in parts.items()}
+            found = tensors_of(self._here(name), of_file[name])
+            tensors |= {key: tensor.held() for key, tensor in found.items()}
             self._read_from(name, group)
-        with slices(dict.fromkeys(of_file[last], self._here(last))) as parts:
-            yield tensors | parts
+        yield tensors | tensors_of(self._here(last), of_file[last])
         self._read_from(last, group)
 
     @contextmanager

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from analysis.errors import (
+    ModelError,
     ModelNotFound,
     NotAModel,
     NotCausal,
@@ -68,8 +69,13 @@ def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
     try:
         return Path(_snapshot(name, revision, local_files_only=False))
     except Exception as error:
-        found = trouble(name, "a file", error)
-        raise type(found)(f"{name} is neither a bundled model ({known}) nor a folder, and {found}") from error
+        raise nowhere(name, trouble(name, "a file", error)) from error
+
+
+def nowhere(name: str, why: ModelError) -> ModelError:
+    """What keeps a model from coming from the Hub, said so that a misspelt folder is found out too."""
+    known = ", ".join(BUNDLED) or "none"
+    return type(why)(f"{name} is neither a bundled model ({known}) nor a folder, and {why}")
 
 
 def _is_whole(folder: Path) -> bool:
@@ -93,6 +99,11 @@ def local_folder(name: str) -> Path | None:
     """The whole path of a folder on this machine, or None; never raises, whatever was typed."""
     path = os.path.expanduser(name)
     return Path(path).resolve() if name.strip() and os.path.isdir(path) else None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is looked up among Hub models: neither bundled nor a folder, but of their form."""
+    return name not in BUNDLED and local_folder(name) is None and HUB_ID.fullmatch(name) is not None
 
 
 def read_config(path: Path, names: Collection[str] | None = None) -> Any:

@@ -7,7 +7,6 @@ In memory at once: the LM head, one layer, and whatever is small.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections import defaultdict
@@ -15,17 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     WeightConverter,
     WeightRenaming,
     convert_and_load_state_dict_in_model,
+    dot_natural_key,
     rename_source_key,
 )
 from transformers.modeling_utils import LoadStateDictConfig
@@ -33,10 +30,9 @@ from transformers.utils import logging as transformers_logging
 
 from analysis.checkpoints import Checkpoint
 from analysis.errors import ModelError
+from analysis.loading import on_disk
 from analysis.rehearsal import made_up
-
-os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
-"""Else threads of transformers read all tensors ahead of their conversion, and hold weights twice."""
+from analysis.stored import AGAIN, Source
 
 transformers_logging.disable_progress_bar()
 """It would draw one bar per layer."""
@@ -49,7 +45,7 @@ _LAYER = re.compile(r"^(.*?\.\d+)\.")
 
 @dataclass
 class _Group:
-    """Parameters read together: a layer's, or one that is in no layer. keys: checkpoint key → file."""
+    """Parameters read together: a layer's, or one that is in no layer. keys: checkpoint key → its file."""
 
     keys: dict[str, Path] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
@@ -142,7 +138,7 @@ class StreamedParameters(Mapping[str, Tensor]):
                 self._held.add(group)
             yield
 
-    def _reading(self, group: str) -> AbstractContextManager[Mapping[str, Any]]:
+    def _reading(self, group: str) -> AbstractContextManager[Mapping[str, Source]]:
         if self._rehearsing:
             return nullcontext({})
         return self.checkpoint.reading(group, self._groups[group].keys)
@@ -150,16 +146,17 @@ class StreamedParameters(Mapping[str, Tensor]):
     def _layers(self) -> Iterator[tuple[str, nn.Module]]:
         return ((key, self._model.get_submodule(key)) for key in self._groups if is_layer(key))
 
-    def _take(self, group: _Group, tensors: Mapping[str, Any]) -> None:
+    def _take(self, group: _Group, tensors: Mapping[str, Source]) -> None:
         if self._rehearsing:
             self._make_up(group)
         else:
-            convert_and_load_state_dict_in_model(self._model, dict(tensors), self._loading)
+            state = on_disk(self._model, tensors, self._loading.weight_mapping or [])
+            convert_and_load_state_dict_in_model(self._model, state, self._loading)
         for names in self._tied:
             self._tie(names)
         for name in group.names:
             if self._model.get_parameter(name).requires_grad_(False).is_meta:
-                raise ModelError(f"{name} is not in the checkpoint; fetch or convert the model again")
+                raise ModelError(f"{name} is not in the checkpoint{AGAIN}")
 
     def _make_up(self, group: _Group) -> None:
         for name in group.names:
@@ -183,16 +180,16 @@ class StreamedParameters(Mapping[str, Tensor]):
                     self._put(name, self._empty[name])
         self._held -= groups
 
-    def _grouped(self, index: Mapping[str, Path]) -> dict[str, _Group]:
+    def _grouped(self, keys: Mapping[str, Path]) -> dict[str, _Group]:
         groups: defaultdict[str, _Group] = defaultdict(_Group)
         mapping = self._loading.weight_mapping or []
         renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
         converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
         prefix = self._model.base_model_prefix
-        for key, path in index.items():
+        for key in sorted(keys, key=dot_natural_key):
             name, _ = rename_source_key(key, renamings, converters, prefix, self._empty)
             layer = _LAYER.match(name)
-            groups[layer.group(1) if layer else name].keys[key] = path
+            groups[layer.group(1) if layer else name].keys[key] = keys[key]
         for name in self._empty:
             layer = _LAYER.match(name)
             group = layer.group(1) if layer else name
@@ -208,7 +205,7 @@ class StreamedParameters(Mapping[str, Tensor]):
         for names in same.values():
             stored = [name for name in names if name in self._of]
             if not stored:
-                raise ModelError(f"{names[0]} is not in the checkpoint; fetch or convert the model again")
+                raise ModelError(f"{names[0]} is not in the checkpoint{AGAIN}")
             home = self._of[stored[0]]
             for name in names[1:]:
                 if self._of.get(name, home) != home and not is_layer(self._of[name]):
@@ -224,11 +221,3 @@ class StreamedParameters(Mapping[str, Tensor]):
 def is_layer(group: str) -> bool:
     """Whether a group holds a layer's parameters; else it is one of those in no layer."""
     return group.rsplit(".", 1)[-1].isdigit()
-
-
-def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of a config without weights; its buffers are real."""
-    with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-    model.tie_weights()
-    return model.eval().requires_grad_(False)

@@ -114,5 +114,5 @@ def trace_probe(model: PreTrainedModel) -> Trace:
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers in the same order, whatever their shapes."""
-    return one.numel() == other.numel() and torch.equal(one.reshape(-1), other.reshape(-1))
+    """Whether two tensors hold the same numbers in the same order, whatever their shapes and devices."""
+    return one.numel() == other.numel() and torch.equal(one.reshape(-1), other.reshape(-1).to(one.device))

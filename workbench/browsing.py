@@ -123,9 +123,8 @@ def nearest_neurons(
         target = normalize(vectors[address.neuron], dim=0)
         best: list[tuple[NeuronAddress, float]] = []
         for block in blocks_with(loaded, site):
-            cosines = (
-                normalize(block_vectors(loaded.anatomy, block, loaded.parameters, site, norm), dim=1) @ target
-            )
+            vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
+            cosines = normalize(vectors, dim=1) @ target.to(vectors.device)
             for i in cosines.abs().topk(min(limit + 1, block.d_ff)).indices.tolist():
                 best.append((NeuronAddress(block.address, i), float(cosines[i])))
     others = [pair for pair in best if pair[0] != address]

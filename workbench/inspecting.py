@@ -5,17 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.fit import Fit, fit
+from analysis.fit import Fit, fit, fit_at_hub
 from analysis.models import LoadedModel
 from workbench.models import block_facts, model_facts
 
-_NEEDS = ("dtype", "context", "weights", "head", "activations", "peak", "streamed_peak")
+_NEEDS = (
+    "dtype",
+    "context",
+    "weights",
+    "head",
+    "head_copy",
+    "decoding",
+    "activations",
+    "peak",
+    "streamed_peak",
+)
 _SHOWN = ("architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model's facts and FFN blocks; `bytes`: its weights in the open dtype."""
+    """A model's facts and FFN blocks; `bytes`: its weights in the open dtype. device: what `fit` is about.
+
+    made_up: whether its parts were proven on made-up numbers, its own being still at the Hub.
+    """
 
     name: str
     revision: str | None
@@ -23,6 +36,7 @@ class Inspection:
     path: str
     dtype: str
     device: str
+    made_up: bool
     facts: dict[str, Any]
     blocks: list[dict[str, Any]]
     fit: Fit
@@ -33,22 +47,28 @@ class Inspection:
         known = {"model": model} | {name: self.facts[name] for name in _SHOWN} | {"blocks": self.blocks}
         needs, memory = self.fit.needs, self.fit.memory
         return known | {
-            "fit": {"verdict": self.fit.verdict, "reason": self.fit.reason}
+            "fit": {"verdict": self.fit.verdict, "reason": self.fit.reason, "device": self.device}
             | {name: getattr(needs, name) for name in _NEEDS}
             | {"free": {"host": memory.host, "accelerators": list(memory.accelerators)}}
         }
 
 
-def inspect_model(loaded: LoadedModel, context: int | None = None) -> Inspection:
-    """The inspection of an open model; that it is open proves that its anatomy reproduces its own numbers."""
+def inspect_model(loaded: LoadedModel, context: int | None = None, device: str = "cpu") -> Inspection:
+    """The inspection of an open model; that it is open proves that its anatomy reproduces its numbers.
+
+    context, device: for how many tokens memory is reckoned, and where the model would be opened. Of a model
+    whose shards are still at the Hub, their headers are fetched, no weight.
+    """
+    remote, wanted = loaded.at_hub, (loaded.dtype, context, device)
     return Inspection(
         name=loaded.ref.name,
         revision=loaded.ref.revision,
         fingerprint=loaded.fingerprint,
         path=str(loaded.path),
         dtype=loaded.dtype,
-        device=loaded.ref.device,
+        device=device,
+        made_up=remote is not None,
         facts=model_facts(loaded),
         blocks=block_facts(loaded.anatomy),
-        fit=fit(loaded.path, loaded.dtype, context),
+        fit=fit(loaded.path, *wanted) if remote is None else fit_at_hub(remote, *wanted),
     )

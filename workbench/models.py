@@ -12,11 +12,25 @@ from weakref import WeakKeyDictionary
 from analysis.anatomy import Anatomy
 from analysis.errors import ModelNotFound
 from analysis.fingerprint import known_fingerprint
-from analysis.fit import Fit, fit
-from analysis.models import LoadedModel, ModelRef, is_loaded, leased, settled
+from analysis.fit import Fit, fit, fit_at_hub
+from analysis.hub import HubModel
+from analysis.leases import hold, is_loaded, leased, release
+from analysis.models import LoadedModel, ModelRef, settled
 from analysis.sources import resolve
 from demo import BUNDLED
 from store import FileHashes, Store, StoreError, list_models, remember_model
+
+__all__ = [
+    "ModelChoice",
+    "block_facts",
+    "fit_of",
+    "hold",
+    "is_loaded",
+    "model_choices",
+    "model_facts",
+    "opened",
+    "release",
+]
 
 
 @dataclass(frozen=True)
@@ -47,19 +61,20 @@ def model_choices(store: Store) -> list[ModelChoice]:
     return choices
 
 
-def fit_of(ref: ModelRef) -> Fit | None:
-    """Whether a model that is not open yet fits into memory; None where it is open, or not on this machine.
+def fit_of(ref: ModelRef, context: int | None = None, at_hub: HubModel | None = None) -> Fit | None:
+    """What a model needs in memory for `context` tokens and whether it fits; of one that is not on this
+    machine, what the Hub says of it, else None. Of one that is open already, what it needs counts as taken.
 
     Reads its configuration and the headers of its weights, no weight. Raises a ModelError for a folder that
-    is no model.
+    is no model, and where the Hub does not give these.
     """
-    if is_loaded(ref):
-        return None
+    wanted = settled(ref)
+    asked = (wanted.resolved_dtype, context, wanted.device)
     try:
         folder = resolve(ref.name, ref.revision)
     except ModelNotFound:
-        return None
-    return fit(folder, settled(ref).resolved_dtype)
+        return None if at_hub is None else fit_at_hub(at_hub, *asked)
+    return fit(folder, *asked)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.clamps import Clamp
+from analysis.devices import BALANCED
 from analysis.errors import HeadlampError
 from analysis.hooks import site_columns, site_module
 from analysis.models import LoadedModel
@@ -14,6 +15,8 @@ from workbench.clamping import Generation
 
 def why_no_snippet(loaded: LoadedModel, clamps: Sequence[Clamp]) -> str:
     """Why these clamps cannot be told as forward hooks; empty where they can."""
+    if loaded.ref.device == BALANCED:
+        return "The model is spread over several devices; open it on one, and the script is at hand."
     for clamp in clamps:
         if loaded.anatomy.block(clamp.address).fused:
             return (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis.models import DTYPES, ModelRef, settled
+from analysis.models import ModelRef
 from pages.shared import state
-from pages.shared.resources import current_ref, default_model, open_facts, store
+from pages.shared.memory import fit_line, how_to_open
+from pages.shared.resources import current_ref, default_model, let_go_of, open_facts, ref_of, store
 from pages.shared.tokens import plain
-from pages.shared.weights import settle_weights, weights_of
+from pages.shared.weights import settle_weights
 from workbench.models import model_choices
 
 _PICKED = "_picked_model"
@@ -17,7 +18,8 @@ _OTHER = "_other_model"
 
 
 def model_picker() -> DeltaGenerator:
-    """Choose the model and its dtype; `show_open_model` fills the place under it once one is open.
+    """Choose the model and how it is opened; the place under it says what it needs, and what it is once it
+    is open (`show_open_model`). A model that another takes the place of gives its memory back.
 
     The URL always names the model, the default one too, so that a pasted link opens the same everywhere.
     """
@@ -33,14 +35,12 @@ def model_picker() -> DeltaGenerator:
             help="Type a folder or a Hub id and press Enter. Only safetensors are read, and no foreign code.",
             on_change=_pick_model,
         )
-        st.selectbox(
-            "Number format",
-            ["auto", *DTYPES],
-            key=state.DTYPE,
-            bind="query-params",
-            help="auto: float32 on the CPU, bfloat16 on an accelerator. Part of every result's key.",
-        )
         place = st.empty()
+        let_go_of("open", but=current_ref())  # so that its memory counts as free
+        found = how_to_open(st.session_state[state.MODEL])
+    ref = current_ref()
+    if ref is not None and found is not None:
+        place.caption(fit_line(ref, found))
     show_open_model(place)
     return place
 
@@ -63,10 +63,9 @@ def other_model(label: str) -> ModelRef | None:
         placeholder="Name, folder or Hub id",
         on_change=pick,
     )
-    if not chosen:
-        return None
-    dtype = st.session_state.get(state.DTYPE) or "auto"
-    return settled(ModelRef(chosen, device="auto", dtype=dtype, **weights_of(chosen)))
+    ref = ref_of(chosen) if chosen else None
+    let_go_of("other", but=ref)
+    return ref
 
 
 def show_open_model(place: DeltaGenerator) -> None:
@@ -106,4 +105,5 @@ def _pick_model() -> None:
     picked = (st.session_state[_PICKED] or "").strip()
     st.session_state[state.MODEL] = picked
     st.query_params[state.MODEL] = picked
+    st.session_state.pop(state.REVISION, None)  # which was of the model before, as was this:
     st.query_params.pop(state.WEIGHTS, None)

@@ -9,21 +9,28 @@ from typing import Any
 
 import streamlit as st
 
+from analysis.devices import BALANCED
 from analysis.errors import NotFetched
+from analysis.fit import Fit
+from analysis.hub import hub_model
 from analysis.models import LoadedModel, ModelRef, settled
+from analysis.sources import is_hub_id
 from demo import BUNDLED
 from pages.shared import state
 from pages.shared.layout import empty
 from pages.shared.tokens import plain
 from pages.shared.weights import offer_shards, take_from_disk, tell_not_run, weights_of
 from workbench.jobs import Jobs
-from workbench.models import fit_of, model_facts, opened
+from workbench.models import fit_of, hold, is_loaded, model_facts, opened, release
 from workbench.storage import Store, open_store
 
 FIRST_MODEL = "demo/base"
 _OPEN = "_open_model"
 _FETCH = "_fetch_allowed"
 _ANYWAY = "_opened_whatever_it_takes"
+_HELD = "_held_models"
+_ASKED = "_asked_at_the_hub"
+"""Models that somebody asked the Hub about → what it said; None until it was asked."""
 
 
 def store() -> Store:
@@ -56,10 +63,18 @@ def default_model() -> str | None:
 def current_ref() -> ModelRef | None:
     """The model the URL and the sidebar name; None where none is chosen."""
     name = str(st.session_state.get(state.MODEL) or "").strip()
-    if not name:
-        return None
-    dtype = st.session_state.get(state.DTYPE) or "auto"
-    return settled(ModelRef(name, device="auto", dtype=dtype, **weights_of(name)))
+    revision = str(st.session_state.get(state.REVISION) or "").strip()
+    return ref_of(name, revision) if name else None
+
+
+def ref_of(name: str, revision: str = "") -> ModelRef:
+    """A model as the sidebar has it opened: on its device, in its number format. revision: of a Hub id.
+
+    One whose weights stay on disk is on the CPU, whatever the sidebar says.
+    """
+    device, dtype = (st.session_state.get(key) or "auto" for key in (state.DEVICE, state.DTYPE))
+    weights, at = weights_of(name), revision if is_hub_id(name) and revision else None
+    return settled(ModelRef(name, at, "cpu" if weights else device, dtype, **weights))
 
 
 @contextmanager
@@ -79,34 +94,67 @@ def model(other: ModelRef | None = None, *, runs: str = "") -> Iterator[LoadedMo
         tell_not_run(ref, runs)
         st.stop()
     _stop_if_too_large(ref)
-    allowed = ref.name in st.session_state.get(_FETCH, ())
+    allowed = (ref.name, ref.revision) in st.session_state.get(_FETCH, ())
     with ExitStack() as stack:
         try:
             with st.spinner(f"Opening {plain(ref.name)} …", show_time=True):
                 loaded = stack.enter_context(opened(ref, store(), fetch=allowed))
         except NotFetched as missing:
-            _ask_to_fetch(ref.name, str(missing))
+            _ask_to_fetch(ref, str(missing))
             st.stop()
+        _hold("open" if other is None else "other", ref)
         if other is None and open_facts() is None:
             st.session_state[_OPEN] = (ref, model_facts(loaded))
         yield loaded
 
 
+def fit_in_context(ref: ModelRef) -> Fit | None:
+    """What a model needs for the context chosen, and whether it fits; None where it is not on this machine
+    and nobody said to ask the Hub.
+
+    Raises a ModelError for a folder that is no model, and where the Hub does not answer.
+    """
+    asked, model = st.session_state.get(_ASKED, {}), (ref.name, ref.revision)
+    if model in asked and asked[model] is None:
+        asked[model] = hub_model(*model)
+    return fit_of(ref, st.session_state.get(state.CONTEXT), asked.get(model))
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=release)
+def _held(place: str, ref: ModelRef) -> ModelRef:
+    """That this session has a model open; its memory is given back when the session ends or takes another."""
+    return hold(ref)
+
+
+def _hold(place: str, ref: ModelRef) -> None:
+    let_go_of(place, but=ref)
+    st.session_state.setdefault(_HELD, {})[place] = _held(place, ref)
+
+
+def let_go_of(place: str, but: ModelRef | None = None) -> None:
+    """End this session's hold on the model it had open in a place (`open`, or `other`), if it is another."""
+    held = st.session_state.get(_HELD, {})
+    if place in held and held[place] != but:
+        _held.clear(place, held.pop(place))
+
+
 def _stop_if_too_large(ref: ModelRef) -> None:
     """A model that does not fit is not opened before somebody says so; the page offers what would work."""
-    found = None if ref.streamed else fit_of(ref)
-    if found is None or found.verdict == "load" or ref in st.session_state.get(_ANYWAY, ()):
+    if ref.streamed or is_loaded(ref) or ref in st.session_state.get(_ANYWAY, ()):
         return
-    what = f"{plain(ref.name)} does not fit into memory as {plain(ref.resolved_dtype)}."
-    st.warning(f"**{what}** {plain(found.reason)}.", icon=":material/memory_alt:")
+    found = fit_in_context(ref)
+    if found is None or found.verdict == "load":
+        return
+    what = f"{ref.name} does not fit into memory as {ref.resolved_dtype} on {ref.device}."
+    st.warning(f"**{plain(what)}** {plain(found.reason)}.", icon=":material/memory_alt:")
+    label, changes = _WAYS_OUT.get(found.verdict, ("", {}))
     with st.container(horizontal=True):
-        in_half = found.verdict == "load in bfloat16"
-        if in_half:
-            st.button("Open it in bfloat16", type="primary", on_click=_take_dtype, args=("bfloat16",))
+        if label:
+            st.button(label, type="primary", on_click=st.session_state.update, args=(changes,))
         if found.verdict != "too large":
             st.button(
                 "Decode from disk",
-                type="secondary" if in_half else "primary",
+                type="secondary" if label else "primary",
                 on_click=take_from_disk,
                 args=(ref.name,),
             )
@@ -120,8 +168,12 @@ def _stop_if_too_large(ref: ModelRef) -> None:
     st.stop()
 
 
-def _take_dtype(dtype: str) -> None:
-    st.session_state[state.DTYPE] = dtype
+_WAYS_OUT = {
+    "load in bfloat16": ("Open it in bfloat16", {state.DTYPE: "bfloat16"}),
+    "spread over devices": ("Spread it over all GPUs", {state.DTYPE: "bfloat16", state.DEVICE: BALANCED}),
+    "load on the CPU": ("Open it on the CPU", {state.DTYPE: "bfloat16", state.DEVICE: "cpu"}),
+}
+"""Verdict → what a button offers, and the choices that it makes."""
 
 
 def _open_anyway(ref: ModelRef) -> None:
@@ -142,20 +194,35 @@ def _no_model() -> None:
     )
 
 
-def _ask_to_fetch(name: str, why: str) -> None:
+def _ask_to_fetch(ref: ModelRef, why: str) -> None:
     empty(
         f"{plain(why)}.  \nWhat is fetched from the Hugging Face Hub: weights as safetensors, configuration "
         "and tokenizer; no code. A model that is too large for this machine can be decoded shard by shard."
     )
-    st.button(
-        "Fetch it from the Hub",
-        type="primary",
-        icon=":material/download:",
-        on_click=_allow_fetch,
-        args=(name,),
-    )
-    offer_shards(name)
+    model = (ref.name, ref.revision)
+    with st.container(horizontal=True):
+        st.button(
+            "Fetch it from the Hub",
+            type="primary",
+            icon=":material/download:",
+            on_click=_allow_fetch,
+            args=(model,),
+        )
+        st.button(
+            "Will it fit?",
+            icon=":material/memory:",
+            on_click=_ask_hub,
+            args=(model,),
+            help="Fetches configuration, tokenizer and the headers of the weights, and no weight.",
+        )
+    if (found := fit_in_context(ref)) is not None:
+        st.markdown(f"**{plain(found.verdict)}**: {plain(found.reason)}.")
+    offer_shards(ref.name)
 
 
-def _allow_fetch(name: str) -> None:
-    st.session_state[_FETCH] = {*st.session_state.get(_FETCH, ()), name}
+def _allow_fetch(model: tuple[str, str | None]) -> None:
+    st.session_state[_FETCH] = {*st.session_state.get(_FETCH, ()), model}
+
+
+def _ask_hub(model: tuple[str, str | None]) -> None:
+    st.session_state[_ASKED] = {**st.session_state.get(_ASKED, {}), model: None}

@@ -12,6 +12,9 @@ import streamlit as st
 
 MODEL = "model"
 DTYPE = "dtype"
+DEVICE = "device"
+REVISION = "revision"
+CONTEXT = "context"
 WEIGHTS = "weights"
 WORD = "word"
 SITE = "site"
@@ -57,12 +60,11 @@ QueryValue = str | list[str]
 
 
 def query(**params: object) -> dict[str, QueryValue]:
-    """The parameters of a link: the current model, how it is open, then `params`; empty ones are dropped."""
-    carried = {name: st.session_state.get(name) for name in (MODEL, DTYPE, WEIGHTS)}
-    if carried[DTYPE] == "auto":
-        carried[DTYPE] = None
+    """The parameters of a link: the current model, how it is open, then `params`; empty ones dropped."""
+    carried = {key: st.session_state.get(key) for key in (MODEL, REVISION, DEVICE, DTYPE, WEIGHTS)}
+    carried = {key: None if value == "auto" else value for key, value in carried.items()}
     if params.get(MODEL, carried[MODEL]) != carried[MODEL]:
-        carried[WEIGHTS] = None
+        carried |= {REVISION: None, WEIGHTS: None}
     given = {key: _as_text(value) for key, value in (carried | params).items()}
     return {key: value for key, value in given.items() if value not in ("", [])}
 

@@ -16,7 +16,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
-from analysis import models, sources
+from analysis import leases, sources
 from analysis.errors import (
     ModelError,
     ModelNotFound,
@@ -27,7 +27,8 @@ from analysis.errors import (
     UnsafeWeights,
 )
 from analysis.fingerprint import fingerprint, known_fingerprint
-from analysis.models import LoadedModel, ModelRef, leased, load_model
+from analysis.leases import leased
+from analysis.models import LoadedModel, ModelRef, load_model
 from analysis.sources import resolve
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 
@@ -114,9 +115,11 @@ def test_a_model_without_tokenizer_is_refused(llama_folder: Path) -> None:
 
 def test_a_truncated_weight_file_is_refused(llama_folder: Path) -> None:
     weights = llama_folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:2000])
-    with pytest.raises(ModelError, match="could not be loaded"):
-        load_model(ModelRef(str(llama_folder)))
+    whole = weights.read_bytes()
+    for kept in (2000, len(whole) - 1):
+        weights.write_bytes(whole[:kept])
+        with pytest.raises(ModelError, match=r"is cut off.*fetch or convert the model again"):
+            load_model(ModelRef(str(llama_folder)))
 
 
 def test_weights_that_are_missing_are_not_made_up(llama_folder: Path) -> None:
@@ -180,14 +183,14 @@ def test_a_model_is_loaded_once_per_process(llama_folder: Path) -> None:
 
 
 def test_a_leased_model_is_never_evicted_and_idle_ones_are(llama_folder: Path) -> None:
-    copies = [llama_folder.parent / f"copy{i}" for i in range(models.MOST_LOADED + 2)]
+    copies = [llama_folder.parent / f"copy{i}" for i in range(leases.MOST_LOADED + 2)]
     for copy in copies:
         shutil.copytree(llama_folder, copy)
     with leased(ModelRef(str(copies[0]))) as first:
         for copy in copies[1:]:
             with leased(ModelRef(str(copy))):
                 pass
-        assert len(models._entries) <= models.MOST_LOADED + 1
+        assert len(leases._entries) <= leases.MOST_LOADED + 1
         with leased(ModelRef(str(copies[0]))) as again:
             assert again is first
 
@@ -224,14 +227,14 @@ def test_loading_one_model_keeps_nobody_from_using_another(
     with leased(ModelRef(str(llama_folder))):
         pass
     begun, go_on = threading.Event(), threading.Event()
-    original = models.load_model
+    original = load_model
 
     def slow(*args: Any, **rest: Any) -> LoadedModel:
         begun.set()
         assert go_on.wait(20)
         return original(*args, **rest)
 
-    monkeypatch.setattr(models, "load_model", slow)
+    monkeypatch.setattr(leases, "load_model", slow)
 
     def open_other() -> None:
         with leased(ModelRef(str(other))):

@@ -23,6 +23,7 @@ from analysis import streaming
 from analysis.checkpoints import LocalCheckpoint
 from analysis.errors import HeadlampError, ModelError
 from analysis.generation import Sampling, paired_steps
+from analysis.loading import empty_model
 from analysis.models import LoadedModel, ModelRef, load_model
 from analysis.rehearsal import made_up
 from analysis.structure import find_anatomy
@@ -136,7 +137,7 @@ def test_made_up_weights_prove_the_anatomy_that_the_model_s_own_do(
 ) -> None:
     model = tiny_model(family).to(dtype)
     model.save_pretrained(tmp_path)
-    empty = streaming.empty_model(model.config, dtype)
+    empty = empty_model(model.config, dtype)
     weights = streaming.StreamedParameters(empty, Unread(tmp_path))
     with weights.rehearsal():
         assert find_anatomy(empty, weights, weights.running) == find_anatomy(model)
@@ -155,7 +156,7 @@ def test_a_scale_is_the_one_the_config_states_whatever_weights_it_is_measured_wi
     tmp_path: Path, config: PretrainedConfig, scale: float, dtype: torch.dtype
 ) -> None:
     folder = on_disk(tmp_path, config)
-    empty = streaming.empty_model(config, dtype)
+    empty = empty_model(config, dtype)
     weights = streaming.StreamedParameters(empty, LocalCheckpoint(folder))
     with weights.rehearsal():
         rehearsed = find_anatomy(empty, weights, weights.running)

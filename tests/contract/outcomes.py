@@ -17,6 +17,7 @@ from tests.contract.clamp_checks import CLAMPING
 from tests.contract.continuing import why_not_continued
 from tests.contract.edits import opened
 from tests.contract.expectations import Broken
+from tests.contract.loading import check_loading
 
 Status = Literal["supported", "refused", "broken", "not built"]
 
@@ -43,6 +44,7 @@ class Outcome:
 def outcome_of(entry: str) -> Outcome:
     """Build, open and check one entry."""
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
     try:
         model = build(entry)
@@ -54,7 +56,7 @@ def outcome_of(entry: str) -> Outcome:
     except HeadlampError as error:
         return Outcome(entry, "refused", kind, reason=str(error))
     blocks = described(loaded.anatomy)
-    for check in (*READING, *CLAMPING):
+    for check in (check_loading, *READING, *CLAMPING):
         try:
             check(loaded)
         except Broken as error:

@@ -19,6 +19,8 @@ This page is written by `make contract` (transformers {version}). It builds a ti
 every entry of transformers' causal-LM mapping and puts each through these checks, with weights edited on a
 copy as the other way to every number:
 
+- saved in its family's own layout and opened again, in float32 and in bfloat16, it holds to the bit what
+  transformers itself loads
 - every weight that is called like an FFN's lies in a block that was found; head, final norm and blocks
   recomputed in float64 give the model's own numbers; decoding equals a float64 einsum
 - a clamp that changes nothing changes no bit; set, add, scale and ablate at key, gate and up, in dense blocks

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.fit import Memory, needs
+from analysis.devices import Memory
+from analysis.fit import needs
 from pages.shared import state
 from pages.shared.layout import duration, size
 from pages.shared.tokens import plain, shade, shaded_tokens, show_token, token_html
@@ -141,10 +142,11 @@ def test_a_link_repeats_a_parameter_with_several_values(monkeypatch: pytest.Monk
     assert state.link("/neurons", kinds=["word", "byte"]) == "/neurons?dtype=float16&kinds=word&kinds=byte"
 
 
-def test_a_link_carries_where_weights_are_but_not_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state.st, "session_state", {"model": "a", "weights": "disk"})
-    assert state.link("/neurons") == "/neurons?model=a&weights=disk"
-    assert state.link("/neurons", model="b") == "/neurons?model=b"
+def test_a_link_carries_how_a_model_is_open_but_not_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = {"model": "a", "revision": "v2", "device": "cpu", "weights": "disk"}
+    monkeypatch.setattr(state.st, "session_state", opened)
+    assert state.link("/neurons") == "/neurons?model=a&revision=v2&device=cpu&weights=disk"
+    assert state.link("/neurons", model="b") == "/neurons?model=b&device=cpu"
 
 
 def test_a_link_escapes_what_would_end_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +225,7 @@ def test_a_size_is_said_in_decimal_units(count: float, said: str) -> None:
 
 def free_bytes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(count))
-    monkeypatch.setattr("workbench.models.is_loaded", lambda ref: False)
+    monkeypatch.setattr("pages.shared.resources.is_loaded", lambda ref: False)
 
 
 def test_a_model_that_fits_in_half_precision_is_offered_so(

@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import models
+from analysis.devices import Memory
 from analysis.errors import ModelError
-from analysis.fit import Memory, needs
+from analysis.fit import Fit, Needs, needs
+from analysis.loading import read_weights
 from analysis.models import ModelRef
+from pages.shared.memory import fit_line, needs_table
 from store import default_path, list_jobs, open_store
 from tests.pages.reading import labels, press, shown
-from tests.standin_hub import StandinHub
 from workbench.models import opened
 from workbench.neurons import find_word
 
 RunApp = Callable[..., AppTest]
 DISK = {"weights": "disk"}
-READ_WHOLE = models._read_weights
+READ_WHOLE = read_weights
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def too_large(folder: Path, bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -
 
     free = int(needs(folder, "float32").streamed_peak / 0.9) + 1
     monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(free))
-    monkeypatch.setattr("analysis.models._read_weights", read_whole)
+    monkeypatch.setattr("analysis.models.read_weights", read_whole)
     monkeypatch.setenv("HEADLAMP_MODEL", str(folder))
     return bare_app
 
@@ -78,6 +79,25 @@ def test_a_model_that_not_even_fits_from_disk_is_not_offered_so(
     assert not app.code
 
 
+def test_the_sidebar_says_what_a_model_read_from_disk_takes() -> None:
+    needs = Needs(0, 0, 10**9, 0, 0, 0, layer=5 * 10**6, activations=0, context=8, dtype="float32")
+    found = Fit("load", "it is small", needs, Memory(0), room=10**10)
+    whole, read = ModelRef("a model"), ModelRef("a model", streamed=True)
+    assert "fits" in fit_line(whole, found)
+    assert fit_line(read, found).replace("\\", "") == "5.0 MB of 10.0 GB free on cpu, float32: read from disk"
+    assert "5\\.0 MB" in needs_table(read, found).values()
+    assert "5\\.0 MB" not in needs_table(whole, found).values()
+
+
+def test_it_is_read_on_the_cpu_whatever_the_device(
+    too_large: RunApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pages.shared.memory.present", lambda: ["cpu", "cuda:0"])
+    app = too_large("/", **DISK, device="cuda:0")
+    assert not app.error
+    assert "float32 on cpu, read from disk" in app.sidebar.caption[0].value
+
+
 def test_a_link_that_says_so_opens_it_from_disk_at_once(too_large: RunApp) -> None:
     app = too_large("/neurons", **DISK, site="down")
     assert not app.warning
@@ -88,7 +108,7 @@ def test_a_word_is_searched_from_disk_with_the_same_answer(
     too_large: RunApp, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = too_large("/neurons", **DISK, word="dog").dataframe[0].value
-    monkeypatch.setattr("analysis.models._read_weights", READ_WHOLE)
+    monkeypatch.setattr("analysis.models.read_weights", READ_WHOLE)
     store = open_store(tmp_path / "other.db")
     with opened(ModelRef(str(folder)), store) as loaded:
         found = find_word(loaded, store, "dog", limit=50).neurons
@@ -165,57 +185,3 @@ def test_another_model_is_not_opened_from_disk_because_the_last_one_was(
     app.sidebar.selectbox[0].set_value(str(folder)).run()
     assert not app.warning
     assert app.query_params["weights"] == "disk"
-
-
-@pytest.fixture
-def from_hub(hub: StandinHub, folder: Path, bare_app: RunApp) -> RunApp:
-    """The app, and the tiny model at the Hub alone."""
-    hub.models["some/model"] = folder
-    return bare_app
-
-
-def shards_here(hub: StandinHub) -> list[str]:
-    assert hub.watched is not None
-    return [path.name for path in hub.watched.rglob("*.safetensors")]
-
-
-def test_a_link_alone_fetches_nothing_from_the_hub(from_hub: RunApp, hub: StandinHub) -> None:
-    app = from_hub("/neurons", **DISK, model="some/model")
-    assert "is not among the Hub models on this machine" in shown(app)
-    assert hub.log == []
-    assert [button.label for button in app.button] == [
-        "Fetch it from the Hub",
-        "Decode it from disk, shard by shard",
-    ]
-
-
-def test_a_hub_model_is_decoded_shard_by_shard_and_then_searched(from_hub: RunApp, hub: StandinHub) -> None:
-    app = press(from_hub("/neurons", model="some/model"), "Decode it from disk, shard by shard")
-    assert not app.error
-    assert len(app.dataframe[0].value) == 48
-    assert hub.fetched() == ["model.safetensors"] == shards_here(hub)
-    app.text_input(key="word").set_value("dog").run()
-    assert len(app.dataframe[0].value) == 48
-    assert asked_models() == [("some/model", True)]
-
-
-def test_shards_are_deleted_where_that_was_asked_and_a_search_says_so(
-    from_hub: RunApp, hub: StandinHub
-) -> None:
-    app = from_hub("/neurons", model="some/model")
-    app.toggle(key="_delete_shards").set_value(True).run()
-    press(app, "Decode it from disk, shard by shard")
-    assert len(app.dataframe[0].value) == 48
-    assert shards_here(hub) == []
-    app.text_input(key="word").set_value("dog").run()
-    assert "model.safetensors of some/model is not on this machine" in shown(app)
-    assert hub.fetched() == ["model.safetensors"], "a search fetches nothing"
-
-
-def test_a_hub_that_is_not_reached_is_told_in_a_sentence(from_hub: RunApp, hub: StandinHub) -> None:
-    app = from_hub("/neurons", model="some/model")
-    hub.stop()
-    press(app, "Decode it from disk, shard by shard")
-    assert not app.exception
-    assert "Fetch failed" in shown(app)
-    assert "cannot be reached; ask again once the network is back" in shown(app)

@@ -7,10 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analysis import models
+from analysis import leases
 from analysis.clamps import parse_clamp
 from analysis.generation import Sampling
-from analysis.models import MOST_LOADED, ModelRef
+from analysis.leases import MOST_LOADED
+from analysis.models import ModelRef
 from store import Store, open_store
 from tests.torture.counts import count
 from workbench.clamping import Request, fresh
@@ -35,7 +36,7 @@ def switch(refs: Iterable[ModelRef], store: Store, *, generating: bool) -> None:
         with opened(ref, store) as loaded:
             if generating:
                 assert len(fresh(loaded, store, REQUEST).changed_ids) == 3
-        assert len(models._entries) <= MOST_LOADED
+        assert len(leases._entries) <= MOST_LOADED
 
 
 @pytest.mark.parametrize("generating", [False, True], ids=["opening", "generating"])

@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from analysis.headers import INDEX, stored_tensors
+from analysis.hub import hub_model
 from tests.standin_hub import StandinHub
 from tests.workbench.conftest import Cli
-from tests.workbench.hub_models import NAME, THIRD, in_cache
+from tests.workbench.hub_models import CONFIGS, NAME, THIRD, at_hub, in_cache
 from tests.workbench.hub_models import in_four as in_four
 from tests.workbench.test_cli_bad_input import refused
 
@@ -49,6 +52,75 @@ def test_options_that_contradict_each_other(
 ) -> None:
     refused(cli, "decode", NAME, *options, says=says)
     assert hub.log == []
+
+
+def test_inspect_says_of_a_hub_model_what_it_says_of_its_folder_and_fetches_no_weight(
+    hub: StandinHub, in_four: Path, cli: Cli
+) -> None:
+    local = cli("inspect", in_four, "--json").document
+    found = cli("inspect", NAME, "--json").document
+    assert hub.fetched() == []
+    assert sorted(what for _, what in hub.log if what.endswith("(part)")) == [
+        f"model-0000{number}-of-00004.safetensors (part)" for number in (1, 2, 3, 4)
+    ]
+    assert {**found, "model": None, "fit": None} == {**local, "model": None, "fit": None}
+    assert found["model"]["fingerprint"] == local["model"]["fingerprint"]
+    unlike = ("reason", "free")  # what is free changes
+    assert {k: v for k, v in found["fit"].items() if k not in unlike} == {
+        k: v for k, v in local["fit"].items() if k not in unlike
+    }
+    hub.log.clear()
+    assert "proven on made-up numbers" in cli("inspect", NAME).out
+    assert not any("(part)" in what for _, what in hub.log)
+    assert "reproduce the model's own numbers" in cli("inspect", in_four).out
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("shard", ["25KB", "5GB"])
+def test_headers_at_the_hub_are_those_of_the_files(
+    hub: StandinHub, tmp_path: Path, kind: str, shard: str
+) -> None:
+    folder = at_hub(hub, tmp_path / "files", kind, shard)
+    here, there = stored_tensors(folder), hub_model(NAME).tensors()
+    assert {key: (t.shape, t.dtype, t.path.name) for key, t in there.items()} == {
+        key: (t.shape, t.dtype, t.path.name) for key, t in here.items()
+    }
+    assert hub.fetched() == []
+
+
+def cut_off(folder: Path) -> None:
+    (folder / THIRD).write_bytes((folder / THIRD).read_bytes()[:2000])
+
+
+def misplaced(folder: Path) -> None:
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"]["lm_head.weight"] = "model-00001-of-00004.safetensors"
+    (folder / INDEX).write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (cut_off, f"{THIRD} of some/model is cut off at the Hub: its header tells of"),
+        (
+            misplaced,
+            "its index has lm_head.weight in model-00001-of-00004.safetensors, which does not",
+        ),
+    ],
+)
+def test_headers_at_the_hub_that_cannot_be_true_are_told(
+    hub: StandinHub, in_four: Path, cli: Cli, spoil: Callable[[Path], None], says: str
+) -> None:
+    spoil(in_four)
+    refused(cli, "inspect", NAME, says=says)
+    assert hub.fetched() == []
+
+
+def test_headers_that_do_not_come_are_told(hub: StandinHub, in_four: Path, cli: Cli) -> None:
+    hub.refuse[THIRD] = 500
+    refused(cli, "inspect", NAME, says="a header of some/model did not come from the Hub, because")
+    hub.refuse.clear()
+    assert cli("inspect", NAME).code == 0
 
 
 def test_a_folder_s_own_files_are_never_deleted(in_four: Path, cli: Cli) -> None:

@@ -109,9 +109,9 @@ def test_an_interruption_says_that_what_is_stored_is_kept(repo_root: Path, tiny:
 def test_what_libraries_print_does_not_reach_stdout(
     cli: Cli, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def chatty(loaded: LoadedModel, context: int | None) -> Inspection:
+    def chatty(loaded: LoadedModel, context: int | None, device: str) -> Inspection:
         print("a library says hello")
-        return inspect_model(loaded, context)
+        return inspect_model(loaded, context, device)
 
     monkeypatch.setattr("workbench.cli.models.inspect_model", chatty)
     answer = cli("inspect", tiny, "--json")

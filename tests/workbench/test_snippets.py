@@ -11,6 +11,7 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 from analysis.addresses import BlockAddress, parse_address
 from analysis.clamps import Clamp, parse_clamp
+from analysis.devices import BALANCED
 from analysis.generation import Sampling
 from analysis.models import LoadedModel, ModelRef, load_model
 from tests.workbench.conftest import ROWS, saved
@@ -86,6 +87,14 @@ def test_a_routed_expert_has_no_script_and_the_reason_names_the_recipe(
     monkeypatch.setattr(type(loaded.anatomy), "block", lambda self, address: routed)
     clamp = Clamp(parse_address("L0.E3.N1"), mode="ablate")
     assert "the recipe is the export" in why_no_snippet(loaded, [clamp])
+
+
+def test_a_model_over_several_devices_has_no_script_and_the_reason_says_so(tiny: Path) -> None:
+    one = load_model(ModelRef(str(tiny)))
+    spread = replace(one, ref=replace(one.ref, device=BALANCED))
+    clamp = parse_clamp("L0.N3:key:set:40")
+    assert why_no_snippet(one, [clamp]) == ""
+    assert "spread over several devices; open it on one" in why_no_snippet(spread, [clamp])
 
 
 def test_a_dense_recipe_has_a_script(loaded: LoadedModel) -> None:

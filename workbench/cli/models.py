@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from analysis.devices import check_device
 from analysis.fit import DEFAULT_CONTEXT
+from analysis.models import ModelRef, settled
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import facts, size, table
 from workbench.cli.session import session
@@ -57,18 +59,24 @@ def inspect(
     """Say what a model is.
 
     Anatomy, sizes, whether it fits here, and whether Headlamp reads it rightly. Its weights are read layer by
-    layer, so that a model larger than memory can be inspected.
+    layer, so that a model larger than memory can be inspected; of one at the Hub none is fetched.
     """
-    with session(db, as_json) as here, here.model(model, device, dtype, streamed=True) as loaded:
-        found = inspect_model(loaded, context)
+    wanted = settled(ModelRef(model, device=device, dtype=dtype))
+    check_device(wanted.device)
+    with (
+        session(db, as_json) as here,
+        here.model(model, "cpu", wanted.dtype, streamed=True, shards="keep") as loaded,
+    ):
+        found = inspect_model(loaded, context, wanted.device)
         here.show(found.document(), _described(found))
 
 
 def _described(found: Inspection) -> str:
     needs = found.fit.needs
     memory = (
-        f"{size(needs.peak)} in {needs.dtype}: weights {size(needs.weights)} (LM head {size(needs.head)}), "
-        f"activations {size(needs.activations)} at {needs.context} tokens"
+        f"{size(needs.peak)} on {found.device} in {needs.dtype}: weights {size(needs.weights)} "
+        f"(LM head {size(needs.head)}), decoding {size(needs.head_copy + needs.decoding)} "
+        f"or activations {size(needs.activations)} at {needs.context} tokens"
     )
     known = {
         "model": found.name,
@@ -86,7 +94,7 @@ def _described(found: Inspection) -> str:
         "parameters": found.facts["parameters"],
         "memory": memory,
         "fits": f"{found.fit.verdict}: {found.fit.reason}",
-        "support": "proven: the parts found reproduce the model's own numbers",
+        "support": _support(found),
     }
     kinds: dict[tuple[object, ...], int] = {}
     for block in found.blocks:
@@ -95,3 +103,9 @@ def _described(found: Inspection) -> str:
         kinds[key] = kinds.get(key, 0) + 1
     rows = [(str(count), *(str(part) for part in key)) for key, count in kinds.items()]
     return f"{facts(known)}\n\n{table(('blocks', 'kind', 'neurons each', 'form'), rows)}"
+
+
+def _support(found: Inspection) -> str:
+    if found.made_up:
+        return "proven on made-up numbers: the parts found reproduce the model; its weights are at the Hub"
+    return "proven: the parts found reproduce the model's own numbers"

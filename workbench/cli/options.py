@@ -24,7 +24,7 @@ ModelName = Annotated[
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps, or balanced: over all GPUs.")]
 Dtype = Annotated[
     str,
     typer.Option(
