@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from analysis.errors import BadAddress
 
-_NEURON = re.compile(r"L(\d{1,6})(?:\.([ES])(\d{1,6}))?\.N(\d{1,9})", re.IGNORECASE)
+_BLOCK = r"L(\d{1,6})(?:\.([ES])(\d{1,6}))?"
+_NEURON = re.compile(rf"{_BLOCK}(?:\.N(\d{{1,9}}))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -41,13 +42,31 @@ class NeuronAddress:
 
 def parse_address(text: str) -> NeuronAddress:
     """`L12.N3405` → NeuronAddress. Raises BadAddress with the three forms it could have had."""
-    match = _NEURON.fullmatch(text.strip())
-    if match is None:
+    address = _parsed(text)
+    if not isinstance(address, NeuronAddress):
         raise BadAddress(
             f"{text.strip()[:80]!r} is not a neuron's address; write L12.N3405, "
             "L1.E68.N12 for a routed expert or L8.S0.N7 for a shared one"
         )
+    return address
+
+
+def parse_part(text: str) -> BlockAddress | NeuronAddress:
+    """`L1.E68`, `L8.S0` or `L2` → BlockAddress, `L2.N47` → NeuronAddress. Raises BadAddress."""
+    address = _parsed(text)
+    if address is None:
+        raise BadAddress(
+            f"{text.strip()[:80]!r} is no part of a model; write L1.E68 for a routed expert, L8.S0 for a "
+            "shared one, L2 for a dense block or L2.N47 for one of its neurons"
+        )
+    return address
+
+
+def _parsed(text: str) -> BlockAddress | NeuronAddress | None:
+    match = _NEURON.fullmatch(text.strip())
+    if match is None:
+        return None
     layer, kind, expert, neuron = match.groups()
     shared = (kind or "").upper() == "S"
     block = BlockAddress(int(layer), shared, None if expert is None else int(expert))
-    return NeuronAddress(block, int(neuron))
+    return block if neuron is None else NeuronAddress(block, int(neuron))

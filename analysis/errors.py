@@ -16,6 +16,7 @@ HeadlampError
 │   ├── BadAddress          not of the form L12.N3405
 │   └── AddressOutOfRange   well formed, but this model has no such neuron
 ├── ClampError              a clamp that cannot be read, or cannot be applied
+├── ExpertError             experts that cannot be read, or cannot be pruned so
 ├── RecipeError             a recipe document that cannot be read, or is for another model
 └── TextError
     ├── EmptyPrompt         nothing to read
@@ -88,6 +89,10 @@ class AddressOutOfRange(AddressError):
 
 class ClampError(HeadlampError):
     """A clamp that cannot be read, or cannot be applied."""
+
+
+class ExpertError(HeadlampError):
+    """Experts that cannot be read, or cannot be pruned so."""
 
 
 class RecipeError(HeadlampError):

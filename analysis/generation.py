@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from analysis.clamps import Clamp
 from analysis.continuing import check_continues
 from analysis.errors import HeadlampError
 from analysis.hooks import Reach
-from analysis.interventions import intervened
+from analysis.interventions import Change, intervened
 from analysis.models import LoadedModel
 
 METHOD_VERSION = "1"
@@ -59,12 +58,12 @@ class Step:
 
 
 def paired_steps(
-    loaded: LoadedModel, ids: Sequence[int], clamps: Sequence[Clamp], sampling: Sampling
+    loaded: LoadedModel, ids: Sequence[int], changes: Sequence[Change], sampling: Sampling
 ) -> Iterator[Step]:
-    """Continue ids (token ids of one prompt) twice: row 0 as the model is, row 1 under the clamps.
+    """Continue ids (token ids of one prompt) twice: row 0 as the model is, row 1 changed.
 
     Stops when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
-    one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a clamp
+    one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a change
     drives the model to NaN or infinity, or where the model cannot be fed so.
     """
     check_continues(loaded)
@@ -77,7 +76,7 @@ def paired_steps(
         start = 0 if number == 0 else len(ids) + number - 1
         positions = torch.arange(start, start + fed.shape[1], device=device).expand(2, -1)
         with intervened(
-            loaded, clamps, positions=positions, prompt_length=len(ids), rows=[[CHANGED]] * len(clamps)
+            loaded, changes, positions=positions, prompt_length=len(ids), rows=[[CHANGED]] * len(changes)
         ) as reach:
             log_p = _next_log_probabilities(loaded, fed, positions, cache)
         chosen = _choose(log_p, sampling, number)

@@ -23,6 +23,7 @@ __all__ = [
     "Reach",
     "See",
     "Step",
+    "at_positions",
     "attach_clamps",
     "attach_observer",
     "by_module",
@@ -108,14 +109,14 @@ def _output_hook(step: Step, plan: Plan) -> Callable[..., Any]:
 def _held(step: Step, plan: Plan, values: Tensor) -> Tensor:
     """A copy of a projection's states with the clamped neuron's column changed where the clamp acts."""
     changed = values.clone(memory_format=torch.contiguous_format)
-    states = _at_positions(changed, step, plan.block)
+    states = at_positions(changed, step, plan.block)
     column = states[..., site_columns(plan.block, plan.clamp.site)][..., plan.clamp.address.neuron]
     mask = step.mask(plan).to(column.device)
     column.copy_(torch.where(mask, change(plan.clamp, column), column))
     return changed
 
 
-def _at_positions(values: Tensor, step: Step, block: Block) -> Tensor:
+def at_positions(values: Tensor, step: Step, block: Block) -> Tensor:
     """A view (B, T, n) of contiguous states (B, T, n), (B·T, n) or, time first, (T, B, n)."""
     batch, length = step.positions.shape
     if block.time_first:
@@ -142,7 +143,7 @@ def _dense_observer(step: Step, see: See, block: Block, site: ClampSite) -> Call
     def hook(module: nn.Module, args: Any, output: Any = None) -> None:
         states = (args[0] if site == "key" else output).contiguous()
         here = row.to(states.device), position.to(states.device)
-        values = _at_positions(states, step, block)[here][:, columns]
+        values = at_positions(states, step, block)[here][:, columns]
         see(block, site, values, row, step.positions[row, position])
 
     return hook

@@ -16,8 +16,19 @@ from torch import Tensor
 from analysis.anatomy import Block
 from analysis.clamps import Clamp
 from analysis.errors import HeadlampError
-from analysis.hooks import Reach, See, Step, attach_clamps, attach_observer, by_module, plan_clamp
+from analysis.hooks import (
+    Reach,
+    See,
+    Step,
+    attach_clamps,
+    attach_observer,
+    by_module,
+    check_clamp,
+    plan_clamp,
+)
 from analysis.models import LoadedModel
+from analysis.pruning import PruneExpert, attach_pruning, check_prunable, plan_pruning
+from analysis.steps import Handle, Watch
 
 
 @dataclass(frozen=True)
@@ -27,8 +38,23 @@ class Observe:
     blocks: tuple[Block, ...]
     see: See
 
+    def attach(self, step: Step) -> Iterator[Handle]:
+        """Attach the reading hooks; yields handles, each to be removed."""
+        return attach_observer(step, self.blocks, self.see)
 
-Intervention = Clamp | Observe
+
+Change = Clamp | PruneExpert
+"""What a recipe consists of."""
+
+Intervention = Change | Watch
+
+
+def check_changes(loaded: LoadedModel, changes: Sequence[Change]) -> None:
+    """Raises AddressOutOfRange, ClampError, ExpertError where this model cannot be changed so."""
+    check_prunable(loaded, [change.address for change in changes if isinstance(change, PruneExpert)])
+    for change in changes:
+        if isinstance(change, Clamp):
+            check_clamp(loaded, change)
 
 
 @contextmanager
@@ -42,27 +68,30 @@ def intervened(
 ) -> Iterator[Reach]:
     """Hold the model's lock with these interventions in force, for one forward call on `positions` (B, T).
 
-    rows: for each clamp the batch rows it acts on; every clamp on every row where None.
-    prompt_length: in tokens, for scopes. Raises ClampError, AddressOutOfRange before the model is touched.
+    rows: for each change the batch rows it acts on; every change on every row where None. prompt_length: in
+    tokens, for scopes. A pruned expert writes 0 whatever else is held in it, in whichever order.
+    Raises ClampError, ExpertError, AddressOutOfRange before the model is touched.
     """
     if loaded.streamed is not None:
         raise HeadlampError(
             f"the weights of {loaded.ref.name} stay on disk, which serves decoding alone; "
             "open it in memory to run it"
         )
-    clamps = [item for item in interventions if isinstance(item, Clamp)]
-    plans = [
-        plan_clamp(loaded, clamp, index, None if rows is None else rows[index])
-        for index, clamp in enumerate(clamps)
-    ]
-    reach = Reach([0] * len(clamps), [0] * len(clamps))
+    changes = [item for item in interventions if isinstance(item, Change)]
+    given = list(enumerate(zip(changes, rows or (None,) * len(changes), strict=True)))
+    clamps = [plan_clamp(loaded, c, at, where) for at, (c, where) in given if isinstance(c, Clamp)]
+    pruned = [(at, c, where) for at, (c, where) in given if isinstance(c, PruneExpert)]
+    prunings = plan_pruning(loaded, pruned) if pruned else []
+    reach = Reach([0] * len(changes), [0] * len(changes))
     step = Step(loaded, positions, prompt_length, reach)
     with loaded.lock, ExitStack() as undo:
-        for group in by_module(plans):
+        for group in by_module(clamps):
             for handle in attach_clamps(step, group):
                 undo.callback(handle.remove)
+        for handle in attach_pruning(step, prunings):
+            undo.callback(handle.remove)
         for item in interventions:
-            if isinstance(item, Observe):
-                for handle in attach_observer(step, item.blocks, item.see):
+            if not isinstance(item, Change):
+                for handle in item.attach(step):
                     undo.callback(handle.remove)
         yield reach

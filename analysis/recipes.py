@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 
-from analysis.addresses import BlockAddress, NeuronAddress, parse_address
+from analysis.addresses import BlockAddress, NeuronAddress, parse_address, parse_part
 from analysis.clamps import Clamp, parse_scope
 from analysis.errors import HeadlampError, RecipeError
+from analysis.interventions import Change
 from analysis.models import LoadedModel
+from analysis.pruning import PruneExpert
 
 FORMAT = 1
+KINDS = ("clamp", "prune_expert")
+"""The kinds of intervention that this version reads and writes."""
 HEADLAMP = "0.1.0"
 LARGEST_RAW = 1e30
 """A raw value this large overflows float32 as soon as it is multiplied."""
@@ -39,8 +43,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def recipe_document(loaded: LoadedModel, clamps: Sequence[Clamp]) -> dict[str, Any]:
-    """The recipe of these clamps for this model, ready for json.dumps."""
+def recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dict[str, Any]:
+    """The recipe of these changes for this model, ready for json.dumps."""
     return {
         "headlamp_recipe": FORMAT,
         "model": {
@@ -48,13 +52,13 @@ def recipe_document(loaded: LoadedModel, clamps: Sequence[Clamp]) -> dict[str, A
             "revision": loaded.ref.revision,
             "fingerprint": loaded.fingerprint,
         },
-        "interventions": [_clamp_entry(clamp) for clamp in clamps],
+        "interventions": [_entry(change) for change in changes],
         "versions": {name: versions()[name] for name in ("headlamp", "torch", "transformers")},
     }
 
 
-def read_recipe(document: Any, fingerprint: str | None = None) -> list[Clamp]:
-    """The clamps of a recipe. Raises RecipeError for a newer format, an unknown kind or another model.
+def read_recipe(document: Any, fingerprint: str | None = None) -> list[Change]:
+    """The changes of a recipe. Raises RecipeError for a newer format, an unknown kind or another model.
 
     Values in × max are left to be resolved on the model at hand; `recorded_raw` keeps their recorded size.
     """
@@ -72,16 +76,18 @@ def read_recipe(document: Any, fingerprint: str | None = None) -> list[Clamp]:
     entries = document.get("interventions")
     if not isinstance(entries, list):
         raise RecipeError('a recipe needs a list of "interventions"')
-    return [_read_clamp(number, entry) for number, entry in enumerate(entries)]
+    return [_read_entry(number, entry) for number, entry in enumerate(entries)]
 
 
-def recorded_raw(document: Any) -> tuple[Clamp, ...]:
-    """The clamps of a recipe, held at the raw values it recorded, whatever would be measured now."""
-    clamps = read_recipe(document)
+def recorded_raw(document: Any) -> tuple[Change, ...]:
+    """The changes of a recipe, clamps held at the raw values it recorded, whatever would be measured now."""
+    changes = read_recipe(document)
     entries = document["interventions"]
     return tuple(
-        clamp if entry.get("raw") is None else replace(clamp, raw=_recorded(number, clamp, entry["raw"]))
-        for number, (clamp, entry) in enumerate(zip(clamps, entries, strict=True))
+        change
+        if entry.get("raw") is None or isinstance(change, PruneExpert)
+        else replace(change, raw=_recorded(number, change, entry["raw"]))
+        for number, (change, entry) in enumerate(zip(changes, entries, strict=True))
     )
 
 
@@ -95,6 +101,12 @@ def _recorded(number: int, clamp: Clamp, raw: Any) -> float:
             f"intervention {number} says {clamp}, but its raw value is {raw:g}; remove one of them"
         )
     return float(raw)
+
+
+def _entry(change: Change) -> dict[str, Any]:
+    if isinstance(change, PruneExpert):
+        return {"kind": "prune_expert"} | vars(change.address)
+    return _clamp_entry(change)
 
 
 def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
@@ -114,28 +126,41 @@ def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
     }
 
 
-def _read_clamp(number: int, entry: Any) -> Clamp:
-    if not isinstance(entry, dict) or entry.get("kind") != "clamp":
-        kind = entry.get("kind") if isinstance(entry, dict) else entry
-        raise RecipeError(f"intervention {number} is of the kind {kind!r}; this version knows: clamp")
-    try:
-        expert, shared = entry.get("expert"), entry.get("shared", False)
-        if not isinstance(shared, bool):
-            raise TypeError(f"shared is {shared!r}, not true or false")
-        block = BlockAddress(_whole(entry["layer"]), shared, None if expert is None else _whole(expert))
-        value = entry.get("value")
-        return Clamp(
-            parse_address(str(NeuronAddress(block, _whole(entry["neuron"])))),
-            entry.get("site", "key"),
-            entry.get("mode", "set"),
-            None if value is None else float(value),
-            entry.get("unit", "raw"),
-            parse_scope(str(entry.get("scope", "all"))),
+def _read_entry(number: int, entry: Any) -> Change:
+    kind = entry.get("kind") if isinstance(entry, dict) else entry
+    if kind not in KINDS:
+        raise RecipeError(
+            f"intervention {number} is of the kind {kind!r}; this version knows: {', '.join(KINDS)}"
         )
+    try:
+        if kind == "clamp":
+            return _read_clamp(entry)
+        return PruneExpert(cast(BlockAddress, parse_part(str(_read_block(entry)))))
     except HeadlampError as error:
         raise RecipeError(f"intervention {number}: {error}") from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecipeError(f"intervention {number} cannot be read: {type(error).__name__} {error}") from error
+
+
+def _read_clamp(entry: dict[str, Any]) -> Clamp:
+    value = entry.get("value")
+    return Clamp(
+        parse_address(str(NeuronAddress(_read_block(entry), _whole(entry["neuron"])))),
+        entry.get("site", "key"),
+        entry.get("mode", "set"),
+        None if value is None else float(value),
+        entry.get("unit", "raw"),
+        parse_scope(str(entry.get("scope", "all"))),
+    )
+
+
+def _read_block(entry: dict[str, Any]) -> BlockAddress:
+    expert, shared = entry.get("expert"), entry.get("shared", False)
+    if not isinstance(shared, bool):
+        raise TypeError(f"shared is {shared!r}, not true or false")
+    if shared and expert is None:
+        raise TypeError("a shared expert has a number")
+    return BlockAddress(_whole(entry["layer"]), shared, None if expert is None else _whole(expert))
 
 
 def _whole(value: Any) -> int:

@@ -63,3 +63,26 @@ def _routed(hidden: Tensor, chosen: Tensor, floats: list[Tensor], number: int) -
     k = chosen.shape[-1]
     token, slot = torch.where(chosen.reshape(-1, k) == number)
     return Share(token, token, hidden[token], weights.reshape(-1, k)[token, slot, None])
+
+
+def without(
+    block: Block, experts: int, inputs: Sequence[Tensor], where: Tensor
+) -> tuple[int, Tensor, int] | None:
+    """The router's weights with those of one expert set to 0: (which input they are, the new ones, tokens).
+
+    where (T,): the tokens for which the expert shall count for nothing; `tokens` is how many of them it had.
+    None where weights are no input of their own, because rows come laid out and weighted (see share_of).
+    """
+    share = share_of(block, experts, inputs)
+    if share is None or (block.routed and len(inputs) == 1):
+        return None
+    number = block.address.expert
+    if block.address.shared:
+        place = next(i for i, t in enumerate(inputs) if i > 0 and t.is_floating_point())
+        theirs = where[:, None] & (torch.arange(experts, device=where.device) == number)
+    else:
+        chosen = next(t for t in inputs[1:] if not t.is_floating_point() and t.dim() > 1)
+        place = next(i for i, t in enumerate(inputs) if t.is_floating_point() and t.shape == chosen.shape)
+        theirs = where[:, None] & (chosen.reshape(len(where), -1) == number)
+    kept = inputs[place].masked_fill(theirs.reshape(inputs[place].shape), 0.0)
+    return place, kept, int(theirs.any(-1).sum())

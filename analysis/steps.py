@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ See = Callable[[Block, ClampSite, Tensor, Tensor, Tensor], None]
 
 @dataclass
 class Reach:
-    """Per clamp, in order: how many positions its scope covered and on how many of them it acted.
+    """Per change, in order: how many positions its scope covered and on how many of them it acted.
 
     The two differ for a routed expert only, which acts where its router sent the token.
     """
@@ -55,11 +56,30 @@ class Step:
         """(B, T) where the clamp's scope and rows are, padding left out."""
         first, last = plan.clamp.scope.interval(self.prompt_length)
         inside = (self.positions >= max(first, 0)) & (self.positions <= last)
-        if plan.rows is None:
-            return inside
-        chosen = torch.zeros(len(self.positions), 1, dtype=torch.bool, device=inside.device)
-        chosen[list(plan.rows)] = True
-        return inside & chosen
+        return inside & self.in_rows(plan.rows)
+
+    def in_rows(self, rows: Sequence[int] | None) -> Tensor:
+        """(B, T) where these rows of the batch are, all where None; padding left out."""
+        real = self.positions >= 0
+        if rows is None:
+            return real
+        chosen = torch.zeros(len(self.positions), 1, dtype=torch.bool, device=real.device)
+        chosen[list(rows)] = True
+        return real & chosen
+
+
+class Handle(Protocol):
+    """What undoes one attachment, such as torch's hook handles."""
+
+    def remove(self) -> None:
+        """Undo it."""
+
+
+class Watch(Protocol):
+    """Whatever else reads a model during one step; it changes nothing."""
+
+    def attach(self, step: Step) -> Iterator[Handle]:
+        """Attach it; yields handles, each to be removed."""
 
 
 def change(clamp: Clamp, values: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def prompt_ids(loaded: LoadedModel, prompt: str, answer_prefix: str = "") -> lis
         ids = tokenizer.encode(_in_chat(loaded, prompt) + answer_prefix, add_special_tokens=False)
     else:
         ids = tokenizer.encode(prompt + answer_prefix)
-    _refuse_unknown_ids(loaded, ids)
+    refuse_unknown_ids(loaded, ids)
     longest = loaded.anatomy.context - 1
     if len(ids) > longest:
         raise PromptTooLong(
@@ -50,7 +50,7 @@ def _in_chat(loaded: LoadedModel, prompt: str) -> str:
         ) from error
 
 
-def _refuse_unknown_ids(loaded: LoadedModel, ids: Sequence[int]) -> None:
+def refuse_unknown_ids(loaded: LoadedModel, ids: Sequence[int]) -> None:
     """A tokenizer may know more tokens than the model has rows for."""
     rows = len(loaded.vocabulary) + loaded.vocabulary.padding_rows
     unknown = [i for i in ids if i >= rows]
@@ -67,7 +67,7 @@ def text_ids(loaded: LoadedModel, text: str) -> list[int]:
     if not text.strip():
         raise EmptyPrompt("the text is empty; type something to see where the neuron fires")
     ids = [int(i) for i in loaded.tokenizer.encode(text)]
-    _refuse_unknown_ids(loaded, ids)
+    refuse_unknown_ids(loaded, ids)
     if len(ids) > loaded.anatomy.context:
         raise PromptTooLong(
             f"the text has {len(ids)} tokens, the model's context is {loaded.anatomy.context}"
@@ -97,7 +97,7 @@ def reference_windows(loaded: LoadedModel) -> list[list[int]]:
     windows: list[list[int]] = []
     for passage in reference_passages():
         ids = [int(i) for i in loaded.tokenizer.encode(passage)]
-        _refuse_unknown_ids(loaded, ids)
+        refuse_unknown_ids(loaded, ids)
         windows.extend(ids[start : start + longest] for start in range(0, len(ids), longest))
     return [window for window in windows if len(window) > 1]
 

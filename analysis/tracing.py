@@ -29,8 +29,7 @@ class Call:
     @property
     def layer(self) -> str | None:
         """The name of the layer the module lies in, such as `model.layers.3`."""
-        found = _LAYER.match(self.name)
-        return None if found is None else found["layer"]
+        return layer_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,12 @@ class Trace:
             if call.layer is not None:
                 layers.setdefault(call.layer, []).append(call)
         return layers
+
+
+def layer_of(name: str) -> str | None:
+    """The name of the layer a module lies in: `model.layers.3` for `model.layers.3.mlp`; None outside."""
+    found = _LAYER.match(name)
+    return None if found is None else found["layer"]
 
 
 def stack_and_number(layer: str) -> tuple[str, int]:

@@ -26,6 +26,7 @@ from store.errors import (
     RunNotFound,
     StoreError,
     StoreFull,
+    TextMissing,
     UnitMissing,
     UnstorableValue,
 )
@@ -80,6 +81,7 @@ from store.runs import (
     stored_units,
 )
 from store.storage import Storage, free_space, storage_used
+from store.texts import digest_of, keep_text, kept_text
 
 __all__ = [
     "BadImport",
@@ -113,6 +115,7 @@ __all__ = [
     "StoreError",
     "StoreFull",
     "StoredModel",
+    "TextMissing",
     "Unit",
     "UnitMissing",
     "UnstorableValue",
@@ -123,6 +126,7 @@ __all__ = [
     "default_path",
     "delete_finding",
     "delete_run",
+    "digest_of",
     "export_runs",
     "find_run",
     "findings_csv",
@@ -138,6 +142,8 @@ __all__ = [
     "import_findings",
     "import_runs",
     "keep_finding",
+    "keep_text",
+    "kept_text",
     "list_findings",
     "list_jobs",
     "list_models",

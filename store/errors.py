@@ -14,6 +14,7 @@
     ├── JobNotFound                no job with that number
     ├── JobTaken                   a job that another process took, or that was cancelled
     ├── JobActive                  a job that is not finished, where only a finished one will do
+    ├── TextMissing                a text that was kept, and is no longer there
     └── BadImport                  a document that is not ours, is newer, or is malformed
 
 Each message says what, why and the way out. SQLite's and the operating system's errors become
@@ -87,6 +88,10 @@ class JobTaken(StoreError):
 
 class JobActive(StoreError):
     """The job is queued or running."""
+
+
+class TextMissing(StoreError):
+    """A text that was kept, and is no longer there."""
 
 
 class BadImport(StoreError):

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from analysis import generation
-from analysis.clamps import Clamp
 from analysis.generation import (
     BASE,
     CHANGED,
@@ -21,6 +20,7 @@ from analysis.generation import (
     word_probability,
 )
 from analysis.hooks import Reach
+from analysis.interventions import Change
 from analysis.models import LoadedModel
 from analysis.recipes import recipe_document, versions
 from analysis.texts import answer_text, prompt_ids, token_texts
@@ -35,7 +35,7 @@ class Request:
     """What to generate: a prompt, a recipe, how tokens are chosen, and the word whose probability counts."""
 
     prompt: str
-    clamps: tuple[Clamp, ...] = ()
+    clamps: tuple[Change, ...] = ()
     answer_prefix: str = ""
     sampling: Sampling = Sampling()
     word: str = ""

@@ -21,13 +21,15 @@ import torch
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel, ModelRef
 from store import Store, open_store
+from workbench.expert_profiles import EXPERTS
 from workbench.kinds import Kind, Order, Pulse, Stopped
 from workbench.models import opened
 from workbench.neurons import DECODE
 from workbench.profiles import PROFILE
+from workbench.pruning import PRUNE
 from workbench.runs import DoneUnit, timed
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DECODE, PROFILE)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE)}
 """Every kind of long work by its name."""
 
 

@@ -15,10 +15,11 @@ from analysis import activations
 from analysis.activations import BlockProfile, neuron_firing, profile_blocks
 from analysis.addresses import NeuronAddress
 from analysis.anatomy import Site
-from analysis.clamps import CLAMP_SITES, Clamp, ClampSite
+from analysis.clamps import CLAMP_SITES, ClampSite
 from analysis.decoding import NeuronNorm
-from analysis.hooks import check_clamp
+from analysis.interventions import Change, check_changes
 from analysis.models import LoadedModel
+from analysis.pruning import PruneExpert
 from analysis.texts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
 from store import RunSpec, Store, read_array, read_unit, stored_units
 from workbench.kinds import Kind, Pulse
@@ -95,23 +96,24 @@ def read_profile(store: Store, run: str, block: int) -> BlockProfile:
 def resolve_clamps(
     loaded: LoadedModel,
     store: Store,
-    clamps: Sequence[Clamp],
+    clamps: Sequence[Change],
     progress: Progress = lambda done, total: None,
-) -> list[Clamp]:
+) -> list[Change]:
     """Clamps with their raw values; profiles the model on the reference text where one is given in ×max.
 
     A clamp that has a raw value already keeps it: a recorded one means the same whatever is measured now.
-    All clamps are checked before anything is measured.
+    All changes are checked before anything is measured.
     """
-    resolved = []
-    for clamp, block in [(clamp, check_clamp(loaded, clamp)) for clamp in clamps]:
-        if clamp.raw is not None:
+    check_changes(loaded, clamps)
+    resolved: list[Change] = []
+    for clamp in clamps:
+        if isinstance(clamp, PruneExpert) or clamp.raw is not None:
             resolved.append(clamp)
             continue
         largest, mean = 0.0, 0.0
         if clamp.needs_profile:
             run = profile_model(loaded, store, progress)
-            profile = read_profile(store, run, loaded.anatomy.index(block.address))
+            profile = read_profile(store, run, loaded.anatomy.index(clamp.address.block))
             largest, _, mean = profile.of(clamp.site, clamp.address.neuron)
         resolved.append(clamp.resolved(largest=largest, mean=mean))
     return resolved

@@ -8,16 +8,23 @@ from analysis.clamps import Clamp
 from analysis.devices import BALANCED
 from analysis.errors import HeadlampError
 from analysis.hooks import site_columns, site_module
+from analysis.interventions import Change
 from analysis.models import LoadedModel
+from analysis.pruning import PruneExpert
 from demo import BUNDLED
 from workbench.clamping import Generation
 
 
-def why_no_snippet(loaded: LoadedModel, clamps: Sequence[Clamp]) -> str:
-    """Why these clamps cannot be told as forward hooks; empty where they can."""
+def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change]) -> str:
+    """Why these changes cannot be told as forward hooks; empty where they can."""
     if loaded.ref.device == BALANCED:
         return "The model is spread over several devices; open it on one, and the script is at hand."
-    for clamp in clamps:
+    for clamp in changes:
+        if isinstance(clamp, PruneExpert):
+            return (
+                f"{clamp.address} is pruned, which its recipe alone can tell: `python -m workbench generate "
+                "MODEL --recipe FILE --prompt TEXT` applies it."
+            )
         if loaded.anatomy.block(clamp.address).fused:
             return (
                 f"{clamp.address} belongs to an expert. All experts of a layer are one fused weight, "
@@ -48,7 +55,8 @@ def python_snippet(loaded: LoadedModel, result: Generation) -> str:
     }
     lines = [f"{name} = {value!r}" for name, value in facts.items()]
     lines.append(f"DTYPE = torch.{loaded.dtype}")
-    clamps = [_clamp_line(loaded, clamp, len(result.prompt_ids)) for clamp in request.clamps]
+    held = [clamp for clamp in request.clamps if isinstance(clamp, Clamp)]
+    clamps = [_clamp_line(loaded, clamp, len(result.prompt_ids)) for clamp in held]
     encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
     settings = "\n".join([*lines, _CLAMPS_COMMENT, "CLAMPS = [", *clamps, "]"])
     return _HEAD + settings + _SETUP + encode + _LOOP

@@ -63,7 +63,7 @@ def test_what_is_no_recipe_is_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"kind": "prune_expert"}, "this version knows: clamp"),
+        ({"kind": "tars"}, "this version knows: clamp"),
         ({"mode": "wiggle"}, "mode"),
         ({"site": "nose"}, "site"),
         ({"unit": "feet"}, "unit"),

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from analysis.errors import HeadlampError
 from store import StoreError
 from workbench.cli.compare import compare_
+from workbench.cli.experts import experts
 from workbench.cli.findings import findings
 from workbench.cli.generate import generate
 from workbench.cli.jobs import jobs
@@ -66,6 +67,7 @@ app.command()(find)
 app.command()(neuron)
 app.command("compare")(compare_)
 app.command()(generate)
+app.command()(experts)
 app.add_typer(findings, name="findings")
 app.add_typer(runs, name="runs")
 app.add_typer(jobs, name="jobs")

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from analysis.clamps import Clamp, parse_clamp
+from analysis.clamps import parse_clamp
 from analysis.errors import HeadlampError
 from analysis.generation import BEST, Sampling
+from analysis.interventions import Change
 from analysis.models import LoadedModel
 from store import Store
 from store.evidence import visible_token
@@ -46,7 +47,9 @@ def generate(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            "--recipe", metavar="FILE", help="A recipe's clamps; they come before those of --clamp."
+            "--recipe",
+            metavar="FILE",
+            help="A recipe's clamps and prunings; they come before those of --clamp.",
         ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer, 1 to 4096.")] = 40,
@@ -111,7 +114,7 @@ def _generated(loaded: LoadedModel, store: Store, request: Request) -> Generatio
     return result
 
 
-def _reached(result: Generation) -> list[tuple[Clamp, int, int]]:
+def _reached(result: Generation) -> list[tuple[Change, int, int]]:
     return list(zip(result.request.clamps, result.reach.covered, result.reach.acted, strict=False))
 
 

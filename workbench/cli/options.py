@@ -32,7 +32,7 @@ Dtype = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, help="Seed of everything that is drawn; only sampled text is, so far.")
+    int, typer.Option("--seed", min=0, help="Seed of everything that is drawn: sampled text, random experts.")
 ]
 Db = Annotated[
     Path | None,

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from analysis.clamps import Clamp
 from analysis.errors import HeadlampError, RecipeError
+from analysis.interventions import Change
 from analysis.models import LoadedModel
 from analysis.recipes import read_recipe, recorded_raw
 from workbench.cli.session import read_text
@@ -31,15 +31,15 @@ def read_recipe_file(path: Path) -> Any:
     return document
 
 
-def applied(document: Any, loaded: LoadedModel) -> tuple[Clamp, ...]:
-    """The clamps for this model, at their recorded raw values where it is the one they were recorded with.
+def applied(document: Any, loaded: LoadedModel) -> tuple[Change, ...]:
+    """The changes for this model, at their recorded raw values where it is the one they were recorded with.
 
     A recipe that names no fingerprint is measured anew. Raises RecipeError for another model's recipe.
     """
-    clamps = read_recipe(document, loaded.fingerprint)
+    changes = read_recipe(document, loaded.fingerprint)
     model = document.get("model")
     same = isinstance(model, dict) and model.get("fingerprint") == loaded.fingerprint
-    return recorded_raw(document) if same else tuple(clamps)
+    return recorded_raw(document) if same else tuple(changes)
 
 
 def _check_raw(number: int, raw: Any) -> None:

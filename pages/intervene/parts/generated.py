@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis.errors import HeadlampError
-from analysis.hooks import check_clamp
+from analysis.interventions import check_changes
 from analysis.models import LoadedModel, ModelRef
 from analysis.texts import prompt_ids
 from pages.shared.layout import duration, progress_bar
@@ -51,8 +51,7 @@ def is_measured(loaded: LoadedModel, request: Request) -> bool:
     A request that cannot be is refused before anything is measured.
     """
     prompt_ids(loaded, request.prompt, request.answer_prefix)
-    for clamp in request.clamps:
-        check_clamp(loaded, clamp)
+    check_changes(loaded, request.clamps)
     open_ones = [clamp for clamp in request.clamps if clamp.needs_profile and clamp.raw is None]
     return not open_ones or profiled(loaded)
 

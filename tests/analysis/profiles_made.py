@@ -1,0 +1,46 @@
+"""Profiles written down as numbers, for tests of what is made of them."""
+
+from collections.abc import Mapping
+
+from analysis.addresses import BlockAddress, parse_part
+from analysis.anatomy import Block, WeightView
+from analysis.expert_profile import BlockRow, ExpertProfile, Formed, LayerRow, Peak, Place
+
+HERE = Place(1, 0, 0)
+
+
+def made_profile(
+    sizes: Mapping[str, float],
+    *,
+    massive: tuple[int, ...] = (),
+    depth: int = 4,
+    first_routed: Mapping[str, float] | None = None,
+    readable: bool = True,
+    largest: float = 20.0,
+) -> ExpertProfile:
+    """A profile whose blocks have these largest outputs (0: saw no token); the layers `massive` form some."""
+    rows = []
+    for address, size in sizes.items():
+        block = parse_part(address)
+        assert isinstance(block, BlockAddress)
+        first = (first_routed or {}).get(address, size)
+        rows.append(_row(block, size, first))
+    layers = [
+        LayerRow(
+            layer,
+            Peak(largest, 1.0, HERE, 3),
+            Peak(largest / 2, 1.0, HERE, 3),
+            Formed(5e3, 0.9, HERE, 3) if layer in massive else None,
+            readable,
+        )
+        for layer in range(depth)
+    ]
+    return ExpertProfile(tuple(rows), tuple(layers), 1000, depth)
+
+
+def _row(address: BlockAddress, size: float, first: float) -> BlockRow:
+    view = WeightView("w", 0, 8)
+    block = Block(address, 8, f"layers.{address.layer}", view, view, view, fused=address.expert is not None)
+    if not size:
+        return BlockRow(block, 0.0, 0.0, 0, None, None, None)
+    return BlockRow(block, size, first, 10, HERE, 3, 5)
