@@ -12,6 +12,7 @@ SECTIONS = {
     "Explore": (
         ("pages/explore/overview.py", "Overview", "map", ""),
         ("pages/explore/neurons.py", "Neurons", "scatter_plot", "neurons"),
+        ("pages/explore/experts.py", "Experts", "hub", "experts"),
         ("pages/explore/compare.py", "Compare", "compare_arrows", "compare"),
     ),
     "Intervene": (("pages/intervene/clamp.py", "Clamp", "tune", "clamp"),),

@@ -45,10 +45,19 @@ TAG = "tag"
 RUN = "run"
 KIND = "kind"
 OTHER = "with"
+CALIBRATION = "calibration"
+RELEASED = "released"
+RULE = "rule"
+FORMING = "forming"
+PERCENTILE = "percentile"
+RATIO = "ratio"
+PRUNE = "prune"
+DRAWS = "draws"
 
 PAGES = {
     "/": "pages/explore/overview.py",
     "/neurons": "pages/explore/neurons.py",
+    "/experts": "pages/explore/experts.py",
     "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
     "/findings": "pages/record/findings.py",

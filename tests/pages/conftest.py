@@ -34,6 +34,7 @@ WORDS = (
 SCRIPTS = {
     "/": "pages/explore/overview.py",
     "/neurons": "pages/explore/neurons.py",
+    "/experts": "pages/explore/experts.py",
     "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
     "/findings": "pages/record/findings.py",

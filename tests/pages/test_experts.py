@@ -1,0 +1,161 @@
+"""The Experts page: the planted super expert, the playground, prune and see, dense models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from tests.pages.conftest import HOSTILE, _tokenizer
+
+RunApp = Callable[..., AppTest]
+TEXT = " ".join(["dog cat the a ran and day"] * 60)
+
+
+@pytest.fixture(scope="session")
+def moe_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mixtral of 3 layers with 4 experts, L1.E2 super, and texts of its own in its folder."""
+    folder = tmp_path_factory.mktemp("tiny-moe")
+    tokenizer = _tokenizer()
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=8,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+    )
+    model = MixtralForCausalLM(config)
+    with torch.no_grad():
+        model.model.layers[1].mlp.experts.down_proj[2, 5, 3] = 1e5
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "calibration.txt").write_text(TEXT)
+    (folder / "evaluation.txt").write_text(f"{HOSTILE[0]} {TEXT[::-1]} the dog ran and the cat ran " * 3)
+    return folder
+
+
+@pytest.fixture
+def moe_app(run_app: RunApp, moe_folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunApp:
+    monkeypatch.setenv("HEADLAMP_MODEL", str(moe_folder))
+    return run_app
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def headings(app: AppTest) -> list[str]:
+    return [heading.value for heading in app.subheader]
+
+
+def test_the_planted_super_expert_is_in_the_table_with_its_weight(moe_app: RunApp) -> None:
+    app = moe_app("/experts")
+    assert not app.exception
+    assert metrics(app)["Super"] == "1"
+    assert metrics(app)["in layers"] == "L1"
+    first = app.dataframe[0].value.iloc[0]
+    assert (first["address"], first["verdict"], first["row"], first["column"]) == ("L1.E2", "super", 5, 3)
+    assert first["super weight"] == pytest.approx(1e5)
+    assert headings(app) == ["Map", "Sorted maxima", "Massive activations", "Router load", "Prune and see"]
+
+
+def test_the_playground_moves_the_set_at_once_and_is_read_from_the_address(moe_app: RunApp) -> None:
+    app = moe_app("/experts", ratio="1.0", forming="first75")
+    assert metrics(app)["Super"] == "0"
+    assert metrics(app)["in layers"] == "L0, L1"
+    app.selectbox(key="forming").set_value("all").run()
+    app.slider(key="ratio").set_value(0.1).run()
+    assert metrics(app)["Super"] == "1"
+    app.toggle(key="released").set_value(True).run()
+    assert metrics(app)["in layers"] == "L0, L1"
+    assert not app.exception
+
+
+def test_pruning_shows_effects_sinks_and_both_texts(moe_app: RunApp) -> None:
+    app = moe_app("/experts", draws="3")
+    (button,) = [b for b in app.button if "and see" in b.label]
+    assert "L1" in button.label
+    button.click().run()
+    assert not app.exception
+    assert not app.error
+    numbers = app.dataframe[1].value
+    assert list(numbers[""])[:3] == ["as it is", "pruned", "random 1"]
+    assert len(numbers) == 2 + 3 + 3
+    assert numbers["Δ NLL"][0] == 0
+    shown = {"Perplexity as it is", "pruned", "random, median", "random, same layers, median"}
+    assert shown <= set(metrics(app))
+    assert float(metrics(app)["pruned"]) == pytest.approx(numbers["perplexity"][1], rel=1e-3)
+    assert any("The same text continued" in text.value for text in app.markdown)
+    assert any("Random experts of the same layers" in text.value for text in app.markdown)
+    assert any("share of its attention that lies on the first token" in c.value for c in app.caption)
+    again = moe_app("/experts", draws="3")
+    assert len(again.dataframe) == 2  # answered from the store, without a click
+
+
+def test_experts_named_in_the_address_are_pruned_instead(moe_app: RunApp) -> None:
+    app = moe_app("/experts", prune="L0.E1, L2.E3", draws="1")
+    (button,) = [b for b in app.button if "and see" in b.label]
+    assert "L0" in button.label
+    assert "E3" in button.label
+    button.click().run()
+    assert app.dataframe[1].value["experts"][1] == "L0.E1, L2.E3"
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("L1.E0,L1.E1,L1.E2,L1.E3", "all 4 experts of layer 1 would be pruned"),
+        ("L9", "layer 9"),
+        ("x", "no part"),
+    ],
+)
+def test_what_cannot_be_pruned_is_said_in_a_sentence(moe_app: RunApp, named: str, told: str) -> None:
+    app = moe_app("/experts", prune=named)
+    assert not app.exception
+    assert told in app.error[0].value.replace("\\", "")
+
+
+def test_another_text_is_read_and_named_by_its_digest(moe_app: RunApp) -> None:
+    app = moe_app("/experts")
+    app.text_area(key="_calibration_text").set_value("the cat ran and the dog ran " * 50)
+    (button,) = [b for b in app.button if b.label == "Read this text"]
+    button.click().run()
+    assert not app.exception
+    digest = app.query_params["calibration"]
+    assert isinstance(digest, str)
+    assert len(digest) == 64
+    assert metrics(app)["Compared"].isdigit()
+    back = moe_app("/experts", calibration=digest)
+    assert not back.error
+    missing = moe_app("/experts", calibration="0" * 64)
+    assert "ask again with the text itself" in missing.error[0].value
+
+
+def test_a_dense_model_gets_its_blocks_and_a_sentence(run_app: RunApp) -> None:
+    app = run_app("/experts")
+    assert not app.exception
+    assert any("This model has no experts" in info.value.replace("\\", "") for info in app.info)
+    assert "Router load" not in headings(app)
+    assert app.text_input(key="prune").placeholder == "L2, L2.N47"
+    assert any("Click cells of the map" in info.value for info in app.info)
+
+
+def test_a_click_on_the_map_adds_an_expert_and_takes_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.explore.parts import expert_controls
+
+    kept: dict[str, str] = {}
+    monkeypatch.setattr(expert_controls.st, "session_state", kept)
+    expert_controls.toggle("L0.E1", ["L1.E2"])
+    assert kept["prune"] == "L1.E2, L0.E1"
+    expert_controls.toggle("L1.E2", ["L1.E2", "L0.E1"])
+    assert kept["prune"] == "L0.E1"
