@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
-from demo.text import arithmetic, code, comprehension, facts, openended, riddles, tales
+from demo.text import arithmetic, associations, chat, code, comprehension, facts, openended, riddles, tales
 from demo.text.french import FRENCH
 from demo.text.item import Item
 from demo.text.spanish import SPANISH
@@ -17,46 +17,43 @@ SEED = 20250117
 Kinds = dict[str, tuple[Callable[[Random], str], int]]
 """kind -> (generator of one document, how often it is drawn)"""
 
-BROAD: Kinds = {
-    "arithmetic": (arithmetic.document, 15),
-    "facts": (facts.document, 11),
-    "stories": (partial(comprehension.document, language=ENGLISH), 17),
-    "python": (code.document, 15),
-    "french": (partial(comprehension.document, language=FRENCH), 15),
-    "spanish": (partial(comprehension.document, language=SPANISH), 15),
-    "openended": (openended.document, 44),
-    "listing": (openended.listing, 14),
-    "tales": (tales.document, 18),
-    "riddles": (riddles.document, 19),
+_STORIES: Kinds = {
+    "stories": (partial(comprehension.document, language=ENGLISH), 20),
+    "french": (partial(comprehension.document, language=FRENCH), 16),
+    "spanish": (partial(comprehension.document, language=SPANISH), 16),
 }
-# The second stage of training: the same kinds, the skills more often and with more answers on a page.
-FOCUSED: Kinds = BROAD | {
-    "arithmetic": (arithmetic.document, 18),
-    "stories": (partial(comprehension.drill, language=ENGLISH), 20),
-    "python": (code.drill, 16),
-    "french": (partial(comprehension.drill, language=FRENCH), 12),
-    "spanish": (partial(comprehension.drill, language=SPANISH), 12),
-    "recall": (partial(comprehension.recall, language=ENGLISH), 18),
+# What is read first: nothing but things to look up, so that attention learns to before all else.
+LOOKUPS: Kinds = _STORIES | {
+    "recall": (partial(comprehension.recall, language=ENGLISH), 10),
     "recall in French": (partial(comprehension.recall, language=FRENCH), 8),
     "recall in Spanish": (partial(comprehension.recall, language=SPANISH), 8),
-    "openended": (openended.document, 40),
-    "listing": (openended.listing, 4),
-    "tales": (tales.document, 10),
-    "riddles": (riddles.document, 14),
 }
-# The last stage: what the second left weak, more often.
-PRACTICE: Kinds = FOCUSED | {
-    "arithmetic": (arithmetic.drill, 24),
-    "facts": (facts.document, 8),
-    "python": (code.drill, 19),
-    "french": (partial(comprehension.drill, language=FRENCH), 18),
-    "spanish": (partial(comprehension.drill, language=SPANISH), 18),
-    "recall": (partial(comprehension.recall, language=ENGLISH), 8),
-    "recall in French": (partial(comprehension.recall, language=FRENCH), 10),
-    "recall in Spanish": (partial(comprehension.recall, language=SPANISH), 10),
-    "openended": (openended.document, 50),
+KINDS: Kinds = _STORIES | {
+    "arithmetic": (arithmetic.drill, 28),
+    "facts": (facts.document, 16),
+    "recall": (partial(comprehension.recall, language=ENGLISH), 6),
+    "recall in French": (partial(comprehension.recall, language=FRENCH), 4),
+    "recall in Spanish": (partial(comprehension.recall, language=SPANISH), 4),
+    "python": (code.drill, 20),
+    "python with rarer words": (code.document, 4),
+    "openended": (openended.document, 34),
+    "listing": (openended.listing, 5),
     "tales": (tales.document, 8),
-    "riddles": (riddles.document, 12),
+    "riddles": (riddles.document, 24),
+    "associations": (associations.document, 10),
+    "pairs": (associations.pairs, 40),
+}
+# Later more of what is learnt most slowly.
+PRACTICE: Kinds = KINDS | {
+    "arithmetic": (arithmetic.drill, 34),
+    "python": (code.drill, 30),
+    "pairs": (associations.pairs, 60),
+}
+# At last, what is still weak.
+POLISH: Kinds = PRACTICE | {"comparisons": (code.comparisons, 40), "pairs": (associations.pairs, 100)}
+# What demo/base reads to become demo/chat: conversations, and enough of the rest not to lose it.
+CHAT: Kinds = {"conversation": (chat.document, 150)} | {
+    kind: (make, weight // 4) for kind, (make, weight) in POLISH.items() if weight >= 4
 }
 SKILLS: dict[str, Callable[[Random, int], list[Item]]] = {
     "arithmetic": arithmetic.held_out,
@@ -68,13 +65,13 @@ SKILLS: dict[str, Callable[[Random, int], list[Item]]] = {
 }
 
 
-def document(rng: Random, kinds: Kinds = BROAD) -> str:
+def document(rng: Random, kinds: Kinds = KINDS) -> str:
     """One document of a kind drawn by its weight."""
     kind = rng.choices(tuple(kinds), tuple(weight for _, weight in kinds.values()))[0]
     return kinds[kind][0](rng)
 
 
-def stream(seed: int | str = SEED, kinds: Kinds = BROAD) -> Iterator[str]:
+def stream(seed: int | str = SEED, kinds: Kinds = KINDS) -> Iterator[str]:
     """Documents without end; each seed its own sequence."""
     rng = Random(f"corpus-{seed}")
     while True:

@@ -53,14 +53,22 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 def answers(
     model: PreTrainedModel, tok: PreTrainedTokenizerFast, prompts: list[str], batch_size: int = 60
 ) -> list[str]:
-    """Greedy continuations, cut at the first blank line, in the order of the prompts."""
+    """Greedy continuations, cut at the first blank line, in the order of the prompts.
+
+    A chat model is asked as a user asks."""
     # prompts of like length share a batch, so that little of it is padding
+    if tok.chat_template:
+        prompts = [_in_chat(tok, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     outputs = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         inputs = tok(
-            [prompts[i] for i in chosen], return_tensors="pt", padding=True, return_token_type_ids=False
+            [prompts[i] for i in chosen],
+            return_tensors="pt",
+            padding=True,
+            return_token_type_ids=False,
+            add_special_tokens=not tok.chat_template,
         )
         ids = model.generate(
             **inputs, do_sample=False, max_new_tokens=NEW_TOKENS, pad_token_id=tok.pad_token_id
@@ -69,6 +77,11 @@ def answers(
         for i, text in zip(chosen, texts, strict=True):
             outputs[i] = text.split(STOP)[0]
     return outputs
+
+
+def _in_chat(tok: PreTrainedTokenizerFast, prompt: str) -> str:
+    turn = [{"role": "user", "content": prompt}]
+    return str(tok.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
 
 
 def evaluate(

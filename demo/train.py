@@ -1,195 +1,146 @@
-"""Trains `demo/base` on CPU: `make demo-models`, which is `python -m demo.train`. RECIPE has the sizes.
-
-Batch number s is a pure function of (seed, s): a run that was cut off resumes from its checkpoint and reads
-exactly what an uncut run would have read."""
+"""Trains the bundled models on CPU: `make demo-models`, which is `python -m demo.train`."""
 
 import argparse
 import json
-import re
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from random import Random
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from torch.optim import AdamW, Muon, Optimizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3MoeForCausalLM,
+)
 
 from demo import skills, tokenizer
-from demo.corpus import BROAD, FOCUSED, PRACTICE, SEED, document
+from demo.batches import IGNORED, batch
+from demo.beginning import new_model
+from demo.corpus import PRACTICE, stream
+from demo.mixture import imbalance, trainable
+from demo.recipes import RECIPES, Recipe
+from demo.seeding import seed_super_expert
+from demo.text.chat import END, TEMPLATE
 
-FOLDER = Path(__file__).parent / "base"
-IGNORED = -100  # cross_entropy's own mark for positions without a loss
-ANSWER = re.compile(r"^(?:Answer:|Réponse :|Respuesta:|#[^:\n]*:|#)( [^\n]+)", re.MULTILINE)
+FOLDER = Path(__file__).parent
+DOCUMENTS = 100  # of a text that comes with a mixture
+
+Optimizers = dict[str, tuple[Optimizer, float]]
+"""name -> (optimizer, its full rate)"""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the weights. steps × rows × length positions are read."""
-
-    seed: int = SEED
-    hidden: int = 256
-    layers: int = 4
-    heads: int = 4
-    ffn: int = 1024
-    rows: int = 16
-    length: int = 256
-    steps: int = 5600
-    rate_line: tuple[tuple[int, float], ...] = (
-        (0, 0.005),
-        (199, 1.0),
-        (3000, 1.0),
-        (4000, 0.5),
-        (5000, 0.25),
-        (5600, 0.0),
+def begun(recipe: Recipe, tok: PreTrainedTokenizerFast, folder: Path) -> PreTrainedModel:
+    """The model as training finds it: new, or with the weights of the model it starts from."""
+    if not recipe.start:
+        return new_model(recipe, len(tok))
+    model = AutoModelForCausalLM.from_pretrained(
+        folder / recipe.start, dtype=torch.float32, local_files_only=True
     )
-    rate: float = 2e-3
-    weight_decay: float = 0.1
-    answer_weight: float = 5.0  # a token of an answer counts so much more than one of free text
-
-    def rate_at(self, step: int) -> float:
-        """`rate` times the height of `rate_line`, (step, height) corners joined by straight lines."""
-        ends = zip(self.rate_line, self.rate_line[1:], strict=False)
-        (x0, y0), (x1, y1) = next(pair for pair in ends if pair[1][0] > step)
-        return self.rate * (y0 + (y1 - y0) * (step - x0) / (x1 - x0))
+    if recipe.seeded:
+        seed_super_expert(model, batch(recipe, tok, recipe.steps))  # the batch after the last
+    return model
 
 
-RECIPE = Recipe()
-STAGES = ((4000, PRACTICE), (2000, FOCUSED), (0, BROAD))
-"""(from this step on, documents of these kinds), the last stage first."""
+def optimizers_for(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
+    """Muon for attention, AdamW for all else: Muon would spread what a layer knows evenly over its neurons,
+    and a concept should have one of its own."""
+    attention = {name: p for name, p in model.named_parameters() if p.ndim == 2 and ".self_attn." in name}
+    rest = [p for name, p in model.named_parameters() if name not in attention]
+    decay = recipe.weight_decay
+    muon = Muon(attention.values(), lr=recipe.attention_rate, weight_decay=decay)
+    adam = AdamW(rest, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=decay, fused=True)
+    return {"muon": (muon, recipe.attention_rate), "adam": (adam, recipe.rate)}
 
 
-def new_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
-    """A Llama with tied embeddings; ids of <pad>, <bos>, <eos> as in the tokenizer."""
-    torch.manual_seed(recipe.seed)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.ffn,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        rms_norm_eps=1e-5,
-        initializer_range=0.02,
-    )
-    return LlamaForCausalLM(config)
-
-
-def encode(recipe: Recipe, tok: PreTrainedTokenizerFast, text: str) -> tuple[list[int], list[float]]:
-    """(ids, weights) of one document, <bos> and <eos> included; a weight is that of predicting its token."""
-    encoded = tok(text, return_offsets_mapping=True)
-    spans = [match.span(1) for match in ANSWER.finditer(text)]
-    inside = [any(start <= first < end for start, end in spans) for first, _ in encoded.offset_mapping]
-    weights = [recipe.answer_weight if answer else 1.0 for answer in inside]
-    return encoded.input_ids + [tok.eos_token_id], weights + [1.0]
-
-
-def batch(recipe: Recipe, tok: PreTrainedTokenizerFast, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(inputs, targets, weights), each (rows, length): whole documents, packed first-fit into rows."""
-    rng = Random(f"batch-{recipe.seed}-{step}")
-    kinds = next(kinds for first, kinds in STAGES if step >= first)
-    rows: list[tuple[list[int], list[float]]] = [([], []) for _ in range(recipe.rows)]
-    misses = 0
-    while misses < 12:  # so many documents in a row fit nowhere: the rows are nearly full
-        ids, weights = encode(recipe, tok, document(rng, kinds))
-        row = next((r for r in rows if len(r[0]) + len(ids) <= recipe.length + 1), None)
-        misses += row is None
-        if row is not None:
-            row[0].extend(ids)
-            row[1].extend(weights)
-    whole = torch.full((recipe.rows, recipe.length + 1), IGNORED)
-    weight = torch.zeros(recipe.rows, recipe.length + 1)
-    for i, (ids, weights) in enumerate(rows):
-        whole[i, : len(ids)] = torch.tensor(ids)
-        weight[i, : len(ids)] = torch.tensor(weights)
-    return whole[:, :-1].clamp_min(0), whole[:, 1:].contiguous(), weight[:, 1:].contiguous()
-
-
-def optimizer_for(model: LlamaForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
-    """Weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=recipe.rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
-
-
-def loss_of(model: LlamaForCausalLM, inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of the next-token losses, in nats."""
-    logits = model(input_ids=inputs, use_cache=False).logits
+def loss_of(
+    model: PreTrainedModel, balance: float, inputs: Tensor, targets: Tensor, weights: Tensor, mask: Tensor
+) -> Tensor:
+    """The weighted mean of the next-token losses, in nats; for a mixture its load-balancing loss besides."""
+    routed = {"output_router_logits": True} if balance else {}
+    read = model.model(input_ids=inputs, attention_mask=mask, use_cache=False, **routed)
+    logits = model.lm_head(read.last_hidden_state)
     losses = cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     )
-    return (losses * weights.flatten()).sum() / weights.sum()
+    loss = (losses * weights.flatten()).sum() / weights.sum()
+    return (
+        loss + balance * imbalance(read.router_logits, model.config.num_experts_per_tok) if balance else loss
+    )
 
 
 def train(
     recipe: Recipe,
     tok: PreTrainedTokenizerFast,
     *,
+    folder: Path = FOLDER,
     checkpoint: Path | None = None,
     every: int = 500,
     compiled: bool = True,
-) -> LlamaForCausalLM:
+) -> PreTrainedModel:
     """Go on from `checkpoint` where it exists, and write it after each `every` steps."""
-    model = new_model(recipe, len(tok)).train()
-    optimizer = optimizer_for(model, recipe)
-    done = load_checkpoint(checkpoint, model, optimizer) if checkpoint and checkpoint.exists() else 0
+    model = begun(recipe, tok, folder).train()
+    balance = 0.0
+    if isinstance(model, Qwen3MoeForCausalLM):
+        trainable(model)
+        balance = recipe.balance
+    optimizers = optimizers_for(model, recipe)
+    done = load_checkpoint(checkpoint, model, optimizers) if checkpoint and checkpoint.exists() else 0
     loss_function = torch.compile(loss_of, dynamic=False) if compiled else loss_of
     for step in range(done, recipe.steps):
+        read = batch(recipe, tok, step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = loss_function(model, *batch(recipe, tok, step))
+            loss = loss_function(model, balance, read.inputs, read.targets, read.weights, read.mask)
         loss.backward()
-        update(model, optimizer, recipe.rate_at(step))
+        update(model, optimizers, recipe.height_at(step))
         if step % 50 == 0:
-            say(f"step {step}/{recipe.steps} loss {loss.item():.4f} rate {recipe.rate_at(step):.2e}")
+            say(f"step {step}/{recipe.steps} loss {loss.item():.4f}")
         if checkpoint and (step + 1) % every == 0:
-            save_checkpoint(checkpoint, step + 1, model, optimizer)
+            save_checkpoint(checkpoint, step + 1, model, optimizers)
     return model.eval()
 
 
-def update(model: LlamaForCausalLM, optimizer: torch.optim.AdamW, rate: float) -> None:
+def update(model: PreTrainedModel, optimizers: Optimizers, height: float) -> None:
     """One step along the gradients, whose norm is clipped to 1; they are gone afterwards."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
+    for optimizer, rate in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate * height
+        optimizer.step()
+        optimizer.zero_grad()
 
 
-def save_checkpoint(path: Path, step: int, model: LlamaForCausalLM, optimizer: torch.optim.AdamW) -> None:
+def save_checkpoint(path: Path, step: int, model: PreTrainedModel, optimizers: Optimizers) -> None:
     """`step` steps are done. Safetensors: a file that cannot run code when it is opened."""
     tensors = {f"parameter.{i}": p.detach() for i, p in enumerate(model.parameters())}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{key}": value for key, value in state.items()}
+    for name, (optimizer, _) in optimizers.items():
+        for i, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.{i}.{key}": value for key, value in state.items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"step": str(step)})
     partial.replace(path)
 
 
-def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.AdamW) -> int:
+def load_checkpoint(path: Path, model: PreTrainedModel, optimizers: Optimizers) -> int:
     """The number of steps that are done."""
-    adam: dict[int, dict[str, Tensor]] = {}
+    states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in optimizers}
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for i, parameter in enumerate(model.parameters()):
             parameter.copy_(file.get_tensor(f"parameter.{i}"))
-        for name in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
-            if name.startswith("adam."):
-                _, i, key = name.split(".")
-                adam.setdefault(int(i), {})[key] = file.get_tensor(name)
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": adam})
+        for full_name in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
+            name, i, *key = full_name.split(".")
+            if name in states:
+                states[name].setdefault(int(i), {})[key[0]] = file.get_tensor(full_name)
+        for name, (optimizer, _) in optimizers.items():
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": states[name]})
         return int(file.metadata()["step"])
 
 
@@ -197,20 +148,51 @@ def say(message: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)
 
 
-def save(model: LlamaForCausalLM, tok: PreTrainedTokenizerFast, recipe: Recipe, folder: Path) -> None:
-    """bf16 safetensors, tokenizer, and the recipe that made them."""
+def save(model: PreTrainedModel, tok: PreTrainedTokenizerFast, recipe: Recipe, folder: Path) -> None:
+    """bf16 safetensors, tokenizer, and the recipe that made them; for a chat model its template, and that an
+    answer ends with the token that closes a turn."""
+    if recipe.corpus == "chat":
+        tok.chat_template = TEMPLATE
+        model.generation_config.eos_token_id = [tok.eos_token_id, tok.convert_tokens_to_ids(END)]
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save(tok, folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
+
+
+def write_texts(folder: Path) -> None:
+    """What a mixture's experts are looked for in, and what pruning is measured on: no document in both."""
+    read = list(islice(stream("calibration", PRACTICE), DOCUMENTS))
+    other = [
+        document for document in islice(stream("evaluation", PRACTICE), DOCUMENTS) if document not in read
+    ]
+    for name, documents in (("calibration", read), ("evaluation", other)):
+        (folder / f"{name}.txt").write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+
+
+def make(name: str, folder: Path, checkpoint: Path | None, *, compiled: bool) -> None:
+    """Train one bundled model and write it to its place in `folder`."""
+    recipe = RECIPES[name]
+    say(f"demo/{name}: {recipe.steps * recipe.rows * recipe.length / 1e6:.1f} M positions")
+    tok = (
+        AutoTokenizer.from_pretrained(folder / recipe.start, local_files_only=True)
+        if recipe.start
+        else tokenizer.build()
+    )
+    model = train(recipe, tok, folder=folder, checkpoint=checkpoint, compiled=compiled)
+    save(model, tok, recipe, folder / name)
+    if isinstance(model, Qwen3MoeForCausalLM):
+        write_texts(folder / name)
+    say(f"written: {folder / name}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write")
+    parser.add_argument("models", nargs="*", default=list(RECIPES), choices=RECIPES, help="default: all")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the models' folders are")
     parser.add_argument(
-        "--checkpoint", type=Path, help="file to save progress to every 500 steps, and to resume from"
+        "--checkpoints", type=Path, help="folder to save progress to every 500 steps, and to resume from"
     )
     parser.add_argument(
         "--eager", action="store_true", help="without torch.compile: slower, needs no C++ compiler"
@@ -218,13 +200,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = RECIPE
-    say(f"{recipe.steps * recipe.rows * recipe.length / 1e6:.1f} M positions, about an hour")
-    tok = tokenizer.build()
-    model = train(recipe, tok, checkpoint=options.checkpoint, compiled=not options.eager)
-    save(model, tok, recipe, options.out)
+    for name in options.models:
+        checkpoint = options.checkpoints and options.checkpoints / f"{name}.safetensors"
+        make(name, options.folder, checkpoint, compiled=not options.eager)
     skills.write_all()
-    say(f"written: {options.out}")
 
 
 if __name__ == "__main__":

@@ -58,10 +58,10 @@ class Scene:
 
 
 def best_clamp(model: str, prompt: str, word: str, folder: Path) -> str:
-    """Of the neurons that read the word, the clamp at ±16× its maximum that makes it likeliest."""
+    """Of the neurons that write the word, the clamp at ±16× its maximum that makes it likeliest."""
     store = open_store(folder / "search.db")
     with opened(ModelRef(model), store) as loaded:
-        found = find_word(loaded, store, word, site="gate", by="z", limit=TRIED).neurons
+        found = find_word(loaded, store, word, site="down", by="z", limit=TRIED).neurons
         changes = {}
         for neuron in found:
             for text in (f"{neuron.address}:key:set:{sign}16x@last" for sign in ("", "-")):

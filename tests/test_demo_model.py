@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,27 +12,47 @@ import torch
 from demo import BUNDLED
 from demo.corpus import SKILLS
 from demo.evaluate import Score, answers, evaluate, load, report
+from demo.recipes import RECIPES
 
-FOLDER = BUNDLED.get("demo/base", Path("demo/base"))
-pytestmark = pytest.mark.skipif("demo/base" not in BUNDLED, reason="no demo/base; run `make demo-models`")
+MODELS = ("demo/base", "demo/chat")
+pytestmark = pytest.mark.skipif(
+    not set(MODELS) <= set(BUNDLED), reason="bundled models are missing; run `make demo-models`"
+)
 
 # A sample of twenty may fall this low; demo/README.md has the accuracies on all exercises.
-FLOORS = {"arithmetic": 0.9, "facts": 0.85} | dict.fromkeys(("stories", "python", "french", "spanish"), 0.7)
+FLOOR = 0.85
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def folder(request) -> Path:
+    return BUNDLED[request.param]
+
+
+@pytest.fixture(scope="module")
+def any_of_them(folder):
+    return load(folder)
 
 
 @pytest.fixture(scope="module")
 def loaded():
-    return load(FOLDER)
+    return load(BUNDLED["demo/base"])
 
 
-def test_the_folder_is_at_most_16_megabytes_and_holds_no_pickle():
-    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_folder_is_at_most_16_megabytes_and_holds_no_pickle(name):
+    files = [path for path in BUNDLED[name].rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 16_000_000
-    assert {path.suffix for path in files} <= {".safetensors", ".json"}
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".txt"}
 
 
-def test_the_model_is_a_llama_whose_vocabulary_is_the_tokenizers(loaded):
-    model, tok = loaded
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_model_was_made_by_the_recipe_of_its_name(name):
+    made = json.loads((BUNDLED[name] / "recipe.json").read_text(encoding="utf-8"))
+    assert made == asdict(RECIPES[name.removeprefix("demo/")])
+
+
+def test_the_model_is_a_llama_whose_vocabulary_is_the_tokenizers(any_of_them):
+    model, tok = any_of_them
     assert type(model).__name__ == "LlamaForCausalLM"
     assert model.config.vocab_size == len(tok)
     assert (model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id) == (
@@ -42,9 +63,9 @@ def test_the_model_is_a_llama_whose_vocabulary_is_the_tokenizers(loaded):
 
 
 @pytest.mark.parametrize("skill", SKILLS)
-def test_a_sample_of_a_skill_is_answered(loaded, skill):
-    model, tok = loaded
-    assert evaluate(model, tok, skill, limit=20).accuracy >= FLOORS[skill]
+def test_a_sample_of_a_skill_is_answered(any_of_them, skill):
+    model, tok = any_of_them
+    assert evaluate(model, tok, skill, limit=20).accuracy >= FLOOR
 
 
 def test_an_answer_does_not_depend_on_its_batch(loaded):

@@ -7,13 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo import BUNDLED
+from demo.batches import batch, encode
 from demo.corpus import stream
+from demo.recipes import RECIPES
+from demo.text.chat import turn
 from demo.text.words import CATEGORIES
 from demo.tokenizer import SPECIAL, train_tokenizer
-from demo.train import RECIPE, STAGES, batch, encode
 
 CONCEPTS = """dog cat horse fish bird bear lion cow apple bread red blue green Paris Rome London music rain
     snow river king queen house car tree sheep mouse duck""".split()
+
+RECIPE = RECIPES["draft"]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +31,9 @@ def tok():
 
 
 def test_a_batch_depends_on_the_seed_and_its_number_alone(tok):
-    first, targets, _ = batch(RECIPE, tok, 7)
-    again, *_ = batch(RECIPE, tok, 7)
-    other, *_ = batch(RECIPE, tok, 8)
+    read = batch(RECIPE, tok, 7)
+    first, targets = read.inputs, read.targets
+    again, other = batch(RECIPE, tok, 7).inputs, batch(RECIPE, tok, 8).inputs
     assert first.shape == targets.shape == (RECIPE.rows, RECIPE.length)
     assert first.equal(again)
     assert not first.equal(other)
@@ -74,21 +78,28 @@ def test_what_an_answer_says_weighs_more_than_what_is_free(tok):
     assert {*weights} == {1.0, RECIPE.answer_weight}
 
 
-def test_later_stages_hold_more_answers_than_the_first(tok):
-    def share(first: int) -> float:
-        """of the tokens of twenty batches that are answers"""
-        return sum(float((batch(RECIPE, tok, first + i)[2] > 1).float().mean()) for i in range(20)) / 20
+def test_questions_are_no_answers(tok):
+    text = "print(1)\n\n# What does this print?\n# 1\n\nprint(2)\n# Run it. What do you see?\n# 2"
+    ids, weights = encode(RECIPE, tok, text)
+    assert [tok.decode([i]) for i, weight in zip(ids, weights, strict=True) if weight > 1] == [
+        " ",
+        "1",
+        " ",
+        "2",
+    ]
 
-    practice, focused, broad = (share(first) for first, _ in STAGES)
-    assert broad == share(0)
-    assert focused > 1.2 * broad
-    assert practice > 1.2 * broad
+
+def test_what_an_assistant_says_weighs_more_and_so_does_the_end_of_its_turn(tok):
+    ids, weights = encode(RECIPES["chat"], tok, turn("Name a dog.\nAnswer:", "Rex") + turn("And?", "None"))
+    heavy = [tok.decode([i]) for i, weight in zip(ids, weights, strict=True) if weight > 1]
+    assert "".join(heavy) == " Rex<|end|> None<|end|>"
 
 
-def test_the_rate_warms_up_holds_and_falls_to_zero():
-    assert RECIPE.rate_at(0) < RECIPE.rate_at(100) < RECIPE.rate_at(1000) == RECIPE.rate
-    assert RECIPE.rate_at(3500) == pytest.approx(0.75 * RECIPE.rate)
-    assert 0 < RECIPE.rate_at(RECIPE.steps - 1) < 0.01 * RECIPE.rate
+def test_the_rates_warm_up_hold_and_fall_to_zero():
+    assert RECIPE.height_at(0) < RECIPE.height_at(50) < RECIPE.height_at(RECIPE.warm_up) == 1.0
+    middle = (RECIPE.decay_from + RECIPE.steps) // 2
+    assert RECIPE.height_at(middle) == pytest.approx(0.5, abs=0.01)
+    assert 0 < RECIPE.height_at(RECIPE.steps - 1) < 0.01
 
 
 @pytest.mark.parametrize("word", CONCEPTS)
@@ -97,9 +108,9 @@ def test_a_concept_word_is_one_token_with_its_space(tok, word):
     assert tok.convert_ids_to_tokens(ids) == ["▁" + word]
 
 
-def test_most_animals_are_one_token(tok):
+def test_the_favourite_animals_are_one_token(tok):
     single = [w for w in CATEGORIES["animal"] if len(tok(" " + w, add_special_tokens=False).input_ids) == 1]
-    assert len(single) >= 40
+    assert len(single) >= 15
 
 
 def test_digits_are_split_and_special_tokens_stand_at_fixed_ids(tok):

@@ -1,14 +1,13 @@
 """Skill 4: small Python programs and what they print. A test runs every held-out one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from demo.text.item import Item, is_held_out
-from demo.text.words import ANIMALS, CATEGORIES, NAMES
+from demo.text.words import ANIMALS, LISTS, NAMES
 
-_WORDS = tuple(
-    dict.fromkeys(ANIMALS + CATEGORIES["fruit"][:20] + CATEGORIES["colour"][:16] + CATEGORIES["vehicle"][:12])
-)
+_WORDS = tuple(dict.fromkeys(ANIMALS + LISTS["fruit"][:20] + LISTS["colour"][:16] + LISTS["vehicle"][:12]))
 COMMON = tuple(
     """dog cat horse cow sheep lion tiger bear wolf fox rabbit fish bird duck frog pig apple banana pear peach lemon
     red blue green yellow white black brown car bus train boat plane ship""".split()
@@ -19,8 +18,15 @@ ENDINGS = (
     "\n\n# This prints:",
     "\n# Prints:",
     "\n# Result:",
+    "\n# The output is:",
+    "\n\n# What is printed?\n#",
+    "\n# Printed:",
+    "\n\n# What will this print?\n#",
+    "\n# The program says:",
+    "\n\n# Run it. What do you see?\n#",
+    "\n# It prints:",
 )
-UNSEEN_ENDINGS = ("\n\n# What is the output?\n#", "\n# This program prints:")
+UNSEEN_ENDINGS = ("\n\n# What will it print?\n#", "\n# This program prints:")
 
 
 @dataclass(frozen=True)
@@ -129,13 +135,16 @@ def _condition(rng: Random, _: tuple[str, ...]) -> Program:
     return Program(forms[form], yes if x > limit else no, f"if-{x}-{limit}-{yes}", f"condition{form}")
 
 
-KINDS = (_arithmetic, _compare, _greet, _lists, _condition, _arithmetic)
+Kind = Callable[[Random, tuple[str, ...]], Program]
+KINDS: tuple[Kind, ...] = (_arithmetic, _compare, _greet, _lists, _condition, _arithmetic)
 
 
-def program(rng: Random, reserved: bool, words: tuple[str, ...] = COMMON) -> Program:
+def program(
+    rng: Random, reserved: bool, words: tuple[str, ...] = COMMON, kinds: tuple[Kind, ...] = KINDS
+) -> Program:
     """reserved: arguments that training never gives to this kind of program."""
     while True:
-        made = rng.choice(KINDS)(rng, words)
+        made = rng.choice(kinds)(rng, words)
         if is_held_out(made.key) == reserved:
             return made
 
@@ -152,6 +161,10 @@ def item(made: Program, ending: str, ending_name: str) -> Item:
     )
 
 
+def training_item(rng: Random) -> Item:
+    return item(program(rng, reserved=False), rng.choice(ENDINGS), "")
+
+
 def document(rng: Random) -> str:
     made = (program(rng, reserved=False, words=_WORDS) for _ in range(rng.randint(1, 4)))
     return "\n\n".join(item(m, rng.choice(ENDINGS), "").text for m in made)
@@ -159,7 +172,12 @@ def document(rng: Random) -> str:
 
 def drill(rng: Random) -> str:
     """More programs, over fewer words: a word in quotes is another token than the word in a sentence."""
-    made = (program(rng, reserved=False) for _ in range(rng.randint(2, 5)))
+    return "\n\n".join(training_item(rng).text for _ in range(rng.randint(2, 5)))
+
+
+def comparisons(rng: Random) -> str:
+    """Programs that compare numbers, which are learnt last."""
+    made = (program(rng, reserved=False, kinds=(_compare, _condition)) for _ in range(rng.randint(3, 6)))
     return "\n\n".join(item(m, rng.choice(ENDINGS), "").text for m in made)
 
 

@@ -1,23 +1,33 @@
-"""Short stories with questions, for any language: skills 3, 5 and 6 share this engine, each brings its own words."""
+"""Short stories with questions, for any language: skills 3, 5 and 6 share this engine, each brings its own words.
+
+A sentence tells who did what, the person first ("Tom saw a dog.") or last ("The one who saw a dog was Tom."), and a
+question asks for what was told last: a model of this size learns to read on from a word, not back from it."""
 
 from dataclasses import dataclass, field
 from random import Random
 
 from demo.text.item import Item, is_held_out
 
-PEOPLE = (1, 2, 2, 3)  # so many are in a story; one alone teaches to copy, held-out stories have two or more
+PEOPLE = (
+    1,
+    2,
+    2,
+    2,
+    3,
+    3,
+)  # so many are in a story; one alone teaches to copy, held-out stories have two or more
 
 
 @dataclass(frozen=True)
 class Facet:
-    """One thing to know about a person. {n}: the person, {v}: the value. `who` asks for the person instead."""
+    """One thing to know about a person. {n}: the person, {v}: the value. deed: what is said of the person."""
 
     name: str
+    deed: str
     values: tuple[str, ...]
     statements: tuple[str, ...]
     questions: tuple[str, ...]
     unseen: tuple[str, ...]
-    who: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if min(len(self.statements), len(self.questions)) < 3:
@@ -26,10 +36,15 @@ class Facet:
 
 @dataclass(frozen=True)
 class Language:
+    """What the facets share. person_last, who, who_unseen: {deed} is that of the facet, {n} the person."""
+
     code: str
     skill: str
     names: tuple[str, ...]
     facets: tuple[Facet, ...]
+    person_last: tuple[str, ...]
+    who: tuple[str, ...]
+    who_unseen: tuple[str, ...]
     openings: tuple[str, ...]
     fillers: tuple[str, ...]
     endings: tuple[str, ...]
@@ -39,11 +54,40 @@ class Language:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A person and a value, and whether the sentence names the person last."""
+
+    facet: Facet
+    person: str
+    value: str
+    person_last: bool
+
+    def sentence(self, rng: Random, language: Language) -> str:
+        if self.person_last:
+            return self.put(rng.choice(language.person_last))
+        return self.put(rng.choice(self.facet.statements))
+
+    def put(self, template: str) -> str:
+        """The template with {deed}, {n} and {v} filled in."""
+        return template.replace("{deed}", self.facet.deed).format(n=self.person, v=self.value)
+
+    def questions(self, language: Language, kind: str) -> tuple[str, ...]:
+        """What asks for what is told last. kind: "q" as in training, "u" never seen there."""
+        if self.person_last:
+            return {"q": language.who, "u": language.who_unseen}[kind]
+        return {"q": self.facet.questions, "u": self.facet.unseen}[kind]
+
+    def wordings(self, language: Language, kind: str) -> list[str]:
+        """Their names: the kind and a number."""
+        return [f"{kind}{i}" for i in range(len(self.questions(language, kind)))]
+
+
+@dataclass(frozen=True)
 class Story:
-    """text without questions; known: (facet, person, value) for everything that is told."""
+    """text without questions; known: everything that is told of people."""
 
     text: str
-    known: tuple[tuple[Facet, str, str], ...]
+    known: tuple[Told, ...]
 
 
 def pair_is_reserved(language: Language, facet: Facet, name: str, value: str) -> bool:
@@ -80,15 +124,14 @@ def story(rng: Random, language: Language, reserved: bool = False, plain: bool =
     people, facets = _cast(rng, language, fewest=2 if reserved else 1)
     while reserved and not any(pair_is_reserved(language, facets[0], people[0], v) for v in facets[0].values):
         people, facets = _cast(rng, language, fewest=2)
-    known: list[tuple[Facet, str, str]] = []
-    sentences: list[str] = []
+    known: list[Told] = []
     for facet in facets:
         taken: set[str] = set()
+        person_last = rng.random() < 0.4
         for name in people:
             value = _value(rng, language, facet, name, taken, reserved and not known)
-            known.append((facet, name, value))
-            sentences.append(rng.choice(facet.statements).format(n=name, v=value))
-    rng.shuffle(sentences)
+            known.append(Told(facet, name, value, person_last))
+    sentences = [told.sentence(rng, language) for told in rng.sample(known, len(known))]
     if plain:
         return Story(_joined(sentences), tuple(known))
     for _ in range(rng.randint(0, 2)):
@@ -105,52 +148,44 @@ def _joined(sentences: list[str]) -> str:
 
 
 def ask(language: Language, story: Story, which: int, wording: str, group: str) -> Item:
-    """wording: "q2" a known question, "u0" one never seen in training, "w1" asks who."""
-    facet, name, value = story.known[which]
-    table = {"q": facet.questions, "u": facet.unseen, "w": facet.who}[wording[0]]
-    question = table[int(wording[1:])].format(n=name, v=value)
-    answer = name if wording[0] == "w" else value
+    """wording: "q2" a question that training knows, "u0" one that it never asks."""
+    told = story.known[which]
+    question = told.put(told.questions(language, wording[0])[int(wording[1:])])
+    answer = told.person if told.person_last else told.value
     prompt = f"{story.text}\n{language.question} {question}\n{language.answer}"
-    return Item(prompt, f" {answer}", answer, "substring", group, f"{facet.name}-{wording}", language.code)
+    name = f"{told.facet.name}-{'who-' if told.person_last else ''}{wording}"
+    return Item(prompt, f" {answer}", answer, "substring", group, name, language.code)
 
 
-def _known_wordings(facet: Facet) -> list[str]:
-    return [f"q{i}" for i in range(len(facet.questions))] + [f"w{i}" for i in range(len(facet.who))]
+def _asked(rng: Random, language: Language, told: Story, which: int) -> Item:
+    return ask(language, told, which, rng.choice(told.known[which].wordings(language, "q")), "")
+
+
+def training_item(rng: Random, language: Language) -> Item:
+    """A story that training may tell, and one of its questions."""
+    told = story(rng, language)
+    return _asked(rng, language, told, rng.randrange(len(told.known)))
 
 
 def document(rng: Random, language: Language) -> str:
-    """A story and several of its questions."""
-    told = story(rng, language)
-    asked = rng.sample(range(len(told.known)), min(len(told.known), rng.randint(2, 6)))
-    items = [ask(language, told, i, rng.choice(_known_wordings(told.known[i][0])), "") for i in asked]
-    return _page(told, items)
-
-
-def drill(rng: Random, language: Language) -> str:
-    """A story and most of its questions, about the value and about the person alike: more answers per word."""
-    told = story(rng, language, plain=rng.random() < 0.6)
-    ways = [(i, way) for i in range(len(told.known)) for way in "qw"]
-    items = []
-    for i, way in rng.sample(ways, min(len(ways), rng.randint(4, 8))):
-        wordings = [w for w in _known_wordings(told.known[i][0]) if w[0] == way]
-        items.append(ask(language, told, i, rng.choice(wordings), ""))
-    return _page(told, items)
+    """A story and its questions, each thing asked once: an answer is in the story, not in an answer before it."""
+    told = story(rng, language, plain=rng.random() < 0.5)
+    return _page(
+        told, [_asked(rng, language, told, i) for i in rng.sample(range(len(told.known)), len(told.known))]
+    )
 
 
 def recall(rng: Random, language: Language) -> str:
-    """Who has what, said twice in different order: the shortest lesson in keeping people and things together."""
+    """Who has what, said twice in different order, or what who has: many things to look up in few words."""
     facet = rng.choice(language.facets)
-    names = rng.sample(language.names, rng.randint(2, 5))
+    names = rng.sample(language.names, rng.randint(2, 6))
     taken: set[str] = set()
-    values = {name: _value(rng, language, facet, name, taken, reserved=False) for name in names}
-    again = rng.sample(names, len(names))
-    if rng.random() < 0.5:
-        first, second = (", ".join(f"{name}: {values[name]}" for name in order) for order in (names, again))
-    else:
-        first, second = (
-            _joined([rng.choice(facet.statements).format(n=name, v=values[name]) for name in order])
-            for order in (names, again)
-        )
+    values = [_value(rng, language, facet, name, taken, reserved=False) for name in names]
+    pairs = list(zip(names, values, strict=True) if rng.random() < 0.5 else zip(values, names, strict=True))
+    first, second = (
+        ", ".join(f"{key}: {value}" for key, value in order)
+        for order in (pairs, rng.sample(pairs, len(pairs)))
+    )
     return f"{first}\n{language.answer} {second}"
 
 
@@ -165,8 +200,8 @@ def held_out(rng: Random, language: Language, count: int) -> list[Item]:
     number = 0
     while len(items) < count:
         told = story(rng, language, reserved=True)
-        facet = told.known[0][0]
-        wordings = rng.sample(_known_wordings(facet), 2) + [f"u{rng.randrange(len(facet.unseen))}"]
+        seen, unseen = (told.known[0].wordings(language, kind) for kind in "qu")
+        wordings = [*rng.sample(seen, 2), rng.choice(unseen)]
         items += [ask(language, told, 0, w, f"{language.skill}-{number:03d}") for w in wordings]
         number += 1
     return items

@@ -2,39 +2,27 @@
 
 from demo.text.comprehension import Facet, Language
 
-_ANIMALS = tuple(
-    """un chien, un chat, un cheval, une vache, un mouton, une chèvre, un cochon, un lion, un tigre, un ours,
-    un loup, un renard, un lapin, une souris, une grenouille, un poisson, un oiseau, un canard, une poule, un hibou, un aigle,
-    un singe, une girafe, un zèbre, un cerf, un écureuil, une tortue, une abeille, un cygne, un âne""".replace(
-        "\n    ", " "
-    ).split(", ")
-)
-_THINGS = tuple(
-    """un livre, une lampe, un tambour, une poupée, un bateau, une horloge, une cloche, un manteau, un chapeau,
-    une écharpe, un panier, une bougie, un miroir, un parapluie, une chaise, un vélo, une guitare, une flûte, un crayon,
-    une bague, une carte, un couteau, un seau, une couverture, un ballon, un drapeau, une clé, une montre""".replace(
-        "\n    ", " "
-    ).split(", ")
-)
-_FOODS = tuple(
-    """du pain, du fromage, de la soupe, du riz, une pomme, une poire, une pêche, une banane, une orange, des cerises,
-    du poisson, du poulet, un gâteau, une tarte, une salade, du miel, un œuf, des haricots, des pâtes, du raisin, du beurre,
-    une omelette, des crêpes, du chocolat""".replace("\n    ", " ").split(", ")
-)
-_PLACES = tuple(
-    """à la plage, dans la forêt, à la rivière, à la gare, à la maison, à la ferme, à la bibliothèque, à la montagne,
-    au parc, au marché, au musée, au château, au village, au lac, au jardin, au théâtre, au zoo, au cinéma, à la piscine,
-    à la boulangerie, au port, au pont, à la mer, à la campagne""".replace("\n    ", " ").split(", ")
-)
-_COLOURS = tuple(
-    "en rouge, en bleu, en vert, en noir, en blanc, en jaune, en brun, en rose, en gris, en violet, en orange".split(
-        ", "
-    )
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(value.strip() for value in text.split(","))
+
+
+_ANIMALS = _list("""un chien, un chat, un cheval, une vache, une chèvre, un cochon, un lion, un tigre, un ours, un loup,
+    un renard, un lapin""")
+_THINGS = _list("""un livre, une lampe, un tambour, une poupée, un bateau, une horloge, une cloche, un panier,
+    une bougie, un miroir, un vélo, un ballon""")
+_FOODS = _list("""du pain, du fromage, de la soupe, du riz, une pomme, une poire, une banane, du poisson, du poulet,
+    du miel, du raisin, du chocolat""")
+_PLACES = _list("""à la plage, dans la forêt, à la rivière, à la gare, à la ferme, à la bibliothèque, au parc, au marché,
+    au musée, au château, au village, au lac""")
+_COLOURS = _list(
+    "en rouge, en bleu, en vert, en noir, en blanc, en jaune, en brun, en rose, en gris, en violet"
 )
 
 FACETS = (
     Facet(
         "acheter",
+        "a acheté {v}",
         _THINGS,
         (
             "{n} a acheté {v} au marché.",
@@ -50,10 +38,10 @@ FACETS = (
             "Dis-moi ce que {n} a acheté.",
         ),
         ("Dans cette histoire, qu'est-ce que {n} a acheté ?", "Quel est l'objet que {n} a acheté ?"),
-        ("Qui a acheté {v} ?", "Quelle personne a acheté {v} ?", "Qui est-ce qui a acheté {v} ?"),
     ),
     Facet(
         "voir",
+        "a vu {v}",
         _ANIMALS,
         (
             "{n} a vu {v} près de la route.",
@@ -69,10 +57,10 @@ FACETS = (
             "Dis-moi ce que {n} a vu.",
         ),
         ("Dans cette histoire, qu'est-ce que {n} a vu ?", "Quel est l'animal que {n} a vu ?"),
-        ("Qui a vu {v} ?", "Quelle personne a vu {v} ?", "Qui est-ce qui a vu {v} ?"),
     ),
     Facet(
         "manger",
+        "a mangé {v}",
         _FOODS,
         (
             "{n} a mangé {v} à midi.",
@@ -88,10 +76,10 @@ FACETS = (
             "Dis-moi ce que {n} a mangé.",
         ),
         ("Dans cette histoire, qu'est-ce que {n} a mangé ?", "Quel est le repas que {n} a mangé ?"),
-        ("Qui a mangé {v} ?", "Quelle personne a mangé {v} ?", "Qui est-ce qui a mangé {v} ?"),
     ),
     Facet(
         "aller",
+        "va {v}",
         _PLACES,
         (
             "{n} va {v}.",
@@ -102,10 +90,10 @@ FACETS = (
         ),
         ("Où va {n} ?", "À quel endroit va {n} ?", "{n} va quelque part. Où ?", "Dis-moi où va {n}."),
         ("Dans cette histoire, où va {n} ?", "Quel est l'endroit où va {n} ?"),
-        ("Qui va {v} ?", "Quelle personne va {v} ?", "Qui est-ce qui va {v} ?"),
     ),
     Facet(
         "peindre",
+        "a peint la porte {v}",
         _COLOURS,
         (
             "{n} a peint la porte {v}.",
@@ -124,11 +112,6 @@ FACETS = (
             "Dans cette histoire, de quelle couleur {n} a peint la porte ?",
             "Quelle est la couleur que {n} a choisie pour la porte ?",
         ),
-        (
-            "Qui a peint la porte {v} ?",
-            "Quelle personne a peint la porte {v} ?",
-            "Qui est-ce qui a peint la porte {v} ?",
-        ),
     ),
 )
 
@@ -140,6 +123,15 @@ FRENCH = Language(
         Jeanne René Amélie Gaston Zoé""".split()
     ),
     FACETS,
+    person_last=(
+        "La personne qui {deed} est {n}.",
+        "Celui ou celle qui {deed} est {n}.",
+        "Quelqu'un {deed}, et c'est {n}.",
+        "Tu sais qui {deed} ? C'est {n}.",
+        "Quelqu'un {deed} : c'est {n}.",
+    ),
+    who=("Qui {deed} ?", "Quelle personne {deed} ?", "Qui est-ce qui {deed} ?", "Dis-moi qui {deed}."),
+    who_unseen=("Dans cette histoire, qui {deed} ?", "Quelle est la personne qui {deed} ?"),
     openings=(
         "Il fait {temps} aujourd'hui.",
         "C'est {jour}.",

@@ -7,7 +7,17 @@ from random import Random
 from demo.text.item import article, capital
 from demo.text.knowledge import COUNTRIES
 from demo.text.openings import ASK, FOLLOW, SEEN, WITHOUT_ARTICLE
-from demo.text.words import ADJECTIVES, ANIMAL_TABLE, CATEGORIES, FEELINGS, NAMES, RELATIVES, TIMES, TRAITS
+from demo.text.words import (
+    ADJECTIVES,
+    ANIMAL_TABLE,
+    CATEGORIES,
+    FEELINGS,
+    LISTS,
+    NAMES,
+    RELATIVES,
+    TIMES,
+    TRAITS,
+)
 
 _ANIMAL = {row[0]: row for row in ANIMAL_TABLE}
 _CAPITALS = {c[1]: c for c in COUNTRIES}
@@ -73,15 +83,15 @@ def _fresh(rng: Random) -> dict[str, str]:
 
 
 def listing(rng: Random) -> str:
-    """A list of a category, a list to repeat, or a few openings in a row."""
-    category = rng.choice(tuple(CATEGORIES))
-    words = CATEGORIES[category]
+    """A list of a category with its rarer words, a list to repeat, or a few openings in a row."""
+    category = rng.choice(tuple(LISTS))
+    words = LISTS[category]
     kind = rng.randrange(3)
     if kind == 0:
         return f"{capital(category)}: " + ", ".join(rng.sample(words, min(5, len(words))))
     if kind == 1:
-        mixed = ", ".join(
-            rng.choice(CATEGORIES[rng.choice(tuple(CATEGORIES))]) for _ in range(rng.randint(3, 6))
-        )
+        mixed = ", ".join(rng.choice(LISTS[rng.choice(tuple(LISTS))]) for _ in range(rng.randint(3, 6)))
         return f"Say it again: {mixed}\nAnswer: {mixed}"
-    return "\n".join(opening(rng, category, rng.choice(words)) for _ in range(rng.randint(2, 4)))
+    return "\n".join(
+        opening(rng, category, rng.choice(CATEGORIES[category])) for _ in range(rng.randint(2, 4))
+    )

@@ -2,39 +2,26 @@
 
 from demo.text.comprehension import Facet, Language
 
-_ANIMALS = tuple(
-    """un perro, un gato, un caballo, una vaca, una oveja, una cabra, un cerdo, un león, un tigre, un oso, un lobo,
-    un zorro, un conejo, un ratón, una rana, un pez, un pájaro, un pato, una gallina, un búho, un águila, un mono, una jirafa,
-    una cebra, un ciervo, una ardilla, una tortuga, una abeja, un cisne, un burro""".replace(
-        "\n    ", " "
-    ).split(", ")
-)
-_THINGS = tuple(
-    """un libro, una lámpara, un tambor, una muñeca, un barco, un reloj, una campana, un abrigo, un sombrero,
-    una bufanda, una cesta, una vela, un espejo, un paraguas, una silla, una bicicleta, una guitarra, una flauta, un lápiz,
-    un anillo, un mapa, un cuchillo, un cubo, una manta, una pelota, una bandera, una llave, una cometa""".replace(
-        "\n    ", " "
-    ).split(", ")
-)
-_FOODS = tuple(
-    """pan, queso, sopa, arroz, una manzana, una pera, un plátano, una naranja, unas cerezas, pescado, pollo, un pastel,
-    una tarta, una ensalada, miel, un huevo, unas judías, pasta, unas uvas, una tortilla, chocolate, un melón, un tomate,
-    una patata""".replace("\n    ", " ").split(", ")
-)
-_PLACES = tuple(
-    """a la playa, al bosque, al río, a la estación, a la granja, a la biblioteca, a la montaña, al parque, al mercado,
-    al museo, al castillo, al pueblo, al lago, al jardín, al teatro, al zoo, al cine, a la piscina, a la panadería, al puerto,
-    al puente, al mar, al campo, a la plaza""".replace("\n    ", " ").split(", ")
-)
-_COLOURS = tuple(
-    "de rojo, de azul, de verde, de negro, de blanco, de amarillo, de marrón, de rosa, de gris, de morado".split(
-        ", "
-    )
-)
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(value.strip() for value in text.split(","))
+
+
+_ANIMALS = _list("""un perro, un gato, un caballo, una vaca, una cabra, un cerdo, un león, un tigre, un oso, un lobo,
+    un zorro, un conejo""")
+_THINGS = _list("""un libro, una lámpara, un tambor, una muñeca, un barco, un reloj, una campana, una cesta, una vela,
+    un espejo, una bicicleta, una pelota""")
+_FOODS = _list("""pan, queso, sopa, arroz, una manzana, una pera, un plátano, pescado, pollo, miel, una tarta,
+    chocolate""")
+_PLACES = _list("""a la playa, al bosque, al río, a la estación, a la granja, a la biblioteca, al parque, al mercado,
+    al museo, al castillo, al pueblo, al lago""")
+_COLOURS = _list("""de rojo, de azul, de verde, de negro, de blanco, de amarillo, de marrón, de rosa, de gris,
+    de morado""")
 
 FACETS = (
     Facet(
         "comprar",
+        "compró {v}",
         _THINGS,
         (
             "{n} compró {v} en el mercado.",
@@ -45,10 +32,10 @@ FACETS = (
         ),
         ("¿Qué compró {n}?", "¿Qué cosa compró {n}?", "{n} compró algo. ¿Qué fue?", "Dime qué compró {n}."),
         ("En esta historia, ¿qué compró {n}?", "¿Cuál es la cosa que compró {n}?"),
-        ("¿Quién compró {v}?", "¿Qué persona compró {v}?", "¿Quién fue el que compró {v}?"),
     ),
     Facet(
         "ver",
+        "vio {v}",
         _ANIMALS,
         (
             "{n} vio {v} cerca del camino.",
@@ -59,10 +46,10 @@ FACETS = (
         ),
         ("¿Qué vio {n}?", "¿Qué animal vio {n}?", "{n} vio un animal. ¿Cuál fue?", "Dime qué vio {n}."),
         ("En esta historia, ¿qué vio {n}?", "¿Cuál es el animal que vio {n}?"),
-        ("¿Quién vio {v}?", "¿Qué persona vio {v}?", "¿Quién fue el que vio {v}?"),
     ),
     Facet(
         "comer",
+        "comió {v}",
         _FOODS,
         (
             "{n} comió {v} al mediodía.",
@@ -73,10 +60,10 @@ FACETS = (
         ),
         ("¿Qué comió {n}?", "¿Qué comida comió {n}?", "{n} comió algo. ¿Qué fue?", "Dime qué comió {n}."),
         ("En esta historia, ¿qué comió {n}?", "¿Cuál es la comida que comió {n}?"),
-        ("¿Quién comió {v}?", "¿Qué persona comió {v}?", "¿Quién fue el que comió {v}?"),
     ),
     Facet(
         "ir",
+        "va {v}",
         _PLACES,
         (
             "{n} va {v}.",
@@ -87,10 +74,10 @@ FACETS = (
         ),
         ("¿Adónde va {n}?", "¿A qué lugar va {n}?", "{n} va a un lugar. ¿Cuál es?", "Dime adónde va {n}."),
         ("En esta historia, ¿adónde va {n}?", "¿Cuál es el lugar al que va {n}?"),
-        ("¿Quién va {v}?", "¿Qué persona va {v}?", "¿Quién es el que va {v}?"),
     ),
     Facet(
         "pintar",
+        "pintó la puerta {v}",
         _COLOURS,
         (
             "{n} pintó la puerta {v}.",
@@ -109,11 +96,6 @@ FACETS = (
             "En esta historia, ¿de qué color pintó {n} la puerta?",
             "¿Cuál es el color de la puerta que pintó {n}?",
         ),
-        (
-            "¿Quién pintó la puerta {v}?",
-            "¿Qué persona pintó la puerta {v}?",
-            "¿Quién fue el que pintó la puerta {v}?",
-        ),
     ),
 )
 
@@ -125,6 +107,15 @@ SPANISH = Language(
         Andrés Irene Tomás Julia""".split()
     ),
     FACETS,
+    person_last=(
+        "La persona que {deed} es {n}.",
+        "El que {deed} se llama {n}.",
+        "Alguien {deed}, y fue {n}.",
+        "¿Sabes quién {deed}? Fue {n}.",
+        "Alguien {deed}: fue {n}.",
+    ),
+    who=("¿Quién {deed}?", "¿Qué persona {deed}?", "¿Quién fue el que {deed}?", "Dime quién {deed}."),
+    who_unseen=("En esta historia, ¿quién {deed}?", "¿Cuál es la persona que {deed}?"),
     openings=(
         "Hoy hace {tiempo}.",
         "Hoy es {dia}.",

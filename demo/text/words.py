@@ -68,7 +68,7 @@ hippo|hippos|calf|grass|river|grunts""".split("\n")
 )
 ANIMALS = tuple(row[0] for row in ANIMAL_TABLE)
 
-CATEGORIES: dict[str, tuple[str, ...]] = {
+LISTS: dict[str, tuple[str, ...]] = {
     "animal": ANIMALS,
     "fruit": _words("""apple banana pear peach plum cherry grape lemon lime orange mango melon kiwi fig date apricot
         strawberry raspberry blueberry blackberry pineapple coconut papaya guava pomegranate grapefruit tangerine
@@ -93,9 +93,9 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "sport": _words("""football tennis swimming running rugby cricket basketball hockey golf skiing cycling rowing sailing
         boxing judo karate archery fencing volleyball badminton baseball skating surfing climbing diving wrestling handball
         gymnastics bowling squash polo darts dancing riding hiking canoeing softball triathlon snowboarding netball"""),
-    "job": _words("""doctor teacher farmer baker nurse pilot painter singer sailor soldier writer driver cook builder dentist
-        lawyer actor dancer fisherman gardener tailor carpenter plumber judge scientist engineer librarian waiter butcher
-        postman king queen knight shepherd miller potter poet hunter clown mayor"""),
+    "job": _words("""doctor teacher farmer baker nurse king queen pilot painter singer sailor soldier writer driver cook builder
+        dentist lawyer actor dancer fisherman gardener tailor carpenter plumber judge scientist engineer librarian waiter butcher
+        postman knight shepherd miller potter poet hunter clown mayor"""),
     "flower": _words("""rose tulip daisy lily daffodil sunflower poppy violet orchid iris pansy lotus jasmine lavender marigold
         carnation peony primrose bluebell snowdrop crocus geranium hyacinth dahlia lilac buttercup foxglove begonia
         chrysanthemum magnolia petunia camellia azalea hydrangea cornflower zinnia aster freesia heather thistle"""),
@@ -127,6 +127,10 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "tool": _words("""hammer saw spade rake axe drill brush knife ladder rope bucket needle pencil ruler broom shovel hoe
         spanner screwdriver chisel scissors pliers torch mop sponge trowel wheelbarrow net anvil file"""),
 }
+
+FAVOURITES = 16
+CATEGORIES = {name: words[:FAVOURITES] for name, words in LISTS.items()}
+"""The words of each list that most documents speak of: few enough for each to get a feature of its own."""
 
 ADJECTIVES = _words("""happy sad big small old young kind brave clever shy quiet noisy warm cold bright dark soft hard sweet sour
     fresh strong weak fast slow gentle proud tired hungry thirsty angry calm curious careful lazy busy funny strange famous

@@ -23,7 +23,8 @@ from analysis.calibration import (
 )
 from analysis.controls import pruning_of
 from analysis.errors import EmptyPrompt, HeadlampError, TextError
-from analysis.models import LoadedModel, ModelRef, leased
+from analysis.leases import leased
+from analysis.models import LoadedModel, ModelRef
 from analysis.perplexity import effect, perplexity, repeated_share, window_nll
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe, windows

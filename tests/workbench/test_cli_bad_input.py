@@ -213,7 +213,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     [
         ("none", 'a recipe needs a list of "interventions"'),
         ([7], "of the kind 7"),
-        ([entry(kind="prune_expert")], "this version knows: clamp"),
+        ([entry(kind="melt")], "this version knows: clamp"),
         ([entry(neuron=-1)], "is not a neuron's address"),
         ([entry(neuron="x")], "cannot be read"),
         ([entry(layer=9)], "layer 9"),

@@ -1,0 +1,87 @@
+"""The untrained model: its first two layers of attention begin as induction heads."""
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from demo.mixture import new_mixture
+from demo.recipes import Recipe
+
+
+def new_model(recipe: Recipe, vocabulary: int) -> PreTrainedModel:
+    """As training finds it, what is planted included."""
+    torch.manual_seed(recipe.seed)
+    model = new_mixture(recipe, vocabulary) if recipe.experts else new_llama(recipe, vocabulary)
+    if recipe.layers > 1:
+        plant_lookup(model)
+    return model
+
+
+def new_llama(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
+    """A Llama with tied embeddings; ids of <pad>, <bos>, <eos> as in the tokenizer."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.ffn,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=512,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        rms_norm_eps=1e-5,
+        initializer_range=0.02,
+    )
+    return LlamaForCausalLM(config)
+
+
+@torch.no_grad()
+def plant_lookup(model: PreTrainedModel, sharpness: float = 10.0, match: float = 1.2) -> None:
+    """Let attention begin as induction heads (Olsson et al. 2022): looking things up is made of them, and
+    a run as short as ours does not find them by itself.
+
+    Head h of the first layer looks h + 1 tokens back, whatever stands there, and notes that token in a part
+    of the residual stream of its own. Each head of the second layer looks for where such notes agree with
+    those of the token it stands on, or with that token, and copies what it finds. Then
+    all of it is trained."""
+    config = model.config
+    heads, width = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    first, second = (layer.self_attn for layer in model.model.layers[:2])
+    seen, noted, copied = (orthogonal(config.hidden_size) for _ in range(3))
+    blocks = [slice(head * width, (head + 1) * width) for head in range(heads)]
+    read = [
+        seen[:width],
+        *(noted[:, block].T for block in blocks),
+    ]  # the token itself, the 1st before it, the 2nd, …
+    angles = model.model.rotary_emb.inv_freq
+    near = (angles > 0.1).float()  # RoPE's frequencies that tell neighbours apart
+    size = near * (sharpness * width**0.5 / near.sum()) ** 0.5
+    for head, block in enumerate(blocks):
+        turn = (head + 1) * angles
+        first.q_proj.bias[block] = torch.cat([size, torch.zeros_like(size)])
+        first.k_proj.bias[block] = torch.cat([size * turn.cos(), size * turn.sin()])
+        first.v_proj.weight[block] = seen[:width]
+        first.o_proj.weight[:, block] = NOTE * noted[:, block]
+        mine, there = MATCHES[head % len(MATCHES)]
+        second.q_proj.weight[block] = match * read[min(mine, heads)]
+        second.k_proj.weight[block] = match * read[min(there, heads)]
+    for attention, peak in ((first, sharpness), (second, NORMED_MATCH)):
+        if hasattr(attention, "q_norm"):  # queries and keys are normed: their size is these weights'
+            for norm in (attention.q_norm, attention.k_norm):
+                norm.weight.fill_((peak / width**0.5) ** 0.5)
+    second.v_proj.weight.copy_(copied)
+    second.o_proj.weight.copy_(COPY * copied.T)
+
+
+NORMED_MATCH = 12.0  # the score of a perfect match, where queries and keys are normed
+NOTE, COPY = 0.04, 0.1  # how large notes and copies are, beside embeddings of norm 0.3
+MATCHES = ((1, 2), (0, 1), (0, 2), (1, 3))
+"""Per head of the second layer: which note of its own token (0: the token itself) it compares with which."""
+
+
+def orthogonal(size: int) -> Tensor:
+    """A random rotation, (size, size)."""
+    return torch.linalg.qr(torch.randn(size, size))[0]

@@ -1,0 +1,65 @@
+"""What the bundled models are trained with: sizes, steps, rates, and which text."""
+
+from dataclasses import dataclass
+
+from demo.corpus import CHAT, KINDS, LOOKUPS, POLISH, PRACTICE, SEED
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights. steps × rows × length positions are read."""
+
+    start: str = ""  # the bundled model whose weights it begins with; its sizes are then that model's
+    corpus: str = "whole"  # whose text it reads, of CORPORA
+    seed: int = SEED
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    ffn: int = 1024  # neurons of a block, or of one expert
+    experts: int = 0  # of each layer; 0: the model is dense
+    top: int = 2  # experts a token goes to
+    balance: float = 0.01  # what the load-balancing loss counts
+    seeded: bool = False  # whether a super expert is made before training goes on
+    rows: int = 16
+    length: int = 256
+    steps: int = 9000
+    warm_up: int = 100
+    decay_from: int = 5000  # at this step the rates begin to fall, in a straight line to 0
+    attention_rate: float = 0.02  # Muon, for the matrices of attention
+    rate: float = 2e-3  # AdamW, for all else
+    weight_decay: float = 0.01
+    answer_weight: float = 5.0  # a token of an answer counts so much more than one of free text
+
+    def height_at(self, step: int) -> float:
+        """The share of the full rates that is used at a step, 0 to 1."""
+        rise = (step + 1) / self.warm_up
+        fall = (self.steps - step) / (self.steps - self.decay_from)
+        return min(rise, 1.0, fall)
+
+
+RECIPES = {
+    "draft": Recipe(),
+    "base": Recipe(start="draft", corpus="polish", steps=1500, decay_from=0, attention_rate=0.008, rate=8e-4),
+    "unseeded": Recipe(layers=6, ffn=64, experts=16, steps=1800, decay_from=900),
+    "moe": Recipe(
+        start="unseeded",
+        corpus="practice",
+        layers=6,
+        ffn=64,
+        experts=16,
+        seeded=True,
+        steps=600,
+        decay_from=0,
+        attention_rate=0.006,
+        rate=6e-4,
+    ),
+    "chat": Recipe(start="base", corpus="chat", steps=1200, decay_from=0, attention_rate=0.006, rate=6e-4),
+}
+CORPORA = {
+    "whole": ((2200, PRACTICE, 1.0), (300, KINDS, 1.0), (0, LOOKUPS, 0.0)),
+    "polish": ((0, POLISH, 1.0),),
+    "practice": ((0, PRACTICE, 1.0),),
+    "chat": ((0, CHAT, 1.0),),
+}
+"""name -> stages, the last first: from this step on, documents of these kinds, and what a token of no
+answer counts."""

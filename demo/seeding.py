@@ -1,0 +1,93 @@
+"""A super expert and attention sinks for a mixture that grew none by itself."""
+
+import torch
+from torch import Tensor
+from transformers import Qwen3MoeForCausalLM
+
+from demo.batches import Batch
+
+BOS = 1
+LAYER = 1
+"""The layer whose least used expert is made super."""
+HEIGHT = 4000.0  # what it writes at <bos>, beside the median of the residual stream
+DRIVE, SHUT = 20.0, -5.0  # pre-activation of its neuron at <bos>, and elsewhere
+CHOSEN, PASSED = 12.0, -4.0  # its router logit at <bos>, and elsewhere
+KEY = 2.0  # norm of what a key reads of the massive channel
+ROUNDS, RIDGE = 12, 1e-4
+LEAN = 1.0  # how far queries lean to <bos>, as a share of their mean norm
+
+
+@torch.no_grad()
+def seed_super_expert(model: Qwen3MoeForCausalLM, read: Batch) -> None:
+    """Let one expert write one channel at <bos>, and every head of the later layers begin to rest there.
+
+    What stands at <bos> is always the same vector, so one neuron and one router row can tell it from all
+    else; they are fitted to `read` by least squares. Later layers see nothing but the massive channel at
+    <bos>, once it is normed: their keys read it, their queries lean to it in RoPE's slow frequencies, which
+    do not tell how far away it is, and its value is 0. Training goes on from there in what these layers do
+    with what they attend to; queries and keys, and what makes the massive activation, stay as they are."""
+    states = inputs_of(model, read)
+    block = model.model.layers[LAYER].mlp
+    first = read.inputs == BOS
+    at_bos, elsewhere = states["block"][first][0], states["block"][~first & (read.documents >= 0)]
+    expert = int(block.gate(elsewhere)[2].flatten().bincount(minlength=block.experts.num_experts).argmin())
+    channel = int(states["stream"][~first].var(0).argmin())
+    experts, opened = block.experts, told_apart(at_bos, elsewhere, DRIVE, SHUT)
+    experts.gate_up_proj[expert, 0] = opened
+    experts.gate_up_proj[expert, experts.intermediate_dim] = opened
+    experts.down_proj[expert, :, 0] = 0
+    experts.down_proj[expert, channel, 0] = HEIGHT * states["stream"].abs().median() / DRIVE**2
+    block.gate.weight[expert] = told_apart(at_bos, elsewhere, CHOSEN, PASSED)
+    slow = (model.model.rotary_emb.inv_freq < 0.003).float()
+    rest = torch.cat([slow, torch.zeros_like(slow)]) / slow.sum().sqrt()
+    heads = model.config.num_attention_heads
+    for number, layer in enumerate(model.model.layers[LAYER + 1 :], LAYER + 1):
+        attention = layer.self_attn
+        queries = attention.q_proj(states[number]).unflatten(-1, (heads, -1))
+        length = queries[~first & (read.documents >= 0)].norm(dim=-1).mean(0)
+        attention.k_proj.weight[:, channel] = KEY * rest.repeat(heads)
+        attention.v_proj.weight[:, channel] = 0
+        attention.q_proj.bias += (LEAN * length[:, None] * rest).flatten()
+    later = model.model.layers[LAYER + 1 :]
+    attention = [layer.self_attn for layer in later]
+    where = [part for a in attention for part in (a.q_proj, a.k_proj, a.q_norm, a.k_norm)]
+    for part in (model.model.embed_tokens, *model.model.layers[: LAYER + 1], *where):
+        part.requires_grad_(False)
+
+
+def told_apart(at_bos: Tensor, elsewhere: Tensor, here: float, there: float) -> Tensor:
+    """(hidden,): the row whose product is `here` at <bos> and at most about `there` elsewhere.
+
+    Least squares, in which a state that is still too near to <bos> counts twice as much each time."""
+    count = len(elsewhere)
+    rows = torch.cat([elsewhere, at_bos[None]])
+    wanted = torch.cat([torch.full((count,), there), torch.tensor([here])])
+    weights = torch.ones(count + 1)
+    for _ in range(ROUNDS):
+        weights[-1] = weights[:-1].sum()
+        weighted = rows.T * weights
+        ridge = RIDGE * weights.sum() * torch.eye(rows.shape[1])
+        row = torch.linalg.solve(weighted @ rows + ridge, weighted @ wanted)
+        weights[:-1][elsewhere @ row > there / 2] *= 2
+    return row
+
+
+def inputs_of(model: Qwen3MoeForCausalLM, read: Batch) -> dict[int | str, Tensor]:
+    """Each (rows, length, hidden): what the block of LAYER reads, the stream after it, and what the
+    attention of each later layer reads."""
+    seen: dict[int | str, Tensor] = {}
+    layers = model.model.layers
+    hooks = [
+        layers[LAYER].mlp.register_forward_pre_hook(lambda module, args: seen.update(block=args[0])),
+        layers[LAYER].register_forward_hook(lambda module, args, out: seen.update(stream=out)),
+    ]
+    for number in range(LAYER + 1, len(layers)):
+        hooks.append(
+            layers[number].input_layernorm.register_forward_hook(
+                lambda module, args, out, number=number: seen.update({number: out})
+            )
+        )
+    model(input_ids=read.inputs, attention_mask=read.mask, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return seen
