@@ -18,6 +18,10 @@ HeadlampError
 ├── ClampError              a clamp that cannot be read, or cannot be applied
 ├── ExpertError             experts that cannot be read, or cannot be pruned so
 ├── RecipeError             a recipe document that cannot be read, or is for another model
+├── SkillError              a skill, or a way to forget it, that is of no use
+│   ├── BadSkillFile        not in any layout known, or damaged
+│   ├── TooFewExamples      not enough of them to fit or to measure anything
+│   └── JudgeError          no such judge, or one that refuses to judge here
 └── TextError
     ├── EmptyPrompt         nothing to read
     ├── PromptTooLong       longer than the model's context
@@ -97,6 +101,22 @@ class ExpertError(HeadlampError):
 
 class RecipeError(HeadlampError):
     """A recipe document that cannot be read, or is for another model."""
+
+
+class SkillError(HeadlampError):
+    """A skill, or a way to forget it, that is of no use."""
+
+
+class BadSkillFile(SkillError):
+    """Not in any layout known, or damaged."""
+
+
+class TooFewExamples(SkillError):
+    """Not enough examples to fit or to measure anything."""
+
+
+class JudgeError(SkillError):
+    """No such judge, or one that refuses to judge here."""
 
 
 class TextError(HeadlampError):

@@ -40,7 +40,7 @@ def _clamps_hook(step: Step, plans: list[Plan]) -> Callable[..., Any]:
     for plan in plans:
         neurons.setdefault((plan.clamp.address.block.expert, plan.clamp.address.neuron), []).append(plan)
 
-    share_of_block = _sharing(step, plans[0].block.module)
+    share_of_block = sharing(step, plans[0].block.module)
 
     def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
         changed = output.clone(memory_format=torch.contiguous_format)
@@ -57,7 +57,7 @@ def _clamps_hook(step: Step, plans: list[Plan]) -> Callable[..., Any]:
     return hook
 
 
-def _sharing(step: Step, module: str) -> Callable[[Block, Any, dict[str, Any]], Share]:
+def sharing(step: Step, module: str) -> Callable[[Block, Any, dict[str, Any]], Share]:
     """How to read an expert's share from what its module was given."""
     experts = sum(block.module == module for block in step.loaded.anatomy.blocks)
 
@@ -92,7 +92,7 @@ def _values(
 
 
 def _observer_hook(step: Step, see: See, blocks: list[Block]) -> Callable[..., None]:
-    share_of_block = _sharing(step, blocks[0].module)
+    share_of_block = sharing(step, blocks[0].module)
 
     def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> None:
         width, positions = step.positions.shape[1], step.positions.reshape(-1)

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from analysis.batches import example_number
 from analysis.continuing import check_continues
 from analysis.errors import HeadlampError
 from analysis.hooks import Reach
 from analysis.interventions import Change, intervened
+from analysis.key_boxes import KeyGuard, refusal_ids
 from analysis.models import LoadedModel
 
 METHOD_VERSION = "1"
@@ -62,7 +64,8 @@ def paired_steps(
 ) -> Iterator[Step]:
     """Continue ids (token ids of one prompt) twice: row 0 as the model is, row 1 changed.
 
-    Stops when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
+    Once a guard refuses row 1, it goes on with the guard's refusal, and ends with that. Stops
+    when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
     one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a change
     drives the model to NaN or infinity, or where the model cannot be fed so.
     """
@@ -71,21 +74,38 @@ def paired_steps(
     cache = DynamicCache(config=loaded.model.config)
     fed = torch.tensor([list(ids)] * 2, device=device)
     done = [False, False]
+    examples = [example_number(ids)] * 2
+    refusal: list[int] | None = None
     limit = min(sampling.max_new_tokens, loaded.anatomy.context - len(ids))
     for number in range(limit):
         start = 0 if number == 0 else len(ids) + number - 1
         positions = torch.arange(start, start + fed.shape[1], device=device).expand(2, -1)
         with intervened(
-            loaded, changes, positions=positions, prompt_length=len(ids), rows=[[CHANGED]] * len(changes)
+            loaded,
+            changes,
+            positions=positions,
+            prompt_length=len(ids),
+            rows=[[CHANGED]] * len(changes),
+            examples=examples,
         ) as reach:
             log_p = _next_log_probabilities(loaded, fed, positions, cache)
         chosen = _choose(log_p, sampling, number)
+        if CHANGED in reach.abstained and refusal is None and not done[CHANGED]:
+            refusal = _refusal(loaded, changes)
+        ends_here = refusal is not None and len(refusal) <= 1
+        if refusal:
+            chosen[CHANGED] = refusal.pop(0)
         tokens = [None if ended else token for ended, token in zip(done, chosen, strict=True)]
         yield Step((tokens[0], tokens[1]), log_p, reach)
         done = [ended or token in ends for ended, token in zip(done, chosen, strict=True)]
+        done[CHANGED] = done[CHANGED] or ends_here
         if all(done):
             return
         fed = torch.tensor(chosen, device=device)[:, None]
+
+
+def _refusal(loaded: LoadedModel, changes: Sequence[Change]) -> list[int]:
+    return refusal_ids(loaded, next(item.refusal for item in changes if isinstance(item, KeyGuard)))
 
 
 def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any) -> Tensor:

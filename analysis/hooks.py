@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.anatomy import Block
-from analysis.clamps import Clamp, ClampSite
+from analysis.clamps import CLAMP_SITES, Clamp, ClampSite
 from analysis.errors import ClampError
 from analysis.expert_hooks import attach_expert_clamps, attach_expert_observer
 from analysis.models import LoadedModel
@@ -124,20 +124,32 @@ def at_positions(values: Tensor, step: Step, block: Block) -> Tensor:
     return values.view(batch, length, -1)
 
 
-def attach_observer(step: Step, blocks: Sequence[Block], see: See) -> Iterator[Any]:
-    """Attach reading hooks to some blocks; yields handles, each to be removed."""
+def attach_observer(
+    step: Step,
+    blocks: Sequence[Block],
+    see: See,
+    sites: Sequence[ClampSite] = CLAMP_SITES,
+    where: Tensor | None = None,
+) -> Iterator[Any]:
+    """Attach reading hooks to some blocks; yields handles, each to be removed.
+
+    sites, where (B, T): of dense blocks what is read; experts are read whole.
+    """
+    read = step.positions >= 0 if where is None else where & (step.positions >= 0)
     model = step.loaded.model
     yield from attach_expert_observer(step, [block for block in blocks if block.fused], see)
     for block in (block for block in blocks if not block.fused):
-        key = model.get_submodule(site_module(block, "key"))
-        yield key.register_forward_pre_hook(_dense_observer(step, see, block, "key"))
-        for site in ("up", "gate") if block.gated else ("up",):
+        for site in sites if block.gated else [site for site in sites if site != "gate"]:
             module = model.get_submodule(site_module(block, site))
-            yield module.register_forward_hook(_dense_observer(step, see, block, site))
+            hook = _dense_observer(step, see, block, site, read)
+            if site == "key":
+                yield module.register_forward_pre_hook(hook)
+            else:
+                yield module.register_forward_hook(hook)
 
 
-def _dense_observer(step: Step, see: See, block: Block, site: ClampSite) -> Callable[..., None]:
-    row, position = torch.where(step.positions >= 0)
+def _dense_observer(step: Step, see: See, block: Block, site: ClampSite, read: Tensor) -> Callable[..., None]:
+    row, position = torch.where(read)
     columns = site_columns(block, site)
 
     def hook(module: nn.Module, args: Any, output: Any = None) -> None:

@@ -31,16 +31,6 @@ class PruneExpert:
     def __str__(self) -> str:
         return f"{self.address}:prune"
 
-    @property
-    def raw(self) -> float:
-        """What it writes instead; a clamp's counterpart has to be resolved first."""
-        return 0.0
-
-    @property
-    def needs_profile(self) -> bool:
-        """Whether its size comes from the reference text: never."""
-        return False
-
 
 @dataclass(frozen=True)
 class PrunePlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+from torch import Tensor
 
 from analysis.addresses import BlockAddress, NeuronAddress, parse_address, parse_part
 from analysis.clamps import Clamp, parse_scope
@@ -18,9 +19,10 @@ from analysis.errors import HeadlampError, RecipeError
 from analysis.interventions import Change
 from analysis.models import LoadedModel
 from analysis.pruning import PruneExpert
+from analysis.recipe_kinds import READERS, entry_of, intervention_of
 
 FORMAT = 1
-KINDS = ("clamp", "prune_expert")
+KINDS = ("clamp", "prune_expert", *READERS)
 """The kinds of intervention that this version reads and writes."""
 HEADLAMP = "0.1.0"
 LARGEST_RAW = 1e30
@@ -44,7 +46,7 @@ def _versions() -> dict[str, str]:
 
 
 def recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dict[str, Any]:
-    """The recipe of these changes for this model, ready for json.dumps."""
+    """The recipe of these changes for this model, ready for json.dumps; `recipe_files` adds the tensors."""
     return {
         "headlamp_recipe": FORMAT,
         "model": {
@@ -52,15 +54,18 @@ def recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dict[str,
             "revision": loaded.ref.revision,
             "fingerprint": loaded.fingerprint,
         },
-        "interventions": [_entry(change) for change in changes],
+        "interventions": [_entry(change, number) for number, change in enumerate(changes)],
         "versions": {name: versions()[name] for name in ("headlamp", "torch", "transformers")},
     }
 
 
-def read_recipe(document: Any, fingerprint: str | None = None) -> list[Change]:
+def read_recipe(
+    document: Any, fingerprint: str | None = None, tensors: Mapping[str, Tensor] | None = None
+) -> list[Change]:
     """The changes of a recipe. Raises RecipeError for a newer format, an unknown kind or another model.
 
-    Values in × max are left to be resolved on the model at hand; `recorded_raw` keeps their recorded size.
+    tensors: those of the file that the recipe names (`recipe_store.tensors_of`), if it names one. Values in
+    × max are left to be resolved on the model at hand; `recorded_raw` keeps their recorded size.
     """
     if not isinstance(document, dict) or document.get("headlamp_recipe") != FORMAT:
         raise RecipeError(
@@ -76,17 +81,17 @@ def read_recipe(document: Any, fingerprint: str | None = None) -> list[Change]:
     entries = document.get("interventions")
     if not isinstance(entries, list):
         raise RecipeError('a recipe needs a list of "interventions"')
-    return [_read_entry(number, entry) for number, entry in enumerate(entries)]
+    return [_read_entry(number, entry, tensors or {}) for number, entry in enumerate(entries)]
 
 
-def recorded_raw(document: Any) -> tuple[Change, ...]:
+def recorded_raw(document: Any, tensors: Mapping[str, Tensor] | None = None) -> tuple[Change, ...]:
     """The changes of a recipe, clamps held at the raw values it recorded, whatever would be measured now."""
-    changes = read_recipe(document)
+    changes = read_recipe(document, tensors=tensors)
     entries = document["interventions"]
     return tuple(
-        change
-        if entry.get("raw") is None or isinstance(change, PruneExpert)
-        else replace(change, raw=_recorded(number, change, entry["raw"]))
+        replace(change, raw=_recorded(number, change, entry["raw"]))
+        if isinstance(change, Clamp) and entry.get("raw") is not None
+        else change
         for number, (change, entry) in enumerate(zip(changes, entries, strict=True))
     )
 
@@ -103,10 +108,10 @@ def _recorded(number: int, clamp: Clamp, raw: Any) -> float:
     return float(raw)
 
 
-def _entry(change: Change) -> dict[str, Any]:
+def _entry(change: Change, number: int) -> dict[str, Any]:
     if isinstance(change, PruneExpert):
         return {"kind": "prune_expert"} | vars(change.address)
-    return _clamp_entry(change)
+    return _clamp_entry(change) if isinstance(change, Clamp) else entry_of(change, number)[0]
 
 
 def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
@@ -126,12 +131,14 @@ def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
     }
 
 
-def _read_entry(number: int, entry: Any) -> Change:
+def _read_entry(number: int, entry: Any, tensors: Mapping[str, Tensor]) -> Change:
     kind = entry.get("kind") if isinstance(entry, dict) else entry
     if kind not in KINDS:
         raise RecipeError(
             f"intervention {number} is of the kind {kind!r}; this version knows: {', '.join(KINDS)}"
         )
+    if kind in READERS:
+        return intervention_of(number, entry, tensors)
     try:
         if kind == "clamp":
             return _read_clamp(entry)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch import Tensor
 from analysis.anatomy import Block
 from analysis.clamps import Clamp, ClampSite
 from analysis.models import LoadedModel
+
+LAST_POSITION = 2**31 - 1
 
 See = Callable[[Block, ClampSite, Tensor, Tensor, Tensor], None]
 """Called with a block, a site, values (n, m), rows (n,) and positions (n,); padding left out."""
@@ -21,16 +24,20 @@ See = Callable[[Block, ClampSite, Tensor, Tensor, Tensor], None]
 class Reach:
     """Per change, in order: how many positions its scope covered and on how many of them it acted.
 
-    The two differ for a routed expert only, which acts where its router sent the token.
+    The two differ for a routed expert only, which acts where its router sent the token; both stay 0 for
+    changes that attach themselves, which are not counted.
+    abstained: the batch rows for which a guard refuses to answer.
     """
 
     covered: list[int] = field(default_factory=list)
     acted: list[int] = field(default_factory=list)
+    abstained: list[int] = field(default_factory=list)
 
     def add(self, other: Reach) -> None:
         """Sum another step's counts into this one."""
         self.covered = [a + b for a, b in _zip_longest(self.covered, other.covered)]
         self.acted = [a + b for a, b in _zip_longest(self.acted, other.acted)]
+        self.abstained = sorted({*self.abstained, *other.abstained})
 
 
 @dataclass(frozen=True)
@@ -45,18 +52,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """What all hooks of one forward step share."""
+    """What all hooks of one forward step share.
+
+    prompt_length: in tokens, one for all rows or one a row. examples: a number for each row's example, by
+    which random draws are keyed; 0 for all where None.
+    """
 
     loaded: LoadedModel
     positions: Tensor
-    prompt_length: int
+    prompt_length: int | Sequence[int]
     reach: Reach
+    examples: Sequence[int] | None = None
 
     def mask(self, plan: Plan) -> Tensor:
         """(B, T) where the clamp's scope and rows are, padding left out."""
-        first, last = plan.clamp.scope.interval(self.prompt_length)
-        inside = (self.positions >= max(first, 0)) & (self.positions <= last)
-        return inside & self.in_rows(plan.rows)
+        spans = [plan.clamp.scope.interval(int(length)) for length in self.lengths]
+        first = self.lengths.new_tensor([max(first, 0) for first, _ in spans])[:, None]
+        last = self.lengths.new_tensor([min(last, LAST_POSITION) for _, last in spans])[:, None]
+        return self.in_rows(plan.rows) & (self.positions >= first) & (self.positions <= last)
 
     def in_rows(self, rows: Sequence[int] | None) -> Tensor:
         """(B, T) where these rows of the batch are, all where None; padding left out."""
@@ -66,6 +79,12 @@ class Step:
         chosen = torch.zeros(len(self.positions), 1, dtype=torch.bool, device=real.device)
         chosen[list(rows)] = True
         return real & chosen
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,) each row's prompt length."""
+        given = torch.as_tensor(self.prompt_length, device=self.positions.device)
+        return given.expand(len(self.positions))
 
 
 class Handle(Protocol):
@@ -80,6 +99,17 @@ class Watch(Protocol):
 
     def attach(self, step: Step) -> Iterator[Handle]:
         """Attach it; yields handles, each to be removed."""
+
+
+@runtime_checkable
+class Attaching(Protocol):
+    """A change that attaches itself: it changes activations, or reads them and abstains."""
+
+    def check(self, loaded: LoadedModel) -> None:
+        """Raise a HeadlampError where it cannot act on this model; nothing has been touched yet."""
+
+    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+        """Attach its hooks for one step, acting on some batch rows (None: all); yields handles."""
 
 
 def change(clamp: Clamp, values: Tensor) -> Tensor:

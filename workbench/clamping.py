@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from analysis import generation
+from analysis.clamps import Clamp
 from analysis.generation import (
     BASE,
     CHANGED,
@@ -22,11 +23,13 @@ from analysis.generation import (
 from analysis.hooks import Reach
 from analysis.interventions import Change
 from analysis.models import LoadedModel
+from analysis.pruning import PruneExpert
+from analysis.recipe_store import digest_of
 from analysis.recipes import recipe_document, versions
 from analysis.texts import answer_text, prompt_ids, token_texts
 from analysis.vocabulary import word_tokens
 from store import RunSpec, Store, StoreError, begin_run, put_unit, read_unit, stored_units
-from workbench.profiles import is_profiled, reference_digest, resolve_clamps
+from workbench.profiles import is_open, is_profiled, reference_digest, resolve_clamps
 from workbench.runs import Progress, run_spec
 
 
@@ -103,7 +106,7 @@ def stream(
         return
     payload: dict[str, Any] = {"base": [], "changed": [], "answer": [], "word": None, "reach": None}
     reach = Reach()
-    for step in paired_steps(loaded, ids, clamps, request.sampling):
+    for step in paired_steps(loaded, ids, request.clamps, request.sampling):
         _add_step(payload, step, tokens, reach, also)
         payload["seconds"] = time.perf_counter() - started
         yield replace(_from_payload(loaded, request, spec.key, ids, payload), done=False, stored=False)
@@ -131,7 +134,7 @@ def fresh(loaded: LoadedModel, store: Store, request: Request, also: Sequence[in
 
 def stored_generation(loaded: LoadedModel, store: Store, request: Request) -> Generation | None:
     """The pair if this very request was answered before, without generating anything."""
-    if any(clamp.needs_profile for clamp in request.clamps) and not is_profiled(loaded, store):
+    if any(is_open(change) for change in request.clamps) and not is_profiled(loaded, store):
         return None
     request = replace(request, clamps=tuple(resolve_clamps(loaded, store, request.clamps)))
     ids = prompt_ids(loaded, request.prompt, request.answer_prefix)
@@ -146,7 +149,7 @@ def generation_spec(loaded: LoadedModel, request: Request, rerun: str = "") -> R
     parameters = {
         "prompt": request.prompt,
         "answer_prefix": request.answer_prefix,
-        "clamps": [[str(clamp), clamp.raw] for clamp in request.clamps],
+        "clamps": [_named(change) for change in request.clamps],
         "max_new_tokens": request.sampling.max_new_tokens,
         "temperature": request.sampling.temperature,
         "word": request.word.strip(),
@@ -158,45 +161,13 @@ def generation_spec(loaded: LoadedModel, request: Request, rerun: str = "") -> R
     return run_spec(loaded, "generate", version, parameters, units=1, seed=seed)
 
 
-def evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
-    """What a finding freezes of a generation: enough to show it, and to run it again."""
-    sampling = result.request.sampling
-    return {
-        "run": result.run,
-        "recipe": result.recipe,
-        "clamps": [str(clamp) for clamp in result.request.clamps],
-        "prompt": result.request.prompt,
-        "answer_prefix": result.request.answer_prefix,
-        "seed": sampling.seed,
-        "temperature": sampling.temperature,
-        "max_new_tokens": sampling.max_new_tokens,
-        **outputs(result),
-        "word": result.word
-        and {"word": result.request.word, "base": result.word[0], "changed": result.word[1]},
-        "dtype": loaded.dtype,
-        "device": loaded.ref.device,
-        "revision": loaded.ref.revision,
-        "controls": None,
-        "reach": asdict(result.reach),
-        "versions": versions(),
-    }
-
-
-def outputs(result: Generation) -> dict[str, Any]:
-    """base, changed, answer and word, as `generate --json` prints them."""
-    word = result.word and {"base": result.word[0], "changed": result.word[1]}
-    return {
-        "base": {"text": result.base_text, "token_ids": list(result.base_ids)},
-        "changed": {"text": result.changed_text, "token_ids": list(result.changed_ids)},
-        "answer": {
-            row: [
-                {"token_id": t.token_id, "token": t.token, "probability": getattr(t, row)}
-                for t in result.answer
-            ]
-            for row in ("base", "changed")
-        },
-        "word": word,
-    }
+def _named(change: Change) -> list[Any]:
+    """A change as it stands in the key: a clamp with its raw value, tensors by their digest."""
+    if isinstance(change, Clamp):
+        return [str(change), change.raw]
+    return (
+        [str(change), 0.0] if isinstance(change, PruneExpert) else [type(change).__name__, digest_of(change)]
+    )
 
 
 def _is_stored(store: Store, spec: RunSpec) -> bool:

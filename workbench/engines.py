@@ -28,8 +28,9 @@ from workbench.neurons import DECODE
 from workbench.profiles import PROFILE
 from workbench.pruning import PRUNE
 from workbench.runs import DoneUnit, timed
+from workbench.unlearning import UNLEARN
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN)}
 """Every kind of long work by its name."""
 
 

@@ -27,8 +27,9 @@ from store import (
     list_findings,
     update_finding,
 )
-from workbench.clamping import Generation, Request, evidence, fresh
+from workbench.clamping import Generation, Request, fresh
 from workbench.models import opened
+from workbench.pair_evidence import evidence
 from workbench.profiles import NeuronView
 
 ExportFormat = Literal["html", "json", "csv", "md"]

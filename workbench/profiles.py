@@ -15,11 +15,10 @@ from analysis import activations
 from analysis.activations import BlockProfile, neuron_firing, profile_blocks
 from analysis.addresses import NeuronAddress
 from analysis.anatomy import Site
-from analysis.clamps import CLAMP_SITES, ClampSite
+from analysis.clamps import CLAMP_SITES, Clamp, ClampSite
 from analysis.decoding import NeuronNorm
 from analysis.interventions import Change, check_changes
 from analysis.models import LoadedModel
-from analysis.pruning import PruneExpert
 from analysis.texts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
 from store import RunSpec, Store, read_array, read_unit, stored_units
 from workbench.kinds import Kind, Pulse
@@ -93,6 +92,11 @@ def read_profile(store: Store, run: str, block: int) -> BlockProfile:
     return BlockProfile(**arrays, count=int(unit.payload["count"]) if isinstance(unit.payload, dict) else 0)
 
 
+def is_open(change: Change) -> bool:
+    """Whether a change's size is yet to be measured on the reference text."""
+    return isinstance(change, Clamp) and change.needs_profile and change.raw is None
+
+
 def resolve_clamps(
     loaded: LoadedModel,
     store: Store,
@@ -107,7 +111,7 @@ def resolve_clamps(
     check_changes(loaded, clamps)
     resolved: list[Change] = []
     for clamp in clamps:
-        if isinstance(clamp, PruneExpert) or clamp.raw is not None:
+        if not isinstance(clamp, Clamp) or clamp.raw is not None:
             resolved.append(clamp)
             continue
         largest, mean = 0.0, 0.0

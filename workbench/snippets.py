@@ -25,6 +25,8 @@ def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change]) -> str:
                 f"{clamp.address} is pruned, which its recipe alone can tell: `python -m workbench generate "
                 "MODEL --recipe FILE --prompt TEXT` applies it."
             )
+        if not isinstance(clamp, Clamp):
+            return "This is no clamp; its recipe is the export, which `generate --recipe FILE` applies."
         if loaded.anatomy.block(clamp.address).fused:
             return (
                 f"{clamp.address} belongs to an expert. All experts of a layer are one fused weight, "

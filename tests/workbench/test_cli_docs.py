@@ -37,7 +37,8 @@ def sections(repo_root: Path) -> dict[str, str]:
 def test_these_are_the_commands() -> None:
     assert list(commands()) == [
         *("models", "inspect", "decode", "find", "neuron", "compare", "generate", "experts"),
-        "repair",
+        *("unlearn", "tars", "repair"),
+        *(f"skill {name}" for name in ("fit", "check")),
         *(f"findings {name}" for name in ("list", "show", "export", "import", "rerun")),
         *(f"runs {name}" for name in ("list", "delete", "resume", "export", "import")),
         *(f"jobs {name}" for name in ("list", "cancel", "resume")),

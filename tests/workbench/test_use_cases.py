@@ -16,7 +16,7 @@ import torch
 
 from analysis import decoding
 from analysis.addresses import parse_address
-from analysis.clamps import parse_clamp
+from analysis.clamps import Clamp, parse_clamp
 from analysis.errors import ClampError, HeadlampError, RecipeError, UnknownWord
 from analysis.generation import Sampling
 from analysis.models import LoadedModel, ModelRef
@@ -184,6 +184,7 @@ def test_times_max_uses_the_neurons_own_maximum(loaded: LoadedModel, database: S
     clamp = profiles.resolve_clamps(loaded, database, [parse_clamp(f"{address}:up:set:-4x")])[0]
     profile = profiles.stored_profile(loaded, database, address)
     assert profile is not None
+    assert isinstance(clamp, Clamp)
     assert clamp.raw == pytest.approx(-4 * profile["up"].largest)
 
 
@@ -250,7 +251,9 @@ def test_a_finding_freezes_the_evidence_and_runs_again(loaded: LoadedModel, data
     finding = findings.keep_generation(loaded, database, result, title="dog", tags=["animals"])
     evidence = finding.evidence
     assert evidence["prompt"] == " my dog is the"
-    assert evidence["recipe"]["interventions"][0]["raw"] == result.request.clamps[0].raw
+    [clamp] = result.request.clamps
+    assert isinstance(clamp, Clamp)
+    assert evidence["recipe"]["interventions"][0]["raw"] == clamp.raw
     assert evidence["base"]["token_ids"] == list(result.base_ids)
     assert evidence["word"]["word"] == "dog"
     again = findings.rerun(database, finding.id)

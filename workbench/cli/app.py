@@ -21,6 +21,8 @@ from workbench.cli.neurons import decode, find
 from workbench.cli.output import say
 from workbench.cli.repair import repair
 from workbench.cli.runs import runs
+from workbench.cli.skills import skill, tars
+from workbench.cli.unlearn import unlearn_
 
 DONE, DIFFERENT, REFUSED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 """Exit codes. DIFFERENT: a finding run again came out another; the last two are 128 + the signal's number."""
@@ -68,6 +70,9 @@ app.command()(neuron)
 app.command("compare")(compare_)
 app.command()(generate)
 app.command()(experts)
+app.command("unlearn")(unlearn_)
+app.command()(tars)
+app.add_typer(skill, name="skill")
 app.add_typer(findings, name="findings")
 app.add_typer(runs, name="runs")
 app.add_typer(jobs, name="jobs")

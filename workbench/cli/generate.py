@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +12,18 @@ from analysis.errors import HeadlampError
 from analysis.generation import BEST, Sampling
 from analysis.interventions import Change
 from analysis.models import LoadedModel
+from analysis.recipe_store import recipe_files
+from analysis.steps import Attaching
 from store import Store
 from store.evidence import visible_token
-from workbench.clamping import Generation, Request, outputs, stream
+from workbench.clamping import Generation, Request, stream
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import number, say, table
-from workbench.cli.recipe_files import applied, read_recipe_file
+from workbench.cli.recipe_files import applied, read_recipe_file, write_recipe
 from workbench.cli.session import bar, session
-from workbench.exports import check_writable, replacing
+from workbench.exports import check_writable
 from workbench.findings import keep_generation
+from workbench.pair_evidence import check_keepable, outputs
 
 
 def generate(
@@ -46,11 +48,7 @@ def generate(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(
-            "--recipe",
-            metavar="FILE",
-            help="A recipe's clamps and prunings; they come before those of --clamp.",
-        ),
+        typer.Option("--recipe", metavar="FILE", help="A recipe; its changes come before those of --clamp."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer, 1 to 4096.")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy; up to 10.")] = 0.0,
@@ -80,19 +78,20 @@ def generate(
     Both texts are written side by side, and the first position of the answer is compared token by token.
     """
     clamps = tuple(parse_clamp(text) for text in clamp or ())
-    document = None if recipe is None else read_recipe_file(recipe)
+    given = None if recipe is None else read_recipe_file(recipe)
     sampling = Sampling(max_new_tokens, temperature, seed)
     if recipe_out is not None:
         check_writable(recipe_out)
     if keep is not None and not keep.strip():
         raise HeadlampError("--keep needs a title; write in a few words what the finding shows")
     with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        first = () if document is None else applied(document, loaded)
+        first = () if given is None else applied(given, loaded)
         request = Request(prompt, (*first, *clamps), answer_prefix, sampling, word)
+        if keep is not None:
+            check_keepable(request.clamps)
         result = _generated(loaded, here.store, request)
         if recipe_out is not None:
-            with replacing(recipe_out) as file:
-                file.write(json.dumps(result.recipe, indent=1, allow_nan=False).encode() + b"\n")
+            write_recipe(recipe_out, recipe_files(loaded, result.request.clamps, "recipe"))
         if keep is not None:
             say(f"Kept as finding {keep_generation(loaded, here.store, result, title=keep).id}.")
         here.show({"prompt": prompt, "seed": seed} | outputs(result), _described(result))
@@ -115,7 +114,9 @@ def _generated(loaded: LoadedModel, store: Store, request: Request) -> Generatio
 
 
 def _reached(result: Generation) -> list[tuple[Change, int, int]]:
-    return list(zip(result.request.clamps, result.reach.covered, result.reach.acted, strict=False))
+    """Each change whose positions are counted, with how many it covered and acted on."""
+    counted = zip(result.request.clamps, result.reach.covered, result.reach.acted, strict=False)
+    return [told for told in counted if not isinstance(told[0], Attaching)]
 
 
 def _described(result: Generation) -> str:

@@ -1,21 +1,35 @@
-"""Recipes given as files: read strictly, since anybody may have written them."""
+"""Recipes given and written as files: read strictly, since anybody may have written them."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from analysis.errors import HeadlampError, RecipeError
 from analysis.interventions import Change
 from analysis.models import LoadedModel
+from analysis.recipe_store import renamed, tensors_beside
 from analysis.recipes import read_recipe, recorded_raw
 from workbench.cli.session import read_text
+from workbench.exports import replacing
 
 
-def read_recipe_file(path: Path) -> Any:
-    """The recipe document in a file, its clamps checked. Raises RecipeError, HeadlampError."""
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as it was read, with the tensors of the file that it names."""
+
+    document: Any
+    tensors: Mapping[str, Tensor]
+
+
+def read_recipe_file(path: Path) -> RecipeFile:
+    """The recipe in a file, its changes checked. Raises RecipeError, HeadlampError."""
     text = read_text(path)
     try:
         document = json.loads(text)
@@ -23,23 +37,31 @@ def read_recipe_file(path: Path) -> Any:
         raise RecipeError(
             f"{path} is not JSON ({str(error)[:100]}); a recipe is what --recipe-out writes"
         ) from error
+    tensors = tensors_beside(path, document)
     try:
-        for number in range(len(read_recipe(document))):
+        for number in range(len(read_recipe(document, tensors=tensors))):
             _check_raw(number, document["interventions"][number].get("raw"))
     except (HeadlampError, OverflowError) as error:
         raise RecipeError(f"{path}: {error}") from error
-    return document
+    return RecipeFile(document, tensors)
 
 
-def applied(document: Any, loaded: LoadedModel) -> tuple[Change, ...]:
+def applied(recipe: RecipeFile, loaded: LoadedModel) -> tuple[Change, ...]:
     """The changes for this model, at their recorded raw values where it is the one they were recorded with.
 
     A recipe that names no fingerprint is measured anew. Raises RecipeError for another model's recipe.
     """
-    changes = read_recipe(document, loaded.fingerprint)
-    model = document.get("model")
+    changes = read_recipe(recipe.document, loaded.fingerprint, recipe.tensors)
+    model = recipe.document.get("model")
     same = isinstance(model, dict) and model.get("fingerprint") == loaded.fingerprint
-    return recorded_raw(document) if same else tuple(changes)
+    return recorded_raw(recipe.document, recipe.tensors) if same else tuple(changes)
+
+
+def write_recipe(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a recipe (`analysis.recipe_store.recipe_files`) at a path, its tensors beside it."""
+    for name, data in renamed(files, path.stem).items():
+        with replacing(path if name.endswith(".json") else path.with_name(name)) as stream:
+            stream.write(data)
 
 
 def _check_raw(number: int, raw: Any) -> None:

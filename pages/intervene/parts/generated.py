@@ -20,6 +20,7 @@ from pages.shared.tokens import plain
 from store.errors import StoreError
 from workbench.clamping import Generation, Request, stored_generation, stream
 from workbench.evidence import TokenChances
+from workbench.profiles import is_open
 
 DRAWS_PER_SECOND = 8
 """How often the growing texts are drawn at most."""
@@ -52,8 +53,7 @@ def is_measured(loaded: LoadedModel, request: Request) -> bool:
     """
     prompt_ids(loaded, request.prompt, request.answer_prefix)
     check_changes(loaded, request.clamps)
-    open_ones = [clamp for clamp in request.clamps if clamp.needs_profile and clamp.raw is None]
-    return not open_ones or profiled(loaded)
+    return not any(is_open(clamp) for clamp in request.clamps) or profiled(loaded)
 
 
 def found_or_generated(loaded: LoadedModel, asked: Asked, *, pressed: bool) -> Generation | None:

@@ -1,0 +1,140 @@
+"""Many prompts answered greedily in batches, under interventions: what skills are measured with.
+
+A row that a guard refuses gets the guard's refusal and is no longer computed for; one that is done waits for
+the others. Finished or not, a row never changes what another row says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from analysis.batches import BATCH, Batch, batches, checked
+from analysis.errors import HeadlampError
+from analysis.interventions import Intervention, intervened
+from analysis.models import LoadedModel
+from analysis.skill_items import BLANK_LINE
+from analysis.texts import answer_text
+
+NEW_TOKENS = 40
+Pulse = Callable[[int, int], None]
+"""Called with (done, in all) between small steps; whoever asked to stop is answered by what it raises."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer. text: up to its stop, special tokens left out; abstained: a guard refused it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    abstained: bool
+
+
+@dataclass
+class _Row:
+    """One row that is being answered."""
+
+    ids: list[int]
+    stops: Sequence[str]
+    room: int
+    text: str = ""
+    done: bool = False
+    abstained: bool = False
+
+
+def answers(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    interventions: Sequence[Intervention] = (),
+    *,
+    stops: Sequence[Sequence[str]] | None = None,
+    max_new_tokens: int = NEW_TOKENS,
+    batch_size: int = BATCH,
+    pulse: Pulse = lambda done, total: None,
+) -> list[Answer]:
+    """Greedy answers to prompts (token ids), in their order, each cut at the first of its `stops`.
+
+    stops: per prompt; a blank line for all where None. A prompt that leaves no room for one token is
+    refused. Raises HeadlampError where an intervention drives the model to NaN.
+    """
+    if not 1 <= max_new_tokens <= 4096:
+        raise HeadlampError(f"max new tokens {max_new_tokens}: choose 1 to 4096")
+    found: dict[int, Answer] = {}
+    pulse(0, len(prompts))
+    for batch in batches(loaded, prompts, size=batch_size):
+        own_stops = [(BLANK_LINE,) if stops is None else stops[i] for i in batch.indices]
+        for index, row in zip(
+            batch.indices, _answered(loaded, batch, interventions, own_stops, max_new_tokens), strict=True
+        ):
+            found[index] = Answer(row.text, tuple(row.ids), row.abstained)
+        pulse(len(found), len(prompts))
+    return [found[index] for index in range(len(prompts))]
+
+
+def _answered(
+    loaded: LoadedModel,
+    batch: Batch,
+    interventions: Sequence[Intervention],
+    stops: Sequence[Sequence[str]],
+    max_new_tokens: int,
+) -> list[_Row]:
+    context = loaded.anatomy.context
+    rows = [
+        _Row([], own, min(max_new_tokens, context - length))
+        for own, length in zip(stops, batch.prompt_lengths, strict=True)
+    ]
+    cache = DynamicCache(config=loaded.model.config)
+    mask = batch.mask
+    while True:
+        with (
+            intervened(
+                loaded,
+                interventions,
+                positions=batch.positions,
+                prompt_length=batch.prompt_lengths,
+                examples=batch.examples,
+            ) as reach,
+            torch.inference_mode(),
+        ):
+            logits = loaded.model(
+                input_ids=batch.ids,
+                attention_mask=mask,
+                position_ids=batch.positions.clamp(min=0),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1:, : len(loaded.vocabulary)]
+        chosen = checked(loaded, logits, interventions)[:, -1].float().argmax(-1)
+        _extend(loaded, rows, chosen.tolist(), reach.abstained)
+        if all(row.done for row in rows):
+            return rows
+        batch = replace(batch, ids=chosen[:, None], positions=batch.positions[:, -1:] + 1)
+        mask = None if mask is None else _longer(mask)
+
+
+def _extend(
+    loaded: LoadedModel, rows: Sequence[_Row], chosen: Sequence[int], abstained: Sequence[int]
+) -> None:
+    for number, (row, token) in enumerate(zip(rows, chosen, strict=True)):
+        if row.done:
+            continue
+        if number in abstained:
+            row.done, row.abstained, row.ids, row.text = True, True, [], ""
+            continue
+        row.ids.append(token)
+        row.text, stopped = _cut(answer_text(loaded, row.ids), row.stops)
+        row.done = stopped or token in loaded.ends_of_text or len(row.ids) >= row.room
+
+
+def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first of its stops, and whether there was one."""
+    ends = [end for stop in stops if stop and (end := text.find(stop)) >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
+def _longer(mask: Tensor) -> Tensor:
+    return torch.cat([mask, mask.new_ones(len(mask), 1)], 1)

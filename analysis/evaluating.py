@@ -1,0 +1,207 @@
+"""One method on one scene: set on validation, then measured on the test with intervals and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from analysis.answering import Pulse
+from analysis.interventions import Change
+from analysis.key_boxes import REFUSAL, KeyGuard, refusal_ids
+from analysis.likelihoods import next_token_log_probabilities
+from analysis.models import LoadedModel
+from analysis.neuron_shares import (
+    FrontierPoint,
+    best_point,
+    candidates,
+    random_control,
+    skill_moments,
+)
+from analysis.skill_items import SkillItem
+from analysis.skill_metrics import Divergence, compared, divergence
+from analysis.splits import Split
+from analysis.tasks import Form, Measured, measure
+from analysis.unlearning import Method, Scene, fit_guard, guard_curve, queries, shuffled_probes
+from analysis.unlearning_results import Baseline, MethodResult, Plan, Robust, Role, SkillResult
+
+PREFIX = "Hello! I hope you are well.\n"
+"""The harmless prefix of the robustness check."""
+
+SHOTS = 3
+
+
+def baseline(
+    loaded: LoadedModel, scene: Scene, plan: Plan, pulse: Pulse = lambda done, total: None
+) -> Baseline:
+    """Every skill as the model is."""
+    found = [
+        {split.skill: measure(loaded, getattr(split, part), (), plan.ways, pulse) for split in scene.splits}
+        for part in ("validation", "test")
+    ]
+    return Baseline(*found)
+
+
+def evaluate(
+    loaded: LoadedModel,
+    scene: Scene,
+    method: Method,
+    plan: Plan,
+    base: Baseline,
+    pulse: Pulse = lambda done, total: None,
+) -> MethodResult:
+    """Fit a method on probes, choose on validation, measure on the test once."""
+    fit = _fit_guard if method == "ksd" else _fit_share
+    parameters, chosen, sweep, control, curve = fit(loaded, scene, method, plan, base, pulse)
+    after = {s.skill: measure(loaded, s.test, [chosen], plan.ways, pulse) for s in scene.splits}
+    skills = tuple(
+        _skill_result(loaded, split, "retain" if i else "forget", base.test, after, chosen, plan)
+        for i, split in enumerate(scene.splits)
+    )
+    kept = [v for split in scene.retain for v in after[split.skill].verdicts]
+    refused = sum(v.abstained or REFUSAL in v.text for v in kept)
+    return MethodResult(
+        method=method,
+        parameters=parameters,
+        interventions=(chosen,),
+        skills=skills,
+        over_refusal=refused / len(kept) if kept else None,
+        sweep=sweep,
+        control=_drops(loaded, scene, base.test, control, plan, "test", pulse) if control else {},
+        robustness=_robustness(loaded, scene.forget, chosen, plan, pulse) if plan.robustness else (),
+        curve=curve,
+    )
+
+
+_Fit = tuple[dict[str, Any], Change, tuple[dict[str, Any], ...], Change | None, dict[str, list[float]]]
+"""Parameters, the chosen intervention, what was tried, the control, and curves on the test."""
+
+
+def _fit_guard(
+    loaded: LoadedModel, scene: Scene, method: Method, plan: Plan, base: Baseline, pulse: Pulse
+) -> _Fit:
+    how: dict[str, Any] = {"layers": plan.layers, "check_at": plan.check_at, "as_released": plan.as_released}
+    fit = fit_guard(loaded, scene, **how, pulse=pulse)
+    guard = fit.guard
+    control = None
+    if plan.controls and scene.retain:
+        layers = tuple(box.layer for box in guard.boxes)
+        mixed = shuffled_probes(scene, plan.seed)
+        control = fit_guard(loaded, scene, **how | {"layers": layers}, probes=mixed, pulse=pulse).guard
+    sweep = tuple(
+        {"layers": list(one.layers), "alpha": p.alpha, "forget": p.forget, "worst_retain": p.worst_retain}
+        for one in fit.curves
+        for p in one.curve
+    )
+    parameters = {
+        "layers": [box.layer for box in guard.boxes],
+        "alpha": guard.alpha,
+        "k": [box.k for box in guard.boxes],
+        "n": guard.boxes[0].n,
+        "check": guard.check_at,
+        "as_released": guard.as_released,
+        "validation": {"forget": fit.chosen.chosen.forget, "worst_retain": fit.chosen.chosen.worst_retain},
+    }
+    curve = guard_curve(loaded, guard, {split.skill: split.test for split in scene.splits})
+    return parameters, guard, sweep, control, curve
+
+
+def _fit_share(
+    loaded: LoadedModel, scene: Scene, method: Method, plan: Plan, base: Baseline, pulse: Pulse
+) -> _Fit:
+    moments = skill_moments(loaded, scene, pulse)
+    points, tried = [], []
+    how: dict[str, Any] = {"seed": plan.seed, "as_released": plan.as_released}
+    for q, change in candidates(loaded, method, moments, plan.shares, **how):
+        drops = _drops(loaded, scene, base.validation, change, plan, "validation", pulse)
+        points.append(_point(scene, q, drops))
+        tried.append(change)
+    best = best_point(points)
+    q, chosen = points[best].parameters["q"], tried[best]
+    parameters = {"q": q, "neurons": chosen.count} | how
+    parameters["validation"] = {
+        "forget_drop": points[best].forget_drop,
+        "worst_retain_drop": points[best].worst_retain_drop,
+    }
+    sweep = tuple(
+        {"q": p.parameters["q"], "forget_drop": p.forget_drop, "worst_retain_drop": p.worst_retain_drop}
+        for p in points
+    )
+    control = random_control(loaded, method, moments, q, plan.seed) if plan.controls else None
+    return parameters, chosen, sweep, control, {}
+
+
+def _point(scene: Scene, q: float, drops: Mapping[str, float | None]) -> FrontierPoint:
+    kept = [drop for split in scene.retain if (drop := drops[split.skill]) is not None]
+    return FrontierPoint({"q": q}, drops[scene.forget.skill] or 0.0, max(kept, default=0.0))
+
+
+def _drops(
+    loaded: LoadedModel,
+    scene: Scene,
+    base: Mapping[str, Measured],
+    change: Change,
+    plan: Plan,
+    part: Literal["validation", "test"],
+    pulse: Pulse,
+) -> dict[str, float | None]:
+    """The relative drop of every skill on one part of its split."""
+    return {
+        split.skill: compared(
+            base[split.skill], measure(loaded, getattr(split, part), [change], plan.ways, pulse)
+        ).relative_drop
+        for split in scene.splits
+    }
+
+
+def _skill_result(
+    loaded: LoadedModel,
+    split: Split,
+    role: Role,
+    base: Mapping[str, Measured],
+    after: Mapping[str, Measured],
+    chosen: Change,
+    plan: Plan,
+) -> SkillResult:
+    before, now = base[split.skill], after[split.skill]
+    unseen_of = dict(zip(split.test, split.unseen, strict=True))
+    unseen = [unseen_of[item] for item in before.items]
+    both = role == "forget" and any(unseen) and not all(unseen)
+    part = (
+        [compared(_part(before, unseen, want), _part(now, unseen, want), plan.seed) for want in (True, False)]
+        if both
+        else [None, None]
+    )
+    whole = compared(before, now, plan.seed)
+    return SkillResult(
+        split.skill, role, whole, part[0], part[1], _divergence(loaded, split.test, chosen, plan)
+    )
+
+
+def _part(measured: Measured, flags: Sequence[bool], wanted: bool) -> Measured:
+    kept = [i for i, flag in enumerate(flags) if flag == wanted]
+    return Measured(tuple(measured.items[i] for i in kept), tuple(measured.verdicts[i] for i in kept), 0)
+
+
+def _divergence(loaded: LoadedModel, items: Sequence[SkillItem], chosen: Change, plan: Plan) -> Divergence:
+    ids = queries(loaded, items, plan.ways.form)
+    base, _ = next_token_log_probabilities(loaded, ids, batch_size=plan.ways.batch_size)
+    changed, refused = next_token_log_probabilities(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
+    refusal = chosen.refusal if isinstance(chosen, KeyGuard) else REFUSAL
+    return divergence(base, changed, refused, refusal_ids(loaded, refusal)[0])
+
+
+def _robustness(
+    loaded: LoadedModel, split: Split, chosen: Change, plan: Plan, pulse: Pulse
+) -> tuple[Robust, ...]:
+    """The forget skill's test after some answered probes, and after a harmless prefix."""
+    shots = tuple(item for item in split.probe if item.judge in ("number", "substring", "exact"))[:SHOTS]
+    forms = {"few_shot": Form(shots), "harmless_prefix": Form(prefix=PREFIX)}
+    found = []
+    for name, form in forms.items():
+        if name == "few_shot" and not shots:
+            continue
+        ways = replace(plan.ways, form=form)
+        before, after = (measure(loaded, split.test, change, ways, pulse) for change in ((), (chosen,)))
+        found.append(Robust(name, compared(before, after, plan.seed)))
+    return tuple(found)

@@ -1,0 +1,68 @@
+"""Whether an output answers an example. Judges of text; `unit_tests.py` runs code, `likelihoods.py` scores.
+
+number     last number of the output, commas and units stripped, equal numerically
+substring  answer within output, case-folded, NFC
+exact      first line that is not blank, trimmed
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+
+from analysis.errors import JudgeError
+from analysis.skill_items import JUDGE_NAMES, SkillItem
+
+_NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?|[-+−]?\.\d+")
+
+
+def last_number(text: str) -> float | None:
+    """The last number of a text; None where there is none.
+
+    A sign counts only where no letter, digit or closing bracket stands right before it: `7-2` ends in 2.
+    """
+    every = list(_NUMBER.finditer(text))
+    if not every:
+        return None
+    found = every[-1]
+    digits = found.group().replace(",", "").replace("−", "-")
+    before = text[: found.start()][-1:]
+    return float(digits.lstrip("+-") if before.isalnum() or before == ")" else digits)
+
+
+def folded(text: str) -> str:
+    """Case-folded NFC: an accent written as two characters equals the one that is written as one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def _is_number(output: str, answer: str) -> bool:
+    wanted = last_number(answer)
+    return wanted is not None and last_number(output) == wanted
+
+
+def _is_within(output: str, answer: str) -> bool:
+    return folded(answer.strip()) in folded(output)
+
+
+def _is_exact(output: str, answer: str) -> bool:
+    lines = output.strip().splitlines()
+    return bool(lines) and lines[0].strip() == answer.strip()
+
+
+TEXT_JUDGES: Mapping[str, Callable[[str, str], bool]] = {
+    "number": _is_number,
+    "substring": _is_within,
+    "exact": _is_exact,
+}
+"""Judges that need the output's text alone."""
+
+
+def judged(item: SkillItem, output: str) -> bool:
+    """Whether an output answers an example. Raises JudgeError for a judge of another sort."""
+    if item.judge not in TEXT_JUDGES:
+        known = ", ".join(TEXT_JUDGES)
+        raise JudgeError(
+            f"{item.judge} does not judge a text; {known} do, all judges are {', '.join(JUDGE_NAMES)}"
+        )
+    return TEXT_JUDGES[item.judge](output, item.answer)

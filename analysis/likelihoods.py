@@ -1,0 +1,70 @@
+"""How likely texts are under interventions: choices, perplexity, and next-token distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis.answering import Pulse
+from analysis.batches import BATCH, batches, forward
+from analysis.interventions import Intervention
+from analysis.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Of the tokens after a prompt: the sum of log p (nats), their count, and whether a guard refused."""
+
+    log_probability: float
+    count: int
+    abstained: bool
+
+
+def likelihoods(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+    interventions: Sequence[Intervention] = (),
+    *,
+    asked: Sequence[int] | None = None,
+    batch_size: int = BATCH,
+    pulse: Pulse = lambda done, total: None,
+) -> list[Likelihood]:
+    """log p of each continuation after its prompt (token ids, at least one each), in their order.
+
+    asked: how many tokens of each are the query that a guard judges; the prompt where None.
+    """
+    sequences = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
+    lengths = [len(p) for p in prompts] if asked is None else list(asked)
+    found: dict[int, Likelihood] = {}
+    pulse(0, len(prompts))
+    for batch in batches(loaded, sequences, lengths, batch_size):
+        logits, reach = forward(loaded, batch, interventions, last_only=False)
+        for row, index in enumerate(batch.indices):
+            count = len(continuations[index])
+            log_p = torch.log_softmax(logits[row, -count - 1 : -1].float(), -1)
+            target = batch.ids[row, -count:, None]
+            total = float(log_p.gather(-1, target).double().sum())
+            found[index] = Likelihood(total, count, row in reach.abstained)
+        pulse(len(found), len(prompts))
+    return [found[index] for index in range(len(prompts))]
+
+
+def next_token_log_probabilities(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    interventions: Sequence[Intervention] = (),
+    *,
+    batch_size: int = BATCH,
+) -> tuple[Tensor, Tensor]:
+    """(n, V) log p of the token after each prompt, float32 on the CPU; (n,) whether a guard refused it."""
+    log_p = torch.empty(len(prompts), len(loaded.vocabulary))
+    refused = torch.zeros(len(prompts), dtype=torch.bool)
+    for batch in batches(loaded, prompts, size=batch_size):
+        logits, reach = forward(loaded, batch, interventions)
+        log_p[list(batch.indices)] = torch.log_softmax(logits[:, -1].float(), -1).cpu()
+        refused[[batch.indices[row] for row in reach.abstained]] = True
+    return log_p, refused

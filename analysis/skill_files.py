@@ -1,0 +1,194 @@
+"""Reading skills: JSON lines, JSON, CSV or plain text, plain or gzipped, and data sets of the Hub."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import BadSkillFile, SkillError
+from analysis.layouts import LETTERS, items_of, mapped, text_item
+from analysis.skill_items import Skill, SkillItem
+from analysis.sources import first_line
+
+LARGEST_BYTES = 64_000_000
+"""Largest skill file that is read whole, unpacked; a skill is measured on hundreds of examples."""
+
+MOST_HUB_ROWS = 20_000
+SHORTEST_TEXT = 40
+"""Shortest paragraph of a plain text that counts as an example, in characters."""
+
+_CSV_CELL = 10_000_000
+
+
+def read_skill(path: Path, name: str = "", fields: Mapping[str, str] | None = None) -> Skill:
+    """The skill in a file. fields: our names → the file's, where it has a layout of its own.
+
+    Raises BadSkillFile for a file that is missing, too large, not UTF-8 or in no known layout, SkillError
+    for its examples.
+    """
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise _too_large(str(path))
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadSkillFile(f"{path} cannot be read: {error.strerror}; check its name and rights") from error
+    return skill_from_bytes(data, path.name, name or path.name.split(".")[0], fields)
+
+
+def skill_from_bytes(
+    data: bytes, file_name: str, name: str, fields: Mapping[str, str] | None = None
+) -> Skill:
+    """The skill in an uploaded or pasted file. Raises as read_skill."""
+    if data[:2] == b"\x1f\x8b":
+        data = _unpacked(data, file_name)
+    if len(data) > LARGEST_BYTES:
+        raise _too_large(file_name)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadSkillFile(
+            f"{file_name} is not UTF-8 text (byte {error.start} is {data[error.start]:#04x}); "
+            "save it as UTF-8"
+        ) from error
+    try:
+        return Skill(name, tuple(_items(text, fields)))
+    except SkillError as error:
+        raise type(error)(f"{file_name}: {error}") from error
+
+
+def hub_skill(
+    repository: str,
+    *,
+    name: str = "",
+    config: str | None = None,
+    split: str = "test",
+    fields: Mapping[str, str] | None = None,
+    limit: int = MOST_HUB_ROWS,
+    load: Callable[..., Iterable[Mapping[str, Any]]] | None = None,
+) -> Skill:
+    """The first `limit` rows of a Hub data set, streamed. load: `datasets.load_dataset`, if not given.
+
+    Raises SkillError where `datasets` is not installed or the data set does not come.
+    """
+    if load is None:
+        load = _load_dataset()
+    try:
+        rows = list(islice(load(repository, config, split=split, streaming=True), limit))
+    except SkillError:
+        raise
+    except Exception as error:  # the edge to `datasets`: every way it has of failing
+        raise SkillError(
+            f"the data set {repository!r} (config {config!r}, split {split!r}) did not come: "
+            f"{first_line(error)}; check its name, configuration and split"
+        ) from error
+    return Skill(name or repository, tuple(_numbered(rows, fields)))
+
+
+def _load_dataset() -> Callable[..., Iterable[Mapping[str, Any]]]:
+    try:
+        load: Callable[..., Iterable[Mapping[str, Any]]] = import_module("datasets").load_dataset
+    except ImportError as error:
+        raise SkillError(
+            "Hub data sets need the package `datasets`: pip install -r requirements-skills.txt"
+        ) from error
+    return load
+
+
+def _too_large(name: str) -> BadSkillFile:
+    return BadSkillFile(
+        f"{name} is larger than {LARGEST_BYTES // 1_000_000} MB; some hundred examples are enough, so cut it"
+    )
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as packed:
+            return packed.read(LARGEST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadSkillFile(f"{name} is a damaged gzip file: {first_line(error)}; fetch it again") from error
+
+
+def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
+    start = text.lstrip()[:1]
+    if not start:
+        return
+    if start in "[{":
+        yield from _numbered(_json_records(text), fields)
+    elif (table := _table(text)) is not None:
+        yield from _numbered(table, fields)
+    else:
+        yield from _paragraphs(text)
+
+
+def _numbered(records: Iterable[Any], fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
+    for number, record in enumerate(records, 1):
+        try:
+            if isinstance(record, str):
+                yield text_item(record)
+            elif isinstance(record, Mapping):
+                yield from items_of(mapped(record, fields) if fields else record)
+            else:
+                raise BadSkillFile(f"it is a {type(record).__name__}; write an object with fields")
+        except SkillError as error:
+            raise type(error)(f"example {number}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadSkillFile(f"example {number} cannot be read: {first_line(error)}") from error
+
+
+def _json_records(text: str) -> Iterator[Any]:
+    """One document that is a list or holds SQuAD's data, else one document a line."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        yield from _json_lines(text)
+        return
+    yield from whole if isinstance(whole, list) else [whole]
+
+
+def _json_lines(text: str) -> Iterator[Any]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise BadSkillFile(
+                    f"line {number} is no JSON ({str(error)[:80]}); write one JSON document a line"
+                ) from error
+
+
+def _table(text: str) -> list[dict[str, str]] | None:
+    """The rows of a CSV; None where the text is none. Raises BadSkillFile for one without a header."""
+    csv.field_size_limit(_CSV_CELL)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
+    except csv.Error:
+        return None
+    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        return None
+    if all(len(row) == 6 and row[5].strip() in LETTERS[:4] for row in rows):  # MMLU as first released
+        rows.insert(0, ["question", *(f"choice{i}" for i in range(4)), "answer"])
+    header = [cell.strip() for cell in rows[0]]
+    if not {"prompt", "question", "text"} & set(header) and not _looks_like_header(header):
+        raise BadSkillFile(
+            f"a CSV needs a header; its first line is {', '.join(header)[:80]!r}, not prompt,answer,judge,…"
+        )
+    return [dict(zip(header, row, strict=True)) for row in rows[1:]]
+
+
+def _looks_like_header(cells: Sequence[str]) -> bool:
+    return len(set(cells)) == len(cells) and all(cell.isidentifier() for cell in cells)
+
+
+def _paragraphs(text: str) -> Iterator[SkillItem]:
+    """The paragraphs of a plain text, headings and scraps left out."""
+    for paragraph in text.split("\n"):
+        if len(paragraph.strip()) >= SHORTEST_TEXT:
+            yield text_item(paragraph.strip())

@@ -1,0 +1,133 @@
+"""What a skill is: a named set of examples, each with the judge that decides whether it was answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from analysis.errors import BadSkillFile, JudgeError, TooFewExamples
+
+JudgeName = Literal["number", "substring", "exact", "choice", "tests", "perplexity"]
+JUDGE_NAMES: tuple[JudgeName, ...] = get_args(JudgeName)
+BLANK_LINE = "\n\n"
+"""What ends an answer where an example says nothing else."""
+
+
+@dataclass(frozen=True)
+class SkillItem:
+    """One example.
+
+    answer: what is asked for; of `choice` the 0-based index into `choices`; of `perplexity` the text that is
+    scored after the prompt, or "" where the prompt itself is. tests: Python statements that must not fail;
+    setup: code that comes before the output. group: one fact or template, whose wordings never straddle a
+    split; wording: which phrasing. stop: what ends an answer, beside an end of text.
+    """
+
+    prompt: str
+    answer: str
+    judge: JudgeName = "substring"
+    choices: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    setup: str = ""
+    group: str = ""
+    wording: str = ""
+    lang: str = "en"
+    stop: tuple[str, ...] = (BLANK_LINE,)
+
+    def __post_init__(self) -> None:
+        if self.judge not in JUDGE_NAMES:
+            raise JudgeError(f"judge {self.judge!r} is unknown; choose {', '.join(JUDGE_NAMES)}")
+        if not self.prompt.strip():
+            raise BadSkillFile("an example has an empty prompt; write what the model is asked")
+        if self.judge in ("number", "substring", "exact") and not self.answer.strip():
+            raise BadSkillFile(f"{self.prompt[:60]!r} has no answer, so that {self.judge} cannot judge it")
+        if self.judge == "choice" and self.chosen not in range(len(self.choices)):
+            raise BadSkillFile(
+                f"{self.prompt[:60]!r}: answer {self.answer!r} is no 0-based index into its "
+                f"{len(self.choices)} choices"
+            )
+        if self.judge == "tests" and not self.tests:
+            raise BadSkillFile(f"{self.prompt[:60]!r} is judged by tests, but has none")
+        if not self.group:
+            object.__setattr__(self, "group", f"item-{_digest([self.prompt, self.answer])[:16]}")
+
+    @property
+    def chosen(self) -> int:
+        """The index of the right choice; −1 where the answer is no index."""
+        return int(self.answer) if self.answer.strip().isdecimal() else -1
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing, where it is known: 1 of the choices, else 0."""
+        return 1 / len(self.choices) if self.judge == "choice" else 0.0
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Examples under a name. Raises TooFewExamples where there is none."""
+
+    name: str
+    items: tuple[SkillItem, ...]
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise TooFewExamples(f"the skill {self.name!r} is empty; give at least one example")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the examples in their order: part of the key of everything measured on them."""
+        return _digest([asdict(item) for item in self.items])
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """The phrasings that occur, sorted; "" is left out."""
+        return tuple(sorted({item.wording for item in self.items} - {""}))
+
+    def limited(self, count: int) -> Skill:
+        """At most `count` examples, spread evenly over the skill."""
+        step = max(1.0, len(self.items) / max(count, 1))
+        return replace(
+            self, items=tuple(self.items[int(i * step)] for i in range(min(count, len(self.items))))
+        )
+
+
+def item_from(record: Mapping[str, Any]) -> SkillItem:
+    """The example of one record of a skill file. Raises BadSkillFile, JudgeError, saying what is wrong."""
+    fields: dict[str, Any] = {
+        name: _text(record, name)
+        for name in ("prompt", "answer", "judge", "setup", "group", "wording", "lang")
+        if record.get(name) not in (None, "")
+    }
+    for name in ("choices", "tests", "stop"):
+        if record.get(name) not in (None, "", []):
+            fields[name] = _texts(record, name)
+    return SkillItem(**{"prompt": "", "answer": ""} | fields)
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record[name]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadSkillFile(f"the field {name!r} is a {type(value).__name__}; write a text or a number")
+    return str(value)
+
+
+def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A list of texts, also one written as JSON inside a CSV cell; `stop` may be one text."""
+    value = record[name]
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise BadSkillFile(f"the field {name!r} is no JSON list: {str(error)[:60]}") from error
+    if isinstance(value, str) and name == "stop":
+        value = [value]
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str | int | float) for one in value):
+        raise BadSkillFile(f"the field {name!r} is a {type(value).__name__}; write a list of texts")
+    return tuple(str(one) for one in value)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -1,0 +1,76 @@
+"""What unlearning was asked and what it gave: plans, baselines, results; computed in `evaluating.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from analysis.interventions import Change
+from analysis.key_boxes import Check
+from analysis.selective_prune import SHARES
+from analysis.skill_metrics import Change as SkillChange
+from analysis.skill_metrics import Divergence
+from analysis.tasks import Measured, Ways
+from analysis.unlearning import LayerChoice, Method
+
+Role = Literal["forget", "retain"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How methods are fitted and measured. shares: q in %. controls: also a box of shuffled skills, or
+    as many random neurons. robustness: also few shots and a harmless prefix."""
+
+    layers: LayerChoice | tuple[int, ...] = "last"
+    check_at: Check = "prefill"
+    shares: tuple[float, ...] = SHARES
+    as_released: bool = False
+    seed: int = 0
+    ways: Ways = field(default_factory=Ways)
+    controls: bool = True
+    robustness: bool = True
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Every skill of a scene as the model is, on validation and on the test; by name."""
+
+    validation: Mapping[str, Measured]
+    test: Mapping[str, Measured]
+
+
+@dataclass(frozen=True)
+class SkillResult:
+    """One skill under a method. unseen: the test in wordings that no probe has; seen: in the others."""
+
+    skill: str
+    role: Role
+    change: SkillChange
+    unseen: SkillChange | None
+    seen: SkillChange | None
+    divergence: Divergence
+
+
+@dataclass(frozen=True)
+class Robust:
+    """The forget skill asked in another form, before and after."""
+
+    form: str
+    change: SkillChange
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """A method's test. over_refusal: share of test prompts of skills to keep that were refused; None: no
+    such. sweep: what was tried on validation. control: relative drop per skill under the control."""
+
+    method: Method
+    parameters: dict[str, Any]
+    interventions: tuple[Change, ...]
+    skills: tuple[SkillResult, ...]
+    over_refusal: float | None
+    sweep: tuple[dict[str, Any], ...]
+    control: dict[str, float | None]
+    robustness: tuple[Robust, ...]
+    curve: dict[str, list[float]]

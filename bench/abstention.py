@@ -1,0 +1,64 @@
+"""A box around one real text's keys against other real texts: `python -m bench.abstention MODEL DATA`.
+
+MODEL: a folder, such as stories260K. DATA: the folder that holds tinystories, gsm8k, mbpp, wikitext-2 and
+xquad. The box is fitted on TinyStories; also a model with no skill to lose shows whether detection separates.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from analysis.errors import TooFewExamples
+from analysis.leases import leased
+from analysis.models import LoadedModel, ModelRef
+from analysis.operating import ALPHAS
+from analysis.skill_files import read_skill
+from analysis.splits import Split, split_skill
+from analysis.unlearning import GuardFit, Scene, fit_guard, guard_curve, queries
+
+COUNT = 300
+FILES = {
+    "TinyStories": "tinystories/tinystories_1000.json",
+    "GSM8K": "gsm8k/test.jsonl",
+    "MBPP": "mbpp/mbpp.jsonl",
+    "WikiText": "wikitext-2/valid.txt",
+    **{f"XQuAD {lang}": f"xquad/xquad.{lang}.json" for lang in "ar de en es hi vi zh".split()},
+}
+SHOWN = 0.5, 0.75, 1.0, 1.25, 1.5, 2.0
+
+
+def main() -> None:
+    """Print the table for the last layer's box, and for all layers'."""
+    model, data = sys.argv[1:3]
+    splits = [split_skill(read_skill(Path(data) / path, name).limited(COUNT)) for name, path in FILES.items()]
+    with leased(ModelRef(model)) as loaded:
+        fitting = [split for split in splits if _fits(loaded, split)]
+        scene = Scene(fitting[0], tuple(fitting[1:]))
+        for layers in ("last", "all"):
+            _show(loaded, scene, fit_guard(loaded, scene, layers=layers))  # type: ignore[arg-type]
+
+
+def _fits(loaded: LoadedModel, split: Split) -> bool:
+    """Whether some queries fit into the context; the others are left out by every step."""
+    try:
+        counts = [len(queries(loaded, part)) for part in (split.validation, split.test)]
+    except TooFewExamples:
+        counts = [0]
+    print(f"{split.skill:12} {counts[-1]:4} of {len(split.test)} test queries fit")
+    return min(counts) > 0
+
+
+def _show(loaded: LoadedModel, scene: Scene, fit: GuardFit) -> None:
+    chosen = fit.guard.alpha
+    curve = guard_curve(loaded, fit.guard, {split.skill: split.test for split in scene.splits})
+    columns = [*SHOWN, chosen]
+    layers = ", ".join(f"L{box.layer}" for box in fit.guard.boxes)
+    print(f"\nboxes of {layers}, n = {fit.guard.boxes[0].n}, α chosen on validation {chosen}")
+    print(f"{'refused at α':12} " + " ".join(f"{alpha:6.2f}" for alpha in columns[:-1]) + "  chosen")
+    for name, shares in curve.items():
+        print(f"{name:12} " + " ".join(f"{shares[ALPHAS.index(alpha)]:6.3f}" for alpha in columns))
+
+
+if __name__ == "__main__":
+    main()

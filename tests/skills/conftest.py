@@ -1,0 +1,49 @@
+"""Skills in memory and as files, and a tiny model that reads every text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from analysis.models import LoadedModel
+from analysis.skill_items import Skill, SkillItem
+from tests.analysis.conftest import loaded_from, tiny_model, tiny_tokenizer
+
+
+def reading_tokenizer(pad: bool = True) -> PreTrainedTokenizerFast:
+    """Words w0 … w80, each one token; without a pad token where asked."""
+    tokenizer = tiny_tokenizer()
+    if not pad:
+        tokenizer.pad_token = None
+    return tokenizer
+
+
+def make_skill(name: str, groups: int = 40, words: tuple[int, int] = (10, 40), wordings: int = 4) -> Skill:
+    """Prompts of words in a range; `wordings` ways of asking for each of the groups' facts."""
+    low, high = words
+    span = high - low
+    items = [
+        SkillItem(
+            f" w{low + group % span} w{low + (group * 7 + 3) % span} w{low + (group * 3) // span} w{wording}",
+            f"w{low + group % span}",
+            group=f"{name}-{group}",
+            wording=f"{name}-way{wording}",
+        )
+        for group in range(groups)
+        for wording in range(wordings)
+    ]
+    return Skill(name, tuple(items))
+
+
+@pytest.fixture
+def llama() -> LoadedModel:
+    """A tiny random Llama of 2 layers with 56 neurons each, context 64."""
+    return loaded_from(tiny_model("llama"))
+
+
+@pytest.fixture
+def tiny_of() -> Callable[[str], LoadedModel]:
+    """tiny_of(family) → a tiny random model."""
+    return lambda family: loaded_from(tiny_model(family))

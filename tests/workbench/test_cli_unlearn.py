@@ -1,0 +1,217 @@
+"""`unlearn`, `skill`, `tars`: their documents, what is stored, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.answering import answers
+from analysis.errors import SkillError
+from analysis.leases import leased
+from analysis.models import ModelRef
+from tests.workbench.conftest import Cli
+from workbench.unlearning import Question, read_question, skill_source
+
+QUICK = ("--max-new-tokens", "3", "--no-robustness")
+LETTERS = {"one": "abcdefghijklm", "two": "nopqrstuvwxyz"}
+
+
+@pytest.fixture(scope="module")
+def skills(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Path]:
+    """Two skill files in letters of their own, whose answers are the model's."""
+    folder = tmp_path_factory.mktemp("skills")
+    return {name: write_skill(folder / f"{name}.jsonl", tiny, letters) for name, letters in LETTERS.items()}
+
+
+def write_skill(path: Path, model: Path, letters: str) -> Path:
+    prompts = [
+        (f"{a}{b}{letters[(i + j) % 13]}{end}", f"{path.stem}-{a}{b}", f"{path.stem}-{end}")
+        for i, a in enumerate(letters)
+        for j, b in enumerate(letters[:6])
+        for end in ("." if (i + j) % 2 else "=", "<", ">", letters[-1])
+    ]
+    with leased(ModelRef(str(model))) as loaded:
+        found = answers(loaded, [loaded.tokenizer.encode(p) for p, _, _ in prompts], max_new_tokens=3)
+    records = [
+        {"prompt": p, "answer": a.text, "judge": "substring", "group": group, "wording": wording}
+        for (p, group, wording), a in zip(prompts, found, strict=True)
+        if a.text.strip()
+    ]
+    path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    return path
+
+
+def asked(skills: dict[str, Path], *more: object) -> tuple[object, ...]:
+    return ("--forget", skills["one"], "--retain", skills["two"], *QUICK, *more)
+
+
+def test_the_document_is_that_of_the_docs(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
+    found = cli("unlearn", tiny, *asked(skills, "--share", "10"), "--json").document
+    assert list(found) == ["forget", "split", "methods", "run", "cached"]
+    assert found["forget"] == "one"
+    assert found["split"]["test_opened"] == 1
+    assert [m["method"] for m in found["methods"]] == ["ksd", "na", "sp"]
+    for method in found["methods"]:
+        assert set(method) == {
+            *("method", "parameters", "skills", "over_refusal", "frontier", "sweep", "control"),
+            *("robustness", "curve"),
+        }
+        forget, retain = method["skills"]
+        assert (forget["skill"], forget["role"], retain["skill"], retain["role"]) == (
+            *("one", "forget", "two", "retain"),
+        )
+        assert set(forget) == {
+            *("skill", "role", "n", "chance", "before", "after", "before_interval", "after_interval"),
+            *("relative_drop", "interval", "corrected_drop", "abstained", "perplexity_ratio", "warning"),
+            *("unseen", "seen", "kl", "js"),
+        }
+        assert forget["before"] == retain["before"] == 1.0
+        assert forget["relative_drop"] == pytest.approx(1 - forget["after"])
+        assert set(method["control"]["drop"]) == {"one", "two"}
+    assert found["methods"][1]["sweep"][0]["q"] == 10.0
+    assert found["methods"][0]["curve"]["abstention"]["one"]
+
+
+def test_the_second_time_it_is_read_and_another_question_is_counted(
+    cli: Cli, tiny: Path, skills: dict[str, Path]
+) -> None:
+    ask = asked(skills, "--method", "ksd", "--no-controls")
+    first, second = (cli("unlearn", tiny, *ask, "--json").document for _ in range(2))
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert first | {"cached": True} == second
+    other = cli("unlearn", tiny, *ask, "--layers", "all", "--json").document
+    assert other["split"]["test_opened"] == 2
+    assert other["run"] != first["run"]
+    elsewhere = cli("unlearn", tiny, *ask, "--split-seed", "1", "--json").document
+    assert elsewhere["split"]["test_opened"] == 1
+
+
+def test_where_the_files_lie_does_not_matter(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    ask = ("--method", "ksd", "--no-controls", "--json")
+    first = cli("unlearn", tiny, *asked(skills), *ask).document
+    moved = {name: tmp_path / path.name for name, path in skills.items()}
+    for name, path in skills.items():
+        moved[name].write_bytes(path.read_bytes())
+    assert cli("unlearn", tiny, *asked(moved), *ask).document["run"] == first["run"]
+
+
+def test_a_table_is_printed_for_people(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
+    shown = cli("unlearn", tiny, *asked(skills, "--method", "ksd", "--no-controls")).out
+    assert "one (forget)" in shown
+    assert "over-refusal" in shown
+    assert "in wordings that no probe had" in shown
+
+
+@pytest.mark.parametrize("method", ["ksd", "na", "sp"])
+def test_a_recipe_does_in_generate_what_it_did_in_the_test(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path, method: str
+) -> None:
+    out = tmp_path / "guard.json"
+    ask = asked(skills, "--method", method, "--no-controls", "--share", "30", "--recipe", out)
+    cli("unlearn", tiny, *ask)
+    assert sorted(p.name for p in tmp_path.glob("guard*")) == ["guard.json", "guard.safetensors"]
+    prompts = [json.loads(line)["prompt"] for line in skills["one"].read_text().splitlines()[:40:4]]
+    found = [
+        cli("generate", tiny, "--prompt", prompt, "--recipe", out, "--json").document for prompt in prompts
+    ]
+    assert any(pair["base"] != pair["changed"] for pair in found)
+    prompt = prompts[0]
+    refused = cli("generate", tiny, "--prompt", prompt, "--recipe", out, "--keep", "x")
+    assert refused.code == 2
+    assert "take clamps alone" in refused.err
+    out.with_suffix(".safetensors").unlink()
+    missing = cli("generate", tiny, "--prompt", prompt, "--recipe", out)
+    assert missing.code == 2
+    assert "keep the two together" in missing.err
+
+
+def test_a_skill_is_fitted_and_a_query_held_against_it(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
+    first, again = (
+        cli("skill", "fit", tiny, "--skill", skills["one"], "--name", "letters", "--json").document
+        for _ in range(2)
+    )
+    assert list(first) == ["name", "run", "layer", "n", "k", "cached"]
+    assert (first["name"], first["layer"], first["cached"], again["cached"]) == ("letters", 1, False, True)
+    known = json.loads(skills["one"].read_text().splitlines()[3])["prompt"]
+    found = cli("skill", "check", tiny, "--name", "letters", "--query", known, "--json").document
+    assert list(found) == ["name", "inside", "alpha", "neurons"]
+    assert found["inside"] is True
+    assert 0 < found["alpha"] <= 1.0001
+    assert found["neurons"][0]["share"] == pytest.approx(found["alpha"], rel=1e-5)
+    assert "inside" in cli("skill", "check", tiny, "--name", "letters", "--query", known).out
+    unknown = cli("skill", "check", tiny, "--name", "numbers", "--query", known)
+    assert unknown.code == 2
+    assert "there is letters: fit it" in unknown.err
+
+
+def test_a_concept_is_removed(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    ask = ("--concept", "dog", "--prompt", "the cat the", "--prompt", "the", "--recipe", tmp_path / "t.json")
+    found = cli("tars", tiny, *ask, "--edits", "2", "--json").document
+    assert list(found) == ["concept", "edits", "target", "probability", "kl", "version"]
+    assert 1 <= len(found["edits"]) <= 2
+    assert found["probability"]["after"] < found["probability"]["before"]
+    assert found["kl"]["n"] > 5
+    changed = cli(
+        "generate", tiny, "--prompt", "the", "--recipe", tmp_path / "t.json", "--word", "dog", "--json"
+    )
+    assert changed.document["word"]["changed"] != changed.document["word"]["base"]
+    refused = cli("tars", tiny, "--concept", "dog", "--prompt", "the", "--threshold", "1")
+    assert refused.code == 2
+    assert "lower the threshold" in refused.err
+
+
+REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
+    "no such method": (("--method", "magic"), "choose of ksd, na, sp, each once"),
+    "a method twice": (("--method", "sp", "--method", "sp"), "each once"),
+    "no such layer": (("--method", "ksd", "--layers", "7"), "layer 7 has no dense FFN block"),
+    "layers in words": (("--layers", "some"), "write last, best, all, or numbers"),
+    "a share of nothing": (("--method", "sp", "--share", "0"), "choose a share above 0"),
+    "too few": (("--method", "ksd", "--limit", "20"), "a box needs at least 30"),
+    "out of reach": (("--recipe", "/nowhere/x.json"), "there is no folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_a_sentence(cli: Cli, tiny: Path, skills: dict[str, Path], case: str) -> None:
+    arguments, message = REFUSED[case]
+    answer = cli("unlearn", tiny, *asked(skills, *arguments))
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.out == ""
+
+
+def test_what_is_forgotten_cannot_be_kept(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(skills["one"].read_bytes())
+    answer = cli("unlearn", tiny, "--forget", skills["one"], "--retain", copy)
+    assert answer.code == 2
+    assert "are in copy too, which is to be kept" in answer.err
+
+
+def test_code_is_not_run_unless_asked_for(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    records = [
+        {"prompt": f"{a}{b}", "judge": "tests", "tests": ["assert True"]}
+        for a in "abcdefgh"
+        for b in "abcdefghij"
+    ]
+    code = tmp_path / "code.jsonl"
+    code.write_text("\n".join(json.dumps(record) for record in records))
+    answer = cli("unlearn", tiny, "--forget", code, "--method", "ksd")
+    assert answer.code == 2
+    assert "allow it with --tests" in answer.err
+
+
+def test_a_file_that_changes_meanwhile_is_told(tiny: Path, skills: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(skills["one"].read_bytes())
+    question = Question(skill_source(path))
+    assert read_question(question.document()) == question
+    path.write_text(json.dumps({"prompt": "a", "answer": "b"}))
+    with pytest.raises(SkillError, match="was changed while it was worked on"):
+        question.scene()

@@ -1,0 +1,98 @@
+"""A guard as a Python script that needs torch, transformers, safetensors and the recipe's two files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.errors import HeadlampError
+from analysis.hooks import site_module
+from analysis.key_boxes import SLACK, KeyGuard, dense_block
+from analysis.models import LoadedModel
+from demo import BUNDLED
+
+
+def guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prompt: str) -> str:
+    """The script that answers a prompt under a guard, whose recipe lies at `recipe`.
+
+    Raises HeadlampError for a guard as released, whose rows are not independent.
+    """
+    if guard.as_released:
+        raise HeadlampError("a guard as released judges whole batches; fit it without --as-released")
+    guard.check(loaded)
+    modules = [site_module(dense_block(loaded, box.layer), "key") for box in guard.boxes]
+    facts = {
+        "MODEL": str(BUNDLED.get(loaded.ref.name, loaded.ref.name)),
+        "REVISION": loaded.ref.revision,
+        "DEVICE": loaded.ref.device,
+        "TENSORS": str(recipe.with_suffix(".safetensors")),
+        "RECIPE": str(recipe),
+        "PROMPT": prompt,
+        "MODULES": modules,
+        "SLACK": SLACK,
+        "VOCABULARY": len(loaded.vocabulary),
+        "ENDS": sorted(loaded.ends_of_text),
+    }
+    lines = [f"{name} = {value!r}" for name, value in facts.items()]
+    encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
+    return _HEAD + "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"]) + _GUARD + encode + _LOOP
+
+
+_HEAD = '''"""One prompt answered under a key-space guard: it abstains where its keys lie in the boxes."""
+
+import json
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+'''
+
+_GUARD = """
+
+tokenizer = AutoTokenizer.from_pretrained(MODEL, revision=REVISION)
+model = AutoModelForCausalLM.from_pretrained(MODEL, revision=REVISION, dtype=DTYPE).to(DEVICE).eval()
+with open(RECIPE, encoding="utf-8") as file:
+    guards = [e for e in json.load(file)["interventions"] if e["kind"] == "key_space_guard"]
+guard, tensors, inside = guards[0], load_file(TENSORS, device=DEVICE), {}
+
+
+def look(number, box):
+    names = [f"{name}.{number}" if number else name for name in ("mean", "sigma")]
+    mean, sigma = (tensors[guard["tensors"][name]].float() for name in names)
+
+    def hook(module, args):  # the key of the last token that was fed
+        key = args[0].reshape(-1, args[0].shape[-1])[-1].float()
+        inside[number] = bool(((key - mean).abs() / sigma).amax() / box["k"] <= guard["alpha"] * SLACK)
+
+    return hook
+
+
+for number, (name, box) in enumerate(zip(MODULES, [guard, *guard["also"]])):
+    model.get_submodule(name).register_forward_pre_hook(look(number, box))
+
+"""
+
+_ENCODE_PLAIN = """ids = tokenizer.encode(PROMPT)
+"""
+
+_ENCODE_CHAT = """chat = [{"role": "user", "content": PROMPT}]
+asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+ids = tokenizer.encode(asked, add_special_tokens=False)
+"""
+
+_LOOP = """cache, answer, start = DynamicCache(config=model.config), [], 0
+fed = torch.tensor([ids], device=DEVICE)
+for step in range(40):
+    positions = torch.arange(start, start + fed.shape[1], device=DEVICE)[None]
+    with torch.inference_mode():
+        output = model(fed, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+    if all(inside.values()) and (step == 0 or guard["check"] == "each_step"):
+        answer = None
+        break
+    answer.append(int(output.logits[0, -1, :VOCABULARY].argmax()))
+    if answer[-1] in ENDS:
+        break
+    start, fed = start + fed.shape[1], torch.tensor([answer[-1:]], device=DEVICE)
+
+print(guard["refusal"] if answer is None else tokenizer.decode(answer, skip_special_tokens=True))
+"""

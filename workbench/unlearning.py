@@ -1,0 +1,216 @@
+"""Unlearning as long work: skills named by their files, one unit per method, remembered and resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import unlearning
+from analysis.answering import NEW_TOKENS
+from analysis.errors import SkillError
+from analysis.evaluating import baseline, evaluate
+from analysis.key_boxes import Check
+from analysis.models import LoadedModel
+from analysis.recipe_store import recipe_files
+from analysis.selective_prune import SHARES
+from analysis.skill_files import read_skill
+from analysis.skill_items import Skill
+from analysis.splits import FRACTIONS, split_skill
+from analysis.tasks import Ways
+from analysis.unit_tests import UnitTests
+from analysis.unlearning import METHODS, LayerChoice, Method, Scene
+from analysis.unlearning_results import Plan
+from store import RunSpec, Store, list_runs, read_array, read_unit
+from workbench.kinds import Kind, Pulse
+from workbench.runs import Progress, UnitResult, remembered, run_spec, timed
+from workbench.unlearning_documents import method_document, split_document
+
+MOST_COUNTED = 100_000
+"""Runs that are looked through for earlier openings of a test."""
+
+
+@dataclass(frozen=True)
+class SkillSource:
+    """A skill by the file it is in. digest: of the examples that were there when it was named."""
+
+    name: str
+    path: str
+    digest: str
+
+    def read(self) -> Skill:
+        """The skill. Raises SkillError where the file holds other examples than it did."""
+        skill = read_skill(Path(self.path), self.name)
+        if skill.digest != self.digest:
+            raise SkillError(f"{self.path} was changed while it was worked on; ask again")
+        return skill
+
+
+def skill_source(path: Path, name: str = "") -> SkillSource:
+    """A skill file as it is now. Raises BadSkillFile."""
+    skill = read_skill(path, name)
+    return SkillSource(skill.name, str(path.absolute()), skill.digest)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is forgotten, what is kept, and how.
+
+    tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill, spread
+    evenly; 0 for all. Raises SkillError for methods that do not exist, or the same one twice.
+    """
+
+    forget: SkillSource
+    retain: tuple[SkillSource, ...] = ()
+    methods: tuple[Method, ...] = METHODS
+    layers: LayerChoice | tuple[int, ...] = "last"
+    check: Check = "prefill"
+    shares: tuple[float, ...] = SHARES
+    as_released: bool = False
+    split_seed: int = 0
+    seed: int = 0
+    fractions: tuple[float, float, float] = FRACTIONS
+    hold_wordings: bool = True
+    limit: int = 0
+    max_new_tokens: int = NEW_TOKENS
+    tests: str = "off"
+    controls: bool = True
+    robustness: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(METHODS):
+            raise SkillError(f"methods {', '.join(self.methods)}: choose of {', '.join(METHODS)}, each once")
+        if self.tests not in ("off", "contained", "unsafe"):
+            raise SkillError(f"tests {self.tests!r}: choose off, contained or unsafe")
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; `read_question` reads it."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @property
+    def plan(self) -> Plan:
+        """How methods are fitted and measured."""
+        tests = {"off": None, "contained": UnitTests(), "unsafe": UnitTests(unsafe=True)}[self.tests]
+        return Plan(
+            self.layers,
+            self.check,
+            self.shares,
+            self.as_released,
+            self.seed,
+            Ways(max_new_tokens=self.max_new_tokens, tests=tests),
+            self.controls,
+            self.robustness,
+        )
+
+    def scene(self) -> Scene:
+        """The skills read and split. Raises SkillError."""
+        splits = [
+            split_skill(
+                skill.limited(self.limit) if self.limit else skill,
+                seed=self.split_seed,
+                fractions=self.fractions,
+                hold_wordings=self.hold_wordings,
+            )
+            for skill in (source.read() for source in (self.forget, *self.retain))
+        ]
+        return Scene(splits[0], tuple(splits[1:]))
+
+
+def read_question(document: Mapping[str, Any]) -> Question:
+    """The question that `Question.document` wrote."""
+    fields = dict(document)
+    for name in ("methods", "shares", "fractions"):
+        fields[name] = tuple(fields[name])
+    if isinstance(fields["layers"], list):
+        fields["layers"] = tuple(fields["layers"])
+    fields["forget"] = SkillSource(**fields["forget"])
+    fields["retain"] = tuple(SkillSource(**source) for source in fields["retain"])
+    return Question(**fields)
+
+
+def unlearn_spec(loaded: LoadedModel, question: Question) -> RunSpec:
+    """The run that answers a question; where the files lie does not change the answer."""
+    parameters = question.document()
+    for source in (parameters["forget"], *parameters["retain"]):
+        del source["path"]
+    units = len(question.methods)
+    return run_spec(loaded, "unlearn", unlearning.METHOD_VERSION, parameters, units=units, seed=question.seed)
+
+
+def _units(
+    loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
+) -> Iterator[tuple[int, UnitResult]]:
+    """One unit per method; the model as it is, is measured once for all that are missing."""
+    if not units:
+        return
+    question = read_question(parameters["question"])
+    scene, plan = question.scene(), question.plan
+    base = baseline(loaded, scene, plan, pulse)
+    for index in units:
+        method = question.methods[index]
+        found = evaluate(loaded, scene, method, plan, base, pulse)
+        files = recipe_files(loaded, found.interventions, "recipe")
+        arrays = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
+        yield index, UnitResult(method, arrays, method_document(found) | {"split": split_document(scene)})
+
+
+UNLEARN = Kind(
+    name="unlearn",
+    unit="methods",
+    parameters=("question",),
+    title=lambda asked: f"Forget {asked['question']['forget']['name']}",
+    spec=lambda loaded, asked: unlearn_spec(loaded, read_question(asked["question"])),
+    compute=_units,
+    together="examples",
+)
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """A question answered. document: as `unlearn --json` prints it; cached: all of it had been stored."""
+
+    run: str
+    document: dict[str, Any]
+    cached: bool
+    seconds: float
+
+
+def unlearn(
+    loaded: LoadedModel, store: Store, question: Question, progress: Progress = lambda done, total: None
+) -> Unlearned:
+    """Answer a question here and now; methods that are stored are not done again."""
+    spec = unlearn_spec(loaded, question)
+    done = remembered(
+        store,
+        spec,
+        lambda missing: timed(_units(loaded, {"question": question.document()}, missing, progress)),
+    )
+    payloads = [read_unit(store, spec.key, index).payload for index in range(len(question.methods))]
+    document = {
+        "forget": question.forget.name,
+        "split": payloads[0]["split"] | {"test_opened": openings(loaded, store, question)},
+        "methods": [{k: v for k, v in payload.items() if k != "split"} for payload in payloads],
+        "run": spec.key,
+        "cached": done.cached,
+    }
+    return Unlearned(spec.key, document, done.cached, done.seconds)
+
+
+def openings(loaded: LoadedModel, store: Store, question: Question) -> int:
+    """How many different questions have met this forget skill's test, this split's, on this model."""
+    runs = list_runs(store, kind="unlearn", model_fingerprint=loaded.fingerprint, limit=MOST_COUNTED)
+    mine = (question.forget.digest, question.split_seed)
+    return sum(
+        (run.parameters["forget"]["digest"], run.parameters["split_seed"]) == mine and run.stored_units > 0
+        for run in runs
+    )
+
+
+def recipe_of(store: Store, run: str, index: int) -> dict[str, bytes]:
+    """The files of the recipe that a method's unit holds, by name."""
+    names = read_unit(store, run, index).arrays
+    return {name: read_array(store, run, index, name).tobytes() for name in names}

@@ -1,0 +1,66 @@
+"""Unlearning as JSON: what `unlearn --json` prints, and the store keeps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from analysis.operating import ALPHAS
+from analysis.skill_metrics import Change
+from analysis.unlearning import Scene
+from analysis.unlearning_results import MethodResult, SkillResult
+
+
+def split_document(scene: Scene) -> dict[str, Any]:
+    """How every skill was split, and what its parts nearly share."""
+    return {
+        "seed": scene.forget.seed,
+        "skills": [
+            {
+                "skill": split.skill,
+                "probe": len(split.probe),
+                "validation": len(split.validation),
+                "test": len(split.test),
+                "unseen_wordings": sum(split.unseen),
+                "near_duplicates": len(split.near),
+                "nearest": [asdict(pair) for pair in split.near[:3]],
+            }
+            for split in scene.splits
+        ],
+    }
+
+
+def method_document(found: MethodResult) -> dict[str, Any]:
+    """A method's result as `unlearn --json` prints it."""
+    drops = [skill.change.relative_drop for skill in found.skills]
+    kept = [drop for drop in drops[1:] if drop is not None]
+    return {
+        "method": found.method,
+        "parameters": found.parameters,
+        "skills": [_skill_document(skill) for skill in found.skills],
+        "over_refusal": found.over_refusal,
+        "frontier": {"forget_drop": drops[0], "worst_retain_drop": max(kept) if kept else None},
+        "sweep": list(found.sweep),
+        "control": {
+            "kind": "shuffled skills" if found.method == "ksd" else "random neurons",
+            "drop": found.control,
+        },
+        "robustness": [{"form": r.form} | change_document(r.change) for r in found.robustness],
+        "curve": {"alphas": list(ALPHAS), "abstention": found.curve} if found.curve else None,
+    }
+
+
+def _skill_document(skill: SkillResult) -> dict[str, Any]:
+    parts = {"unseen": skill.unseen, "seen": skill.seen}
+    return (
+        {"skill": skill.skill, "role": skill.role}
+        | change_document(skill.change)
+        | {name: None if part is None else change_document(part) for name, part in parts.items()}
+        | {"kl": {"median": skill.divergence.kl_median, "mean": skill.divergence.kl_mean}}
+        | {"js": skill.divergence.js}
+    )
+
+
+def change_document(change: Change) -> dict[str, Any]:
+    """One skill before and after, as JSON."""
+    return asdict(change)
