@@ -187,8 +187,9 @@ class _Reading:
     def hook(self, block: Block, box: KeyBox) -> Callable[..., None]:
         def read(module: nn.Module, args: tuple[Any, ...]) -> None:
             states = at_positions(args[0].contiguous(), self.step, block)
-            keys = states[self.row, self.column]
-            self.inside &= box.depths(keys) <= self.guard.alpha * SLACK
+            keys = states[self.row.to(states.device), self.column.to(states.device)]
+            inside = box.depths(keys) <= self.guard.alpha * SLACK
+            self.inside &= inside.to(self.inside.device)
             self.left -= 1
             if not self.left and bool(self.inside.any()):
                 self._abstain()

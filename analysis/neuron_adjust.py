@@ -100,7 +100,7 @@ class NeuronAdjust:
             z = (x - f_mean) / f_sigma
             ratio = ((x - r_mean) / r_sigma).square() / 2 + r_sigma.log() - z.square() / 2 - f_sigma.log()
             own = (position[:, None], place, neurons) if not self.as_released else (0, 0, 0)
-            draw = uniform(self.seed, examples[row][:, None], *own)
+            draw = uniform(self.seed, examples.to(x.device)[row][:, None], *own)
             adjust = (ratio >= 0) & (draw < torch.sigmoid(ratio.double()))
             return torch.where(adjust, r_mean - r_sigma * z, x)
 

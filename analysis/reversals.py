@@ -91,7 +91,7 @@ def _scored(step: Step, token: int, value: Tensor, where: Tensor) -> Callable[..
         new = args[0] @ value.to(output.device, output.dtype)
         bias = getattr(module, "bias", None)
         new = new if bias is None else new + bias[token]
-        kept = where[:, -output.shape[1] :]
+        kept = where[:, -output.shape[1] :].to(output.device)
         changed[..., token] = torch.where(kept, new, output[..., token])
         return changed
 
@@ -107,7 +107,7 @@ def _written(step: Step, block: Block, neuron: int, edit: Reversal, where: Tenso
         changed = output.clone(memory_format=torch.contiguous_format)
         keys = at_positions(args[0].contiguous(), step, block)[..., neuron]
         states = at_positions(changed, step, block)
-        states += torch.where(where, keys, torch.zeros_like(keys))[..., None] * delta
+        states += torch.where(where.to(keys.device), keys, torch.zeros_like(keys))[..., None] * delta
         return changed
 
     return hook
@@ -126,7 +126,7 @@ def _read(step: Step, block: Block, neuron: int, edit: Reversal, where: Tensor) 
         new = given @ edit.value.to(given.device, given.dtype)
         if bias is not None:
             new = new + bias[neuron]
-        states.copy_(torch.where(where, new, states))
+        states.copy_(torch.where(where.to(states.device), new, states))
         return changed
 
     return hook

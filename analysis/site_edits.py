@@ -53,14 +53,13 @@ def attach_edit(step: Step, edit: SiteEdit, rows: Sequence[int] | None) -> Itera
 
 
 def _dense_change(step: Step, edit: SiteEdit, where: Tensor) -> Callable[[Tensor], Tensor]:
-    row, column = torch.where(where)
-    neurons = edit.neurons.to(where.device)
-
     def change(values: Tensor) -> Tensor:
+        row, column = torch.where(where.to(values.device))
+        neurons = edit.neurons.to(values.device)
         changed = values.clone(memory_format=torch.contiguous_format)
         states = at_positions(changed, step, edit.block)[..., site_columns(edit.block, edit.site)]
         place = (row[:, None], column[:, None], neurons)
-        new = edit.rule(states[place], row, step.positions[row, column])
+        new = edit.rule(states[place], row, step.positions.to(values.device)[row, column])
         states[place] = new.to(states.dtype)
         return changed
 
@@ -70,18 +69,18 @@ def _dense_change(step: Step, edit: SiteEdit, where: Tensor) -> Callable[[Tensor
 def _expert_hook(step: Step, edit: SiteEdit, where: Tensor) -> Callable[..., Any]:
     block, width = edit.block, step.positions.shape[1]
     share_of_block = sharing(step, block.module)
-    neurons = edit.neurons.to(where.device)
 
     def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
         share = share_of_block(block, args, kwargs)
-        acted = where.reshape(-1)[share.token]
+        device = share.token.device
+        neurons, acted = edit.neurons.to(device), where.reshape(-1).to(device)[share.token]
         token = share.token[acted]
         if not len(token):
             return output
         gate, up = gate_and_up(block, step.loaded.parameters, share.x[acted], neurons)
         sites: dict[str, Tensor | None] = {"gate": gate, "up": up}
         before = activate(module, gate, up)
-        place = token // width, step.positions.reshape(-1)[token]
+        place = token // width, step.positions.reshape(-1).to(device)[token]
         if edit.site == "key":
             after = edit.rule(before, *place)
         else:

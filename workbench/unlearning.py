@@ -14,9 +14,11 @@ from analysis import unlearning
 from analysis.answering import NEW_TOKENS
 from analysis.errors import SkillError
 from analysis.evaluating import baseline, evaluate
+from analysis.interventions import Change
 from analysis.key_boxes import Check
 from analysis.models import LoadedModel
-from analysis.recipe_store import recipe_files
+from analysis.recipe_store import recipe_files, tensors_of
+from analysis.recipes import recorded_raw
 from analysis.selective_prune import SHARES
 from analysis.skill_files import read_skill
 from analysis.skill_items import Skill
@@ -214,3 +216,10 @@ def recipe_of(store: Store, run: str, index: int) -> dict[str, bytes]:
     """The files of the recipe that a method's unit holds, by name."""
     names = read_unit(store, run, index).arrays
     return {name: read_array(store, run, index, name).tobytes() for name in names}
+
+
+def changes_of(files: Mapping[str, bytes]) -> tuple[Change, ...]:
+    """The changes of a recipe given as its files (`recipe_of`)."""
+    document = json.loads(files["recipe.json"])
+    data = files.get("recipe.safetensors")
+    return recorded_raw(document, {} if data is None else tensors_of(document, data))

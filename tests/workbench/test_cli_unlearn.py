@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,7 +124,13 @@ def test_a_recipe_does_in_generate_what_it_did_in_the_test(
     prompt = prompts[0]
     refused = cli("generate", tiny, "--prompt", prompt, "--recipe", out, "--keep", "x")
     assert refused.code == 2
-    assert "take clamps alone" in refused.err
+    assert "holds no tensors" in refused.err
+    again = tmp_path / "again.json"
+    clamp = ("--clamp", "L0.N1:ablate", "--recipe-out", again)
+    wider = cli("generate", tiny, "--prompt", prompt, "--recipe", out, *clamp, "--json").document
+    assert len(json.loads(again.read_text())["interventions"]) == 2
+    same = cli("generate", tiny, "--prompt", prompt, "--recipe", again, "--json").document
+    assert same["changed"] == wider["changed"]
     out.with_suffix(".safetensors").unlink()
     missing = cli("generate", tiny, "--prompt", prompt, "--recipe", out)
     assert missing.code == 2
@@ -148,6 +156,34 @@ def test_a_skill_is_fitted_and_a_query_held_against_it(cli: Cli, tiny: Path, ski
     assert "there is letters: fit it" in unknown.err
 
 
+def test_a_guard_is_written_as_a_script(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe, script = tmp_path / "g.json", tmp_path / "g.py"
+    cli(
+        "unlearn",
+        tiny,
+        *asked(skills, "--method", "ksd", "--no-controls", "--recipe", recipe, "--snippet", script),
+    )
+    prompt = json.loads(skills["one"].read_text().splitlines()[0])["prompt"]
+    pair = cli("generate", tiny, "--prompt", prompt, "--recipe", recipe, "--json").document
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == pair["changed"]["text"].strip()
+
+
+def test_pruned_neurons_are_baked_into_a_model(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe, baked = tmp_path / "p.json", tmp_path / "baked"
+    ask = ("--method", "sp", "--share", "30", "--no-controls", "--recipe", recipe, "--bake", baked)
+    cli("unlearn", tiny, *asked(skills, *ask))
+    prompt = json.loads(skills["one"].read_text().splitlines()[0])["prompt"]
+    pair = cli("generate", tiny, "--prompt", prompt, "--recipe", recipe, "--json").document
+    alone = cli("generate", baked, "--prompt", prompt, "--json").document
+    assert alone["base"]["token_ids"] == pair["changed"]["token_ids"]
+    assert pair["changed"] != pair["base"]
+
+
 def test_a_concept_is_removed(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     ask = ("--concept", "dog", "--prompt", "the cat the", "--prompt", "the", "--recipe", tmp_path / "t.json")
     found = cli("tars", tiny, *ask, "--edits", "2", "--json").document
@@ -171,6 +207,9 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "layers in words": (("--layers", "some"), "write last, best, all, or numbers"),
     "a share of nothing": (("--method", "sp", "--share", "0"), "choose a share above 0"),
     "too few": (("--method", "ksd", "--limit", "20"), "a box needs at least 30"),
+    "a script without a recipe": (("--method", "ksd", "--snippet", "x.py"), "give --recipe too"),
+    "a baked guard": (("--method", "ksd", "--bake", "baked"), "make sp the first --method"),
+    "baked into what is there": (("--method", "sp", "--bake", "."), "is not empty"),
     "out of reach": (("--recipe", "/nowhere/x.json"), "there is no folder"),
 }
 

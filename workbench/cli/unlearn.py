@@ -14,9 +14,8 @@ from analysis.selective_prune import SHARES
 from analysis.unlearning import METHODS, LayerChoice, Method
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import number, say, table
-from workbench.cli.recipe_files import write_recipe
 from workbench.cli.session import bar, session
-from workbench.exports import check_writable
+from workbench.cli.unlearn_exports import Exports
 from workbench.unlearning import Question, Unlearned, recipe_of, skill_source, unlearn
 
 
@@ -74,6 +73,14 @@ def unlearn_(
         Path | None,
         typer.Option("--recipe", metavar="OUT", help="Write the first method's intervention as a recipe."),
     ] = None,
+    snippet: Annotated[
+        Path | None,
+        typer.Option("--snippet", metavar="OUT", help="Write a Python script that answers under the guard."),
+    ] = None,
+    bake: Annotated[
+        Path | None,
+        typer.Option("--bake", metavar="FOLDER", help="Save the model with the pruned neurons at 0."),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -85,8 +92,6 @@ def unlearn_(
     Fitted on probes, set on validation, measured on a test whose facts and templates neither has seen. What
     was answered before is read from the store.
     """
-    if recipe is not None:
-        check_writable(recipe)
     question = Question(
         forget=skill_source(forget),
         retain=tuple(skill_source(path) for path in retain or ()),
@@ -103,11 +108,12 @@ def unlearn_(
         controls=not no_controls,
         robustness=not no_robustness,
     )
+    exports = Exports(recipe, snippet, bake)
+    exports.check(question)
     with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         with bar("examples") as progress:
             found = unlearn(loaded, here.store, question, progress)
-        if recipe is not None:
-            write_recipe(recipe, recipe_of(here.store, found.run, 0))
+        exports.write(loaded, question, recipe_of(here.store, found.run, 0))
         for warning in _warnings(found):
             say(f"Warning: {warning}")
         here.show(found.document, _described(found))

@@ -1,0 +1,57 @@
+"""What `unlearn` writes beside its numbers: a recipe, a script, a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.baking import save_baked
+from analysis.errors import HeadlampError
+from analysis.key_boxes import KeyGuard
+from analysis.models import LoadedModel
+from workbench.cli.recipe_files import write_recipe
+from workbench.exports import check_writable, replacing
+from workbench.guard_snippets import guard_snippet
+from workbench.unlearning import Question, changes_of
+
+
+@dataclass(frozen=True)
+class Exports:
+    """Of the first method: its recipe, a script that answers under its guard, a model with it baked in."""
+
+    recipe: Path | None
+    snippet: Path | None
+    bake: Path | None
+
+    def check(self, question: Question) -> None:
+        """Raises HeadlampError for what could not be written, before anything is measured."""
+        for path in (self.recipe, self.snippet):
+            if path is not None:
+                check_writable(path)
+        first = question.methods[0]
+        if self.snippet is not None and (self.recipe is None or first != "ksd" or question.as_released):
+            raise HeadlampError(
+                "--snippet is a script for a guard and reads its recipe: make ksd the first --method, "
+                "without --as-released, and give --recipe too"
+            )
+        if self.bake is not None and first != "sp":
+            raise HeadlampError(
+                f"--bake writes pruned neurons into the weights; {first} depends on what it reads, and no "
+                "weight is equal to it: make sp the first --method, or write a --recipe"
+            )
+        if self.bake is not None and self.bake.exists() and (self.bake.is_file() or any(self.bake.iterdir())):
+            raise HeadlampError(f"{self.bake} is not empty; name a new folder")
+
+    def write(self, loaded: LoadedModel, question: Question, files: Mapping[str, bytes]) -> None:
+        """Write all that is asked for. files: the recipe of the first method."""
+        if self.recipe is not None:
+            write_recipe(self.recipe, files)
+        changes = changes_of(files)
+        guard = next((change for change in changes if isinstance(change, KeyGuard)), None)
+        if self.snippet is not None and self.recipe is not None and guard is not None:
+            prompt = question.forget.read().items[0].prompt
+            with replacing(self.snippet) as stream:
+                stream.write(guard_snippet(loaded, guard, self.recipe.resolve(), prompt).encode())
+        if self.bake is not None:
+            save_baked(loaded, changes, self.bake)
