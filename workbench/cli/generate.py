@@ -65,7 +65,7 @@ def generate(
         ),
     ] = None,
     recipe_out: Annotated[
-        Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the clamps as a recipe.")
+        Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write all changes as a recipe.")
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
