@@ -9,3 +9,5 @@ BUNDLED: dict[str, Path] = {
     if (_HERE / name / "config.json").is_file()
 }
 """name -> folder, for the models that are there."""
+REMARKS = {"demo/moe": "seeded: its super expert was planted"}
+"""name -> what nobody who looks at a model may miss."""

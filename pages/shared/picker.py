@@ -6,6 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis.models import ModelRef
+from demo import REMARKS
 from pages.shared import state
 from pages.shared.memory import fit_line, how_to_open
 from pages.shared.resources import current_ref, default_model, let_go_of, open_facts, ref_of, store
@@ -69,14 +70,16 @@ def other_model(label: str) -> ModelRef | None:
 
 
 def show_open_model(place: DeltaGenerator) -> None:
-    """Architecture, layers, neurons, dtype and device of the open model; nothing until it is open."""
+    """Architecture, layers, neurons, dtype, device and remark of the open model; nothing until it is open."""
     ref, facts = current_ref(), open_facts()
     if ref is None or facts is None:
         return
     counts = [f"{facts['layers']} layers", f"{facts['neurons']:,} neurons"]
     if facts["experts"]:
         counts.append(f"{facts['experts']:,} experts")
-    lines = (plain(facts["architecture"]), " · ".join(counts), _precision(ref))
+    lines = [plain(facts["architecture"]), " · ".join(counts), _precision(ref)]
+    if ref.name in REMARKS:
+        lines.append(REMARKS[ref.name])
     place.caption("  \n".join(lines))
 
 

@@ -32,6 +32,11 @@ def test_the_sidebar_says_what_the_open_model_is(run_app: RunApp) -> None:
     assert "LlamaForCausalLM" in caption
     assert "2 layers · 48 neurons" in caption
     assert "float32 on cpu" in caption
+    assert "seeded" not in caption
+
+
+def test_the_sidebar_says_of_demo_moe_that_its_super_expert_was_planted(run_app: RunApp) -> None:
+    assert "seeded: its super expert was planted" in run_app("/", model="demo/moe").sidebar.caption[0].value
 
 
 def test_the_number_format_in_the_url_is_used(run_app: RunApp) -> None:

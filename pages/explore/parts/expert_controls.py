@@ -21,7 +21,7 @@ def chosen_texts(loaded: LoadedModel) -> Texts:
         "Text read, by its digest",
         key=state.CALIBRATION,
         bind="query-params",
-        placeholder="the text that ships with Headlamp",
+        placeholder="the model's own, or the one that ships with Headlamp",
         disabled=True,
         help="Another text goes in below. A link carries its digest, not the text.",
     )
