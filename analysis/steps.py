@@ -67,8 +67,9 @@ class Step:
     def mask(self, plan: Plan) -> Tensor:
         """(B, T) where the clamp's scope and rows are, padding left out."""
         spans = [plan.clamp.scope.interval(int(length)) for length in self.lengths]
-        first = self.lengths.new_tensor([max(first, 0) for first, _ in spans])[:, None]
-        last = self.lengths.new_tensor([min(last, LAST_POSITION) for _, last in spans])[:, None]
+        device = self.positions.device
+        first = torch.tensor([max(first, 0) for first, _ in spans], device=device)[:, None]
+        last = torch.tensor([min(last, LAST_POSITION) for _, last in spans], device=device)[:, None]
         return self.in_rows(plan.rows) & (self.positions >= first) & (self.positions <= last)
 
     def in_rows(self, rows: Sequence[int] | None) -> Tensor:
