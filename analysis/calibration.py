@@ -73,7 +73,7 @@ def held_out(windows: Sequence[Window]) -> tuple[tuple[Window, ...], tuple[Windo
     )
 
 
-def batches(windows: Sequence[Window], tokens: int = LONGEST) -> tuple[tuple[Window, ...], ...]:
+def window_batches(windows: Sequence[Window], tokens: int = LONGEST) -> tuple[tuple[Window, ...], ...]:
     """The windows in order, those of equal length together as long as they have at most so many tokens."""
     together: list[tuple[Window, ...]] = []
     for length, group in groupby(windows, key=len):

@@ -19,8 +19,8 @@ from analysis.continuing import check_continues
 from analysis.errors import HeadlampError
 from analysis.hooks import Reach
 from analysis.interventions import Change, intervened
-from analysis.key_boxes import KeyGuard, refusal_ids
 from analysis.models import LoadedModel
+from analysis.unlearning.key_boxes import KeyGuard, refusal_ids
 
 METHOD_VERSION = "1"
 BEST = 20

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from analysis.addresses import BlockAddress
 from analysis.anatomy import Block
-from analysis.answering import Pulse
 from analysis.batches import BATCH, Batch, batches, forward
 from analysis.clamps import ClampSite
 from analysis.errors import TooFewExamples
 from analysis.interventions import Observe
 from analysis.models import LoadedModel
+from analysis.skills.answering import Pulse
 
 METHOD_VERSION = "1"
 Where = Literal["all", "all but first", "last"]

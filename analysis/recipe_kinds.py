@@ -13,11 +13,11 @@ from torch import Tensor
 
 from analysis.addresses import BlockAddress, NeuronAddress
 from analysis.errors import HeadlampError, RecipeError
-from analysis.key_boxes import KeyBox, KeyGuard
-from analysis.neuron_adjust import AdjustedBlock, NeuronAdjust
-from analysis.reversals import HeadRow, Reversal, Tars
-from analysis.selective_prune import SelectivePrune
 from analysis.steps import Attaching
+from analysis.unlearning.key_boxes import KeyBox, KeyGuard
+from analysis.unlearning.neuron_adjust import AdjustedBlock, NeuronAdjust
+from analysis.unlearning.reversals import HeadRow, Reversal, Tars
+from analysis.unlearning.selective_prune import SelectivePrune
 
 Entry = dict[str, Any]
 Tensors = dict[str, Tensor]

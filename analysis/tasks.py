@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from analysis.answering import NEW_TOKENS, Pulse, answers
 from analysis.batches import BATCH
 from analysis.errors import JudgeError, PromptTooLong, TooFewExamples
 from analysis.interventions import Intervention
-from analysis.judges import judged
-from analysis.likelihoods import likelihoods
 from analysis.models import LoadedModel
-from analysis.skill_items import SkillItem
+from analysis.skills.answering import NEW_TOKENS, Pulse, answers
+from analysis.skills.items import SkillItem
+from analysis.skills.judges import judged
+from analysis.skills.likelihoods import likelihoods
+from analysis.skills.unit_tests import UnitTests
 from analysis.texts import prompt_ids, text_ids
-from analysis.unit_tests import UnitTests
 
 METHOD_VERSION = "1"
 

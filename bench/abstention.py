@@ -12,10 +12,10 @@ from pathlib import Path
 from analysis.errors import TooFewExamples
 from analysis.leases import leased
 from analysis.models import LoadedModel, ModelRef
-from analysis.operating import ALPHAS
-from analysis.skill_files import read_skill
-from analysis.splits import Split, split_skill
-from analysis.unlearning import GuardFit, Scene, fit_guard, guard_curve, queries
+from analysis.skills.files import read_skill
+from analysis.skills.splits import Split, split_skill
+from analysis.unlearning.operating import ALPHAS
+from analysis.unlearning.scenes import GuardFit, Scene, fit_guard, guard_curve, queries
 
 COUNT = 300
 FILES = {

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from analysis.answering import answers
 from analysis.batches import batches, forward
-from analysis.key_boxes import Check, KeyBox, KeyGuard, dense_block, dense_layers
 from analysis.leases import leased
 from analysis.models import LoadedModel, ModelRef
 from analysis.probing import Where, probe
+from analysis.skills.answering import answers
 from analysis.texts import reference_windows
+from analysis.unlearning.key_boxes import Check, KeyBox, KeyGuard, dense_block, dense_layers
 
 PROMPTS, LENGTH, NEW_TOKENS, TURNS = 16, 48, 24, 15
 

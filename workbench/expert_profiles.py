@@ -13,11 +13,11 @@ from analysis.block_peaks import BlockPeaks
 from analysis.calibration import (
     LONGEST,
     Window,
-    batches,
     evaluation_text,
     held_out,
     reference_text,
     text_windows,
+    window_batches,
 )
 from analysis.errors import TextError
 from analysis.expert_profile import BatchProfile, ExpertProfile, merge
@@ -92,14 +92,14 @@ def windows_for(
 def profile_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
     """The run that reads a text; one unit per batch of windows."""
     check_readable(loaded)
-    units = len(batches(windows_for(loaded, asked), asked["window"]))
+    units = len(window_batches(windows_for(loaded, asked), asked["window"]))
     return run_spec(loaded, "experts", profiling.METHOD_VERSION, asked, units=units)
 
 
 def _profile_units(
     loaded: LoadedModel, asked: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
-    together = batches(windows_for(loaded, asked), asked["window"])
+    together = window_batches(windows_for(loaded, asked), asked["window"])
     for index in units:
         pulse(0, 0)
         found = profile_batch(loaded, together[index])

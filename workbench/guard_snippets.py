@@ -6,8 +6,8 @@ from pathlib import Path
 
 from analysis.errors import HeadlampError
 from analysis.hooks import site_module
-from analysis.key_boxes import SLACK, KeyGuard, dense_block
 from analysis.models import LoadedModel
+from analysis.unlearning.key_boxes import SLACK, KeyGuard, dense_block
 from demo import BUNDLED
 
 

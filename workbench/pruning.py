@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis import perplexity
 from analysis.addresses import BlockAddress, parse_part
-from analysis.calibration import batches, before_texts
+from analysis.calibration import before_texts, window_batches
 from analysis.controls import DRAWS, Part, pruning_of, random_sets
 from analysis.errors import ExpertError
 from analysis.expert_profile import ExpertProfile
@@ -81,7 +81,7 @@ def _prune_units(
     loaded: LoadedModel, asked: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
     windows, variants = windows_for(loaded, asked, evaluation=True), variants_of(asked)
-    together = batches(windows, asked["window"])
+    together = window_batches(windows, asked["window"])
     sampled = {tuple(group[0]) for group in asked["groups"] if group}
     for index in units:
         changes = pruning_of([parse_part(part) for part in variants[index]])

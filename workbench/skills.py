@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis import key_boxes
 from analysis.addresses import BlockAddress
 from analysis.errors import SkillError
-from analysis.key_boxes import KeyBox, dense_block, dense_layers, fit_boxes
 from analysis.models import LoadedModel
 from analysis.probing import last_keys, probe
-from analysis.skill_items import Skill
+from analysis.skills.items import Skill
 from analysis.texts import prompt_ids
-from analysis.unlearning import queries
+from analysis.unlearning import key_boxes
+from analysis.unlearning.key_boxes import KeyBox, dense_block, dense_layers, fit_boxes
+from analysis.unlearning.scenes import queries
 from store import Run, RunSpec, Store, list_runs, read_array, read_unit
 from workbench.runs import Progress, UnitResult, one_by_one, remembered, run_spec
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis import tars
-from analysis.likelihoods import next_token_log_probabilities
 from analysis.models import LoadedModel
 from analysis.recipe_store import recipe_files
-from analysis.reversals import Tars
-from analysis.skill_metrics import divergence
-from analysis.tars import MOST_EDITS, NOISE, THRESHOLD, aim, fit_tars
+from analysis.skills.likelihoods import next_token_log_probabilities
+from analysis.skills.metrics import divergence
 from analysis.texts import prompt_ids, reference_windows
+from analysis.unlearning import tars
+from analysis.unlearning.reversals import Tars
+from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD, aim, fit_tars
 from analysis.vocabulary import word_tokens
 
 WINDOW = 32

@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from analysis import unlearning
-from analysis.answering import NEW_TOKENS
 from analysis.errors import SkillError
-from analysis.evaluating import baseline, evaluate
 from analysis.interventions import Change
-from analysis.key_boxes import Check
 from analysis.models import LoadedModel
 from analysis.recipe_store import recipe_files, tensors_of
 from analysis.recipes import recorded_raw
-from analysis.selective_prune import SHARES
-from analysis.skill_files import read_skill
-from analysis.skill_items import Skill
-from analysis.splits import FRACTIONS, split_skill
+from analysis.skills.answering import NEW_TOKENS
+from analysis.skills.files import read_skill
+from analysis.skills.items import Skill
+from analysis.skills.splits import FRACTIONS, split_skill
+from analysis.skills.unit_tests import UnitTests
 from analysis.tasks import Ways
-from analysis.unit_tests import UnitTests
-from analysis.unlearning import METHODS, LayerChoice, Method, Scene
-from analysis.unlearning_results import Plan
+from analysis.unlearning import scenes
+from analysis.unlearning.evaluating import baseline, evaluate
+from analysis.unlearning.key_boxes import Check
+from analysis.unlearning.results import Plan
+from analysis.unlearning.scenes import METHODS, LayerChoice, Method, Scene
+from analysis.unlearning.selective_prune import SHARES
 from store import RunSpec, Store, list_runs, read_array, read_unit
 from workbench.kinds import Kind, Pulse
 from workbench.runs import Progress, UnitResult, remembered, run_spec, timed
@@ -140,7 +140,7 @@ def unlearn_spec(loaded: LoadedModel, question: Question) -> RunSpec:
     for source in (parameters["forget"], *parameters["retain"]):
         del source["path"]
     units = len(question.methods)
-    return run_spec(loaded, "unlearn", unlearning.METHOD_VERSION, parameters, units=units, seed=question.seed)
+    return run_spec(loaded, "unlearn", scenes.METHOD_VERSION, parameters, units=units, seed=question.seed)
 
 
 def _units(

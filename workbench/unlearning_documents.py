@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from analysis.operating import ALPHAS
-from analysis.skill_metrics import Change
-from analysis.unlearning import Scene
-from analysis.unlearning_results import MethodResult, SkillResult
+from analysis.skills.metrics import Change
+from analysis.unlearning.operating import ALPHAS
+from analysis.unlearning.results import MethodResult, SkillResult
+from analysis.unlearning.scenes import Scene
 
 
 def split_document(scene: Scene) -> dict[str, Any]:

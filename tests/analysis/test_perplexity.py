@@ -14,12 +14,12 @@ import torch
 from analysis import calibration
 from analysis.addresses import BlockAddress
 from analysis.calibration import (
-    batches,
     before_texts,
     evaluation_text,
     held_out,
     reference_text,
     text_windows,
+    window_batches,
 )
 from analysis.controls import pruning_of
 from analysis.errors import EmptyPrompt, HeadlampError, TextError
@@ -156,8 +156,13 @@ class TestWindows:
 
     def test_windows_of_one_length_are_batched_up_to_so_many_tokens(self) -> None:
         made = [(0,) * 10] * 5 + [(0,) * 4]
-        assert [[len(w) for w in batch] for batch in batches(made, 20)] == [[10, 10], [10, 10], [10], [4]]
-        assert [len(batch) for batch in batches(made[:2], 5)] == [1, 1]
+        assert [[len(w) for w in batch] for batch in window_batches(made, 20)] == [
+            [10, 10],
+            [10, 10],
+            [10],
+            [4],
+        ]
+        assert [len(batch) for batch in window_batches(made[:2], 5)] == [1, 1]
 
     def test_the_two_texts_that_ship_share_no_sentence(self) -> None:
         sentences = [

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from analysis.models import LoadedModel
-from analysis.skill_items import Skill, SkillItem
+from analysis.skills.items import Skill, SkillItem
 from tests.analysis.conftest import loaded_from, tiny_model, tiny_tokenizer
 
 

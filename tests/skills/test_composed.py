@@ -20,9 +20,9 @@ from analysis.models import LoadedModel
 from analysis.pruning import PruneExpert
 from analysis.recipe_store import recipe_files, tensors_of
 from analysis.recipes import recorded_raw
-from analysis.reversals import Tars
-from analysis.selective_prune import SelectivePrune, random_prune
 from analysis.steps import Reach
+from analysis.unlearning.reversals import Tars
+from analysis.unlearning.selective_prune import SelectivePrune, random_prune
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe
 from tests.analysis.pretend_devices import placed, pretended

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from analysis.addresses import BlockAddress
-from analysis.answering import answers
 from analysis.clamps import parse_clamp
 from analysis.errors import HeadlampError
 from analysis.generation import Sampling, paired_steps
 from analysis.models import LoadedModel
 from analysis.pruning import PruneExpert
+from analysis.skills.answering import answers
 from tests.skills.test_key_boxes import PROMPTS, guard_around
 from tests.skills.test_neuron_methods import adjusting
 from workbench.clamping import Request, generation_spec

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import unit_tests
 from analysis.errors import JudgeError
-from analysis.judges import judged
-from analysis.skill_items import SkillItem
-from analysis.unit_tests import UnitTests, run_program
+from analysis.skills import unit_tests
+from analysis.skills.items import SkillItem
+from analysis.skills.judges import judged
+from analysis.skills.unit_tests import UnitTests, run_program
 
 
 @pytest.mark.parametrize(

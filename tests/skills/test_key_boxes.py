@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from analysis.addresses import BlockAddress
-from analysis.answering import answers
 from analysis.batches import batches, forward
 from analysis.clamps import parse_clamp
 from analysis.errors import SkillError, TooFewExamples
-from analysis.key_boxes import FLOOR, KeyBox, KeyGuard, fit_box, joint_depths
 from analysis.models import LoadedModel
-from analysis.operating import OperatingPoint, abstention, chosen_point, operating_curve
 from analysis.probing import Moments, Tally, last_keys
-from analysis.selective_prune import SelectivePrune
+from analysis.skills.answering import answers
+from analysis.unlearning.key_boxes import FLOOR, KeyBox, KeyGuard, fit_box, joint_depths
+from analysis.unlearning.operating import OperatingPoint, abstention, chosen_point, operating_curve
+from analysis.unlearning.selective_prune import SelectivePrune
 
 PROMPTS = [[1, *range(10 + 3 * n, 14 + 3 * n + n % 3)] for n in range(12)]
 

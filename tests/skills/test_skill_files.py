@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from analysis.errors import BadSkillFile, JudgeError, SkillError, TooFewExamples
-from analysis.skill_files import LARGEST_BYTES, hub_skill, read_skill, skill_from_bytes
-from analysis.skill_items import Skill
+from analysis.skills.files import LARGEST_BYTES, hub_skill, read_skill, skill_from_bytes
+from analysis.skills.items import Skill
 
 ITEM = {"prompt": "2 + 2 =", "answer": "4", "judge": "number", "group": "g", "wording": "w"}
 

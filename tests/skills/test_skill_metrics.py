@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from analysis.skill_items import SkillItem
-from analysis.skill_metrics import compared, divergence, wilson
+from analysis.skills.items import SkillItem
+from analysis.skills.metrics import compared, divergence, wilson
 from analysis.tasks import Measured, Verdict
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import SkillError
-from analysis.skill_items import Skill, SkillItem
-from analysis.splits import near_duplicates, split_skill
+from analysis.skills.items import Skill, SkillItem
+from analysis.skills.splits import near_duplicates, split_skill
 from tests.skills.conftest import make_skill
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from analysis.addresses import NeuronAddress
-from analysis.baking import baked_weights, save_baked, why_not_baked
 from analysis.batches import batches, forward
 from analysis.clamps import parse_clamp
 from analysis.errors import HeadlampError, RecipeError, SkillError, TextError
@@ -21,9 +20,10 @@ from analysis.interventions import intervened
 from analysis.models import LoadedModel
 from analysis.recipe_store import recipe_files, tensors_beside, tensors_of
 from analysis.recipes import read_recipe, recorded_raw
-from analysis.reversals import HeadRow, Reversal, Tars
-from analysis.selective_prune import random_prune
-from analysis.tars import (
+from analysis.unlearning.baking import baked_weights, save_baked, why_not_baked
+from analysis.unlearning.reversals import HeadRow, Reversal, Tars
+from analysis.unlearning.selective_prune import random_prune
+from analysis.unlearning.tars import (
     aim,
     aligned,
     combined,

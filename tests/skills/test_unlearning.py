@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.answering import answers
 from analysis.errors import SkillError, TooFewExamples
-from analysis.evaluating import baseline, evaluate
-from analysis.key_boxes import KeyGuard
 from analysis.models import LoadedModel
-from analysis.neuron_shares import FrontierPoint, best_point, skill_moments
-from analysis.operating import ALPHAS
-from analysis.skill_items import Skill, SkillItem
-from analysis.skill_metrics import compared
-from analysis.splits import split_skill
+from analysis.skills.answering import answers
+from analysis.skills.items import Skill, SkillItem
+from analysis.skills.metrics import compared
+from analysis.skills.splits import split_skill
 from analysis.tasks import Ways, measure
-from analysis.unlearning import Scene, fit_guard, shuffled_probes
-from analysis.unlearning_results import Baseline, MethodResult, Plan
+from analysis.unlearning.evaluating import baseline, evaluate
+from analysis.unlearning.key_boxes import KeyGuard
+from analysis.unlearning.neuron_shares import FrontierPoint, best_point, skill_moments
+from analysis.unlearning.operating import ALPHAS
+from analysis.unlearning.results import Baseline, MethodResult, Plan
+from analysis.unlearning.scenes import Scene, fit_guard, shuffled_probes
 from tests.skills.conftest import make_skill
 
 WAYS = Ways(max_new_tokens=2)
@@ -85,7 +85,7 @@ def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
     assert len(mixed) == len(scene.forget.probe)
     assert {item.group.split("-")[0] for item in mixed} == {"one", "two"}
     other = list(scene.retain[0].probe)  # drops that cannot be taken for the guard's own
-    monkeypatch.setattr("analysis.evaluating.shuffled_probes", lambda scene, seed: other)
+    monkeypatch.setattr("analysis.unlearning.evaluating.shuffled_probes", lambda scene, seed: other)
     found, base = run(llama, scene, "ksd", robustness=False)
     control = fit_guard(llama, scene, layers=(0, 1), probes=other).guard
     for name, split, skill in zip(("one", "two"), scene.splits, found.skills, strict=True):

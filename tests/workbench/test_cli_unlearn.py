@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.answering import answers
 from analysis.errors import SkillError
 from analysis.leases import leased
 from analysis.models import ModelRef
+from analysis.skills.answering import answers
 from tests.workbench.conftest import Cli
 from workbench.unlearning import Question, read_question, skill_source
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.answering import answers
 from analysis.errors import HeadlampError
 from analysis.leases import leased
 from analysis.models import ModelRef
 from analysis.recipe_store import recipe_files
+from analysis.skills.answering import answers
 from tests.skills.test_key_boxes import guard_around
 from workbench.guard_snippets import guard_snippet
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from analysis.skill_files import read_skill
-from analysis.tars import MOST_EDITS, NOISE, THRESHOLD
+from analysis.skills.files import read_skill
+from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import facts, number, table
 from workbench.cli.recipe_files import write_recipe

@@ -7,11 +7,11 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from analysis.answering import NEW_TOKENS
 from analysis.errors import HeadlampError
-from analysis.key_boxes import Check
-from analysis.selective_prune import SHARES
-from analysis.unlearning import METHODS, LayerChoice, Method
+from analysis.skills.answering import NEW_TOKENS
+from analysis.unlearning.key_boxes import Check
+from analysis.unlearning.scenes import METHODS, LayerChoice, Method
+from analysis.unlearning.selective_prune import SHARES
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import number, say, table
 from workbench.cli.session import bar, session

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.baking import save_baked
 from analysis.errors import HeadlampError
-from analysis.key_boxes import KeyGuard
 from analysis.models import LoadedModel
+from analysis.unlearning.baking import save_baked
+from analysis.unlearning.key_boxes import KeyGuard
 from workbench.cli.recipe_files import write_recipe
 from workbench.exports import check_writable, replacing
 from workbench.guard_snippets import guard_snippet

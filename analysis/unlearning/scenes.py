@@ -13,15 +13,23 @@ from typing import Literal
 from torch import Tensor
 
 from analysis.addresses import BlockAddress
-from analysis.answering import Pulse
 from analysis.errors import SkillError
-from analysis.key_boxes import Check, KeyBox, KeyGuard, dense_block, dense_layers, fit_boxes, joint_depths
 from analysis.models import LoadedModel
-from analysis.operating import OperatingPoint, abstention, chosen_point, operating_curve, shuffled
 from analysis.probing import last_keys, probe
-from analysis.skill_items import SkillItem
-from analysis.splits import Split, shared_prompts
+from analysis.skills.answering import Pulse
+from analysis.skills.items import SkillItem
+from analysis.skills.splits import Split, shared_prompts
 from analysis.tasks import Form, fitting
+from analysis.unlearning.key_boxes import (
+    Check,
+    KeyBox,
+    KeyGuard,
+    dense_block,
+    dense_layers,
+    fit_boxes,
+    joint_depths,
+)
+from analysis.unlearning.operating import OperatingPoint, abstention, chosen_point, operating_curve, shuffled
 
 METHOD_VERSION = "1"
 Method = Literal["ksd", "na", "sp"]

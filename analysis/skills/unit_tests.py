@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.errors import JudgeError
-from analysis.skill_items import SkillItem
+from analysis.skills.items import SkillItem
 
 SECONDS = 5
 """Wall-clock and processor time that one program may take."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import BadSkillFile, SkillError
-from analysis.layouts import LETTERS, items_of, mapped, text_item
-from analysis.skill_items import Skill, SkillItem
+from analysis.skills.items import Skill, SkillItem
+from analysis.skills.layouts import LETTERS, items_of, mapped, text_item
 from analysis.sources import first_line
 
 LARGEST_BYTES = 64_000_000

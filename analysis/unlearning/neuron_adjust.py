@@ -21,13 +21,13 @@ from torch import Tensor
 from analysis.addresses import BlockAddress
 from analysis.anatomy import Block
 from analysis.clamps import ClampSite
-from analysis.counter_draws import uniform
 from analysis.errors import SkillError
 from analysis.models import LoadedModel
 from analysis.probing import Moments, Place
-from analysis.selective_prune import check_neurons, top_share
-from analysis.site_edits import Rule, SiteEdit, attach_edit
 from analysis.steps import Handle, Step
+from analysis.unlearning.counter_draws import uniform
+from analysis.unlearning.selective_prune import check_neurons, top_share
+from analysis.unlearning.site_edits import Rule, SiteEdit, attach_edit
 
 METHOD_VERSION = "1"
 FLOOR = 1e-6

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analysis.errors import SkillError
-from analysis.skill_items import Skill, SkillItem
+from analysis.skills.items import Skill, SkillItem
 
 FRACTIONS = (0.4, 0.2, 0.4)
 """Of the groups: probe, validation, test."""

@@ -24,8 +24,8 @@ from analysis.batches import batches, forward
 from analysis.contract import head_logits
 from analysis.errors import SkillError, TextError
 from analysis.models import LoadedModel
-from analysis.reversals import HeadRow, Reversal, Tars
 from analysis.steps import Handle, Step
+from analysis.unlearning.reversals import HeadRow, Reversal, Tars
 
 METHOD_VERSION = "1"
 NOISE = 0.5

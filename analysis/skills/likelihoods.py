@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analysis.answering import Pulse
 from analysis.batches import BATCH, batches, forward
 from analysis.interventions import Intervention
 from analysis.models import LoadedModel
+from analysis.skills.answering import Pulse
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from analysis.errors import HeadlampError
 from analysis.interventions import Change
 from analysis.models import LoadedModel
 from analysis.pruning import PruneExpert
-from analysis.reversals import HeadRow, Tars, place_of
-from analysis.selective_prune import SelectivePrune
+from analysis.unlearning.reversals import HeadRow, Tars, place_of
+from analysis.unlearning.selective_prune import SelectivePrune
 
 _UNTIED = "lm_head.weight"
 

@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from analysis.answering import Pulse
 from analysis.interventions import Change
-from analysis.key_boxes import REFUSAL, KeyGuard, refusal_ids
-from analysis.likelihoods import next_token_log_probabilities
 from analysis.models import LoadedModel
-from analysis.neuron_shares import (
+from analysis.skills.answering import Pulse
+from analysis.skills.items import SkillItem
+from analysis.skills.likelihoods import next_token_log_probabilities
+from analysis.skills.metrics import Divergence, compared, divergence
+from analysis.skills.splits import Split
+from analysis.tasks import Form, Measured, measure
+from analysis.unlearning.key_boxes import REFUSAL, KeyGuard, refusal_ids
+from analysis.unlearning.neuron_shares import (
     FrontierPoint,
     best_point,
     candidates,
     random_control,
     skill_moments,
 )
-from analysis.skill_items import SkillItem
-from analysis.skill_metrics import Divergence, compared, divergence
-from analysis.splits import Split
-from analysis.tasks import Form, Measured, measure
-from analysis.unlearning import Method, Scene, fit_guard, guard_curve, queries, shuffled_probes
-from analysis.unlearning_results import Baseline, MethodResult, Plan, Robust, Role, SkillResult
+from analysis.unlearning.results import Baseline, MethodResult, Plan, Robust, Role, SkillResult
+from analysis.unlearning.scenes import Method, Scene, fit_guard, guard_curve, queries, shuffled_probes
 
 PREFIX = "Hello! I hope you are well.\n"
 """The harmless prefix of the robustness check."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from analysis.errors import TooFewExamples
-from analysis.key_boxes import SLACK
+from analysis.unlearning.key_boxes import SLACK
 
 ALPHAS = tuple(round(0.05 * i, 2) for i in range(4, 101))
 """Values of α that are tried: 0.2 to 5."""

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from analysis.answering import Pulse
 from analysis.errors import TooFewExamples
 from analysis.models import LoadedModel
-from analysis.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
 from analysis.probing import Moments, Place, probe
-from analysis.selective_prune import SelectivePrune, fit_selective_prune, random_prune
-from analysis.skill_items import SkillItem
+from analysis.skills.answering import Pulse
+from analysis.skills.items import SkillItem
 from analysis.tasks import Form, with_space
-from analysis.unlearning import Method, Scene, queries
+from analysis.unlearning.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
+from analysis.unlearning.scenes import Method, Scene, queries
+from analysis.unlearning.selective_prune import SelectivePrune, fit_selective_prune, random_prune
 
 MOST_RETAIN_DROP = 0.1
 """Relative drop of a skill to be kept above which a share q is not chosen, if another forgets as well."""

@@ -17,7 +17,7 @@ from analysis.batches import BATCH, Batch, batches, checked
 from analysis.errors import HeadlampError
 from analysis.interventions import Intervention, intervened
 from analysis.models import LoadedModel
-from analysis.skill_items import BLANK_LINE
+from analysis.skills.items import BLANK_LINE
 from analysis.texts import answer_text
 
 NEW_TOKENS = 40

@@ -17,8 +17,8 @@ from analysis.addresses import BlockAddress
 from analysis.errors import SkillError
 from analysis.models import LoadedModel
 from analysis.probing import Moments, Place
-from analysis.site_edits import SiteEdit, attach_edit
 from analysis.steps import Handle, Step
+from analysis.unlearning.site_edits import SiteEdit, attach_edit
 
 METHOD_VERSION = "1"
 EPSILON = 1e-8

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.errors import BadSkillFile
-from analysis.skill_items import SkillItem, item_from
+from analysis.skills.items import SkillItem, item_from
 
 Record = Mapping[str, Any]
 LETTERS = "ABCDEFGHIJ"

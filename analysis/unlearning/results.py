@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from analysis.interventions import Change
-from analysis.key_boxes import Check
-from analysis.selective_prune import SHARES
-from analysis.skill_metrics import Change as SkillChange
-from analysis.skill_metrics import Divergence
+from analysis.skills.metrics import Change as SkillChange
+from analysis.skills.metrics import Divergence
 from analysis.tasks import Measured, Ways
-from analysis.unlearning import LayerChoice, Method
+from analysis.unlearning.key_boxes import Check
+from analysis.unlearning.scenes import LayerChoice, Method
+from analysis.unlearning.selective_prune import SHARES
 
 Role = Literal["forget", "retain"]
 

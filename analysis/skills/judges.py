@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 
 from analysis.errors import JudgeError
-from analysis.skill_items import JUDGE_NAMES, SkillItem
+from analysis.skills.items import JUDGE_NAMES, SkillItem
 
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?|[-+−]?\.\d+")
 
