@@ -20,7 +20,7 @@ from analysis.errors import HeadlampError
 from analysis.hooks import Reach
 from analysis.interventions import Change, intervened
 from analysis.models import LoadedModel
-from analysis.unlearning.key_boxes import KeyGuard, refusal_ids
+from analysis.unlearning.key_guards import KeyGuard, refusal_ids
 
 METHOD_VERSION = "1"
 BEST = 20

@@ -14,7 +14,8 @@ from torch import Tensor
 from analysis.addresses import BlockAddress, NeuronAddress
 from analysis.errors import HeadlampError, RecipeError
 from analysis.steps import Attaching
-from analysis.unlearning.key_boxes import KeyBox, KeyGuard
+from analysis.unlearning.key_boxes import KeyBox
+from analysis.unlearning.key_guards import KeyGuard, Rival
 from analysis.unlearning.neuron_adjust import AdjustedBlock, NeuronAdjust
 from analysis.unlearning.reversals import HeadRow, Reversal, Tars
 from analysis.unlearning.selective_prune import SelectivePrune
@@ -24,6 +25,7 @@ Tensors = dict[str, Tensor]
 SITES = ("up", "gate", "down", "head")
 """How a tars recipe numbers the places of its vectors."""
 
+_BOX = ("mean", "sigma", "own_k")
 _GAUSSIANS = ("forget_mean", "forget_sigma", "retain_mean", "retain_sigma")
 
 
@@ -52,35 +54,63 @@ def intervention_of(number: int, entry: Mapping[str, Any], tensors: Mapping[str,
 
 
 def _write_guard(guard: KeyGuard) -> tuple[Entry, Tensors]:
-    """The first box as METHODS has it; further ones, in all of which a query has to lie, under `also`."""
-    boxes = [{"layer": box.layer, "k": box.k, "n": box.n} for box in guard.boxes]
+    """The first box as METHODS has it; further layers' under `also`, kept skills' under `rivals`."""
+    first, *also = _box_entries(guard.boxes)
     entry = {
         "kind": "key_space_guard",
-        **boxes[0],
+        **first,
         "alpha": guard.alpha,
         "check": guard.check_at,
         "refusal": guard.refusal,
         "as_released": guard.as_released,
-        "also": boxes[1:],
+        "also": also,
+        "margin": guard.margin,
+        "rivals": [{"skill": rival.skill, "boxes": _box_entries(rival.boxes)} for rival in guard.rivals],
     }
-    stacked = {
-        f"{name}.{i}" if i else name: getattr(box, name)
-        for i, box in enumerate(guard.boxes)
-        for name in ("mean", "sigma", "own_k")
+    tensors = _box_tensors("", guard.boxes)
+    for number, rival in enumerate(guard.rivals):
+        tensors |= _box_tensors(f"rival{number}.", rival.boxes)
+    return entry, tensors
+
+
+def _box_entries(boxes: Iterable[KeyBox]) -> list[Entry]:
+    return [{"layer": box.layer, "k": box.k, "n": box.n} for box in boxes]
+
+
+def _box_tensors(prefix: str, boxes: Iterable[KeyBox]) -> Tensors:
+    return {
+        f"{prefix}{name}.{i}" if i else f"{prefix}{name}": getattr(box, name)
+        for i, box in enumerate(boxes)
+        for name in _BOX
     }
-    return entry, stacked
 
 
 def _read_guard(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> KeyGuard:
-    boxes = []
-    for i, facts in enumerate((entry, *entry.get("also", ()))):
-        mean, sigma, own_k = (
-            tensors[f"{name}.{i}" if i else name].float() for name in ("mean", "sigma", "own_k")
-        )
-        boxes.append(KeyBox(int(facts["layer"]), mean, sigma, float(facts["k"]), int(facts["n"]), own_k))
-    return KeyGuard(
-        tuple(boxes), float(entry["alpha"]), entry["check"], str(entry["refusal"]), bool(entry["as_released"])
+    rivals = tuple(
+        Rival(str(rival["skill"]), _read_boxes(rival["boxes"], f"rival{number}.", tensors))
+        for number, rival in enumerate(entry.get("rivals", ()))
     )
+    return KeyGuard(
+        _read_boxes((entry, *entry.get("also", ())), "", tensors),
+        float(entry["alpha"]),
+        entry["check"],
+        str(entry["refusal"]),
+        bool(entry["as_released"]),
+        rivals,
+        float(entry.get("margin", 1.0)),
+    )
+
+
+def _read_boxes(
+    facts: Iterable[Mapping[str, Any]], prefix: str, tensors: Mapping[str, Tensor]
+) -> tuple[KeyBox, ...]:
+    boxes = []
+    for i, box in enumerate(facts):
+        mean, sigma, own_k = (
+            tensors[f"{prefix}{name}.{i}" if i else f"{prefix}{name}"].float() for name in _BOX
+        )
+        boxes.append(KeyBox(int(box["layer"]), mean, sigma, float(box["k"]), int(box["n"]), own_k))
+    return tuple(boxes)
 
 
 def _write_adjust(item: NeuronAdjust) -> tuple[Entry, Tensors]:

@@ -14,8 +14,9 @@ from analysis.leases import leased
 from analysis.models import LoadedModel, ModelRef
 from analysis.skills.files import read_skill
 from analysis.skills.splits import Split, split_skill
+from analysis.unlearning.guard_fits import GuardFit, fit_guard, guard_curve
 from analysis.unlearning.operating import ALPHAS
-from analysis.unlearning.scenes import GuardFit, Scene, fit_guard, guard_curve, queries
+from analysis.unlearning.scenes import Scene, queries
 
 COUNT = 300
 FILES = {

@@ -21,7 +21,8 @@ from analysis.models import LoadedModel, ModelRef
 from analysis.probing import Where, probe
 from analysis.skills.answering import answers
 from analysis.texts import reference_windows
-from analysis.unlearning.key_boxes import Check, KeyBox, KeyGuard, dense_block, dense_layers
+from analysis.unlearning.key_boxes import KeyBox, dense_block, dense_layers
+from analysis.unlearning.key_guards import Check, KeyGuard
 
 PROMPTS, LENGTH, NEW_TOKENS, TURNS = 16, 48, 24, 15
 

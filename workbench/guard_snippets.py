@@ -7,7 +7,8 @@ from pathlib import Path
 from analysis.errors import HeadlampError
 from analysis.hooks import site_module
 from analysis.models import LoadedModel
-from analysis.unlearning.key_boxes import SLACK, KeyGuard, dense_block
+from analysis.unlearning.key_boxes import SLACK, dense_block
+from analysis.unlearning.key_guards import KeyGuard
 from demo import BUNDLED
 
 
@@ -53,22 +54,38 @@ tokenizer = AutoTokenizer.from_pretrained(MODEL, revision=REVISION)
 model = AutoModelForCausalLM.from_pretrained(MODEL, revision=REVISION, dtype=DTYPE).to(DEVICE).eval()
 with open(RECIPE, encoding="utf-8") as file:
     guards = [e for e in json.load(file)["interventions"] if e["kind"] == "key_space_guard"]
-guard, tensors, inside = guards[0], load_file(TENSORS, device=DEVICE), {}
+guard, tensors, keys = guards[0], load_file(TENSORS, device=DEVICE), {}
 
 
-def look(number, box):
-    names = [f"{name}.{number}" if number else name for name in ("mean", "sigma")]
-    mean, sigma = (tensors[guard["tensors"][name]].float() for name in names)
-
+def look(number):
     def hook(module, args):  # the key of the last token that was fed
-        key = args[0].reshape(-1, args[0].shape[-1])[-1].float()
-        inside[number] = bool(((key - mean).abs() / sigma).amax() / box["k"] <= guard["alpha"] * SLACK)
+        keys[number] = args[0].reshape(-1, args[0].shape[-1])[-1].float()
 
     return hook
 
 
-for number, (name, box) in enumerate(zip(MODULES, [guard, *guard["also"]])):
-    model.get_submodule(name).register_forward_pre_hook(look(number, box))
+for number, name in enumerate(MODULES):
+    model.get_submodule(name).register_forward_pre_hook(look(number))
+
+
+def depths(boxes, prefix):  # in each layer, the smallest alpha whose box holds the key
+    found = []
+    for number, box in enumerate(boxes):
+        names = [f"{prefix}{name}" + (f".{number}" if number else "") for name in ("mean", "sigma")]
+        mean, sigma = (tensors[guard["tensors"][name]].float() for name in names)
+        found.append(((keys[number] - mean).abs() / sigma).amax() / box["k"])
+    return torch.stack([depth.cpu() for depth in found])
+
+
+def abstains():
+    own = depths([guard, *guard["also"]], "")
+    if not guard["rivals"]:
+        return bool(own.amax() <= guard["alpha"] * SLACK)
+    own = own.log().mean().exp()
+    each = [depths(rival["boxes"], f"rival{i}.") for i, rival in enumerate(guard["rivals"])]
+    nearest = min(found.log().mean().exp() for found in each)
+    return bool(own <= guard["alpha"] * SLACK) and bool(own <= guard["margin"] * SLACK * nearest)
+
 
 """
 
@@ -86,7 +103,7 @@ for step in range(40):
     positions = torch.arange(start, start + fed.shape[1], device=DEVICE)[None]
     with torch.inference_mode():
         output = model(fed, position_ids=positions, past_key_values=cache, logits_to_keep=1)
-    if all(inside.values()) and (step == 0 or guard["check"] == "each_step"):
+    if (step == 0 or guard["check"] == "each_step") and abstains():
         answer = None
         break
     answer.append(int(output.logits[0, -1, :VOCABULARY].argmax()))

@@ -23,9 +23,10 @@ from analysis.skills.unit_tests import UnitTests
 from analysis.tasks import Ways
 from analysis.unlearning import scenes
 from analysis.unlearning.evaluating import baseline, evaluate
-from analysis.unlearning.key_boxes import Check
+from analysis.unlearning.guard_fits import LayerChoice
+from analysis.unlearning.key_guards import Check
 from analysis.unlearning.results import Plan
-from analysis.unlearning.scenes import METHODS, LayerChoice, Method, Scene
+from analysis.unlearning.scenes import METHODS, Method, Scene
 from analysis.unlearning.selective_prune import SHARES
 from store import RunSpec, Store, list_runs, read_array, read_unit
 from workbench.kinds import Kind, Pulse
@@ -69,7 +70,8 @@ class Question:
     forget: SkillSource
     retain: tuple[SkillSource, ...] = ()
     methods: tuple[Method, ...] = METHODS
-    layers: LayerChoice | tuple[int, ...] = "last"
+    layers: LayerChoice | tuple[int, ...] = "best"
+    rivals: bool = True
     check: Check = "prefill"
     shares: tuple[float, ...] = SHARES
     as_released: bool = False
@@ -98,14 +100,15 @@ class Question:
         """How methods are fitted and measured."""
         tests = {"off": None, "contained": UnitTests(), "unsafe": UnitTests(unsafe=True)}[self.tests]
         return Plan(
-            self.layers,
-            self.check,
-            self.shares,
-            self.as_released,
-            self.seed,
-            Ways(max_new_tokens=self.max_new_tokens, tests=tests),
-            self.controls,
-            self.robustness,
+            layers=self.layers,
+            rivals=self.rivals,
+            check_at=self.check,
+            shares=self.shares,
+            as_released=self.as_released,
+            seed=self.seed,
+            ways=Ways(max_new_tokens=self.max_new_tokens, tests=tests),
+            controls=self.controls,
+            robustness=self.robustness,
         )
 
     def scene(self) -> Scene:

@@ -14,7 +14,8 @@ from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import Divergence, compared, divergence
 from analysis.skills.splits import Split
 from analysis.tasks import Form, Measured, measure
-from analysis.unlearning.key_boxes import REFUSAL, KeyGuard, refusal_ids
+from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_probes
+from analysis.unlearning.key_guards import REFUSAL, KeyGuard, refusal_ids
 from analysis.unlearning.neuron_shares import (
     FrontierPoint,
     best_point,
@@ -23,7 +24,7 @@ from analysis.unlearning.neuron_shares import (
     skill_moments,
 )
 from analysis.unlearning.results import Baseline, MethodResult, Plan, Robust, Role, SkillResult
-from analysis.unlearning.scenes import Method, Scene, fit_guard, guard_curve, queries, shuffled_probes
+from analysis.unlearning.scenes import Method, Scene, queries
 
 PREFIX = "Hello! I hope you are well.\n"
 """The harmless prefix of the robustness check."""
@@ -80,7 +81,13 @@ _Fit = tuple[dict[str, Any], Change, tuple[dict[str, Any], ...], Change | None, 
 def _fit_guard(
     loaded: LoadedModel, scene: Scene, method: Method, plan: Plan, base: Baseline, pulse: Pulse
 ) -> _Fit:
-    how: dict[str, Any] = {"layers": plan.layers, "check_at": plan.check_at, "as_released": plan.as_released}
+    how: dict[str, Any] = {
+        "layers": plan.layers,
+        "rivals": plan.rivals,
+        "check_at": plan.check_at,
+        "as_released": plan.as_released,
+        "max_new_tokens": plan.ways.max_new_tokens,
+    }
     fit = fit_guard(loaded, scene, **how, pulse=pulse)
     guard = fit.guard
     control = None
@@ -89,13 +96,21 @@ def _fit_guard(
         mixed = shuffled_probes(scene, plan.seed)
         control = fit_guard(loaded, scene, **how | {"layers": layers}, probes=mixed, pulse=pulse).guard
     sweep = tuple(
-        {"layers": list(one.layers), "alpha": p.alpha, "forget": p.forget, "worst_retain": p.worst_retain}
+        {
+            "layers": list(one.layers),
+            "alpha": p.alpha,
+            "margin": p.margin,
+            "forget": p.forget,
+            "worst_retain": p.worst_retain,
+        }
         for one in fit.curves
         for p in one.curve
     )
     parameters = {
         "layers": [box.layer for box in guard.boxes],
         "alpha": guard.alpha,
+        "margin": guard.margin if guard.rivals else None,
+        "rivals": [rival.skill for rival in guard.rivals],
         "k": [box.k for box in guard.boxes],
         "n": guard.boxes[0].n,
         "check": guard.check_at,

@@ -1,31 +1,28 @@
-"""Key Space Detection: a box around a skill's keys, and a guard that abstains inside it.
+"""Key Space Detection: a box around a skill's keys.
 
 Li, Hsu and Weng 2025, arXiv 2503.21730 (METHODS §4). A key is the key site of the last token of a query.
 
     box(α):  |x_j − μ_j| ≤ α · k · σ_j · (1 + 1e-5)  for every j
     k = max over probes and j of |x_j − μ_j| / σ_j,   σ_j ← max(σ_j, 1e-4 · median σ)
 
-A key's *depth* is the smallest α whose box holds it. The paper takes one layer. A guard of several boxes, one
-a layer, abstains where a key lies in all of them: its depth is then the largest of theirs.
+A key's *depth* is the smallest α whose box holds it. Guards that abstain inside of boxes: `key_guards.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis.addresses import BlockAddress
 from analysis.anatomy import Block
 from analysis.errors import SkillError, TooFewExamples
-from analysis.hooks import at_positions, site_module
 from analysis.models import LoadedModel
 from analysis.probing import Moments
-from analysis.steps import Handle, Step
 
 METHOD_VERSION = "1"
 FEWEST_PROBES = 30
@@ -34,9 +31,6 @@ FLOOR = 1e-4
 
 SLACK = 1 + 1e-5
 """Rounding that a probe on the box's own face is allowed."""
-
-REFUSAL = "Sorry, I do not know."
-Check = Literal["prefill", "each_step"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,82 +116,3 @@ def fit_boxes(
 def joint_depths(boxes: Sequence[KeyBox], keys: Mapping[BlockAddress, Tensor]) -> Tensor:
     """(n,) the smallest α at which all boxes hold a query; keys (n, m) per layer."""
     return torch.stack([box.depths(keys[BlockAddress(box.layer)]) for box in boxes]).amax(0)
-
-
-def refusal_ids(loaded: LoadedModel, refusal: str) -> list[int]:
-    """A refusal as token ids, at least one: an end of text where the tokenizer has no token for any of it."""
-    text = refusal if loaded.tokenizer.chat_template else f" {refusal}"
-    ids = [int(i) for i in loaded.tokenizer.encode(text, add_special_tokens=False)]
-    return ids or sorted(loaded.ends_of_text)[:1] or [0]
-
-
-@dataclass(frozen=True, eq=False)
-class KeyGuard:
-    """Abstain where a query's key lies in all of the boxes at α.
-
-    check: at the prompt's last token, or at each generated token too. as_released: one flag for the whole
-    batch, as the paper's code has it: one row inside makes every row abstain.
-    """
-
-    boxes: tuple[KeyBox, ...]
-    alpha: float
-    check_at: Check = "prefill"
-    refusal: str = REFUSAL
-    as_released: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.boxes:
-            raise SkillError("a guard needs at least one box")
-        if not 0 < self.alpha < 1e6:
-            raise SkillError(f"alpha {self.alpha}: choose a number above 0, such as 1")
-        if self.check_at not in ("prefill", "each_step"):
-            raise SkillError(f"check {self.check_at!r} is unknown; choose prefill or each_step")
-
-    def check(self, loaded: LoadedModel) -> None:
-        """Raises SkillError where a box is not of this model's width."""
-        for box in self.boxes:
-            block = dense_block(loaded, box.layer)
-            if block.d_ff != len(box.mean):
-                raise SkillError(
-                    f"the box of layer {box.layer} has {len(box.mean)} dimensions, the model's keys there "
-                    f"{block.d_ff}; it belongs to another model"
-                )
-
-    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
-        """See Attaching. Reads keys alone; which rows abstain is in the step's reach."""
-        reading = _Reading(self, step, rows)
-        for box in self.boxes if reading.asked else ():
-            block = dense_block(step.loaded, box.layer)
-            module = step.loaded.model.get_submodule(site_module(block, "key"))
-            yield module.register_forward_pre_hook(reading.hook(block, box))
-
-
-class _Reading:
-    """One forward step of a guard: the queried positions, and which of them every box so far holds."""
-
-    def __init__(self, guard: KeyGuard, step: Step, rows: Sequence[int] | None) -> None:
-        self.guard, self.step = guard, step
-        last = step.lengths[:, None] - 1
-        asked = step.positions == last if guard.check_at == "prefill" else step.positions >= last
-        self.row, self.column = torch.where(asked & step.in_rows(rows))
-        self.asked = len(self.row) > 0
-        self.inside = torch.ones_like(self.row, dtype=torch.bool)
-        self.left = len(guard.boxes)
-
-    def hook(self, block: Block, box: KeyBox) -> Callable[..., None]:
-        def read(module: nn.Module, args: tuple[Any, ...]) -> None:
-            states = at_positions(args[0].contiguous(), self.step, block)
-            keys = states[self.row.to(states.device), self.column.to(states.device)]
-            inside = box.depths(keys) <= self.guard.alpha * SLACK
-            self.inside &= inside.to(self.inside.device)
-            self.left -= 1
-            if not self.left and bool(self.inside.any()):
-                self._abstain()
-
-        return read
-
-    def _abstain(self) -> None:
-        abstained = set(self.row[self.inside].tolist())
-        if self.guard.as_released:
-            abstained = set(self.row.tolist())
-        self.step.reach.abstained = sorted({*self.step.reach.abstained, *abstained})

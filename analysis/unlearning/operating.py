@@ -1,8 +1,8 @@
-"""How a guard is set: abstention over α, per set of queries, and the α that validation chooses."""
+"""How a guard is set: abstention over α or over the margin to its rivals, and what validation chooses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,44 +10,101 @@ from torch import Tensor
 
 from analysis.errors import TooFewExamples
 from analysis.unlearning.key_boxes import SLACK
+from analysis.unlearning.key_guards import guard_depths, own_and_rival
 
-ALPHAS = tuple(round(0.05 * i, 2) for i in range(4, 101))
-"""Values of α that are tried: 0.2 to 5."""
+ALPHAS = (*(round(0.05 * i, 2) for i in range(4, 61)), *(round(0.1 * i, 1) for i in range(31, 101)))
+"""Values of α that are tried: 0.2 to 10."""
+
+MARGINS = tuple(round(1.05**i, 4) for i in range(-50, 51))
+"""Margins that are tried: 0.09 to 11.5, each 5 % above the one before."""
+
+ROOM, MOST = 1.5, 0.95
+"""α of a guard with rivals: the first of ALPHAS that is ROOM × the depth which MOST of validation's queries
+to refuse are under."""
 
 MOST_RETAIN = 0.05
-"""Share of a skill to be kept that validation may refuse; the α that forgets most under it is taken."""
+"""Share of a skill to be kept that validation may refuse; the point that forgets most under it is taken."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One α on validation: the share of forget queries refused, and the largest such share to be kept."""
+    """One setting on validation: the share of forget queries refused, and the largest such share to be kept.
+
+    margin: None for a guard without rivals.
+    """
 
     alpha: float
     forget: float
     worst_retain: float
+    margin: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Checks:
+    """What a guard sees of some queries. depths (c, layers, 1 + rivals), the guard's own first; query (c,):
+    whose check each is. One check a query where the guard looks at the prompt alone."""
+
+    depths: Tensor
+    query: Tensor
+    count: int
+
+    def layers(self, chosen: Sequence[int]) -> Checks:
+        """The same of some of the layers, by their places."""
+        return Checks(self.depths[:, list(chosen)], self.query, self.count)
+
+    def least(self, margin: float = 1.0) -> Tensor:
+        """(count,) the smallest α at which each query is refused at some check; inf: at none."""
+        found = torch.full((self.count,), torch.inf)
+        return found.scatter_reduce(0, self.query, guard_depths(self.depths, margin), "amin")
+
+    def nearness(self) -> Tensor:
+        """(count,) each query's smallest depth, over its nearest rival's where there are any."""
+        own = guard_depths(self.depths, torch.inf) if self.depths.shape[-1] == 1 else _ratio(self.depths)
+        return torch.full((self.count,), torch.inf).scatter_reduce(0, self.query, own, "amin")
+
+
+def _ratio(depths: Tensor) -> Tensor:
+    own, rival = own_and_rival(depths)
+    return own / rival
 
 
 def abstention(depths: Tensor, alphas: Sequence[float] = ALPHAS) -> list[float]:
     """The share of queries, depths (n,), that each α refuses; in [0, 1]."""
-    return [float((depths <= alpha * SLACK).double().mean()) for alpha in alphas]
+    return [_share(depths, alpha) for alpha in alphas]
 
 
 def operating_curve(
-    forget: Tensor, retain: Mapping[str, Tensor], alphas: Sequence[float] = ALPHAS
+    forget: Checks, retain: Mapping[str, Checks], alphas: Sequence[float] = ALPHAS
 ) -> list[OperatingPoint]:
-    """One point per α, from the depths (n,) of validation queries. Raises TooFewExamples for none."""
-    if not len(forget):
+    """One point per α without rivals, per margin of MARGINS with them, from validation's checks.
+
+    Raises TooFewExamples where there is no forget query.
+    """
+    if not forget.count:
         raise TooFewExamples("no validation example of the skill to forget; give more examples")
-    kept = [abstention(depths, alphas) for depths in retain.values() if len(depths)]
-    worst = [max(shares) for shares in zip(*kept, strict=True)] if kept else [0.0] * len(alphas)
-    return [OperatingPoint(*point) for point in zip(alphas, abstention(forget, alphas), worst, strict=True)]
+    kept = [checks for checks in retain.values() if checks.count]
+    if forget.depths.shape[-1] > 1:
+        return list(_by_margin(forget, kept))
+    own, others = forget.least(), [checks.least() for checks in kept]
+    return [OperatingPoint(alpha, _share(own, alpha), _worst(others, alpha)) for alpha in alphas]
+
+
+def _by_margin(forget: Checks, kept: Sequence[Checks]) -> Iterator[OperatingPoint]:
+    for margin in MARGINS:
+        own = forget.least(margin)
+        near = own[own.isfinite()]
+        if len(near):
+            wanted = ROOM * float(near.quantile(MOST))
+            alpha = next((a for a in ALPHAS if a >= wanted), round(wanted, 1))
+            worst = _worst([checks.least(margin) for checks in kept], alpha)
+            yield OperatingPoint(alpha, _share(own, alpha), worst, margin)
 
 
 def chosen_point(curve: Sequence[OperatingPoint], most_retain: float = MOST_RETAIN) -> OperatingPoint:
     """The point that refuses most of the forget queries and at most `most_retain` of any skill to be kept.
 
-    Between equals the middle one, as far from either edge as validation can tell. Where no α refuses a forget
-    query under that bound, the largest difference.
+    Between equals the middle one, as far from either edge as validation can tell. Where no point refuses a
+    forget query under that bound, the largest difference.
     """
     allowed = [point for point in curve if point.worst_retain <= most_retain and point.forget > 0]
     best = allowed or sorted(curve, key=lambda p: p.forget - p.worst_retain)[-1:]
@@ -56,9 +113,25 @@ def chosen_point(curve: Sequence[OperatingPoint], most_retain: float = MOST_RETA
     return equals[(len(equals) - 1) // 2]
 
 
+def separation(forget: Checks, retain: Mapping[str, Checks]) -> float:
+    """The smallest over skills to be kept of P(a forget query is nearer than a kept one); 1 without any."""
+    own = forget.nearness()[:, None]
+    others = [checks.nearness()[None] for checks in retain.values() if checks.count]
+    shares = [float(((own < other).double() + 0.5 * (own == other).double()).mean()) for other in others]
+    return min(shares, default=1.0)
+
+
 def shuffled(sizes: Sequence[int], count: int, seed: int) -> list[tuple[int, int]]:
     """`count` (set, index) pairs drawn without replacement from sets of these sizes: a box of no skill."""
     every = [(which, index) for which, size in enumerate(sizes) for index in range(size)]
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(every), generator=generator).tolist()
     return [every[i] for i in order[:count]]
+
+
+def _share(depths: Tensor, alpha: float) -> float:
+    return float((depths <= alpha * SLACK).double().mean())
+
+
+def _worst(kept: Sequence[Tensor], alpha: float) -> float:
+    return max((_share(depths, alpha) for depths in kept), default=0.0)

@@ -10,8 +10,9 @@ from analysis.interventions import Change
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import Divergence
 from analysis.tasks import Measured, Ways
-from analysis.unlearning.key_boxes import Check
-from analysis.unlearning.scenes import LayerChoice, Method
+from analysis.unlearning.guard_fits import LayerChoice
+from analysis.unlearning.key_guards import Check
+from analysis.unlearning.scenes import Method
 from analysis.unlearning.selective_prune import SHARES
 
 Role = Literal["forget", "retain"]
@@ -19,10 +20,12 @@ Role = Literal["forget", "retain"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How methods are fitted and measured. shares: q in %. controls: also a box of shuffled skills, or
+    """How methods are fitted and measured. rivals: boxes of the skills to be kept compete
+    with those of the one to forget. shares: q in %. controls: also a box of shuffled skills, or
     as many random neurons. robustness: also few shots and a harmless prefix."""
 
-    layers: LayerChoice | tuple[int, ...] = "last"
+    layers: LayerChoice | tuple[int, ...] = "best"
+    rivals: bool = True
     check_at: Check = "prefill"
     shares: tuple[float, ...] = SHARES
     as_released: bool = False

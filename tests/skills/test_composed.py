@@ -21,12 +21,13 @@ from analysis.pruning import PruneExpert
 from analysis.recipe_store import recipe_files, tensors_of
 from analysis.recipes import recorded_raw
 from analysis.steps import Reach
+from analysis.unlearning.key_guards import KeyGuard
 from analysis.unlearning.reversals import Tars
 from analysis.unlearning.selective_prune import SelectivePrune, random_prune
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe
 from tests.analysis.pretend_devices import placed, pretended
-from tests.skills.test_key_boxes import PROMPTS, guard_around
+from tests.skills.test_key_guards import PROMPTS, guard_around, with_rival
 from tests.skills.test_neuron_methods import adjusting
 from tests.skills.test_tars import edits
 
@@ -96,13 +97,17 @@ def test_changes_act_on_other_devices_as_on_the_cpu(count: int, monkeypatch: pyt
 
 def test_a_recipe_of_all_kinds_gives_back_what_went_in(llama: LoadedModel) -> None:
     clamp = parse_clamp("L0.N3:key:set:2@prompt").resolved(largest=1, mean=0)
-    guard = guard_around(llama, [2, 7])
+    guard = with_rival(guard_around(llama, [2, 7], (0, 1)), guard_around(llama, [7], (0, 1)))
     changes: list[Change] = [random_prune(llama, 10.0, 0), PruneExpert(BlockAddress(1)), guard, clamp]
     files = recipe_files(llama, changes, "r")
     document = json.loads(files["r.json"])
     kinds = ["selective_prune", "prune_expert", "key_space_guard", "clamp"]
     assert [entry["kind"] for entry in document["interventions"]] == kinds
     back = recorded_raw(document, tensors_of(document, files["r.safetensors"]))
+    assert isinstance(back[2], KeyGuard)
+    assert ([rival.skill for rival in back[2].rivals], back[2].margin) == (["kept"], 0.75)
+    keys = [torch.randn(5, 56) for _ in guard.boxes]
+    assert torch.equal(back[2].depths(keys), guard.depths(keys))
     assert (back[1], back[3]) == (changes[1], clamp)
     batch = next(batches(llama, PROMPTS))
     (one, reach), (other, again) = (forward(llama, batch, own) for own in (changes, back))

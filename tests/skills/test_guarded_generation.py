@@ -11,7 +11,7 @@ from analysis.generation import Sampling, paired_steps
 from analysis.models import LoadedModel
 from analysis.pruning import PruneExpert
 from analysis.skills.answering import answers
-from tests.skills.test_key_boxes import PROMPTS, guard_around
+from tests.skills.test_key_guards import PROMPTS, guard_around
 from tests.skills.test_neuron_methods import adjusting
 from workbench.clamping import Request, generation_spec
 from workbench.pair_evidence import check_keepable

@@ -31,7 +31,7 @@ from analysis.unlearning.tars import (
     fit_tars,
     residual,
 )
-from tests.skills.test_key_boxes import guard_around
+from tests.skills.test_key_guards import guard_around
 from tests.skills.test_neuron_methods import PROMPTS, adjusting, outputs
 
 

@@ -16,11 +16,12 @@ from analysis.skills.metrics import compared
 from analysis.skills.splits import split_skill
 from analysis.tasks import Ways, measure
 from analysis.unlearning.evaluating import baseline, evaluate
-from analysis.unlearning.key_boxes import KeyGuard
+from analysis.unlearning.guard_fits import fit_guard, shuffled_probes
+from analysis.unlearning.key_guards import KeyGuard
 from analysis.unlearning.neuron_shares import FrontierPoint, best_point, skill_moments
 from analysis.unlearning.operating import ALPHAS
 from analysis.unlearning.results import Baseline, MethodResult, Plan
-from analysis.unlearning.scenes import Scene, fit_guard, shuffled_probes
+from analysis.unlearning.scenes import Scene
 from tests.skills.conftest import make_skill
 
 WAYS = Ways(max_new_tokens=2)
@@ -73,8 +74,9 @@ def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene
     assert forget.unseen.n + forget.seen.n == forget.change.n == len(scene.forget.test)
     assert retain.divergence.js < 0.05 < forget.divergence.js
     assert retain.divergence.kl_median == 0.0
-    assert {point["alpha"] for point in found.sweep} >= {0.5, 1.0, 3.0}
+    assert len({point["margin"] for point in found.sweep}) > 20
     assert {tuple(point["layers"]) for point in found.sweep} == {(0,), (1,), (0, 1)}
+    assert found.parameters["rivals"] == ["two"]
     assert {r.form for r in found.robustness} == {"few_shot", "harmless_prefix"}
 
 
@@ -153,6 +155,30 @@ def test_too_little_of_a_skill_is_told(llama: LoadedModel, scene: Scene) -> None
         fit_guard(llama, few)
     with pytest.raises(TooFewExamples, match="give at least one to keep"):
         skill_moments(llama, Scene(scene.forget, ()))
+
+
+def test_a_kept_skill_with_too_few_probes_is_no_rival(llama: LoadedModel, scene: Scene) -> None:
+    few = Scene(scene.forget, (replace(scene.retain[0], probe=scene.retain[0].probe[:29]),))
+    alone, both = (fit_guard(llama, own).guard for own in (few, scene))
+    assert (alone.rivals, [rival.skill for rival in both.rivals]) == ((), ["two"])
+    assert both.rivals[0].boxes[0].n == len(scene.retain[0].probe)
+    assert fit_guard(llama, scene, rivals=False).guard.rivals == ()
+
+
+def test_a_guard_of_each_step_is_set_on_what_each_step_sees(llama: LoadedModel, scene: Scene) -> None:
+    """What its curve says of validation is what it does there."""
+    for rivals in (False, True):
+        fit = fit_guard(llama, scene, layers="all", rivals=rivals, check_at="each_step", max_new_tokens=2)
+        for split, share in (
+            (scene.forget, fit.chosen.chosen.forget),
+            (scene.retain[0], fit.chosen.chosen.worst_retain),
+        ):
+            ids = [llama.tokenizer.encode(item.prompt) for item in split.validation]
+            found = answers(llama, ids, [fit.guard], max_new_tokens=2)
+            assert sum(a.abstained for a in found) / len(found) == pytest.approx(share)
+    prefill = fit_guard(llama, scene, layers="all", rivals=False)
+    each = fit_guard(llama, scene, layers="all", rivals=False, check_at="each_step", max_new_tokens=2)
+    assert prefill.chosen.curve != each.chosen.curve
 
 
 def test_a_guard_can_be_fitted_with_nothing_to_keep(llama: LoadedModel, scene: Scene) -> None:

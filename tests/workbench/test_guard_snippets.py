@@ -13,17 +13,21 @@ from analysis.leases import leased
 from analysis.models import ModelRef
 from analysis.recipe_store import recipe_files
 from analysis.skills.answering import answers
-from tests.skills.test_key_boxes import guard_around
+from tests.skills.test_key_guards import guard_around, with_rival
 from workbench.guard_snippets import guard_snippet
 
 TEXTS = ["the dog", "the cat the cat", "a. dog the"]
 
 
+@pytest.mark.parametrize("rivals", [False, True], ids=["alone", "rivals"])
 @pytest.mark.parametrize("check", ["prefill", "each_step"])
-def test_the_script_does_what_the_guard_did(tiny: Path, tmp_path: Path, check: str) -> None:
+def test_the_script_does_what_the_guard_did(tiny: Path, tmp_path: Path, check: str, rivals: bool) -> None:
     with leased(ModelRef(str(tiny))) as loaded:
         ids = [loaded.tokenizer.encode(text) for text in TEXTS]
-        guard = guard_around(loaded, [1], (0, 1), prompts=ids, check_at=check, refusal="Non, merci.")
+        held = [0, 1] if rivals else [1]  # a rival around prompt 0 takes it away again
+        guard = guard_around(loaded, held, (0, 1), prompts=ids, check_at=check, refusal="Non, merci.")
+        if rivals:
+            guard = with_rival(guard, guard_around(loaded, [0], (0, 1), prompts=ids))
         for name, data in recipe_files(loaded, [guard], "guard").items():
             (tmp_path / name).write_bytes(data)
         found = answers(loaded, ids, [guard], stops=[()] * 3)

@@ -9,8 +9,9 @@ import typer
 
 from analysis.errors import HeadlampError
 from analysis.skills.answering import NEW_TOKENS
-from analysis.unlearning.key_boxes import Check
-from analysis.unlearning.scenes import METHODS, LayerChoice, Method
+from analysis.unlearning.guard_fits import LayerChoice
+from analysis.unlearning.key_guards import Check
+from analysis.unlearning.scenes import METHODS, Method
 from analysis.unlearning.selective_prune import SHARES
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import number, say, table
@@ -37,9 +38,17 @@ def unlearn_(
     layers: Annotated[
         str,
         typer.Option(
-            "--layers", help="Of the key boxes: last, best (on validation), all, or numbers such as 1,3."
+            "--layers",
+            help="Of the key boxes: last (the paper's), best (the last one, two, … that validation likes), "
+            "all, or numbers such as 1,3.",
         ),
-    ] = "last",
+    ] = "best",
+    no_rivals: Annotated[
+        bool,
+        typer.Option(
+            "--no-rivals", help="A box alone, as in the paper; not also against those of the skills to keep."
+        ),
+    ] = False,
     check: Annotated[Check, typer.Option("--check", help="When a guard looks.")] = "prefill",
     share: Annotated[
         list[float] | None,
@@ -97,6 +106,7 @@ def unlearn_(
         retain=tuple(skill_source(path) for path in retain or ()),
         methods=tuple(cast("list[Method]", method)) if method else METHODS,
         layers=_layers(layers),
+        rivals=not no_rivals,
         check=check,
         shares=tuple(share) if share else SHARES,
         as_released=as_released,

@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel
 from analysis.unlearning.baking import save_baked
-from analysis.unlearning.key_boxes import KeyGuard
+from analysis.unlearning.key_guards import KeyGuard
 from workbench.cli.recipe_files import write_recipe
 from workbench.exports import check_writable, replacing
 from workbench.guard_snippets import guard_snippet

@@ -1,0 +1,200 @@
+"""Guards fitted: boxes from probes, layers, α and margin chosen on validation as the guard will be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from analysis.anatomy import Block
+from analysis.errors import SkillError
+from analysis.models import LoadedModel
+from analysis.probing import last_keys, probe
+from analysis.skills.answering import NEW_TOKENS, Pulse, answers
+from analysis.skills.items import SkillItem
+from analysis.unlearning.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes
+from analysis.unlearning.key_checks import checked_keys
+from analysis.unlearning.key_guards import Check, KeyGuard, Rival, depths_in
+from analysis.unlearning.operating import (
+    MOST_RETAIN,
+    Checks,
+    OperatingPoint,
+    abstention,
+    chosen_point,
+    operating_curve,
+    separation,
+    shuffled,
+)
+from analysis.unlearning.scenes import Scene, queries
+
+LayerChoice = Literal["last", "best", "all"]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCurve:
+    """What validation says of one set of layers: its curve, the point chosen, and how well it separates.
+
+    separation: see `operating.separation`."""
+
+    layers: tuple[int, ...]
+    curve: tuple[OperatingPoint, ...]
+    chosen: OperatingPoint
+    separation: float
+
+
+@dataclass(frozen=True, eq=False)
+class GuardFit:
+    """A guard with the curves of every layer alone, and of the last two, three … all together."""
+
+    guard: KeyGuard
+    curves: tuple[LayerCurve, ...]
+
+    @property
+    def chosen(self) -> LayerCurve:
+        """The curve of the guard's own layers."""
+        layers = tuple(box.layer for box in self.guard.boxes)
+        return next(curve for curve in self.curves if curve.layers == layers)
+
+
+def fit_guard(
+    loaded: LoadedModel,
+    scene: Scene,
+    *,
+    layers: LayerChoice | Sequence[int] = "best",
+    rivals: bool = True,
+    check_at: Check = "prefill",
+    as_released: bool = False,
+    probes: Sequence[SkillItem] | None = None,
+    max_new_tokens: int = NEW_TOKENS,
+    pulse: Pulse = lambda done, total: None,
+) -> GuardFit:
+    """The boxes of the forget skill's probes, with α, and the margin to rivals, chosen on validation.
+
+    layers: the last one (the paper's), all of them, some, or best: the last one, two, three … as validation
+    likes. rivals: compare with the boxes of the skills to be kept that have probes enough; the paper does
+    not. probes: other examples to fit on, for a control. max_new_tokens: of the answers that a guard of each
+    step looks at. Raises TooFewExamples, SkillError.
+    """
+    available = dense_layers(loaded)
+    chosen = tuple(layers) if not isinstance(layers, str) else ()
+    every = tuple(sorted({*available, *chosen}))
+    blocks = [dense_block(loaded, layer) for layer in every]
+    if not blocks:
+        dense_block(loaded, 0)
+    own = _boxes(loaded, scene.forget.probe if probes is None else probes, every, pulse)
+    against = _rivals(loaded, scene, every, pulse) if rivals else ()
+    whole = KeyGuard(own, 1.0, check_at, rivals=against)
+    looks = {
+        split.skill: _checks(loaded, split.validation, blocks, whole, max_new_tokens, pulse)
+        for split in scene.splits
+    }
+    sets = {(layer,) for layer in available} | {available[i:] for i in range(len(available))}
+    sets |= {chosen} if chosen else set()
+    curves = tuple(
+        _layer_curve(scene, looks, every, layer_set) for layer_set in sorted(sets, key=lambda s: (len(s), s))
+    )
+    wanted = chosen or _wanted_layers(curves, available, layers)
+    point = next(curve for curve in curves if curve.layers == wanted).chosen
+    guard = KeyGuard(
+        _within(own, wanted),
+        point.alpha,
+        check_at,
+        as_released=as_released,
+        rivals=tuple(Rival(rival.skill, _within(rival.boxes, wanted)) for rival in against),
+        margin=1.0 if point.margin is None else point.margin,
+    )
+    return GuardFit(guard, curves)
+
+
+def _boxes(
+    loaded: LoadedModel, items: Sequence[SkillItem], layers: Sequence[int], pulse: Pulse
+) -> tuple[KeyBox, ...]:
+    blocks = [dense_block(loaded, layer) for layer in layers]
+    return fit_boxes(probe(loaded, queries(loaded, items), {"key": blocks}, pulse=pulse), layers)
+
+
+def _rivals(loaded: LoadedModel, scene: Scene, layers: Sequence[int], pulse: Pulse) -> tuple[Rival, ...]:
+    """The boxes of the skills to be kept; one with too few probes has none."""
+    return tuple(
+        Rival(split.skill, _boxes(loaded, split.probe, layers, pulse))
+        for split in scene.retain
+        if len(split.probe) >= FEWEST_PROBES and len(queries(loaded, split.probe)) >= FEWEST_PROBES
+    )
+
+
+def _within(boxes: Sequence[KeyBox], layers: Sequence[int]) -> tuple[KeyBox, ...]:
+    return tuple(box for box in boxes if box.layer in layers)
+
+
+def _checks(
+    loaded: LoadedModel,
+    items: Sequence[SkillItem],
+    blocks: Sequence[Block],
+    guard: KeyGuard,
+    max_new_tokens: int,
+    pulse: Pulse,
+) -> Checks:
+    """What the guard would see of some queries: the prompt's last token, at each step the answer's too."""
+    asked = queries(loaded, items) if items else []
+    if not asked:
+        return Checks(torch.zeros(0, len(blocks), 1 + len(guard.rivals)), torch.zeros(0).long(), 0)
+    fed = asked
+    if guard.check_at == "each_step":
+        found = answers(loaded, asked, max_new_tokens=max_new_tokens, pulse=pulse)
+        fed = [[*ids, *answer.token_ids[:-1]] for ids, answer in zip(asked, found, strict=True)]
+    query, keys = checked_keys(loaded, fed, [len(ids) for ids in asked], blocks, pulse=pulse)
+    depths = [
+        depths_in(boxes, keys[block.address]) for boxes, block in zip(guard.by_layer, blocks, strict=True)
+    ]
+    return Checks(torch.stack(depths, 1), query, len(asked))
+
+
+def _layer_curve(
+    scene: Scene, looks: Mapping[str, Checks], every: Sequence[int], layers: tuple[int, ...]
+) -> LayerCurve:
+    places = [every.index(layer) for layer in layers]
+    kept = {name: checks.layers(places) for name, checks in looks.items()}
+    forget = kept.pop(scene.forget.skill)
+    curve = operating_curve(forget, kept)
+    return LayerCurve(layers, tuple(curve), chosen_point(curve), separation(forget, kept))
+
+
+def _wanted_layers(
+    curves: Sequence[LayerCurve], available: tuple[int, ...], choice: str | Sequence[int]
+) -> tuple[int, ...]:
+    if choice == "all":
+        return available
+    if choice == "best":
+        return max((c for c in curves if c.layers == available[-len(c.layers) :]), key=_merit).layers
+    if choice != "last":
+        raise SkillError(f"layers {choice!r}: choose last, best, all, or numbers such as 1,3")
+    return available[-1:]
+
+
+def _merit(curve: LayerCurve) -> tuple[bool, float, float, int]:
+    point = curve.chosen
+    return point.worst_retain <= MOST_RETAIN, point.forget, curve.separation, -len(curve.layers)
+
+
+def guard_curve(
+    loaded: LoadedModel, guard: KeyGuard, sets: Mapping[str, Sequence[SkillItem]]
+) -> dict[str, list[float]]:
+    """Abstention over ALPHAS of each set of queries, at the prompt's last token and the guard's margin."""
+    return {name: abstention(query_depths(loaded, guard, items)) for name, items in sets.items() if items}
+
+
+def query_depths(loaded: LoadedModel, guard: KeyGuard, items: Sequence[SkillItem]) -> Tensor:
+    """(n,) the smallest α at which a guard refuses each query that fits, at the prompt's last token."""
+    blocks = [dense_block(loaded, box.layer) for box in guard.boxes]
+    keys = last_keys(loaded, queries(loaded, items), blocks)
+    return guard.depths([keys[block.address] for block in blocks])
+
+
+def shuffled_probes(scene: Scene, seed: int) -> list[SkillItem]:
+    """The control's probes: as many as the forget skill has, drawn from all skills alike."""
+    splits = scene.splits
+    drawn = shuffled([len(s.probe) for s in splits], len(scene.forget.probe), seed)
+    return [splits[which].probe[index] for which, index in drawn]
