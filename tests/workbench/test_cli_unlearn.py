@@ -13,6 +13,7 @@ from analysis.errors import SkillError
 from analysis.leases import leased
 from analysis.models import ModelRef
 from analysis.skills.answering import answers
+from analysis.unlearning.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
 from workbench.unlearning import Question, read_question, skill_source
 
@@ -168,7 +169,9 @@ def test_a_guard_is_written_as_a_script(
     prompt = json.loads(skills["one"].read_text().splitlines()[0])["prompt"]
     pair = cli("generate", tiny, "--prompt", prompt, "--recipe", recipe, "--json").document
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == pair["changed"]["text"].strip()
+    assert done.stdout.strip() == REFUSAL
+    assert "do not know" in pair["changed"]["text"]  # the tiny model has no token for all of it
+    assert "do not know" not in pair["base"]["text"]
 
 
 def test_pruned_neurons_are_baked_into_a_model(
