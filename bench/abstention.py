@@ -14,7 +14,7 @@ from analysis.leases import leased
 from analysis.models import LoadedModel, ModelRef
 from analysis.skills.files import read_skill
 from analysis.skills.splits import Split, split_skill
-from analysis.unlearning.guard_fits import GuardFit, fit_guard, guard_curve
+from analysis.unlearning.guard_fits import GuardFit, LayerChoice, fit_guard, guard_curve
 from analysis.unlearning.operating import ALPHAS
 from analysis.unlearning.scenes import Scene, queries
 
@@ -30,14 +30,15 @@ SHOWN = 0.5, 0.75, 1.0, 1.25, 1.5, 2.0
 
 
 def main() -> None:
-    """Print the table for the last layer's box, and for all layers'."""
+    """Print the table for the paper's box, for all layers', and for all layers' with rivals."""
     model, data = sys.argv[1:3]
     splits = [split_skill(read_skill(Path(data) / path, name).limited(COUNT)) for name, path in FILES.items()]
     with leased(ModelRef(model)) as loaded:
         fitting = [split for split in splits if _fits(loaded, split)]
         scene = Scene(fitting[0], tuple(fitting[1:]))
-        for layers in ("last", "all"):
-            _show(loaded, scene, fit_guard(loaded, scene, layers=layers))  # type: ignore[arg-type]
+        choices: tuple[tuple[LayerChoice, bool], ...] = (("last", False), ("all", False), ("all", True))
+        for layers, rivals in choices:
+            _show(loaded, scene, fit_guard(loaded, scene, layers=layers, rivals=rivals))
 
 
 def _fits(loaded: LoadedModel, split: Split) -> bool:
@@ -55,7 +56,10 @@ def _show(loaded: LoadedModel, scene: Scene, fit: GuardFit) -> None:
     curve = guard_curve(loaded, fit.guard, {split.skill: split.test for split in scene.splits})
     columns = [*SHOWN, chosen]
     layers = ", ".join(f"L{box.layer}" for box in fit.guard.boxes)
+    against = ", ".join(rival.skill for rival in fit.guard.rivals)
     print(f"\nboxes of {layers}, n = {fit.guard.boxes[0].n}, α chosen on validation {chosen}")
+    if against:
+        print(f"rivals {against}; margin {fit.guard.margin}")
     print(f"{'refused at α':12} " + " ".join(f"{alpha:6.2f}" for alpha in columns[:-1]) + "  chosen")
     for name, shares in curve.items():
         print(f"{name:12} " + " ".join(f"{shares[ALPHAS.index(alpha)]:6.3f}" for alpha in columns))
