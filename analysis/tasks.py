@@ -132,7 +132,7 @@ def measure(
         mine = [i for i, item in enumerate(kept) if _judge_of(item) is judge]
         if mine:
             done = len(verdicts)
-            found = judge(
+            asked = _Asked(
                 loaded,
                 [kept[i] for i in mine],
                 [ids[i] for i in mine],
@@ -140,34 +140,41 @@ def measure(
                 ways,
                 lambda some, total, done=done: pulse(done + some, len(kept)),  # type: ignore[misc]
             )
+            found = judge(asked)
             verdicts.update(zip(mine, found, strict=True))
     return Measured(tuple(kept), tuple(verdicts[i] for i in range(len(kept))), too_long)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Examples that one sort of judge decides, with the token ids of their prompts."""
+
+    loaded: LoadedModel
+    items: Sequence[SkillItem]
+    ids: Sequence[Sequence[int]]
+    interventions: Sequence[Intervention]
+    ways: Ways
+    pulse: Pulse
 
 
 def _judge_of(item: SkillItem) -> object:
     return {"choice": _chosen, "perplexity": _scored}.get(item.judge, _generated)
 
 
-def _generated(
-    loaded: LoadedModel,
-    items: Sequence[SkillItem],
-    ids: Sequence[Sequence[int]],
-    interventions: Sequence[Intervention],
-    ways: Ways,
-    pulse: Pulse,
-) -> list[Verdict]:
+def _generated(asked: _Asked) -> list[Verdict]:
+    ways = asked.ways
     found = answers(
-        loaded,
-        ids,
-        interventions,
-        stops=[item.stop for item in items],
+        asked.loaded,
+        asked.ids,
+        asked.interventions,
+        stops=[item.stop for item in asked.items],
         max_new_tokens=ways.max_new_tokens,
         batch_size=ways.batch_size,
-        pulse=pulse,
+        pulse=asked.pulse,
     )
     return [
         Verdict(not answer.abstained and _is_right(item, answer.text, ways), answer.abstained, answer.text)
-        for item, answer in zip(items, found, strict=True)
+        for item, answer in zip(asked.items, found, strict=True)
     ]
 
 
@@ -177,54 +184,48 @@ def _is_right(item: SkillItem, text: str, ways: Ways) -> bool:
     return judged(item, text)
 
 
-def _chosen(
-    loaded: LoadedModel,
-    items: Sequence[SkillItem],
-    ids: Sequence[Sequence[int]],
-    interventions: Sequence[Intervention],
-    ways: Ways,
-    pulse: Pulse,
-) -> list[Verdict]:
+def _chosen(asked: _Asked) -> list[Verdict]:
     """The likeliest choice by summed log p, or by its mean per token."""
-    prompts = [own for item, own in zip(items, ids, strict=True) for _ in item.choices]
+    items, per_token = asked.items, asked.ways.per_token
+    prompts = [own for item, own in zip(items, asked.ids, strict=True) for _ in item.choices]
     texts = [with_space(item.prompt, choice) for item in items for choice in item.choices]
     found = likelihoods(
-        loaded,
+        asked.loaded,
         prompts,
-        [_plain_ids(loaded, text) for text in texts],
-        interventions,
-        batch_size=ways.batch_size,
-        pulse=lambda some, total: pulse(some * len(items) // total, len(items)),
+        [_plain_ids(asked.loaded, text) for text in texts],
+        asked.interventions,
+        batch_size=asked.ways.batch_size,
+        pulse=lambda some, total: asked.pulse(some * len(items) // total, len(items)),
     )
     verdicts, start = [], 0
     for item in items:
         own = found[start : start + len(item.choices)]
         start += len(own)
-        scores = [one.log_probability / (one.count if ways.per_token else 1) for one in own]
+        scores = [one.log_probability / (one.count if per_token else 1) for one in own]
         abstained = any(one.abstained for one in own)
         right = not abstained and scores.index(max(scores)) == item.chosen
         verdicts.append(Verdict(right, abstained))
     return verdicts
 
 
-def _scored(
-    loaded: LoadedModel,
-    items: Sequence[SkillItem],
-    ids: Sequence[Sequence[int]],
-    interventions: Sequence[Intervention],
-    ways: Ways,
-    pulse: Pulse,
-) -> list[Verdict]:
+def _scored(asked: _Asked) -> list[Verdict]:
     """The likelihood of the answer, or of the prompt itself from its second token on."""
-    prompts, continuations, asked = [], [], []
-    for item, own in zip(items, ids, strict=True):
+    loaded = asked.loaded
+    prompts, continuations, lengths = [], [], []
+    for item, own in zip(asked.items, asked.ids, strict=True):
         answer = _plain_ids(loaded, with_space(item.prompt, item.answer)) if item.answer else []
         room = loaded.anatomy.context - len(own)
         prompts.append(own if answer else own[:1])
         continuations.append(answer[:room] if answer else own[1:])
-        asked.append(len(own))
+        lengths.append(len(own))
     found = likelihoods(
-        loaded, prompts, continuations, interventions, asked=asked, batch_size=ways.batch_size, pulse=pulse
+        loaded,
+        prompts,
+        continuations,
+        asked.interventions,
+        asked=lengths,
+        batch_size=asked.ways.batch_size,
+        pulse=asked.pulse,
     )
     return [Verdict(False, one.abstained, "", one.log_probability, one.count) for one in found]
 
