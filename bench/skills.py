@@ -1,7 +1,7 @@
 """What a guard and probing cost: `python -m bench.skills [MODEL]`.
 
-All in one process, turn about, so that a machine that slows down slows all of them: generation plain and
-under a guard that never abstains, and a forward pass plain and with moments of the keys of every layer.
+All in one process, turn about, in CPU seconds, which other work on the machine weighs on little: generation
+plain and under a guard that never abstains, a forward pass plain and with moments of the keys of every layer.
 Reported is the median of the pairs' ratios.
 """
 
@@ -78,14 +78,14 @@ def _probed(loaded: LoadedModel, prompts: list[list[int]], where: Where) -> tupl
 
 
 def _compared(plain: Callable[[], object], changed: Callable[[], object]) -> tuple[float, ...]:
-    """Seconds of both, and the ratio's median and middle half, over turns in which either goes first."""
+    """CPU seconds of both, and the ratio's median and middle half, over turns in which either goes first."""
     pairs = []
     for turn in range(TURNS + 1):
         seconds = {}
         for work in (plain, changed) if turn % 2 else (changed, plain):
-            started = time.perf_counter()
+            started = time.process_time()
             work()
-            seconds[work] = time.perf_counter() - started
+            seconds[work] = time.process_time() - started
         pairs.append((seconds[plain], seconds[changed]))
     pairs = pairs[1:]  # the first warms up
     ratios = [b / a for a, b in pairs]

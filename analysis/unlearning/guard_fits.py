@@ -17,7 +17,7 @@ from analysis.skills.answering import NEW_TOKENS, Pulse, answers
 from analysis.skills.items import SkillItem
 from analysis.unlearning.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes
 from analysis.unlearning.key_checks import checked_keys
-from analysis.unlearning.key_guards import Check, KeyGuard, Rival, depths_in
+from analysis.unlearning.key_guards import Check, KeyGuard, Rival
 from analysis.unlearning.operating import (
     MOST_RETAIN,
     Checks,
@@ -146,10 +146,8 @@ def _checks(
         found = answers(loaded, asked, max_new_tokens=max_new_tokens, pulse=pulse)
         fed = [[*ids, *answer.token_ids[:-1]] for ids, answer in zip(asked, found, strict=True)]
     query, keys = checked_keys(loaded, fed, [len(ids) for ids in asked], blocks, pulse=pulse)
-    depths = [
-        depths_in(boxes, keys[block.address]) for boxes, block in zip(guard.by_layer, blocks, strict=True)
-    ]
-    return Checks(torch.stack(depths, 1), query, len(asked))
+    depths = guard.layer_depths([keys[block.address] for block in blocks])
+    return Checks(depths, query, len(asked))
 
 
 def _layer_curve(

@@ -47,11 +47,6 @@ class Rival:
     boxes: tuple[KeyBox, ...]
 
 
-def depths_in(boxes: Sequence[KeyBox], keys: Tensor) -> Tensor:
-    """(n, B) depths of keys (n, m) of one layer in several boxes of that layer."""
-    return torch.stack([box.depths(keys) for box in boxes], -1)
-
-
 def guard_depths(depths: Tensor, margin: float) -> Tensor:
     """(n,) the smallest α at which a guard abstains, from depths (n, layers, 1 + rivals), its own first.
 
@@ -67,6 +62,20 @@ def own_and_rival(depths: Tensor) -> tuple[Tensor, Tensor]:
     """(n,) depth in the guard's boxes, and in those of the nearest rival: geometric means over layers."""
     means = depths.clamp(min=torch.finfo(torch.float32).tiny).log().mean(-2).exp()
     return means[..., 0], means[..., 1:].amin(-1)
+
+
+class _Faces:
+    """The boxes of one layer, ready to be asked at every step."""
+
+    def __init__(self, boxes: Sequence[KeyBox]) -> None:
+        self.mean = torch.stack([box.mean for box in boxes])[:, None]
+        self.inverse = torch.stack([1 / (box.k * box.sigma.double()) for box in boxes]).float()[:, None]
+
+    def depths(self, keys: Tensor) -> Tensor:
+        """(n, boxes) as `KeyBox.depths`, of keys (n, m)."""
+        if keys.device != self.mean.device:
+            self.mean, self.inverse = self.mean.to(keys.device), self.inverse.to(keys.device)
+        return (keys.float() - self.mean).abs_().mul_(self.inverse).amax(-1).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +115,27 @@ class KeyGuard:
 
     def depths(self, keys: Sequence[Tensor]) -> Tensor:
         """(n,) the smallest α at which each query is refused; keys (n, m) of each box's layer, in order."""
-        found = [depths_in(boxes, own) for boxes, own in zip(self.by_layer, keys, strict=True)]
-        return guard_depths(torch.stack([depths.to(found[0].device) for depths in found], 1), self.margin)
+        return guard_depths(self.layer_depths(keys), self.margin)
+
+    def layer_depths(self, keys: Sequence[Tensor]) -> Tensor:
+        """(n, layers, 1 + rivals) depths of keys (n, m) of each layer, the guard's own boxes first."""
+        found = [faces.depths(own) for faces, own in zip(self._faces, keys, strict=True)]
+        return torch.stack([depths.to(found[0].device) for depths in found], 1)
+
+    @cached_property
+    def _faces(self) -> tuple[_Faces, ...]:
+        return tuple(_Faces(boxes) for boxes in self.by_layer)
 
     def check(self, loaded: LoadedModel) -> None:
         """Raises SkillError where a box is not of this model's width."""
-        for box in (box for boxes in self.by_layer for box in boxes):
-            block = dense_block(loaded, box.layer)
-            if block.d_ff != len(box.mean):
-                raise SkillError(
-                    f"the box of layer {box.layer} has {len(box.mean)} dimensions, the model's keys there "
-                    f"{block.d_ff}; it belongs to another model"
-                )
+        for boxes in self.by_layer:
+            block = dense_block(loaded, boxes[0].layer)
+            for box in boxes:
+                if block.d_ff != len(box.mean):
+                    raise SkillError(
+                        f"the box of layer {box.layer} has {len(box.mean)} dimensions, the model's keys "
+                        f"there {block.d_ff}; it belongs to another model"
+                    )
 
     def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
         """See Attaching. Reads keys alone; which rows abstain is in the step's reach."""
