@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -26,7 +27,6 @@ from analysis.unlearning.operating import (
     chosen_point,
     operating_curve,
     separation,
-    shuffled,
 )
 from analysis.unlearning.scenes import Scene, queries
 
@@ -67,7 +67,6 @@ def fit_guard(
     rivals: bool = True,
     check_at: Check = "prefill",
     as_released: bool = False,
-    probes: Sequence[SkillItem] | None = None,
     max_new_tokens: int = NEW_TOKENS,
     pulse: Pulse = lambda done, total: None,
 ) -> GuardFit:
@@ -75,8 +74,7 @@ def fit_guard(
 
     layers: the last one (the paper's), all of them, some, or best: the last one, two, three … as validation
     likes. rivals: compare with the boxes of the skills to be kept that have probes enough; the paper does
-    not. probes: other examples to fit on, for a control. max_new_tokens: of the answers that a guard of each
-    step looks at. Raises TooFewExamples, SkillError.
+    not. max_new_tokens: of the answers that a guard of each step looks at. Raises TooFewExamples, SkillError.
     """
     available = dense_layers(loaded)
     chosen = tuple(layers) if not isinstance(layers, str) else ()
@@ -84,7 +82,7 @@ def fit_guard(
     blocks = [dense_block(loaded, layer) for layer in every]
     if not blocks:
         dense_block(loaded, 0)
-    own = _boxes(loaded, scene.forget.probe if probes is None else probes, every, pulse)
+    own = _boxes(loaded, scene.forget.probe, every, pulse)
     against = _rivals(loaded, scene, every, pulse) if rivals else ()
     whole = KeyGuard(own, 1.0, check_at, rivals=against)
     looks = {
@@ -191,8 +189,10 @@ def query_depths(loaded: LoadedModel, guard: KeyGuard, items: Sequence[SkillItem
     return guard.depths([keys[block.address] for block in blocks])
 
 
-def shuffled_probes(scene: Scene, seed: int) -> list[SkillItem]:
-    """The control's probes: as many as the forget skill has, drawn from all skills alike."""
-    splits = scene.splits
-    drawn = shuffled([len(s.probe) for s in splits], len(scene.forget.probe), seed)
-    return [splits[which].probe[index] for which, index in drawn]
+def shuffled_scene(scene: Scene, seed: int) -> Scene:
+    """The control's scene: the probes of all skills dealt out anew, as many to each; the rest as it was."""
+    every = [item for split in scene.splits for item in split.probe]
+    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed)).tolist()
+    dealt = (every[i] for i in order)
+    forget, *retain = (replace(s, probe=tuple(islice(dealt, len(s.probe)))) for s in scene.splits)
+    return Scene(forget, tuple(retain))

@@ -121,14 +121,6 @@ def separation(forget: Checks, retain: Mapping[str, Checks]) -> float:
     return min(shares, default=1.0)
 
 
-def shuffled(sizes: Sequence[int], count: int, seed: int) -> list[tuple[int, int]]:
-    """`count` (set, index) pairs drawn without replacement from sets of these sizes: a box of no skill."""
-    every = [(which, index) for which, size in enumerate(sizes) for index in range(size)]
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(every), generator=generator).tolist()
-    return [every[i] for i in order[:count]]
-
-
 def _share(depths: Tensor, alpha: float) -> float:
     return float((depths <= alpha * SLACK).double().mean())
 
