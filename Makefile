@@ -75,6 +75,6 @@ $(INSTALLED): requirements.txt
 	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(DEV_INSTALLED): requirements-dev.txt $(INSTALLED)
+$(DEV_INSTALLED): requirements-dev.txt requirements-evaluate.txt requirements-skills.txt $(INSTALLED)
 	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -21,7 +21,8 @@ HeadlampError
 ├── SkillError              a skill, or a way to forget it, that is of no use
 │   ├── BadSkillFile        not in any layout known, or damaged
 │   ├── TooFewExamples      not enough of them to fit or to measure anything
-│   └── JudgeError          no such judge, or one that refuses to judge here
+│   ├── JudgeError          no such judge, or one that refuses to judge here
+│   └── HarnessError        lm-evaluation-harness, or a task of it, that cannot be used here
 └── TextError
     ├── EmptyPrompt         nothing to read
     ├── PromptTooLong       longer than the model's context
@@ -117,6 +118,10 @@ class TooFewExamples(SkillError):
 
 class JudgeError(SkillError):
     """No such judge, or one that refuses to judge here."""
+
+
+class HarnessError(SkillError):
+    """lm-evaluation-harness is not installed, or a task of it cannot be used here."""
 
 
 class TextError(HeadlampError):

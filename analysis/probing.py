@@ -1,6 +1,6 @@
 """Count, mean and deviation of activations over many prompts in one streaming pass; no key is kept.
 
-Batches are summed in float64 and merged by Chan, Golub and LeVeque's update of Welford's sums, so that the
+Sums are in float64, about the mean so far, and merged as Chan, Golub and LeVeque do Welford's, so that the
 numbers are those of all values stored, whatever the batches.
 """
 
@@ -25,6 +25,8 @@ from analysis.skills.answering import Pulse
 METHOD_VERSION = "1"
 Where = Literal["all", "all but first", "last"]
 Place = tuple[BlockAddress, ClampSite]
+CHUNK = 64
+"""Rows that are summed at once on the CPU: so many of a wide block stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,28 @@ class Tally:
 
     def add(self, values: Tensor) -> None:
         """Take in values (n, m)."""
-        new = len(values)
-        if not new:
+        if not len(values):
             return
-        exact = values.to(torch.float64, copy=True)
-        low, high = exact.aminmax(dim=0)
-        mean = exact.mean(0)
-        self.absolute += exact.abs().sum(0)
-        exact -= mean
-        delta, total = mean - self.mean, self.count + new
-        self.square += exact.square_().sum(0) + delta.square() * (self.count * new / total)
-        self.mean += delta * (new / total)
-        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        # amin and amax, since aminmax takes thirty times as long over the first dimension on the CPU
+        self.low = torch.minimum(self.low, values.amin(0).double())
+        self.high = torch.maximum(self.high, values.amax(0).double())
+        rows = min(len(values), CHUNK) if values.device.type == "cpu" else len(values)
+        exact, room = (self.mean.new_empty(rows, len(self.mean)) for _ in range(2))
+        ones = self.mean.new_ones(1, rows)
+        for part in values.split(rows):
+            n = len(part)
+            self._sum(part, exact[:n], room[:n], ones[:, :n])
+
+    def _sum(self, values: Tensor, exact: Tensor, room: Tensor, ones: Tensor) -> None:
+        """Take in values (n, m); exact, room (n, m): to work in. A product with ones is the quickest sum."""
+        total = self.count + len(values)
+        exact.copy_(values)
+        self.absolute += (ones @ torch.abs(exact, out=room))[0]
+        shift = self.mean if self.count else (ones @ exact)[0] / total
+        exact -= shift
+        sums = (ones @ exact)[0]
+        self.square += (ones @ exact.square_())[0] - sums.square() / total
+        self.mean = shift + sums / total
         self.count = total
 
     def moments(self) -> Moments:

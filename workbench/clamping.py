@@ -149,7 +149,7 @@ def generation_spec(loaded: LoadedModel, request: Request, rerun: str = "") -> R
     parameters = {
         "prompt": request.prompt,
         "answer_prefix": request.answer_prefix,
-        "clamps": [_named(change) for change in request.clamps],
+        "clamps": [named_change(change) for change in request.clamps],
         "max_new_tokens": request.sampling.max_new_tokens,
         "temperature": request.sampling.temperature,
         "word": request.word.strip(),
@@ -161,7 +161,7 @@ def generation_spec(loaded: LoadedModel, request: Request, rerun: str = "") -> R
     return run_spec(loaded, "generate", version, parameters, units=1, seed=seed)
 
 
-def _named(change: Change) -> list[Any]:
+def named_change(change: Change) -> list[Any]:
     """A change as it stands in the key: a clamp with its raw value, tensors by their digest."""
     if isinstance(change, Clamp):
         return [str(change), change.raw]

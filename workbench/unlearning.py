@@ -26,6 +26,7 @@ from analysis.unlearning.evaluating import baseline, evaluate
 from analysis.unlearning.guard_fits import LayerChoice
 from analysis.unlearning.key_guards import Check
 from analysis.unlearning.results import Plan
+from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
 from analysis.unlearning.selective_prune import SHARES
 from store import RunSpec, Store, list_runs, read_array, read_unit
@@ -64,7 +65,8 @@ class Question:
     """What is forgotten, what is kept, and how.
 
     tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill, spread
-    evenly; 0 for all. Raises SkillError for methods that do not exist, or the same one twice.
+    evenly; 0 for all. other_language: the forget skill in other languages, measured before and after, and
+    nothing else. Raises SkillError for methods that do not exist, or the same one twice.
     """
 
     forget: SkillSource
@@ -84,12 +86,15 @@ class Question:
     tests: str = "off"
     controls: bool = True
     robustness: bool = True
+    other_language: tuple[SkillSource, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(METHODS):
             raise SkillError(f"methods {', '.join(self.methods)}: choose of {', '.join(METHODS)}, each once")
         if self.tests not in ("off", "contained", "unsafe"):
             raise SkillError(f"tests {self.tests!r}: choose off, contained or unsafe")
+        if self.other_language and not self.robustness:
+            raise SkillError("another language is part of the robustness check, which is off; leave one out")
 
     def document(self) -> dict[str, Any]:
         """As JSON; `read_question` reads it."""
@@ -109,20 +114,27 @@ class Question:
             ways=Ways(max_new_tokens=self.max_new_tokens, tests=tests),
             controls=self.controls,
             robustness=self.robustness,
+            other_languages=tuple(self._read(source) for source in self.other_language),
         )
 
     def scene(self) -> Scene:
         """The skills read and split. Raises SkillError."""
         splits = [
             split_skill(
-                skill.limited(self.limit) if self.limit else skill,
+                self._read(source),
                 seed=self.split_seed,
                 fractions=self.fractions,
                 hold_wordings=self.hold_wordings,
             )
-            for skill in (source.read() for source in (self.forget, *self.retain))
+            for source in (self.forget, *self.retain)
         ]
-        return Scene(splits[0], tuple(splits[1:]))
+        scene = Scene(splits[0], tuple(splits[1:]))
+        check_languages(scene.splits, self.plan.other_languages)
+        return scene
+
+    def _read(self, source: SkillSource) -> Skill:
+        skill = source.read()
+        return skill.limited(self.limit) if self.limit else skill
 
 
 def read_question(document: Mapping[str, Any]) -> Question:
@@ -133,14 +145,15 @@ def read_question(document: Mapping[str, Any]) -> Question:
     if isinstance(fields["layers"], list):
         fields["layers"] = tuple(fields["layers"])
     fields["forget"] = SkillSource(**fields["forget"])
-    fields["retain"] = tuple(SkillSource(**source) for source in fields["retain"])
+    for name in ("retain", "other_language"):
+        fields[name] = tuple(SkillSource(**source) for source in fields.get(name, ()))
     return Question(**fields)
 
 
 def unlearn_spec(loaded: LoadedModel, question: Question) -> RunSpec:
     """The run that answers a question; where the files lie does not change the answer."""
     parameters = question.document()
-    for source in (parameters["forget"], *parameters["retain"]):
+    for source in (parameters["forget"], *parameters["retain"], *parameters["other_language"]):
         del source["path"]
     units = len(question.methods)
     return run_spec(loaded, "unlearn", scenes.METHOD_VERSION, parameters, units=units, seed=question.seed)

@@ -45,7 +45,9 @@ def method_document(found: MethodResult) -> dict[str, Any]:
             "kind": "shuffled skills" if found.method == "ksd" else "random neurons",
             "drop": found.control,
         },
-        "robustness": [{"form": r.form} | change_document(r.change) for r in found.robustness],
+        "robustness": [
+            {"form": r.form, "lang": r.lang or None} | change_document(r.change) for r in found.robustness
+        ],
         "curve": {"alphas": list(ALPHAS), "abstention": found.curve} if found.curve else None,
     }
 

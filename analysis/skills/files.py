@@ -8,13 +8,17 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields as dataclass_fields
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from analysis.errors import BadSkillFile, SkillError
-from analysis.skills.items import Skill, SkillItem
+from analysis.skills.items import JudgeName, Skill, SkillItem
 from analysis.skills.layouts import LETTERS, items_of, mapped, text_item
 from analysis.sources import first_line
 
@@ -71,17 +75,22 @@ def hub_skill(
     config: str | None = None,
     split: str = "test",
     fields: Mapping[str, str] | None = None,
+    judge: JudgeName | None = None,
     limit: int = MOST_HUB_ROWS,
     load: Callable[..., Iterable[Mapping[str, Any]]] | None = None,
 ) -> Skill:
-    """The first `limit` rows of a Hub data set, streamed. load: `datasets.load_dataset`, if not given.
+    """The first `limit` rows of a Hub data set, or of one in a local folder, streamed.
 
-    Raises SkillError where `datasets` is not installed or the data set does not come.
+    fields: our names → the data set's, or texts with {theirs} in them. judge: of all, beside fields.
+    load: `datasets.load_dataset`, if not given. Raises SkillError where `datasets` is not installed or the
+    data set does not come, BadSkillFile for fields that it does not have.
     """
-    if load is None:
-        load = _load_dataset()
+    if judge is not None and not fields:
+        raise SkillError(f"judge {judge} needs to be told what it judges; map prompt and answer to fields")
     try:
-        rows = list(islice(load(repository, config, split=split, streaming=True), limit))
+        with _unseen():
+            load = load or _load_dataset()
+            rows = list(islice(load(repository, config, split=split, streaming=True), limit))
     except SkillError:
         raise
     except Exception as error:  # the edge to `datasets`: every way it has of failing
@@ -89,7 +98,41 @@ def hub_skill(
             f"the data set {repository!r} (config {config!r}, split {split!r}) did not come: "
             f"{first_line(error)}; check its name, configuration and split"
         ) from error
-    return Skill(name or repository, tuple(_numbered(rows, fields)))
+    return Skill(
+        name or repository, tuple(_numbered(rows, fields, {} if judge is None else {"judge": judge}))
+    )
+
+
+def skill_lines(skill: Skill) -> bytes:
+    """A skill as a skill file: JSON lines, UTF-8; what an example leaves at its default is left out."""
+    plain = {field.name: field.default for field in dataclass_fields(SkillItem)}
+    records = (
+        {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(item).items()
+            if name in ("prompt", "answer", "judge") or value != plain[name]
+        }
+        for item in skill.items
+    )
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """Without bars on stderr, and without the count of its use that the package sends to the Hub."""
+    if find_spec("datasets") is None:
+        yield
+        return
+    datasets = import_module("datasets")
+    told, shown = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS, datasets.is_progress_bar_enabled()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = told
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _load_dataset() -> Callable[..., Iterable[Mapping[str, Any]]]:
@@ -128,13 +171,15 @@ def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
         yield from _paragraphs(text)
 
 
-def _numbered(records: Iterable[Any], fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
+def _numbered(
+    records: Iterable[Any], fields: Mapping[str, str] | None, fixed: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[SkillItem]:
     for number, record in enumerate(records, 1):
         try:
             if isinstance(record, str):
                 yield text_item(record)
             elif isinstance(record, Mapping):
-                yield from items_of(mapped(record, fields) if fields else record)
+                yield from items_of({**mapped(record, fields), **fixed} if fields else record)
             else:
                 raise BadSkillFile(f"it is a {type(record).__name__}; write an object with fields")
         except SkillError as error:

@@ -16,11 +16,15 @@ from analysis.skills.answering import Pulse
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of the tokens after a prompt: the sum of log p (nats), their count, and whether a guard refused."""
+    """Of the tokens after a prompt: the sum of log p (nats), their count, and whether a guard refused.
+
+    greedy: whether each of them was the likeliest at its place.
+    """
 
     log_probability: float
     count: int
     abstained: bool
+    greedy: bool
 
 
 def likelihoods(
@@ -35,9 +39,11 @@ def likelihoods(
 ) -> list[Likelihood]:
     """log p of each continuation after its prompt (token ids, at least one each), in their order.
 
-    asked: how many tokens of each are the query that a guard judges; the prompt where None.
+    asked: how many tokens of each are the query that a guard judges; the prompt where None. The last token
+    of a text that is one longer than the context is scored, but not fed.
     """
-    sequences = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
+    wholes = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
+    sequences = [whole[: loaded.anatomy.context] for whole in wholes]
     lengths = [len(p) for p in prompts] if asked is None else list(asked)
     found: dict[int, Likelihood] = {}
     pulse(0, len(prompts))
@@ -45,10 +51,13 @@ def likelihoods(
         logits, reach = forward(loaded, batch, interventions, last_only=False)
         for row, index in enumerate(batch.indices):
             count = len(continuations[index])
-            log_p = torch.log_softmax(logits[row, -count - 1 : -1].float(), -1)
-            target = batch.ids[row, -count:, None]
-            total = float(log_p.gather(-1, target).double().sum())
-            found[index] = Likelihood(total, count, row in reach.abstained)
+            unfed = len(wholes[index]) - len(sequences[index])
+            end = logits.shape[1] - 1 + unfed
+            log_p = torch.log_softmax(logits[row, end - count : end].float(), -1)
+            target = torch.tensor(wholes[index][-count:], device=log_p.device)
+            total = float(log_p.gather(-1, target[:, None]).double().sum())
+            greedy = bool((log_p.argmax(-1) == target).all())
+            found[index] = Likelihood(total, count, row in reach.abstained, greedy)
         pulse(len(found), len(prompts))
     return [found[index] for index in range(len(prompts))]
 

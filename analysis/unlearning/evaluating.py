@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from analysis.interventions import Change
@@ -13,7 +12,7 @@ from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import Divergence, compared, divergence
 from analysis.skills.splits import Split
-from analysis.tasks import Form, Measured, measure
+from analysis.tasks import Measured, measure
 from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_scene
 from analysis.unlearning.key_guards import REFUSAL, KeyGuard, refusal_ids
 from analysis.unlearning.neuron_shares import (
@@ -23,13 +22,9 @@ from analysis.unlearning.neuron_shares import (
     random_control,
     skill_moments,
 )
-from analysis.unlearning.results import Baseline, MethodResult, Plan, Robust, Role, SkillResult
+from analysis.unlearning.results import Baseline, MethodResult, Plan, Role, SkillResult
+from analysis.unlearning.robustness import robustness
 from analysis.unlearning.scenes import Method, Scene, queries
-
-PREFIX = "Hello! I hope you are well.\n"
-"""The harmless prefix of the robustness check."""
-
-SHOTS = 3
 
 
 def baseline(
@@ -69,7 +64,9 @@ def evaluate(
         over_refusal=refused / len(kept) if kept else None,
         sweep=sweep,
         control=_drops(loaded, scene, base.test, control, plan, "test", pulse) if control else {},
-        robustness=_robustness(loaded, scene.forget, chosen, plan, pulse) if plan.robustness else (),
+        robustness=robustness(loaded, scene.forget, skills[0].unseen, chosen, plan, pulse)
+        if plan.robustness
+        else (),
         curve=curve,
     )
 
@@ -204,19 +201,3 @@ def _divergence(loaded: LoadedModel, items: Sequence[SkillItem], chosen: Change,
     changed, refused = next_token_log_probabilities(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
     refusal = chosen.refusal if isinstance(chosen, KeyGuard) else REFUSAL
     return divergence(base, changed, refused, refusal_ids(loaded, refusal)[0])
-
-
-def _robustness(
-    loaded: LoadedModel, split: Split, chosen: Change, plan: Plan, pulse: Pulse
-) -> tuple[Robust, ...]:
-    """The forget skill's test after some answered probes, and after a harmless prefix."""
-    shots = tuple(item for item in split.probe if item.judge in ("number", "substring", "exact"))[:SHOTS]
-    forms = {"few_shot": Form(shots), "harmless_prefix": Form(prefix=PREFIX)}
-    found = []
-    for name, form in forms.items():
-        if name == "few_shot" and not shots:
-            continue
-        ways = replace(plan.ways, form=form)
-        before, after = (measure(loaded, split.test, change, ways, pulse) for change in ((), (chosen,)))
-        found.append(Robust(name, compared(before, after, plan.seed)))
-    return tuple(found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from analysis.interventions import Change
+from analysis.skills.items import Skill
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import Divergence
 from analysis.tasks import Measured, Ways
@@ -20,9 +21,9 @@ Role = Literal["forget", "retain"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How methods are fitted and measured. rivals: boxes of the skills to be kept compete
-    with those of the one to forget. shares: q in %. controls: also a box of shuffled skills, or
-    as many random neurons. robustness: also few shots and a harmless prefix."""
+    """How methods are fitted and measured. rivals: boxes of the skills to be kept compete with those of the
+    one to forget. shares: q in %. controls: also boxes of shuffled skills, or as many random neurons.
+    robustness: also other forms of the forget skill; other_languages: it in other languages, for that."""
 
     layers: LayerChoice | tuple[int, ...] = "best"
     rivals: bool = True
@@ -33,6 +34,7 @@ class Plan:
     ways: Ways = field(default_factory=Ways)
     controls: bool = True
     robustness: bool = True
+    other_languages: tuple[Skill, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ class SkillResult:
 
 @dataclass(frozen=True)
 class Robust:
-    """The forget skill asked in another form, before and after."""
+    """The forget skill in another form (`robustness.py`), before and after. lang: where it is a language."""
 
     form: str
     change: SkillChange
+    lang: str = ""
 
 
 @dataclass(frozen=True)

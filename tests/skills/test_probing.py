@@ -13,7 +13,7 @@ from analysis.clamps import ClampSite
 from analysis.errors import TooFewExamples
 from analysis.hooks import site_columns, site_module
 from analysis.models import LoadedModel
-from analysis.probing import Tally, Where, last_keys, probe
+from analysis.probing import CHUNK, Tally, Where, last_keys, probe
 
 PROMPTS = [[1, *range(10, 10 + n)] for n in (3, 9, 5, 3, 14, 7, 2)]
 
@@ -81,6 +81,36 @@ def test_a_tally_is_exact_where_squares_would_cancel(dtype: torch.dtype) -> None
     assert torch.equal(values, kept)
     assert torch.allclose(tally.moments().deviation, exact.std(0), rtol=1e-9)
     assert torch.allclose(tally.moments().mean, exact.mean(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("parts", [(200,), (1, 199), (70, 130), (64, 64, 72)])
+def test_neurons_that_never_vary_have_no_deviation(parts: tuple[int, ...]) -> None:
+    values = torch.linspace(-3, 3, 500).repeat(200, 1)
+    tally = Tally(500)
+    for part in values.split(parts):
+        tally.add(part)
+    found = tally.moments()
+    assert found.count == 200
+    assert bool((found.deviation < 1e-12).all())
+    assert torch.equal(found.low, values[0].double())
+    assert torch.equal(found.high, values[0].double())
+    assert torch.allclose(found.magnitude, values[0].abs().double(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7])
+def test_every_row_is_summed_however_many_come(rows: int) -> None:
+    values = torch.randn(rows, 3, generator=torch.Generator().manual_seed(rows)) + torch.tensor(
+        [0.0, 50.0, -9.0]
+    )
+    values[-1, 1] = 99.0
+    tally = Tally(3)
+    tally.add(values)
+    found, exact = tally.moments(), values.double()
+    assert torch.allclose(found.mean, exact.mean(0), rtol=1e-12)
+    assert torch.allclose(found.deviation, exact.std(0), rtol=1e-10)
+    assert torch.allclose(found.magnitude, exact.abs().mean(0), rtol=1e-12)
+    assert torch.equal(found.low, exact.amin(0))
+    assert torch.equal(found.high, exact.amax(0))
 
 
 def test_only_the_sites_that_were_asked_for_are_told(llama: LoadedModel) -> None:

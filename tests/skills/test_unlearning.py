@@ -77,7 +77,8 @@ def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene
     assert len({point["margin"] for point in found.sweep}) > 20
     assert {tuple(point["layers"]) for point in found.sweep} == {(0,), (1,), (0, 1)}
     assert found.parameters["rivals"] == ["two"]
-    assert {r.form for r in found.robustness} == {"few_shot", "harmless_prefix"}
+    assert [r.form for r in found.robustness] == ["paraphrase", "few_shot", "harmless_prefix"]
+    assert found.robustness[0].change == forget.unseen
 
 
 def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(

@@ -37,8 +37,8 @@ def sections(repo_root: Path) -> dict[str, str]:
 def test_these_are_the_commands() -> None:
     assert list(commands()) == [
         *("models", "inspect", "decode", "find", "neuron", "compare", "generate", "experts"),
-        *("unlearn", "tars", "repair"),
-        *(f"skill {name}" for name in ("fit", "check")),
+        *("unlearn", "tars", "harness", "repair"),
+        *(f"skill {name}" for name in ("fit", "check", "import")),
         *(f"findings {name}" for name in ("list", "show", "export", "import", "rerun")),
         *(f"runs {name}" for name in ("list", "delete", "resume", "export", "import")),
         *(f"jobs {name}" for name in ("list", "cancel", "resume")),
@@ -62,7 +62,8 @@ def test_no_section_names_an_option_that_is_not_there(sections: dict[str, str], 
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_takes_the_common_options(command: str) -> None:
-    opens_a_model = not command.startswith(("models", "findings", "runs", "jobs", "repair"))
+    without = ("models", "findings", "runs", "jobs", "repair", "skill import")
+    opens_a_model = not command.startswith(without)
     common = {"--db", "--json"} | ({"--device", "--dtype", "--seed"} if opens_a_model else set())
     assert common <= commands()[command]
 

@@ -257,3 +257,39 @@ def test_a_file_that_changes_meanwhile_is_told(tiny: Path, skills: dict[str, Pat
     path.write_text(json.dumps({"prompt": "a", "answer": "b"}))
     with pytest.raises(SkillError, match="was changed while it was worked on"):
         question.scene()
+
+
+def test_the_skill_in_another_language_is_in_the_answer_and_in_the_key(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    prompts = [json.loads(line) for line in skills["one"].read_text().splitlines()[::9]]
+    other = tmp_path / "autre.jsonl"
+    other.write_text("\n".join(json.dumps(p | {"prompt": f"<{p['prompt']}", "lang": "fr"}) for p in prompts))
+    question = ("--forget", skills["one"], "--retain", skills["two"], "--method", "sp", "--share", "20")
+    short = ("--max-new-tokens", "3", "--no-controls")
+    plain = cli("unlearn", tiny, *question, *short, "--json").document
+    found = cli("unlearn", tiny, *question, *short, "--other-language", other, "--json").document
+    assert found["run"] != plain["run"]
+    forms = [(form["form"], form["lang"]) for form in found["methods"][0]["robustness"]]
+    assert forms[-1] == ("other_language", "fr")
+    assert [form for form, _ in forms[:-1]] == [f["form"] for f in plain["methods"][0]["robustness"]]
+    assert found["methods"][0]["robustness"][-1]["n"] == len(prompts)
+    shown = cli("unlearn", tiny, *question, *short, "--other-language", other).out
+    assert "other_language fr" in shown
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(other.read_bytes())
+    again = cli("unlearn", tiny, *question, *short, "--other-language", moved, "--json").document
+    assert again["run"] != found["run"]  # it has another name
+    other.unlink()
+    (tmp_path / "deep").mkdir()
+    same = moved.rename(tmp_path / "deep" / "autre.jsonl")
+    assert cli("unlearn", tiny, *question, *short, "--other-language", same, "--json").document["cached"]
+
+
+def test_another_language_that_is_none_is_refused(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
+    answer = cli("unlearn", tiny, *asked(skills)[:4], "--other-language", skills["two"])
+    assert answer.code == 2
+    assert "two is in en, as the probes of one are" in answer.err
+    answer = cli("unlearn", tiny, *asked(skills), "--other-language", skills["two"])
+    assert answer.code == 2
+    assert "which is off" in answer.err

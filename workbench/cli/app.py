@@ -14,6 +14,7 @@ from workbench.cli.compare import compare_
 from workbench.cli.experts import experts
 from workbench.cli.findings import findings
 from workbench.cli.generate import generate
+from workbench.cli.harness import harness
 from workbench.cli.jobs import jobs
 from workbench.cli.models import inspect, models
 from workbench.cli.neuron import neuron
@@ -72,6 +73,7 @@ app.command()(generate)
 app.command()(experts)
 app.command("unlearn")(unlearn_)
 app.command()(tars)
+app.command()(harness)
 app.add_typer(skill, name="skill")
 app.add_typer(findings, name="findings")
 app.add_typer(runs, name="runs")

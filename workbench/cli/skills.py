@@ -1,19 +1,23 @@
-"""`skill fit`, `skill check` and `tars`: key boxes that stay, and concepts that go."""
+"""`skill` and `tars`: skills from data sets, key boxes that stay, and concepts that go."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from analysis.skills.files import read_skill
+from analysis.errors import SkillError
+from analysis.skills.files import MOST_HUB_ROWS, hub_skill, read_skill, skill_lines
+from analysis.skills.items import JudgeName, SkillItem
 from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import facts, number, table
 from workbench.cli.recipe_files import write_recipe
 from workbench.cli.session import bar, session
-from workbench.exports import check_writable
+from workbench.exports import check_writable, replacing
 from workbench.skills import check_query, fit_skill, fitted_skill
 from workbench.tars import remove_concept
 
@@ -84,6 +88,83 @@ def check(
         rows = [(address, number(share)) for address, share in found.deciding]
         shown = table(("neuron", "share of the half width"), rows)
         here.show(document, f"{side}; the smallest box around it has alpha {number(found.depth)}\n\n{shown}")
+
+
+@skill.command("import")
+def import_(
+    repository: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="A data set of the Hub, or a folder with one.",
+            callback=readable,
+            show_default=False,
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The skill file that is written.")],
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="NAME", help="Which of the data set's configurations.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Which of its splits.")] = "test",
+    prompt: Annotated[
+        str,
+        typer.Option("--prompt", metavar="FIELD", callback=readable, help="A field, or a text with {field}."),
+    ] = "",
+    answer: Annotated[
+        str, typer.Option("--answer", metavar="FIELD", callback=readable, help="The same, for the answer.")
+    ] = "",
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field",
+            metavar="NAME=FIELD",
+            callback=readable,
+            help="The same, for group, choices …; repeat it.",
+        ),
+    ] = None,
+    judge: Annotated[
+        JudgeName | None, typer.Option("--judge", help="Of every example; substring if left out.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MOST_HUB_ROWS, help="Rows that are read.")
+    ] = MOST_HUB_ROWS,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the first rows of a data set as a skill file, which every other command takes.
+
+    Without --prompt the data set has to be in a layout known, such as GSM8K's.
+    """
+    check_writable(out)
+    fields = _mapping(prompt, answer, field or ())
+    with session(db, as_json) as here:
+        found = hub_skill(
+            repository, name=out.stem, config=config, split=split, fields=fields, judge=judge, limit=limit
+        )
+        with replacing(out) as stream:
+            stream.write(skill_lines(found))
+        judges = sorted({item.judge for item in found.items})
+        document = {"name": found.name, "examples": len(found.items), "judges": judges, "out": str(out)}
+        here.show(document, facts(document | {"judges": ", ".join(judges)}))
+
+
+def _mapping(prompt: str, answer: str, more: Sequence[str]) -> dict[str, str]:
+    """Our names → the data set's. Raises SkillError for what is no pair, and where no prompt is told."""
+    named = [text.partition("=")[::2] for text in more]
+    pairs = [("prompt", prompt), ("answer", answer), *named]
+    known = {one.name for one in dataclass_fields(SkillItem)}
+    for name, own in named:
+        if name not in known or not own:
+            raise SkillError(
+                f"--field {name}={own}: write NAME=FIELD, NAME one of {', '.join(sorted(known))}"
+            )
+    made = {name: own for name, own in pairs if own}
+    if made and "prompt" not in made:
+        raise SkillError(
+            "--answer and --field say nothing without --prompt; name the field that is asked, too"
+        )
+    return made
 
 
 def tars(

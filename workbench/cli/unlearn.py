@@ -76,8 +76,14 @@ def unlearn_(
         bool, typer.Option("--no-controls", help="Leave out the box of shuffled skills, the random neurons.")
     ] = False,
     no_robustness: Annotated[
-        bool, typer.Option("--no-robustness", help="Leave out few shots and the harmless prefix.")
+        bool, typer.Option("--no-robustness", help="Leave out the forget skill in other forms.")
     ] = False,
+    other_language: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--other-language", metavar="FILE", help="The forget skill in another language; may be repeated."
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", metavar="OUT", help="Write the first method's intervention as a recipe."),
@@ -89,6 +95,10 @@ def unlearn_(
     bake: Annotated[
         Path | None,
         typer.Option("--bake", metavar="FOLDER", help="Save the model with the pruned neurons at 0."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="OUT", help="Write all numbers as lm-evaluation-harness does."),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -117,13 +127,15 @@ def unlearn_(
         tests="unsafe" if unsafe_tests else "contained" if tests else "off",
         controls=not no_controls,
         robustness=not no_robustness,
+        other_language=tuple(skill_source(path) for path in other_language or ()),
     )
-    exports = Exports(recipe, snippet, bake)
+    exports = Exports(recipe, snippet, bake, results)
     exports.check(question)
     with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         with bar("examples") as progress:
             found = unlearn(loaded, here.store, question, progress)
         exports.write(loaded, question, recipe_of(here.store, found.run, 0))
+        exports.write_results(loaded, here.store, found)
         for warning in _warnings(found):
             say(f"Warning: {warning}")
         here.show(found.document, _described(found))
@@ -177,8 +189,21 @@ def _described(found: Unlearned) -> str:
         if unseen:
             drop = number(unseen["relative_drop"])
             parts.append(f"in wordings that no probe had ({unseen['n']} examples): drop {drop}")
+        if method["robustness"]:
+            parts.append(table(("asked otherwise", "n", "before", "after", "drop"), _forms(method)))
         parts.append(f"over-refusal {number(method['over_refusal'])}")
     return "\n\n".join(parts)
+
+
+def _forms(method: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{form['form']} {form['lang'] or ''}".strip(),
+            str(form["n"]),
+            *(number(form[name]) for name in ("before", "after", "relative_drop")),
+        )
+        for form in method["robustness"]
+    ]
 
 
 def _parameters(parameters: dict[str, Any]) -> str:

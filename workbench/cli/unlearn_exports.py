@@ -1,4 +1,4 @@
-"""What `unlearn` writes beside its numbers: a recipe, a script, a whole model."""
+"""What `unlearn` writes beside what it prints: a recipe, a script, a whole model, its numbers for others."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from analysis.errors import HeadlampError
 from analysis.models import LoadedModel
 from analysis.unlearning.baking import save_baked
 from analysis.unlearning.key_guards import KeyGuard
+from store import Store, get_run
+from workbench.cli.output import as_json
 from workbench.cli.recipe_files import write_recipe
 from workbench.exports import check_writable, replacing
 from workbench.guard_snippets import guard_snippet
-from workbench.unlearning import Question, changes_of
+from workbench.results_file import harness_results
+from workbench.unlearning import Question, Unlearned, changes_of
 
 
 @dataclass(frozen=True)
 class Exports:
-    """Of the first method: its recipe, a script that answers under its guard, a model with it baked in."""
+    """Of the first method: its recipe, a script that answers under its guard, a model with it baked in.
+
+    results: a file for every method's numbers, as lm-evaluation-harness writes its own.
+    """
 
     recipe: Path | None
     snippet: Path | None
     bake: Path | None
+    results: Path | None = None
 
     def check(self, question: Question) -> None:
         """Raises HeadlampError for what could not be written, before anything is measured."""
-        for path in (self.recipe, self.snippet):
+        for path in (self.recipe, self.snippet, self.results):
             if path is not None:
                 check_writable(path)
         first = question.methods[0]
@@ -43,8 +50,16 @@ class Exports:
         if self.bake is not None and self.bake.exists() and (self.bake.is_file() or any(self.bake.iterdir())):
             raise HeadlampError(f"{self.bake} is not empty; name a new folder")
 
+    def write_results(self, loaded: LoadedModel, store: Store, found: Unlearned) -> None:
+        """Write the numbers, where that is asked for."""
+        if self.results is not None:
+            created = get_run(store, found.run).created_at
+            with replacing(self.results) as stream:
+                document = harness_results(found.document, loaded.ref.name, created)
+                stream.write(as_json(document).encode() + b"\n")
+
     def write(self, loaded: LoadedModel, question: Question, files: Mapping[str, bytes]) -> None:
-        """Write all that is asked for. files: the recipe of the first method."""
+        """Write all else that is asked for. files: the recipe of the first method."""
         if self.recipe is not None:
             write_recipe(self.recipe, files)
         changes = changes_of(files)
