@@ -15,7 +15,10 @@ SECTIONS = {
         ("pages/explore/experts.py", "Experts", "hub", "experts"),
         ("pages/explore/compare.py", "Compare", "compare_arrows", "compare"),
     ),
-    "Intervene": (("pages/intervene/clamp.py", "Clamp", "tune", "clamp"),),
+    "Intervene": (
+        ("pages/intervene/clamp.py", "Clamp", "tune", "clamp"),
+        ("pages/intervene/skills.py", "Skills", "school", "skills"),
+    ),
     "Record": (
         ("pages/record/findings.py", "Findings", "book", "findings"),
         ("pages/record/runs.py", "Runs", "history", "runs"),

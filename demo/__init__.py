@@ -9,5 +9,7 @@ BUNDLED: dict[str, Path] = {
     if (_HERE / name / "config.json").is_file()
 }
 """name -> folder, for the models that are there."""
+BUNDLED_SKILLS: dict[str, Path] = {path.stem: path for path in sorted((_HERE / "skills").glob("*.jsonl"))}
+"""name -> file, for the skills that demo/base was taught."""
 REMARKS = {"demo/moe": "seeded: its super expert was planted"}
 """name -> what nobody who looks at a model may miss."""

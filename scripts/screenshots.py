@@ -115,6 +115,7 @@ def take_all(scene: Scene, folder: Path, into: Path) -> None:
                 "overview": "/",
                 "neurons": "/neurons",
                 "experts": "/experts",
+                "skills": "/skills",
                 "findings": "/findings",
                 "runs": "/runs",
             }

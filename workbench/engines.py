@@ -22,6 +22,7 @@ from analysis.errors import HeadlampError
 from analysis.models import LoadedModel, ModelRef
 from store import Store, open_store
 from workbench.expert_profiles import EXPERTS
+from workbench.key_space import KEY_SPACE
 from workbench.kinds import Kind, Order, Pulse, Stopped
 from workbench.models import opened
 from workbench.neurons import DECODE
@@ -30,7 +31,9 @@ from workbench.pruning import PRUNE
 from workbench.runs import DoneUnit, timed
 from workbench.unlearning import UNLEARN
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN)}
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN, KEY_SPACE)
+}
 """Every kind of long work by its name."""
 
 

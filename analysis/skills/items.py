@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -40,6 +40,13 @@ class SkillItem:
     def __post_init__(self) -> None:
         if self.judge not in JUDGE_NAMES:
             raise JudgeError(f"judge {self.judge!r} is unknown; choose {', '.join(JUDGE_NAMES)}")
+        try:
+            "".join(self._texts()).encode()
+        except UnicodeEncodeError as error:
+            raise BadSkillFile(
+                f"it holds half of a character ({error.object[error.start]!r}), which no text can hold; "
+                "write that character again"
+            ) from error
         if not self.prompt.strip():
             raise BadSkillFile("an example has an empty prompt; write what the model is asked")
         if self.judge in ("number", "substring", "exact") and not self.answer.strip():
@@ -53,6 +60,10 @@ class SkillItem:
             raise BadSkillFile(f"{self.prompt[:60]!r} is judged by tests, but has none")
         if not self.group:
             object.__setattr__(self, "group", f"item-{_digest([self.prompt, self.answer])[:16]}")
+
+    def _texts(self) -> Iterator[str]:
+        yield from (self.prompt, self.answer, self.setup, self.group, self.wording, self.lang)
+        yield from (*self.choices, *self.tests, *self.stop)
 
     @property
     def chosen(self) -> int:

@@ -53,6 +53,14 @@ PERCENTILE = "percentile"
 RATIO = "ratio"
 PRUNE = "prune"
 DRAWS = "draws"
+SKILL = "skill"
+COMPARED = "compared"
+EXAMPLES = "examples"
+SPLIT = "split"
+LAYER = "layer"
+TOGETHER = "together"
+ALPHA = "alpha"
+QUERY = "query"
 
 PAGES = {
     "/": "pages/explore/overview.py",
@@ -60,6 +68,7 @@ PAGES = {
     "/experts": "pages/explore/experts.py",
     "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
+    "/skills": "pages/intervene/skills.py",
     "/findings": "pages/record/findings.py",
     "/runs": "pages/record/runs.py",
 }

@@ -37,6 +37,7 @@ SCRIPTS = {
     "/experts": "pages/explore/experts.py",
     "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
+    "/skills": "pages/intervene/skills.py",
     "/findings": "pages/record/findings.py",
     "/runs": "pages/record/runs.py",
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.record.parts.skill_finding import open_skill, show_skill
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import download, duration, page_link, short
@@ -37,7 +38,9 @@ def finding_page(finding: Finding) -> None:
         st.text(finding.note)
     _actions(finding, shown)
     _show_rerun(finding)
-    if shown.address:
+    if finding.kind == "skill":
+        show_skill(finding.evidence)
+    elif shown.address:
         _neuron(shown)
     else:
         _generation(finding, shown)
@@ -90,7 +93,9 @@ def _actions(finding: Finding, shown: Reading) -> None:
 
 def _open_in(finding: Finding, shown: Reading) -> None:
     model = {state.MODEL: finding.model_name}
-    if shown.address:
+    if finding.kind == "skill":
+        open_skill(finding.evidence, finding.model_name)
+    elif shown.address:
         page_link(
             "Open the neuron", "/neurons", icon=":material/scatter_plot:", neuron=shown.address, **model
         )
