@@ -24,7 +24,7 @@ from analysis.tasks import fitting
 from analysis.texts import prompt_ids
 from analysis.unlearning.key_boxes import SLACK, KeyBox, dense_block, dense_layers, fit_boxes
 from analysis.unlearning.key_planes import Plane, box_slice, principal_plane
-from analysis.unlearning.operating import OperatingPoint, abstention, operating_curve
+from analysis.unlearning.operating import OperatingPoint, abstention, looked_at_once, operating_curve
 from analysis.unlearning.scenes import Scene
 
 METHOD_VERSION = "1"
@@ -87,8 +87,8 @@ class KeySpace:
 
     def curve(self, layers: Sequence[int]) -> list[OperatingPoint]:
         """Abstention on the skill and the worst on one it is compared with, over ALPHAS."""
-        forget, *others = self.held_out(layers)
-        return operating_curve(forget, {str(i): depths for i, depths in enumerate(others[:-1])})
+        forget, *others = (looked_at_once(depths) for depths in self.held_out(layers))
+        return operating_curve(forget, {str(i): checks for i, checks in enumerate(others[:-1])})
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,6 +63,11 @@ class Checks:
         return torch.full((self.count,), torch.inf).scatter_reduce(0, self.query, own, "amin")
 
 
+def looked_at_once(depths: Tensor) -> Checks:
+    """Queries that one check each decides, at these depths (n,), without rivals."""
+    return Checks(depths[:, None, None], torch.arange(len(depths)), len(depths))
+
+
 def _ratio(depths: Tensor) -> Tensor:
     own, rival = own_and_rival(depths)
     return own / rival

@@ -16,6 +16,7 @@ from analysis.unlearning.operating import (
     Checks,
     OperatingPoint,
     chosen_point,
+    looked_at_once,
     operating_curve,
     separation,
 )
@@ -24,7 +25,7 @@ from tests.skills.test_key_guards import PROMPTS
 
 def alone(*depths: float) -> Checks:
     """Queries with one check and one layer each, no rival."""
-    return Checks(torch.tensor(depths)[:, None, None], torch.arange(len(depths)), len(depths))
+    return looked_at_once(torch.tensor(depths))
 
 
 def against(*pairs: tuple[float, float]) -> Checks:
