@@ -18,6 +18,7 @@ SECTIONS = {
     "Intervene": (
         ("pages/intervene/clamp.py", "Clamp", "tune", "clamp"),
         ("pages/intervene/skills.py", "Skills", "school", "skills"),
+        ("pages/intervene/unlearn.py", "Unlearn", "backspace", "unlearn"),
     ),
     "Record": (
         ("pages/record/findings.py", "Findings", "book", "findings"),

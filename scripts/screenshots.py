@@ -116,6 +116,7 @@ def take_all(scene: Scene, folder: Path, into: Path) -> None:
                 "neurons": "/neurons",
                 "experts": "/experts",
                 "skills": "/skills",
+                "unlearn": "/unlearn",
                 "findings": "/findings",
                 "runs": "/runs",
             }

@@ -29,10 +29,11 @@ from workbench.neurons import DECODE
 from workbench.profiles import PROFILE
 from workbench.pruning import PRUNE
 from workbench.runs import DoneUnit, timed
+from workbench.tars import TARS
 from workbench.unlearning import UNLEARN
 
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN, KEY_SPACE)
+    kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN, TARS, KEY_SPACE)
 }
 """Every kind of long work by its name."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from analysis.errors import HeadlampError, RecipeError
-from analysis.generation import Sampling
-from analysis.models import LoadedModel, ModelRef
-from analysis.recipes import recorded_raw, versions
+from analysis.models import LoadedModel
+from analysis.recipes import versions
 from store import (
     Finding,
     ImportResult,
@@ -27,14 +27,15 @@ from store import (
     list_findings,
     update_finding,
 )
-from workbench.clamping import Generation, Request, fresh
+from workbench.clamping import Generation, fresh
 from workbench.models import opened
 from workbench.pair_evidence import evidence
 from workbench.profiles import NeuronView
+from workbench.recorded import Recorded, recorded
+from workbench.unlearning_evidence import KIND, ask_again, keep_unlearning
 
 ExportFormat = Literal["html", "json", "csv", "md"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
-ROWS = ("base", "changed")
 TOLERANCE = 1e-4
 """Largest difference in a probability that a re-run may show; token ids must be equal."""
 
@@ -59,6 +60,7 @@ __all__ = [
     "import_findings",
     "keep_generation",
     "keep_neuron",
+    "keep_unlearning",
     "list_findings",
     "rerun",
     "update_finding",
@@ -137,7 +139,9 @@ def rerun(store: Store, finding_id: str) -> Rerun:
     Raises HeadlampError where the finding's model cannot be opened, or is no longer the same bytes.
     """
     finding = get_finding(store, finding_id)
-    then = _recorded(finding)
+    if finding.kind == KIND:
+        return _unlearned_again(store, finding)
+    then = recorded(finding)
     with opened(then.ref, store) as loaded:
         if loaded.fingerprint != finding.model_fingerprint:
             raise RecipeError(
@@ -152,48 +156,20 @@ def rerun(store: Store, finding_id: str) -> Rerun:
     return _compared(then, result, time.perf_counter() - started)
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    """What a finding says was asked and answered. answer: token id → (base, changed) probability."""
-
-    ref: ModelRef
-    request: Request
-    base_ids: tuple[int, ...]
-    changed_ids: tuple[int, ...]
-    answer: dict[int, tuple[float, float]]
-    word: tuple[float, float] | None
-
-
-def _recorded(finding: Finding) -> _Recorded:
-    """The finding's evidence, read whole before anything is generated; it may come from anywhere."""
-    document = finding.evidence
-    if finding.kind != "generation":
-        raise HeadlampError(
-            f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations run again"
+def _unlearned_again(store: Store, finding: Finding) -> Rerun:
+    found = ask_again(store, finding)
+    same = found.difference <= TOLERANCE
+    if not same:
+        said = "the numbers are not the same; compare the versions and the device they were measured with"
+    else:
+        said = (
+            f"no number differs by more than {found.difference:.1e}"
+            if found.difference
+            else "every number is the same"
         )
-    try:
-        rows = [document["answer"][row] for row in ROWS]
-        word = document.get("word")
-        return _Recorded(
-            ref=ModelRef(
-                finding.model_name,
-                revision=_text(document.get("revision")),
-                device=_text(document.get("device")) or "cpu",
-                dtype=_text(document.get("dtype")) or "auto",
-            ),
-            request=_request(document, str(word["word"]) if word else ""),
-            base_ids=tuple(int(i) for i in document["base"]["token_ids"]),
-            changed_ids=tuple(int(i) for i in document["changed"]["token_ids"]),
-            answer={
-                int(b["token_id"]): (float(b["probability"]), float(c["probability"]))
-                for b, c in zip(*rows, strict=True)
-            },
-            word=(float(word["base"]), float(word["changed"])) if word else None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise HeadlampError(
-            f"this finding's evidence is not complete enough to run again: {type(error).__name__} {error}"
-        ) from error
+    gap = min(found.difference, 1.0)
+    run = str(finding.evidence.get("run") or "")
+    return Rerun(same, found.difference < math.inf, gap, TOLERANCE, run, found.seconds, said)
 
 
 def _keep(
@@ -219,19 +195,7 @@ def _keep(
     )
 
 
-def _request(document: dict[str, Any], word: str) -> Request:
-    return Request(
-        prompt=str(document["prompt"]),
-        clamps=recorded_raw(document["recipe"]),
-        answer_prefix=str(document.get("answer_prefix") or ""),
-        sampling=Sampling(
-            int(document["max_new_tokens"]), float(document["temperature"]), int(document["seed"])
-        ),
-        word=word,
-    )
-
-
-def _compared(then: _Recorded, result: Generation, seconds: float) -> Rerun:
+def _compared(then: Recorded, result: Generation, seconds: float) -> Rerun:
     difference = _largest_difference(then, result)
     tokens_equal = (then.base_ids, then.changed_ids) == (result.base_ids, result.changed_ids)
     close = difference <= TOLERANCE
@@ -244,7 +208,7 @@ def _compared(then: _Recorded, result: Generation, seconds: float) -> Rerun:
     return Rerun(tokens_equal and close, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
 
 
-def _largest_difference(then: _Recorded, result: Generation) -> float:
+def _largest_difference(then: Recorded, result: Generation) -> float:
     """Over every token listed then, and the word: |p then − p now|; NaN counts as 1."""
     now = {token.token_id: (token.base, token.changed) for token in result.answer}
     pairs = [pair for token, was in then.answer.items() for pair in zip(was, now[token], strict=True)]
@@ -252,7 +216,3 @@ def _largest_difference(then: _Recorded, result: Generation) -> float:
         pairs += zip(then.word, result.word, strict=True)
     gaps = (abs(was - found) for was, found in pairs)
     return max((gap if gap <= 1 else 1.0 for gap in gaps), default=0.0)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

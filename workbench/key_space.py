@@ -19,7 +19,8 @@ from analysis.unlearning.key_spaces import KeySpace, LayerKeys, check_boxes, key
 from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.kinds import Kind, Order, Pulse, make_order
 from workbench.runs import UnitResult, run_spec
-from workbench.unlearning import Question, SkillSource
+from workbench.skill_sources import SkillSource
+from workbench.unlearning import Question
 
 UNRELATED = 100
 """Pieces of the texts that ship with Headlamp, which stand for text of no skill."""

@@ -14,7 +14,7 @@ from analysis.skills.files import hub_skill
 from analysis.skills.items import JUDGE_NAMES, JudgeName, Skill, SkillItem
 from analysis.skills.splits import split_skill
 from analysis.unlearning.key_boxes import FEWEST_PROBES
-from workbench.unlearning import SkillSource
+from workbench.skill_sources import SkillSource
 
 MOST_ROWS = 2000
 """Rows of a Hub data set that are taken; some hundred are enough."""

@@ -25,7 +25,7 @@ from analysis.skills.items import Skill, SkillItem
 from demo import BUNDLED_SKILLS
 from store import Store
 from store.errors import translated
-from workbench.unlearning import SkillSource, skill_source
+from workbench.skill_sources import SkillSource, skill_source
 
 FORMS = {"jsonl": "the JSON lines", "csv": "the CSV", "text": "the text", "paste": "what was pasted"}
 """What a skill may be given as → how messages call it. Of what was pasted, the form is seen."""

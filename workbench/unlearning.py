@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from analysis.models import LoadedModel
 from analysis.recipe_store import recipe_files, tensors_of
 from analysis.recipes import recorded_raw
 from analysis.skills.answering import NEW_TOKENS
-from analysis.skills.files import read_skill
 from analysis.skills.items import Skill
 from analysis.skills.splits import FRACTIONS, split_skill
 from analysis.skills.unit_tests import UnitTests
@@ -29,35 +27,15 @@ from analysis.unlearning.results import Plan
 from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
 from analysis.unlearning.selective_prune import SHARES
-from store import RunSpec, Store, list_runs, read_array, read_unit
+from store import RunSpec, Store, list_runs, read_array, read_unit, stored_units
 from workbench.kinds import Kind, Pulse
 from workbench.runs import Progress, UnitResult, remembered, run_spec, timed
+from workbench.skill_sources import SkillSource
 from workbench.unlearning_documents import method_document, split_document
+from workbench.unlearning_progress import Growing, examples_of
 
 MOST_COUNTED = 100_000
 """Runs that are looked through for earlier openings of a test."""
-
-
-@dataclass(frozen=True)
-class SkillSource:
-    """A skill by the file it is in. digest: of the examples that were there when it was named."""
-
-    name: str
-    path: str
-    digest: str
-
-    def read(self) -> Skill:
-        """The skill. Raises SkillError where the file holds other examples than it did."""
-        skill = read_skill(Path(self.path), self.name)
-        if skill.digest != self.digest:
-            raise SkillError(f"{self.path} was changed while it was worked on; ask again")
-        return skill
-
-
-def skill_source(path: Path, name: str = "") -> SkillSource:
-    """A skill file as it is now. Raises BadSkillFile."""
-    skill = read_skill(path, name)
-    return SkillSource(skill.name, str(path.absolute()), skill.digest)
 
 
 @dataclass(frozen=True)
@@ -167,6 +145,7 @@ def _units(
         return
     question = read_question(parameters["question"])
     scene, plan = question.scene(), question.plan
+    pulse = Growing(pulse, examples_of(scene, plan, [question.methods[index] for index in units]))
     base = baseline(loaded, scene, plan, pulse)
     for index in units:
         method = question.methods[index]
@@ -207,15 +186,35 @@ def unlearn(
         spec,
         lambda missing: timed(_units(loaded, {"question": question.document()}, missing, progress)),
     )
-    payloads = [read_unit(store, spec.key, index).payload for index in range(len(question.methods))]
-    document = {
+    document = _document(loaded, store, question, spec.key, range(len(question.methods)))
+    return Unlearned(spec.key, document | {"cached": done.cached}, done.cached, done.seconds)
+
+
+def stored_unlearned(loaded: LoadedModel, store: Store, question: Question) -> Unlearned | None:
+    """What is stored of the answer, with the methods that are done so far; None where none is."""
+    key = unlearn_spec(loaded, question).key
+    done = sorted(stored_units(store, key))
+    return Unlearned(key, _document(loaded, store, question, key, done), True, 0.0) if done else None
+
+
+def _document(
+    loaded: LoadedModel, store: Store, question: Question, key: str, units: Sequence[int]
+) -> dict[str, Any]:
+    payloads = [read_unit(store, key, index).payload for index in units]
+    return {
         "forget": question.forget.name,
         "split": payloads[0]["split"] | {"test_opened": openings(loaded, store, question)},
         "methods": [{k: v for k, v in payload.items() if k != "split"} for payload in payloads],
-        "run": spec.key,
-        "cached": done.cached,
+        "run": key,
+        "cached": True,
     }
-    return Unlearned(spec.key, document, done.cached, done.seconds)
+
+
+def fresh_methods(loaded: LoadedModel, question: Question) -> list[dict[str, Any]]:
+    """The methods' documents, fitted and measured anew; nothing is read from the store or put there."""
+    units = _units(loaded, {"question": question.document()}, range(len(question.methods)), lambda d, t: None)
+    made = [json.loads(json.dumps(result.payload)) for _, result in units]
+    return [{k: v for k, v in payload.items() if k != "split"} for payload in made]
 
 
 def openings(loaded: LoadedModel, store: Store, question: Question) -> int:

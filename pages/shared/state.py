@@ -61,6 +61,25 @@ LAYER = "layer"
 TOGETHER = "together"
 ALPHA = "alpha"
 QUERY = "query"
+REMOVE = "remove"
+FORGET = "forget"
+RETAIN = "retain"
+METHODS = "methods"
+BOXES = "boxes"
+RIVALS = "rivals"
+CHECK = "check"
+SHARES = "shares"
+ANSWER = "answer"
+TESTS = "tests"
+CONTROLS = "controls"
+ROBUSTNESS = "robustness"
+CONCEPT = "concept"
+LEADS = "leads"
+EDITS = "edits"
+COSINE = "cosine"
+NOISE = "noise"
+TRIED = "tried"
+ASK = "ask"
 
 PAGES = {
     "/": "pages/explore/overview.py",
@@ -69,6 +88,7 @@ PAGES = {
     "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
     "/skills": "pages/intervene/skills.py",
+    "/unlearn": "pages/intervene/unlearn.py",
     "/findings": "pages/record/findings.py",
     "/runs": "pages/record/runs.py",
 }

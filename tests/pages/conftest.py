@@ -9,6 +9,8 @@ from streamlit.testing.v1 import AppTest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.pages.unlearning_made import answer, answered_once, skill_files, skills  # noqa: F401 - fixtures
+
 SECONDS = 120
 """How long one run of a page may take on a busy machine."""
 
@@ -38,6 +40,7 @@ SCRIPTS = {
     "/compare": "pages/explore/compare.py",
     "/clamp": "pages/intervene/clamp.py",
     "/skills": "pages/intervene/skills.py",
+    "/unlearn": "pages/intervene/unlearn.py",
     "/findings": "pages/record/findings.py",
     "/runs": "pages/record/runs.py",
 }

@@ -15,7 +15,8 @@ from analysis.models import ModelRef
 from analysis.skills.answering import answers
 from analysis.unlearning.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
-from workbench.unlearning import Question, read_question, skill_source
+from workbench.skill_sources import skill_source
+from workbench.unlearning import Question, read_question
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
 LETTERS = {"one": "abcdefghijklm", "two": "nopqrstuvwxyz"}

@@ -19,7 +19,7 @@ from workbench.skill_library import (
     skill_library,
     unreadable_skills,
 )
-from workbench.unlearning import SkillSource
+from workbench.skill_sources import SkillSource
 
 BUNDLED = ["arithmetic", "facts", "french", "python", "spanish", "stories"]
 CAPITALS = b'{"prompt": "The capital of Italy is", "answer": "Rome"}\n'

@@ -7,9 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from analysis.errors import HeadlampError
 from analysis.skills.answering import NEW_TOKENS
-from analysis.unlearning.guard_fits import LayerChoice
 from analysis.unlearning.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
 from analysis.unlearning.selective_prune import SHARES
@@ -17,7 +15,9 @@ from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import number, say, table
 from workbench.cli.session import bar, session
 from workbench.cli.unlearn_exports import Exports
-from workbench.unlearning import Question, Unlearned, recipe_of, skill_source, unlearn
+from workbench.skill_sources import skill_source
+from workbench.unlearning import Question, Unlearned, recipe_of, unlearn
+from workbench.unlearning_checks import layers_of
 
 
 def unlearn_(
@@ -115,7 +115,7 @@ def unlearn_(
         forget=skill_source(forget),
         retain=tuple(skill_source(path) for path in retain or ()),
         methods=tuple(cast("list[Method]", method)) if method else METHODS,
-        layers=_layers(layers),
+        layers=layers_of(layers),
         rivals=not no_rivals,
         check=check,
         shares=tuple(share) if share else SHARES,
@@ -139,18 +139,6 @@ def unlearn_(
         for warning in _warnings(found):
             say(f"Warning: {warning}")
         here.show(found.document, _described(found))
-
-
-def _layers(text: str) -> LayerChoice | tuple[int, ...]:
-    if text in ("last", "best", "all"):
-        return cast(LayerChoice, text)
-    try:
-        chosen = tuple(sorted({int(part.strip().lstrip("Ll")) for part in text.split(",")}))
-    except ValueError:
-        chosen = ()
-    if not chosen or min(chosen) < 0:
-        raise HeadlampError(f"--layers {text[:40]!r}: write last, best, all, or numbers such as 1,3")
-    return chosen
 
 
 def _warnings(found: Unlearned) -> list[str]:

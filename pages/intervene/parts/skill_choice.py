@@ -16,7 +16,7 @@ from pages.shared.waiting import finished, has_failed, is_under_way
 from workbench.key_space import KeySpaceQuestion, stored_key_space
 from workbench.skill_drafts import facts_of
 from workbench.skill_library import bundled_skills, remove_skill, skill_library
-from workbench.unlearning import SkillSource
+from workbench.skill_sources import SkillSource
 
 FOLLOWS = "_alpha_follows_validation"
 MOST_EXAMPLES, LAST_SEED = 100_000, 2**53 - 1
@@ -148,5 +148,4 @@ def _pressed(question: KeySpaceQuestion) -> bool:
 
 def unlearn_link(name: str) -> None:
     """To the page that forgets this skill."""
-    if "/unlearn" in state.PAGES:
-        page_link("Unlearn it", "/unlearn", icon=":material/ink_eraser:", forget=name)
+    page_link("Unlearn it", "/unlearn", icon=":material/ink_eraser:", forget=name)

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from pages.record.parts.skill_finding import open_skill, show_skill
+from pages.record.parts.unlearn_finding import open_unlearning, show_unlearning
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import download, duration, page_link, short
@@ -25,6 +26,10 @@ from workbench.findings import (
     rerun,
     update_finding,
 )
+from workbench.unlearning_evidence import KIND as UNLEARNING
+
+RUN_AGAIN = ("generation", UNLEARNING)
+"""Kinds of findings that can be computed anew."""
 
 _RERUN = "_rerun_result"
 
@@ -40,6 +45,8 @@ def finding_page(finding: Finding) -> None:
     _show_rerun(finding)
     if finding.kind == "skill":
         show_skill(finding.evidence)
+    elif finding.kind == UNLEARNING:
+        show_unlearning(finding.evidence)
     elif shown.address:
         _neuron(shown)
     else:
@@ -67,7 +74,7 @@ def when(moment: str) -> str:
 
 def _actions(finding: Finding, shown: Reading) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        if finding.kind == "generation":
+        if finding.kind in RUN_AGAIN:
             st.button(
                 "Run again",
                 icon=":material/replay:",
@@ -95,6 +102,8 @@ def _open_in(finding: Finding, shown: Reading) -> None:
     model = {state.MODEL: finding.model_name}
     if finding.kind == "skill":
         open_skill(finding.evidence, finding.model_name)
+    elif finding.kind == UNLEARNING:
+        open_unlearning(finding.evidence, finding.model_name)
     elif shown.address:
         page_link(
             "Open the neuron", "/neurons", icon=":material/scatter_plot:", neuron=shown.address, **model
@@ -161,9 +170,10 @@ def _show_rerun(finding: Finding) -> None:
         return
     said = f"{result.explanation[:1].upper()}{result.explanation[1:]}."
     tell = st.success if result.same else st.warning
+    of = f"Tokens {'equal' if result.tokens_equal else 'differ'} · largest difference of a probability"
     tell(
         f"**{'It still holds.' if result.same else 'It no longer holds.'}** {plain(said)}  \n"
-        f"Tokens {'equal' if result.tokens_equal else 'differ'} · largest difference of a probability "
+        f"{'Largest difference of a number' if finding.kind == UNLEARNING else of} "
         f"{result.largest_difference:.1e}, tolerance {result.tolerance:.0e} · {duration(result.seconds)} · "
         f"run `{result.run[:8]}`",
         icon=":material/verified:" if result.same else ":material/difference:",

@@ -1,0 +1,241 @@
+"""Pictures of unlearning: the matrix of drops, the frontier, abstention over α, other ways of asking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from analysis.figures.answers import as_figure_text
+from analysis.figures.theme import CATEGORIES, NEUTRAL, POSITIVE, Scale, themed
+
+Array = np.ndarray[Any, Any]
+Pair = tuple[float, float]
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
+DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+READABLE: Scale = [(0.0, "rgba(213,120,0,0.04)"), (1.0, "rgba(213,120,0,0.6)")]
+"""Magnitudes as elsewhere, but no stronger than the numbers written on them can be read in both themes."""
+
+INK = {"light": "#1a1a1a", "dark": "#f4f4f4"}
+"""What is written on cells, by theme: the page's own grey is too weak on amber."""
+
+ROW_PIXELS, FRAME_PIXELS, PLAIN = 52, 70, 340
+
+
+@dataclass(frozen=True)
+class DropMatrix:
+    """Skills × methods. drop (s, m): relative drops, NaN where there is none; text (s, m): lines to write
+    into the cells, hover (s, m): what hovering says."""
+
+    skills: Sequence[str]
+    methods: Sequence[str]
+    drop: Array
+    text: Sequence[Sequence[str]]
+    hover: Sequence[Sequence[str]]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.skills), len(self.methods))
+        cells = [(len(rows), len(row)) for rows in (self.text, self.hover) for row in rows]
+        if self.drop.shape != shape or any(cell != shape for cell in cells):
+            raise ValueError(f"a DropMatrix of {shape} needs as many drops, texts and hovers")
+
+
+def drop_matrix_figure(matrix: DropMatrix, *, theme: str = "light") -> go.Figure:
+    """Rows of skills, the one to forget on top; stronger: more of it is gone. Gains count as 0."""
+    rows, columns = list(range(len(matrix.skills))), list(range(len(matrix.methods)))
+    figure = go.Figure(
+        go.Heatmap(
+            x=columns,
+            y=rows,
+            z=np.clip(matrix.drop, 0, 1),
+            customdata=np.array(matrix.hover, dtype=object),
+            hovertemplate="%{customdata}<extra></extra>",
+            hoverongaps=True,
+            colorscale=READABLE,
+            zmin=0,
+            zmax=1,
+            xgap=3,
+            ygap=3,
+            colorbar={"title": {"text": "drop", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        )
+    )
+    figure.add_scatter(
+        x=[column for _ in rows for column in columns],
+        y=[row for row in rows for _ in columns],
+        text=[cell for row in matrix.text for cell in row],
+        mode="text",
+        textfont={"color": INK.get(theme, INK["light"])},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.update_xaxes(
+        tickvals=columns,
+        ticktext=[as_figure_text(name) for name in matrix.methods],
+        side="top",
+        showgrid=False,
+        zeroline=False,
+        range=[-0.5, len(columns) - 0.5],
+    )
+    figure.update_yaxes(
+        tickvals=rows,
+        ticktext=[as_figure_text(name) for name in matrix.skills],
+        showgrid=False,
+        zeroline=False,
+        automargin=True,
+        range=[len(rows) - 0.5, -0.5],
+    )
+    return themed(figure, height=ROW_PIXELS * len(rows) + FRAME_PIXELS)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """One method. sweep: (worst drop of a kept skill, drop of the forgotten one) of what validation tried,
+    labels: what each was; test: the same of the chosen one on the test, None where it has no drop."""
+
+    method: str
+    sweep: Sequence[Pair]
+    labels: Sequence[str]
+    test: Pair | None
+
+    def __post_init__(self) -> None:
+        if len(self.sweep) != len(self.labels):
+            raise ValueError(f"{len(self.sweep)} points, {len(self.labels)} labels")
+
+
+def frontier_figure(methods: Sequence[Frontier], *, goal: Pair) -> go.Figure:
+    """Upwards: forgotten; to the right: lost elsewhere. goal: (most lost elsewhere, least forgotten)."""
+    figure = go.Figure()
+    for at, one in enumerate(methods):
+        colour, symbol = CATEGORIES[at % len(CATEGORIES)], SYMBOLS[at % len(SYMBOLS)]
+        name, order = as_figure_text(one.method), sorted(range(len(one.sweep)), key=lambda i: one.sweep[i])
+        figure.add_scatter(
+            x=[one.sweep[i][0] for i in order],
+            y=[one.sweep[i][1] for i in order],
+            text=[as_figure_text(one.labels[i]) for i in order],
+            name=f"{name}, tried",
+            mode="markers",
+            marker={"color": colour, "symbol": f"{symbol}-open", "size": 7},
+            hovertemplate=f"%{{text}}: %{{y:.3f}}, others at most %{{x:.3f}}<extra>{name}</extra>",
+        )
+        if one.test is not None:
+            figure.add_scatter(
+                x=[one.test[0]],
+                y=[one.test[1]],
+                name=f"{name}, test",
+                mode="markers",
+                marker={
+                    "color": colour,
+                    "symbol": symbol,
+                    "size": 16,
+                    "line": {"width": 2, "color": NEUTRAL},
+                },
+                hovertemplate=f"test: %{{y:.3f}}, others at most %{{x:.3f}}<extra>{name}</extra>",
+            )
+    every = [point for one in methods for point in (*one.sweep, *([one.test] if one.test else []))]
+    left, right = min([-0.03, *(x - 0.02 for x, _ in every)]), max([0.3, *(x + 0.03 for x, _ in every)])
+    low = min([-0.05, *(y - 0.05 for _, y in every)])
+    _add_goal(figure, goal, left)
+    figure.update_xaxes(title="worst drop of a skill to keep", range=[left, right], zeroline=True)
+    figure.update_yaxes(title="drop of the skill to forget", range=[low, 1.06], zeroline=True)
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    return themed(figure, height=PLAIN + 60)
+
+
+def _add_goal(figure: go.Figure, goal: Pair, left: float) -> None:
+    figure.add_shape(
+        type="rect",
+        x0=left,
+        x1=goal[0],
+        y0=goal[1],
+        y1=1.06,
+        line={"color": POSITIVE, "dash": "dot", "width": 1.5},
+        fillcolor="rgba(213,120,0,0.1)",
+        layer="below",
+    )
+    figure.add_annotation(
+        x=goal[0], y=1.06, text="the goal", showarrow=False, xanchor="left", yanchor="top", xshift=4
+    )
+
+
+def abstention_figure(
+    alphas: Sequence[float], shares: Mapping[str, Sequence[float]], *, forget: str, alpha: float
+) -> go.Figure:
+    """The share of each skill's test that every α (a,) refuses; dotted upright: the α that was chosen."""
+    figure = go.Figure()
+    others = [name for name in shares if name != forget]
+    for name, values in shares.items():
+        mine = name == forget
+        place = 0 if mine else others.index(name)
+        colour = POSITIVE if mine else _OTHERS[place % len(_OTHERS)]
+        figure.add_scatter(
+            x=list(alphas),
+            y=list(values),
+            name=as_figure_text(f"{name} (forget)" if mine else name),
+            mode="lines",
+            line={
+                "color": colour,
+                "width": 4 if mine else 2,
+                "dash": "solid" if mine else DASHES[place % len(DASHES)],
+            },
+            hovertemplate="α %{x:g}: %{y:.1%}",
+        )
+    figure.add_vline(alpha, line_color=NEUTRAL, line_dash="dot")
+    figure.update_xaxes(title="α")
+    figure.update_yaxes(title="share refused", range=[-0.03, 1.03], tickformat=".0%")
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    return themed(figure, height=PLAIN)
+
+
+_OTHERS = tuple(colour for colour in CATEGORIES if colour not in ("#e69f00", "#d55e00")) + (NEUTRAL,)
+"""Colours that nobody takes for the forgotten skill's amber."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The forgotten skill asked in one way: its relative drop with a 95 % interval, None where unknown."""
+
+    way: str
+    drop: float
+    interval: Pair | None
+
+
+def ways_figure(methods: Mapping[str, Sequence[Asked]], *, goal: float) -> go.Figure:
+    """How far the drop reaches: a row per way of asking, a mark per method with its interval."""
+    figure = go.Figure()
+    ways = list(dict.fromkeys(one.way for found in methods.values() for one in found))
+    for at, (name, found) in enumerate(methods.items()):
+        colour, symbol = CATEGORIES[at % len(CATEGORIES)], SYMBOLS[at % len(SYMBOLS)]
+        spans = [one.interval or (one.drop, one.drop) for one in found]
+        shift = 0.2 * (at - (len(methods) - 1) / 2)
+        figure.add_scatter(
+            x=[one.drop for one in found],
+            y=[ways.index(one.way) + shift for one in found],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [max(0.0, high - one.drop) for one, (_, high) in zip(found, spans, strict=True)],
+                "arrayminus": [max(0.0, one.drop - low) for one, (low, _) in zip(found, spans, strict=True)],
+                "thickness": 1.5,
+                "width": 4,
+            },
+            text=[as_figure_text(one.way) for one in found],
+            name=as_figure_text(name),
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 11},
+            hovertemplate="%{text}: %{x:.3f}",
+        )
+    figure.add_vline(goal, line_color=NEUTRAL, line_dash="dot")
+    figure.update_xaxes(title="relative drop of the skill to forget")
+    figure.update_yaxes(
+        tickvals=list(range(len(ways))),
+        ticktext=[as_figure_text(way) for way in ways],
+        range=[len(ways) - 0.5, -0.5],
+        automargin=True,
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    return themed(figure, height=ROW_PIXELS * len(ways) + FRAME_PIXELS + 40)

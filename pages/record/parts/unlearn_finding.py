@@ -1,0 +1,73 @@
+"""A kept unlearning: before and after per method and skill, as the finding has it, read with tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.shared import state
+from pages.shared.layout import caption, page_link
+from pages.shared.tokens import plain
+from workbench.unlearning_checks import METHOD_NAMES
+
+
+def show_unlearning(evidence: Mapping[str, Any]) -> None:
+    """What each method did to each skill."""
+    document = _map(evidence.get("document"))
+    names = {str(method): name for method, name in METHOD_NAMES.items()}
+    rows = [
+        {
+            "method": names.get(str(method.get("method")), str(method.get("method"))),
+            "skill": str(skill.get("skill")),
+            "role": str(skill.get("role")),
+            **{name: skill.get(name) for name in ("n", "before", "after")},
+            "relative drop": skill.get("relative_drop"),
+            **dict(zip(("from", "to"), _list(skill.get("interval")), strict=False)),
+        }
+        for method in map(_map, _list(document.get("methods")))
+        for skill in map(_map, _list(method.get("skills")))
+    ]
+    number = st.column_config.NumberColumn(format="%.3f")
+    columns = dict.fromkeys(("before", "after", "relative drop", "from", "to"), number)
+    st.dataframe(pd.DataFrame(rows), column_config=columns, hide_index=True)
+    caption(
+        f"Accuracy on the test when **{plain(str(document.get('forget')))}** was to be forgotten; the "
+        "relative drop with its 95 % interval."
+    )
+
+
+def open_unlearning(evidence: Mapping[str, Any], model_name: str) -> None:
+    """A link to the same question."""
+    asked = _map(evidence.get("question"))
+    layers = asked.get("layers")
+    shares = ", ".join(f"{share:g}" for share in _list(asked.get("shares")) if isinstance(share, int | float))
+    names = {str(method): name for method, name in METHOD_NAMES.items()}
+    view: dict[str, Any] = {
+        state.MODEL: model_name,
+        state.FORGET: _map(asked.get("forget")).get("name"),
+        state.RETAIN: [str(_map(one).get("name")) for one in _list(asked.get("retain"))] or [""],
+        state.METHODS: [names.get(str(one), str(one)) for one in _list(asked.get("methods"))],
+        state.BOXES: ",".join(map(str, layers)) if isinstance(layers, list) else layers,
+        state.CHECK: asked.get("check"),
+        state.SHARES: shares,
+        state.SPLIT: asked.get("split_seed"),
+        state.SEED: asked.get("seed"),
+        state.EXAMPLES: asked.get("limit"),
+        state.ANSWER: asked.get("max_new_tokens"),
+        state.TESTS: asked.get("tests"),
+        state.CONTROLS: str(asked.get("controls")).lower(),
+        state.ROBUSTNESS: str(asked.get("robustness")).lower(),
+        state.RELEASED: str(asked.get("as_released")).lower(),
+    }
+    page_link("Open in Unlearn", "/unlearn", icon=":material/backspace:", **view)
+
+
+def _map(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

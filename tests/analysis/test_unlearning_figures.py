@@ -1,0 +1,129 @@
+"""The pictures of unlearning: what stands where, and that nothing from a skill file is interpreted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.figures.unlearning import (
+    INK,
+    Asked,
+    DropMatrix,
+    Frontier,
+    abstention_figure,
+    drop_matrix_figure,
+    frontier_figure,
+    ways_figure,
+)
+
+EVIL = "<script>$x$</script>"
+MATRIX = DropMatrix(
+    ["sums (forget)", EVIL],
+    ["KSD", "Selective pruning"],
+    np.array([[0.9, 0.5], [-0.2, np.nan]]),
+    [["a", "b"], ["c", "d"]],
+    [["A", "B"], ["C", "D"]],
+)
+
+
+def texts(figure: Any) -> str:
+    return str(figure.to_json())
+
+
+def test_the_matrix_writes_every_cell_and_a_gain_has_no_colour() -> None:
+    figure = drop_matrix_figure(MATRIX)
+    heat, written = figure.data
+    assert heat.z[0].tolist() == [0.9, 0.5]
+    assert heat.z[1][0] == 0
+    assert np.isnan(heat.z[1][1])
+    assert (heat.zmin, heat.zmax) == (0, 1)
+    places = zip(written.x, written.y, written.text, strict=True)
+    assert set(places) == {(0, 0, "a"), (1, 0, "b"), (0, 1, "c"), (1, 1, "d")}
+    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # the first skill is on top
+    assert list(figure.layout.xaxis.ticktext) == ["KSD", "Selective pruning"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_is_written_on_amber_can_be_read_in_both_themes(theme: str) -> None:
+    assert drop_matrix_figure(MATRIX, theme=theme).data[1].textfont.color == INK[theme]
+    paper = {"light": (252, 251, 247), "dark": (14, 17, 23)}[theme]
+    cell = [0.4 * p + 0.6 * c for p, c in zip(paper, (213, 120, 0), strict=True)]
+    ink = [int(INK[theme][i : i + 2], 16) for i in (1, 3, 5)]
+    assert _contrast(ink, cell) > 4.5
+
+
+def _contrast(one: Any, other: Any) -> float:
+    """WCAG's contrast of two colours."""
+
+    def luminance(colour: Any) -> float:
+        parts = [c / 255 for c in colour]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_matrix_whose_cells_do_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="as many drops"):
+        replace(MATRIX, drop=np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="as many drops"):
+        replace(MATRIX, text=[["a"], ["b"]])
+    with pytest.raises(ValueError, match="1 points, 0 labels"):
+        Frontier("KSD", [(0.0, 1.0)], [], None)
+
+
+def test_the_frontier_holds_every_point_the_chosen_one_and_the_goal() -> None:
+    methods = [
+        Frontier("KSD", [(0.2, 0.9), (0.0, 0.5)], ["α 2", "α 1"], (0.15, 0.85)),
+        Frontier("Selective pruning", [(0.6, -0.3)], ["q 3 %"], None),
+    ]
+    figure = frontier_figure(methods, goal=(0.1, 0.8))
+    tried, chosen, other = figure.data
+    assert list(zip(tried.x, tried.y, tried.text, strict=True)) == [(0.0, 0.5, "α 1"), (0.2, 0.9, "α 2")]
+    assert (chosen.x[0], chosen.y[0]) == (0.15, 0.85)
+    assert other.name == "Selective pruning, tried"
+    assert tried.marker.color != other.marker.color
+    assert tried.marker.symbol != other.marker.symbol
+    [goal] = figure.layout.shapes
+    assert (goal.x1, goal.y0) == (0.1, 0.8)
+    assert figure.layout.xaxis.range[1] > 0.6
+    assert figure.layout.yaxis.range[0] < -0.3
+
+
+def test_abstention_marks_the_forgotten_skill_and_the_alpha_that_was_chosen() -> None:
+    shares = {"sums": [0.0, 0.9], EVIL: [0.0, 0.1], "facts": [0.0, 0.0]}
+    figure = abstention_figure([1.0, 2.0], shares, forget="sums", alpha=1.35)
+    forget, *others = figure.data
+    assert forget.name == "sums (forget)"
+    assert list(forget.y) == [0.0, 0.9]
+    assert forget.line.width > others[0].line.width
+    assert len({(line.line.color, line.line.dash) for line in figure.data}) == 3
+    assert figure.layout.shapes[0].x0 == 1.35
+
+
+def test_every_way_of_asking_is_a_row_with_an_interval() -> None:
+    asked = {
+        "KSD": [Asked("test", 0.9, (0.8, 1.0)), Asked("poem", 0.2, None)],
+        "Selective pruning": [Asked("poem", 0.5, (0.4, 0.7))],
+    }
+    first, second = ways_figure(asked, goal=0.8).data
+    assert list(first.x) == [0.9, 0.2]
+    assert list(first.error_x.array) == pytest.approx([0.1, 0.0])
+    assert list(second.error_x.arrayminus) == pytest.approx([0.1])
+    assert round(second.y[0]) == round(first.y[1]) == 1
+
+
+def test_names_are_shown_as_they_are_and_never_interpreted() -> None:
+    figures = [
+        drop_matrix_figure(MATRIX),
+        frontier_figure([Frontier(EVIL, [(0.0, 0.0)], [EVIL], (0.0, 0.0))], goal=(0.1, 0.8)),
+        abstention_figure([1.0], {EVIL: [0.5]}, forget=EVIL, alpha=1.0),
+        ways_figure({EVIL: [Asked(EVIL, 0.5, None)]}, goal=0.8),
+    ]
+    for figure in figures:
+        assert "<script>" not in texts(figure)
+        assert "$x$" not in texts(figure)

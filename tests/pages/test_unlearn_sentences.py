@@ -1,0 +1,89 @@
+"""A method's result in words: what is told, and when the paper's goal counts as reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pages.intervene.parts.unlearn_sentences import headline, method_name, verdict, way_name
+
+
+def skill(name: str, before: float | None, after: float | None, **more: Any) -> dict[str, Any]:
+    drop = 1 - after / before if before and after is not None else None
+    ends = None if drop is None else [drop - 0.01, drop + 0.01]
+    told = {
+        "skill": name,
+        "n": 100,
+        "before": before,
+        "after": after,
+        "relative_drop": drop,
+        "interval": ends,
+    }
+    return told | {"abstained": 0.0, "perplexity_ratio": None, "warning": ""} | more
+
+
+def method(*skills: dict[str, Any], over_refusal: float | None = 0.015, name: str = "ksd") -> dict[str, Any]:
+    return {"method": name, "skills": list(skills), "over_refusal": over_refusal}
+
+
+SUMS = skill("sums", 0.9, 0.09)
+
+
+def test_the_headline_names_the_fall_the_worst_other_and_the_refusals() -> None:
+    found = method(SUMS, skill("facts", 0.8, 0.79), skill("tales", 0.5, 0.48))
+    assert headline(found) == (
+        "**KSD**: sums falls from 0.900 to 0.090 (relative drop 0.900 [0.89, 0.91]); "
+        r"worst other skill tales, relative drop 0.040 [0.03, 0.05]; 3 of 200 kept prompts refused."
+    )
+
+
+def test_a_gain_is_told_as_one() -> None:
+    found = method(skill("sums", 0.5, 0.6), skill("facts", 0.8, 0.8))
+    assert "sums rises from 0.500 to 0.600 (relative drop −0.200" in headline(found)
+
+
+def test_without_a_drop_or_a_skill_to_keep_that_is_said() -> None:
+    weak = skill("sums", 0.02, 0.01, relative_drop=None, interval=None)
+    assert "sums falls from 0.020 to 0.010, not above chance before" in headline(method(weak))
+    assert "no skill was to be kept" in headline(method(weak, over_refusal=None))
+    assert verdict(method(weak)).reached is None
+    lost = skill("facts", 0.0, 0.0)
+    assert "no skill to keep has a drop" in headline(method(SUMS, lost))
+
+
+def test_a_perplexity_skill_is_told_by_its_ratio() -> None:
+    tales = skill("tales", None, None, perplexity_ratio=3.21, abstained=0.25)
+    assert "tales has 3.21 × the perplexity it had, 25% of it refused" in headline(method(tales))
+    assert verdict(method(SUMS, tales)).reached is None
+    assert "whether tales is kept cannot be told" in verdict(method(SUMS, tales)).why
+
+
+@pytest.mark.parametrize(
+    ("forget", "kept", "reached", "why"),
+    [
+        (0.09, 0.8, True, "drop above 0.8, every other below 0.1"),
+        (0.2, 0.8, False, "a drop of 0.778 is not above 0.8"),
+        (0.09, 0.7, False, "facts loses 0.125, not below 0.1"),
+        (0.2, 0.7, False, "is not above 0.8; facts loses"),
+    ],
+)
+def test_the_goal_needs_both_sides(forget: float, kept: float, reached: bool, why: str) -> None:
+    found = verdict(method(skill("sums", 0.9, forget), skill("facts", 0.8, kept)))
+    assert found.reached is reached
+    assert why in found.why.replace("\\", "")
+
+
+def test_a_goal_that_an_interval_reaches_across_is_doubted() -> None:
+    facts = skill("facts", 0.8, 0.75, interval=[0.0, 0.2])
+    assert "the interval of facts reaches across it" in verdict(method(SUMS, facts)).why
+    unsure = SUMS | {"interval": [0.7, 1.0]}
+    assert "the interval of sums reaches" in verdict(method(unsure, skill("facts", 0.8, 0.8))).why
+
+
+def test_names_of_people_are_escaped_and_unknown_ones_are_said_in_words() -> None:
+    assert "<b>" not in headline(method(skill("<b>x</b>", 0.9, 0.1)))
+    assert method_name(method(SUMS, name="new_way")) == "new_way"
+    assert way_name("other_language") == "in another language"
+    assert way_name("other_language fr") == "in another language: fr"
+    assert way_name("as_a_riddle") == "as a riddle"

@@ -1,0 +1,124 @@
+"""Skills for the tiny model of these tests, whose answers are its own, and the Unlearn page on them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from analysis.leases import leased
+from analysis.models import LoadedModel, ModelRef
+from analysis.skills.answering import answers
+from store import Store, default_path, open_store
+from workbench.skill_sources import skill_source
+from workbench.unlearning import Question, Unlearned, unlearn
+
+RunApp = Callable[..., AppTest]
+Query = dict[str, str | list[str]]
+Skills = dict[str, Path]
+GO = "Forget it and measure"
+QUICK: Query = {"robustness": "false", "controls": "false"}
+WORDS = {"one": (" dog", " cat", " day", " Dog"), "two": (" the", " a", " ran", " and")}
+NEW_TOKENS = 3
+CHOICES: dict[str, Any] = {"answer": str(NEW_TOKENS), "shares": "20", "boxes": "all"}
+"""What the address says beside the skills: quick settings of the form."""
+
+
+def question_of(skills: dict[str, Path], **changes: Any) -> Question:
+    """What the page asks with CHOICES in its address: forget one, keep two."""
+    asked: dict[str, Any] = {
+        "forget": skill_source(skills["one"]),
+        "retain": (skill_source(skills["two"]),),
+        "layers": "all",
+        "shares": (20.0,),
+        "max_new_tokens": NEW_TOKENS,
+    }
+    return Question(**asked | changes)
+
+
+def records(name: str, words: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Prompts of three words of a skill, ended in four ways."""
+    for one, two, three in product(words, repeat=3):
+        for end in words:
+            group, wording = f"{name}{one}{two}{three}", f"{name}-end{end}"
+            yield {"prompt": f"{one}{two}{three}{end}", "group": group, "wording": wording, "judge": "exact"}
+
+
+def write_skill(folder: Path, name: str, loaded: LoadedModel) -> Path:
+    """A skill file whose answers are what the model says, where it says something."""
+    made = list(records(name, WORDS[name]))
+    ids = [loaded.tokenizer.encode(record["prompt"]) for record in made]
+    said = answers(loaded, ids, max_new_tokens=NEW_TOKENS)
+    lines = [
+        json.dumps(record | {"answer": answer.text.strip()})
+        for record, answer in zip(made, said, strict=True)
+        if answer.text.strip()
+    ]
+    path = folder / f"{name}.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def write_skills(folder: Path, model: Path) -> dict[str, Path]:
+    """Both skills as files; name → path."""
+    with leased(ModelRef(str(model))) as loaded:
+        return {name: write_skill(folder, name, loaded) for name in WORDS}
+
+
+def answer_in(database: Path, model: Path, question: Question) -> tuple[Store, Unlearned]:
+    """Answer a question into a database of its own."""
+    store = open_store(database)
+    with leased(ModelRef(str(model))) as loaded:
+        return store, unlearn(loaded, store, question)
+
+
+@pytest.fixture(scope="session")
+def skill_files(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Skills:
+    """Both skills as files; name → path."""
+    return write_skills(tmp_path_factory.mktemp("skills"), tiny_model_folder)
+
+
+@pytest.fixture
+def skills(skill_files: Skills, monkeypatch: pytest.MonkeyPatch) -> Skills:
+    """The two skills stand where the bundled ones do."""
+    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", skill_files)
+    return skill_files
+
+
+@pytest.fixture(scope="session")
+def answered_once(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, skill_files: Skills
+) -> tuple[Store, Unlearned]:
+    """What the page asks by itself, answered in a database of its own."""
+    database = tmp_path_factory.mktemp("answered") / "headlamp.db"
+    return answer_in(database, tiny_model_folder, question_of(skill_files))
+
+
+@pytest.fixture
+def answer(
+    answered_once: tuple[Store, Unlearned], skills: Skills, isolated_environment: None
+) -> tuple[Store, Unlearned]:
+    """The same, in the database that the app will open."""
+    store, found = answered_once
+    with sqlite3.connect(store.path) as there, sqlite3.connect(default_path()) as here:
+        there.backup(here)
+    return store, found
+
+
+def page(run_app: RunApp, **changes: Any) -> AppTest:
+    """The page with CHOICES in its address, and these changes of them."""
+    app = run_app("/unlearn", **CHOICES | changes)
+    assert not app.exception
+    return app
+
+
+def told(app: AppTest) -> str:
+    """The main page's errors and warnings, escapes taken out."""
+    texts = [str(element.value) for kind in (app.error, app.warning) for element in kind]
+    return "\n".join(texts).replace("\\", "").replace("\u2060", "")
