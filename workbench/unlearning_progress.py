@@ -18,7 +18,8 @@ def examples_of(scene: Scene, plan: Plan, methods: Sequence[Method]) -> int:
         sum(len(part) for part in parts)
         for parts in zip(*((s.probe, s.validation, s.test) for s in scene.splits), strict=True)
     )
-    fits = {"ksd": len(scene.forget.probe) + validation}
+    looks = 2 if plan.check_at == "each_step" else 1  # answered first, then read
+    fits = {"ksd": (probe if plan.rivals else len(scene.forget.probe)) + looks * validation}
     controls = plan.controls and bool(scene.retain)
     total = validation + test
     for method in methods:

@@ -13,7 +13,7 @@ from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import Divergence, compared, divergence
 from analysis.skills.splits import Split
 from analysis.tasks import Measured, measure
-from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_scene
+from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_probes
 from analysis.unlearning.key_guards import REFUSAL, KeyGuard, refusal_ids
 from analysis.unlearning.neuron_shares import (
     FrontierPoint,
@@ -90,8 +90,8 @@ def _fit_guard(
     control = None
     if plan.controls and scene.retain:
         layers = tuple(box.layer for box in guard.boxes)
-        mixed = shuffled_scene(scene, plan.seed)
-        control = fit_guard(loaded, mixed, **how | {"layers": layers}, pulse=pulse).guard
+        mixed = shuffled_probes(scene, plan.seed)
+        control = fit_guard(loaded, scene, **how | {"layers": layers}, probes=mixed, pulse=pulse).guard
     sweep = tuple(
         {
             "layers": list(one.layers),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
@@ -67,6 +67,7 @@ def fit_guard(
     rivals: bool = True,
     check_at: Check = "prefill",
     as_released: bool = False,
+    probes: Mapping[str, Sequence[SkillItem]] | None = None,
     max_new_tokens: int = NEW_TOKENS,
     pulse: Pulse = lambda done, total: None,
 ) -> GuardFit:
@@ -74,7 +75,8 @@ def fit_guard(
 
     layers: the last one (the paper's), all of them, some, or best: the last one, two, three … as validation
     likes. rivals: compare with the boxes of the skills to be kept that have probes enough; the paper does
-    not. max_new_tokens: of the answers that a guard of each step looks at. Raises TooFewExamples, SkillError.
+    not. probes: others to fit on, by skill, for a control. max_new_tokens: of the answers that a guard of
+    each step looks at. Raises TooFewExamples, SkillError.
     """
     available = dense_layers(loaded)
     chosen = tuple(layers) if not isinstance(layers, str) else ()
@@ -82,8 +84,10 @@ def fit_guard(
     blocks = [dense_block(loaded, layer) for layer in every]
     if not blocks:
         dense_block(loaded, 0)
-    own = _boxes(loaded, scene.forget.probe, every, pulse)
-    against = _rivals(loaded, scene, every, pulse) if rivals else ()
+    fitted_on = probes or {split.skill: split.probe for split in scene.splits}
+    own = _boxes(loaded, fitted_on[scene.forget.skill], every, pulse)
+    kept = {split.skill: fitted_on[split.skill] for split in scene.retain}
+    against = _rivals(loaded, kept, every, pulse) if rivals else ()
     whole = KeyGuard(own, 1.0, check_at, rivals=against)
     looks = {
         split.skill: _checks(loaded, split.validation, blocks, whole, max_new_tokens, pulse)
@@ -114,12 +118,14 @@ def _boxes(
     return fit_boxes(probe(loaded, queries(loaded, items), {"key": blocks}, pulse=pulse), layers)
 
 
-def _rivals(loaded: LoadedModel, scene: Scene, layers: Sequence[int], pulse: Pulse) -> tuple[Rival, ...]:
+def _rivals(
+    loaded: LoadedModel, kept: Mapping[str, Sequence[SkillItem]], layers: Sequence[int], pulse: Pulse
+) -> tuple[Rival, ...]:
     """The boxes of the skills to be kept; one with too few probes has none."""
     return tuple(
-        Rival(split.skill, _boxes(loaded, split.probe, layers, pulse))
-        for split in scene.retain
-        if len(split.probe) >= FEWEST_PROBES and len(queries(loaded, split.probe)) >= FEWEST_PROBES
+        Rival(skill, _boxes(loaded, probes, layers, pulse))
+        for skill, probes in kept.items()
+        if len(probes) >= FEWEST_PROBES and len(queries(loaded, probes)) >= FEWEST_PROBES
     )
 
 
@@ -189,10 +195,9 @@ def query_depths(loaded: LoadedModel, guard: KeyGuard, items: Sequence[SkillItem
     return guard.depths([keys[block.address] for block in blocks])
 
 
-def shuffled_scene(scene: Scene, seed: int) -> Scene:
-    """The control's scene: the probes of all skills dealt out anew, as many to each; the rest as it was."""
+def shuffled_probes(scene: Scene, seed: int) -> dict[str, list[SkillItem]]:
+    """The control's probes: those of all skills dealt out anew, as many to each."""
     every = [item for split in scene.splits for item in split.probe]
     order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed)).tolist()
     dealt = (every[i] for i in order)
-    forget, *retain = (replace(s, probe=tuple(islice(dealt, len(s.probe)))) for s in scene.splits)
-    return Scene(forget, tuple(retain))
+    return {split.skill: list(islice(dealt, len(split.probe))) for split in scene.splits}

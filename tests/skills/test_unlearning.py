@@ -16,7 +16,7 @@ from analysis.skills.metrics import compared
 from analysis.skills.splits import split_skill
 from analysis.tasks import Ways, measure
 from analysis.unlearning.evaluating import baseline, evaluate
-from analysis.unlearning.guard_fits import fit_guard, shuffled_scene
+from analysis.unlearning.guard_fits import fit_guard, shuffled_probes
 from analysis.unlearning.key_guards import KeyGuard
 from analysis.unlearning.neuron_shares import FrontierPoint, best_point, skill_moments
 from analysis.unlearning.operating import ALPHAS
@@ -84,19 +84,15 @@ def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene
 def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
     llama: LoadedModel, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed = shuffled_scene(scene, 0)
-    for one, other in zip(scene.splits, mixed.splits, strict=True):
-        assert len(one.probe) == len(other.probe)
-        assert {item.group.split("-")[0] for item in other.probe} == {"one", "two"}
-        assert (one.validation, one.test) == (other.validation, other.test)
-    assert {i for s in mixed.splits for i in s.probe} == {i for s in scene.splits for i in s.probe}
-    swapped = Scene(
-        replace(scene.forget, probe=scene.retain[0].probe),
-        (replace(scene.retain[0], probe=scene.forget.probe),),
-    )  # drops that cannot be taken for the guard's own
-    monkeypatch.setattr("analysis.unlearning.evaluating.shuffled_scene", lambda scene, seed: swapped)
+    mixed = shuffled_probes(scene, 0)
+    for split in scene.splits:
+        assert len(mixed[split.skill]) == len(split.probe)
+        assert {item.group.split("-")[0] for item in mixed[split.skill]} == {"one", "two"}
+    assert {i for dealt in mixed.values() for i in dealt} == {i for s in scene.splits for i in s.probe}
+    swapped = {"one": scene.retain[0].probe, "two": scene.forget.probe}  # drops that are not the guard's own
+    monkeypatch.setattr("analysis.unlearning.evaluating.shuffled_probes", lambda scene, seed: swapped)
     found, base = run(llama, scene, "ksd", robustness=False)
-    control = fit_guard(llama, swapped, layers=(0, 1)).guard
+    control = fit_guard(llama, scene, layers=(0, 1), probes=swapped).guard
     for name, split, skill in zip(("one", "two"), scene.splits, found.skills, strict=True):
         after = measure(llama, split.test, [control], WAYS)
         assert found.control[name] == compared(base.test[name], after).relative_drop

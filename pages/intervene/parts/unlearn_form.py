@@ -181,8 +181,8 @@ def _question(forget: SkillSource, retain: list[SkillSource]) -> Question:
 CHECKS: dict[str, Check] = {"prefill": "prefill", "each_step": "each_step"}
 _METHODS = (
     "KSD refuses queries whose keys lie in the skill's boxes, deeper than in those of the skills to keep. "
-    "Neuron Adjust mirrors the neurons that the skill drives. Selective pruning zeroes those that fire for it "
-    "more than for the others."
+    "Neuron Adjust mirrors the neurons that the skill drives. Selective pruning zeroes those that fire for "
+    "it more than for the others."
 )
 _LAYERS = (
     "best: the last layer, the last two, three …, whichever validation likes. last: the paper's. all: every "

@@ -126,8 +126,8 @@ def frontier(document: Document) -> None:
     st.plotly_chart(figure, key="unlearn_frontier", alt="Forgotten against lost elsewhere", config=_CONFIG)
     caption(
         "Up: more of the skill is gone. Right: more of the worst other skill is. Open marks: every "
-        "margin, α or q that validation tried (of KSD the shares refused, in the layers chosen); filled: the chosen one on "
-        "the test, in relative drops. Dotted: the paper's goal."
+        "margin, α or q that validation tried (of KSD the shares refused, in the layers chosen); filled: the "
+        "chosen one on the test, in relative drops. Dotted: the paper's goal."
     )
     download("Frontier as CSV", sweep_csv(document), "unlearn-frontier.csv", key="unlearn_sweep_csv")
 
@@ -175,9 +175,9 @@ def abstention(document: Document, one: Document) -> None:
         figure, key=f"unlearn_curve_{one['method']}", alt="Share refused over alpha", config=_CONFIG
     )
     caption(
-        "Which share of each skill's test boxes of every size refuse, at the margin to rivals that was chosen. "
-        "Dotted: the guard's α, set without seeing this. The further the thick line lies from the others, the "
-        "better."
+        "Which share of each skill's test boxes of every size refuse, at the margin to rivals that was "
+        "chosen. Dotted: the guard's α, set without seeing this. The further the thick line lies from the "
+        "others, the better."
     )
     name = f"unlearn-alpha-{one['method']}.csv"
     download("Curve as CSV", curve_csv(one), name, key=f"unlearn_curve_csv_{one['method']}")
