@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from analysis.models import LoadedModel
+from analysis.skills.unrelated import COUNT
 from analysis.unlearning import key_boxes, key_spaces
 from analysis.unlearning.key_boxes import KeyBox
 from analysis.unlearning.key_planes import Plane
@@ -21,9 +22,6 @@ from workbench.kinds import Kind, Order, Pulse, make_order
 from workbench.runs import UnitResult, run_spec
 from workbench.skill_sources import SkillSource
 from workbench.unlearning import Question
-
-UNRELATED = 100
-"""Pieces of the texts that ship with Headlamp, which stand for text of no skill."""
 
 _SHARED = ("which", "probe", "drawn")
 _BOX, _PLANE, _OTHER = ("mean", "sigma", "own_k"), ("axes", "shares"), ("depths", "points", "corners")
@@ -40,7 +38,7 @@ class KeySpaceQuestion:
     compared: tuple[SkillSource, ...] = ()
     limit: int = 0
     split_seed: int = 0
-    unrelated: int = UNRELATED
+    unrelated: int = COUNT
 
     def document(self) -> dict[str, Any]:
         """As JSON; `read_key_space_question` reads it."""

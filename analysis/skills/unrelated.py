@@ -9,6 +9,9 @@ from analysis.errors import PromptTooLong
 from analysis.models import LoadedModel
 from analysis.texts import prompt_ids
 
+NAME, COUNT = "unrelated text", 100
+"""What they are called beside skills, and how many of them stand for text of no skill."""
+
 WORDS = 20
 """Words in a piece; fewer where the model's context holds no more."""
 

@@ -12,8 +12,9 @@ from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import Divergence, compared, divergence
 from analysis.skills.splits import Split
+from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.tasks import Measured, measure
-from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_probes
+from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_probes, unrelated_depths
 from analysis.unlearning.key_guards import REFUSAL, KeyGuard, refusal_ids
 from analysis.unlearning.neuron_shares import (
     FrontierPoint,
@@ -22,6 +23,7 @@ from analysis.unlearning.neuron_shares import (
     random_control,
     skill_moments,
 )
+from analysis.unlearning.operating import abstention
 from analysis.unlearning.results import Baseline, MethodResult, Plan, Role, SkillResult
 from analysis.unlearning.robustness import robustness
 from analysis.unlearning.scenes import Method, Scene, queries
@@ -115,6 +117,9 @@ def _fit_guard(
         "validation": {"forget": fit.chosen.chosen.forget, "worst_retain": fit.chosen.chosen.worst_retain},
     }
     curve = guard_curve(loaded, guard, {split.skill: split.test for split in scene.splits})
+    unrelated = unrelated_depths(loaded, guard)
+    parameters["unrelated"] = {"refused": abstention(unrelated, [guard.alpha])[0], "n": len(unrelated)}
+    curve[UNRELATED] = abstention(unrelated)
     return parameters, guard, sweep, control, curve
 
 

@@ -16,6 +16,7 @@ from analysis.models import LoadedModel
 from analysis.probing import last_keys, probe
 from analysis.skills.answering import NEW_TOKENS, Pulse, answers
 from analysis.skills.items import SkillItem
+from analysis.skills.unrelated import COUNT, unrelated_queries
 from analysis.unlearning.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes
 from analysis.unlearning.key_checks import checked_keys
 from analysis.unlearning.key_guards import Check, KeyGuard, Rival
@@ -185,13 +186,22 @@ def guard_curve(
     loaded: LoadedModel, guard: KeyGuard, sets: Mapping[str, Sequence[SkillItem]]
 ) -> dict[str, list[float]]:
     """Abstention over ALPHAS of each set of queries, at the prompt's last token and the guard's margin."""
-    return {name: abstention(query_depths(loaded, guard, items)) for name, items in sets.items() if items}
+    return {
+        name: abstention(query_depths(loaded, guard, queries(loaded, items)))
+        for name, items in sets.items()
+        if items
+    }
 
 
-def query_depths(loaded: LoadedModel, guard: KeyGuard, items: Sequence[SkillItem]) -> Tensor:
-    """(n,) the smallest α at which a guard refuses each query that fits, at the prompt's last token."""
+def unrelated_depths(loaded: LoadedModel, guard: KeyGuard) -> Tensor:
+    """(n,) the smallest α at which a guard refuses each of some pieces of text of no skill."""
+    return query_depths(loaded, guard, [ids for _, ids in unrelated_queries(loaded, COUNT)])
+
+
+def query_depths(loaded: LoadedModel, guard: KeyGuard, asked: Sequence[Sequence[int]]) -> Tensor:
+    """(n,) the smallest α at which a guard refuses each query (token ids), at its last token."""
     blocks = [dense_block(loaded, box.layer) for box in guard.boxes]
-    keys = last_keys(loaded, queries(loaded, items), blocks)
+    keys = last_keys(loaded, asked, blocks)
     return guard.depths([keys[block.address] for block in blocks])
 
 

@@ -19,6 +19,7 @@ from analysis.models import LoadedModel
 from analysis.probing import last_keys, probe
 from analysis.skills.answering import Pulse
 from analysis.skills.items import SkillItem
+from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.skills.unrelated import unrelated_queries
 from analysis.tasks import fitting
 from analysis.texts import prompt_ids
@@ -144,7 +145,7 @@ def key_space(
         for box in boxes:
             layers[box.layer] = _layer(box, keys.pop(BlockAddress(box.layer)), drawn)
     return KeySpace(
-        (*(split.skill for split in scene.splits), "unrelated text"),
+        (*(split.skill for split in scene.splits), UNRELATED),
         torch.tensor([query.which for query in queries]),
         torch.tensor([query.probe for query in queries]),
         drawn,

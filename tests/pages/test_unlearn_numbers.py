@@ -33,6 +33,9 @@ def test_the_numbers_are_those_of_the_document(run_app: RunApp, answer: tuple[St
             in text
         )
         assert f"{round(method['over_refusal'] * kept['n'])} of {kept['n']} kept prompts refused" in text
+        if unrelated := method["parameters"].get("unrelated"):
+            share = f"{round(unrelated['refused'] * unrelated['n'])} of {unrelated['n']}"
+            assert f"{share} pieces of unrelated text refused" in text
         rows = table.value.set_index("skill")
         assert list(rows["role"]) == ["forget", "retain"]
         for skill in (forget, kept):

@@ -14,6 +14,7 @@ from analysis.skills.answering import answers
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.metrics import compared
 from analysis.skills.splits import split_skill
+from analysis.skills.unrelated import unrelated_queries
 from analysis.tasks import Ways, measure
 from analysis.unlearning.evaluating import baseline, evaluate
 from analysis.unlearning.guard_fits import fit_guard, shuffled_probes
@@ -104,6 +105,10 @@ def test_the_curve_on_the_test_is_what_the_guard_did(llama: LoadedModel, scene: 
     index = ALPHAS.index(found.parameters["alpha"])
     for skill in found.skills:
         assert found.curve[skill.skill][index] == pytest.approx(skill.change.abstained)
+    pieces = [ids for _, ids in unrelated_queries(llama, 100)]
+    refused = [a.abstained for a in answers(llama, pieces, found.interventions, max_new_tokens=1)]
+    assert found.parameters["unrelated"] == {"refused": sum(refused) / len(refused), "n": len(pieces)}
+    assert found.curve["unrelated text"][index] == sum(refused) / len(refused)
 
 
 def test_alpha_is_chosen_without_looking_at_the_test(llama: LoadedModel, scene: Scene) -> None:

@@ -180,6 +180,10 @@ def _described(found: Unlearned) -> str:
         if method["robustness"]:
             parts.append(table(("asked otherwise", "n", "before", "after", "drop"), _forms(method)))
         parts.append(f"over-refusal {number(method['over_refusal'])}")
+        if unrelated := method["parameters"].get("unrelated"):
+            parts.append(
+                f"of unrelated text refused {number(unrelated['refused'])} ({unrelated['n']} pieces)"
+            )
     return "\n\n".join(parts)
 
 
@@ -195,7 +199,9 @@ def _forms(method: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _parameters(parameters: dict[str, Any]) -> str:
-    shown = {name: value for name, value in parameters.items() if name not in ("k", "validation")}
+    shown = {
+        name: value for name, value in parameters.items() if name not in ("k", "validation", "unrelated")
+    }
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 

@@ -125,7 +125,11 @@ def _worst(kept: list[Document]) -> str:
 
 
 def _refused(method: Document, kept: list[Document]) -> str:
-    if method["over_refusal"] is None:
-        return ""
-    asked = sum(skill["n"] for skill in kept)
-    return f"{round(method['over_refusal'] * asked):,} of {asked:,} kept prompts refused"
+    told = []
+    if method["over_refusal"] is not None:
+        asked = sum(skill["n"] for skill in kept)
+        told.append(f"{round(method['over_refusal'] * asked):,} of {asked:,} kept prompts refused")
+    if unrelated := method.get("parameters", {}).get("unrelated"):
+        refused = round(unrelated["refused"] * unrelated["n"])
+        told.append(f"{refused:,} of {unrelated['n']:,} pieces of unrelated text refused")
+    return ", ".join(told)
