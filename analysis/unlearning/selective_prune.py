@@ -22,7 +22,7 @@ from analysis.unlearning.site_edits import SiteEdit, attach_edit
 
 METHOD_VERSION = "1"
 EPSILON = 1e-8
-SHARES = (0.5, 1.5, 3.0, 6.0, 12.0)
+SHARES = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0)
 """Values of q, in %, that are tried: the paper's, and larger ones for small models."""
 
 
