@@ -59,18 +59,20 @@ def fetched(
 
     Raises SkillError where `datasets` is not installed, the data does not come or is no skill.
     """
+    fields = {ours: theirs for ours, theirs in (asked.fields or {}).items() if theirs.strip()}
+    judge = cast(JudgeName, asked.judge) if asked.judge else None
     found = hub_skill(
         asked.repository.strip(),
         name=name,
         config=asked.config.strip() or None,
         split=asked.split.strip() or "test",
-        fields={ours: theirs for ours, theirs in (asked.fields or {}).items() if theirs.strip()} or None,
+        fields=fields or None,
+        judge=judge if fields else None,
         limit=asked.limit,
         load=load,
     )
-    if not asked.judge:
+    if judge is None or fields:
         return found
-    judge = cast(JudgeName, asked.judge)
     return replace(found, items=tuple(replace(item, judge=judge) for item in found.items))
 
 

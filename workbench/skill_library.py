@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import threading
 import unicodedata
 import uuid
 from contextlib import suppress
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
 from analysis.errors import BadSkillFile, SkillError
-from analysis.skills.files import LARGEST_BYTES, skill_from_bytes
-from analysis.skills.items import Skill, SkillItem
+from analysis.skills.files import LARGEST_BYTES, skill_from_bytes, skill_lines
+from analysis.skills.items import Skill
 from demo import BUNDLED_SKILLS
 from store import Store
 from store.errors import translated
@@ -82,7 +80,7 @@ def keep_skill(store: Store, skill: Skill) -> SkillSource:
     written.
     """
     name = _clean(skill.name)
-    data = _json_lines(skill.items)
+    data = skill_lines(skill)
     with _WRITING:
         taken = _taken(store, name)
         if taken is not None:
@@ -206,14 +204,6 @@ def _check_table(text: str) -> None:
         raise BadSkillFile(f"line {reader.line_num} of the CSV cannot be read: {error}") from error
     if width < 2:
         raise BadSkillFile("a CSV needs at least two columns, such as prompt and answer, with commas between")
-
-
-def _json_lines(items: tuple[SkillItem, ...]) -> bytes:
-    """One document an example, that reads back as the same example."""
-    fields = (
-        {name: value for name, value in asdict(item).items() if value not in ("", ())} for item in items
-    )
-    return b"".join(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in fields)
 
 
 def _write(path: Path, data: bytes) -> None:

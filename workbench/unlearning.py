@@ -19,7 +19,7 @@ from analysis.skills.items import Skill
 from analysis.skills.splits import FRACTIONS, split_skill
 from analysis.skills.unit_tests import UnitTests
 from analysis.tasks import Ways
-from analysis.unlearning import scenes
+from analysis.unlearning import key_boxes, neuron_adjust, scenes, selective_prune
 from analysis.unlearning.evaluating import baseline, evaluate
 from analysis.unlearning.guard_fits import LayerChoice
 from analysis.unlearning.key_guards import Check
@@ -134,7 +134,8 @@ def unlearn_spec(loaded: LoadedModel, question: Question) -> RunSpec:
     for source in (parameters["forget"], *parameters["retain"], *parameters["other_language"]):
         del source["path"]
     units = len(question.methods)
-    return run_spec(loaded, "unlearn", scenes.METHOD_VERSION, parameters, units=units, seed=question.seed)
+    version = ".".join(part.METHOD_VERSION for part in (scenes, key_boxes, neuron_adjust, selective_prune))
+    return run_spec(loaded, "unlearn", version, parameters, units=units, seed=question.seed)
 
 
 def _units(

@@ -52,6 +52,15 @@ def checked_scene(loaded: LoadedModel, question: Question) -> Scene:
 
     Raises SkillError and its kin, BadSkillFile.
     """
+    check_methods(loaded, question)
+    scene = question.scene()
+    _check_guard(loaded, question, scene)
+    _check_code(question, scene)
+    return scene
+
+
+def check_methods(loaded: LoadedModel, question: Question) -> None:
+    """Raises SkillError, TooFewExamples for a method that can do nothing with this model or these skills."""
     if question.forget in question.retain:
         raise SkillError(f"{question.forget.name} cannot be both forgotten and kept; take it out of one")
     if set(question.methods) - {"ksd"} and not question.retain:
@@ -62,10 +71,6 @@ def checked_scene(loaded: LoadedModel, question: Question) -> Scene:
     for method in question.methods:
         if reason := why_not_offered(loaded, method):
             raise SkillError(f"{reason}; choose another method")
-    scene = question.scene()
-    _check_guard(loaded, question, scene)
-    _check_code(question, scene)
-    return scene
 
 
 @lru_cache(maxsize=32)

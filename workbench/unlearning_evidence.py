@@ -99,8 +99,15 @@ def _recorded(store: Store, finding: Finding) -> tuple[ModelRef, Question, list[
             f"this finding's evidence is not complete enough to run again: {type(error).__name__} {error}"
         ) from error
     here = {source.digest: source for source in skill_library(store)}
-    forget, *retain = (_here(source, here) for source in (asked.forget, *asked.retain))
-    return ref, replace(asked, forget=forget, retain=tuple(retain)), then
+    question = replace(
+        asked,
+        forget=_here(asked.forget, here),
+        retain=tuple(_here(source, here) for source in asked.retain),
+        other_language=tuple(_here(source, here) for source in asked.other_language),
+        # whoever wrote the finding may not allow code to run uncontained here
+        tests="contained" if asked.tests == "unsafe" else asked.tests,
+    )
+    return ref, question, then
 
 
 def _here(source: SkillSource, here: Mapping[str, SkillSource]) -> SkillSource:
@@ -123,7 +130,8 @@ def largest_difference(then: Any, now: Any) -> float:
             return math.inf
         return max((largest_difference(a, b) for a, b in zip(then, now, strict=True)), default=0.0)
     if _is_number(then) and _is_number(now):
-        return abs(float(then) - float(now))
+        difference = abs(float(then) - float(now))
+        return math.inf if math.isnan(difference) else difference
     return 0.0 if type(then) is type(now) and then == now else math.inf
 
 

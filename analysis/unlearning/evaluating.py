@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from analysis.errors import TooFewExamples
 from analysis.interventions import Change
 from analysis.models import LoadedModel
 from analysis.skills.answering import Pulse
@@ -32,7 +33,13 @@ from analysis.unlearning.scenes import Method, Scene, queries
 def baseline(
     loaded: LoadedModel, scene: Scene, plan: Plan, pulse: Pulse = lambda done, total: None
 ) -> Baseline:
-    """Every skill as the model is."""
+    """Every skill as the model is. Raises TooFewExamples for one that leaves nothing to test."""
+    for split in scene.splits:
+        if not split.test:
+            raise TooFewExamples(
+                f"{split.skill} leaves no example to test: its examples are of too few groups, and no split "
+                "takes one apart; give it more, or leave it out"
+            )
     found = [
         {split.skill: measure(loaded, getattr(split, part), (), plan.ways, pulse) for split in scene.splits}
         for part in ("validation", "test")

@@ -17,6 +17,7 @@ from analysis.probing import last_keys, probe
 from analysis.skills.answering import NEW_TOKENS, Pulse, answers
 from analysis.skills.items import SkillItem
 from analysis.skills.unrelated import COUNT, unrelated_queries
+from analysis.tasks import fitting
 from analysis.unlearning.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes
 from analysis.unlearning.key_checks import checked_keys
 from analysis.unlearning.key_guards import Check, KeyGuard, Rival
@@ -143,12 +144,13 @@ def _checks(
     pulse: Pulse,
 ) -> Checks:
     """What the guard would see of some queries: the prompt's last token, at each step the answer's too."""
-    asked = queries(loaded, items) if items else []
+    kept, asked, _ = fitting(loaded, items)
     if not asked:
         return Checks(torch.zeros(0, len(blocks), 1 + len(guard.rivals)), torch.zeros(0).long(), 0)
     fed = asked
     if guard.check_at == "each_step":
-        found = answers(loaded, asked, max_new_tokens=max_new_tokens, pulse=pulse)
+        stops = [item.stop for item in kept]
+        found = answers(loaded, asked, stops=stops, max_new_tokens=max_new_tokens, pulse=pulse)
         fed = [[*ids, *answer.token_ids[:-1]] for ids, answer in zip(asked, found, strict=True)]
     query, keys = checked_keys(loaded, fed, [len(ids) for ids in asked], blocks, pulse=pulse)
     depths = guard.layer_depths([keys[block.address] for block in blocks])
@@ -162,7 +164,8 @@ def _layer_curve(
     kept = {name: checks.layers(places) for name, checks in looks.items()}
     forget = kept.pop(scene.forget.skill)
     curve = operating_curve(forget, kept)
-    return LayerCurve(layers, tuple(curve), chosen_point(curve), separation(forget, kept))
+    chosen = chosen_point(curve, bounded=any(checks.count for checks in kept.values()))
+    return LayerCurve(layers, tuple(curve), chosen, separation(forget, kept))
 
 
 def _wanted_layers(

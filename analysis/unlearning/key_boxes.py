@@ -95,8 +95,8 @@ def dense_block(loaded: LoadedModel, layer: int) -> Block:
     if [b.address for b in found] != [BlockAddress(layer)]:
         dense = sorted(b.address.layer for b in loaded.anatomy.blocks if b.address.expert is None)
         raise SkillError(
-            f"layer {layer} has no dense FFN block, whose keys every query has; choose one of "
-            f"{', '.join(f'L{n}' for n in dense) or 'another model: this one has none'}"
+            f"layer {layer} has no dense FFN block, whose keys every query has; choose "
+            + (f"one of {', '.join(f'L{n}' for n in dense)}" if dense else "another model: this one has none")
         )
     return found[0]
 
@@ -111,8 +111,3 @@ def fit_boxes(
 ) -> tuple[KeyBox, ...]:
     """The box of each layer."""
     return tuple(fit_box(layer, moments[BlockAddress(layer), "key"]) for layer in layers)
-
-
-def joint_depths(boxes: Sequence[KeyBox], keys: Mapping[BlockAddress, Tensor]) -> Tensor:
-    """(n,) the smallest α at which all boxes hold a query; keys (n, m) per layer."""
-    return torch.stack([box.depths(keys[BlockAddress(box.layer)]) for box in boxes]).amax(0)

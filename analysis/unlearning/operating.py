@@ -89,7 +89,7 @@ def operating_curve(
         raise TooFewExamples("no validation example of the skill to forget; give more examples")
     kept = [checks for checks in retain.values() if checks.count]
     if forget.depths.shape[-1] > 1:
-        return list(_by_margin(forget, kept))
+        return list(_by_margin(forget, kept)) or [_never(kept)]
     own, others = forget.least(), [checks.least() for checks in kept]
     return [OperatingPoint(alpha, _share(own, alpha), _worst(others, alpha)) for alpha in alphas]
 
@@ -105,17 +105,26 @@ def _by_margin(forget: Checks, kept: Sequence[Checks]) -> Iterator[OperatingPoin
             yield OperatingPoint(alpha, _share(own, alpha), worst, margin)
 
 
-def chosen_point(curve: Sequence[OperatingPoint], most_retain: float = MOST_RETAIN) -> OperatingPoint:
+def _never(kept: Sequence[Checks]) -> OperatingPoint:
+    """The widest margin, where a rival is nearer to every forget query at that too."""
+    worst = _worst([checks.least(MARGINS[-1]) for checks in kept], ALPHAS[-1])
+    return OperatingPoint(ALPHAS[-1], 0.0, worst, MARGINS[-1])
+
+
+def chosen_point(
+    curve: Sequence[OperatingPoint], most_retain: float = MOST_RETAIN, *, bounded: bool = True
+) -> OperatingPoint:
     """The point that refuses most of the forget queries and at most `most_retain` of any skill to be kept.
 
-    Between equals the middle one, as far from either edge as validation can tell. Where no point refuses a
-    forget query under that bound, the largest difference.
+    Between equals the middle one, as far from either edge as validation can tell; the first where there is
+    nothing to be kept (not bounded), and so no other edge. Where no point refuses a forget query under that
+    bound, the largest difference.
     """
     allowed = [point for point in curve if point.worst_retain <= most_retain and point.forget > 0]
     best = allowed or sorted(curve, key=lambda p: p.forget - p.worst_retain)[-1:]
     most = max(point.forget for point in best)
     equals = [point for point in best if point.forget == most]
-    return equals[(len(equals) - 1) // 2]
+    return equals[(len(equals) - 1) // 2 if bounded else 0]
 
 
 def separation(forget: Checks, retain: Mapping[str, Checks]) -> float:

@@ -1,7 +1,7 @@
 """Forget one skill, keep the others: fitted on probes, set on validation, measured once on the test.
 
-A *scene* is one skill's split to forget and others' to keep. Each method gives candidates (a layer and α of a
-guard, a share q of neurons); validation chooses one; only that one meets the test.
+A *scene* is one skill's split to forget and others' to keep. Each method gives candidates (layers, α and
+margin of a guard, a share q of neurons); validation chooses one; only that one meets the test.
 """
 
 from __future__ import annotations

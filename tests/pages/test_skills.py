@@ -17,8 +17,9 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.models import LoadedModel, ModelRef
 from analysis.unlearning.key_spaces import KeySpace, try_query
-from analysis.unlearning.operating import chosen_point
+from analysis.unlearning.operating import OperatingPoint, chosen_point
 from pages.intervene.parts import skill_define, skill_query
+from pages.intervene.parts.skill_view import View, why_alpha
 from store import Store, default_path, list_jobs, open_store
 from tests.pages.job_rows import ended, work_with
 from tests.pages.reading import elements, labels, press, shown
@@ -518,3 +519,10 @@ def test_a_mixture_of_experts_gets_a_sentence(
     app = run_app("/skills", **VIEW)
     assert not app.exception
     assert "has no dense FFN block" in bare(app.error[0].value)
+
+
+def test_why_alpha_was_chosen_is_what_validation_did() -> None:
+    for forget, worst, told in ((0.9, 0.05, "the one that refuses most of sums"), (0.9, 0.3, "none refuses")):
+        view = View(0, (0,), 1.0, OperatingPoint(1.0, forget, worst))
+        assert told in why_alpha("sums", view)
+    assert "none refuses" in why_alpha("sums", View(0, (0,), 1.0, OperatingPoint(1.0, 0.0, 0.0)))

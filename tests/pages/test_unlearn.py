@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from pages.record.parts.unlearn_finding import open_unlearning
 from store import Store, default_path, list_findings, list_jobs, open_store
 from store.errors import StoreFull
 from tests.pages.job_rows import ended, work_with
@@ -149,6 +150,18 @@ def test_it_can_be_asked_and_a_refusal_is_said(
     assert not any("<script>" in text for text in html_of(other))
     empty = press(page(run_app, ask=" ", tried="KSD"), "Ask")
     assert not empty.exception
+
+
+@pytest.mark.parametrize(("rivals", "said"), [(False, "false"), (True, "true"), (None, None)])
+def test_a_kept_answer_without_rivals_opens_without_them(
+    monkeypatch: pytest.MonkeyPatch, rivals: bool | None, said: str | None
+) -> None:
+    view: dict[str, object] = {}
+    monkeypatch.setattr(
+        "pages.record.parts.unlearn_finding.page_link", lambda *_, **named: view.update(named)
+    )
+    open_unlearning({"question": {} if rivals is None else {"rivals": rivals}}, "demo/base")
+    assert view.get("rivals") == said
 
 
 def test_an_answer_is_kept_as_a_finding_that_is_asked_again(

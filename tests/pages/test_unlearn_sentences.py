@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pages.intervene.parts.unlearn_pictures import _frontier
 from pages.intervene.parts.unlearn_sentences import headline, method_name, verdict, way_name
 
 
@@ -87,3 +88,14 @@ def test_names_of_people_are_escaped_and_unknown_ones_are_said_in_words() -> Non
     assert way_name("other_language") == "in another language"
     assert way_name("other_language fr") == "in another language: fr"
     assert way_name("as_a_riddle") == "as a riddle"
+
+
+def test_a_point_on_the_frontier_is_drawn_only_where_both_its_numbers_are_known() -> None:
+    def told(worst: float | None, *kept: dict[str, Any]) -> dict[str, Any]:
+        frontier = {"forget_drop": 0.9, "worst_retain_drop": worst}
+        return method(SUMS, *kept) | {"parameters": {}, "sweep": [], "frontier": frontier}
+
+    facts = skill("facts", 0.8, 0.79)
+    assert _frontier(told(0.0125, facts)).test == (0.0125, 0.9)
+    assert _frontier(told(None, skill("facts", 0.0, 0.0))).test is None
+    assert _frontier(told(None)).test == (0.0, 0.9)

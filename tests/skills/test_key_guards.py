@@ -19,7 +19,7 @@ from analysis.errors import SkillError
 from analysis.models import LoadedModel
 from analysis.probing import last_keys
 from analysis.skills.answering import answers
-from analysis.unlearning.key_boxes import KeyBox, joint_depths
+from analysis.unlearning.key_boxes import KeyBox
 from analysis.unlearning.key_guards import KeyGuard, Rival
 from analysis.unlearning.selective_prune import SelectivePrune
 from tests.skills.test_key_boxes import box_of, random_keys
@@ -76,7 +76,8 @@ def test_a_query_has_to_lie_in_every_box(llama: LoadedModel) -> None:
     found = answers(llama, PROMPTS, [both], max_new_tokens=2)
     assert [i for i, answer in enumerate(found) if answer.abstained] == [7]
     keys = last_keys(llama, PROMPTS, llama.anatomy.blocks)
-    assert [i for i, d in enumerate(joint_depths(both.boxes, keys)) if d <= 1] == [7]
+    own = [keys[block.address] for block in llama.anatomy.blocks]
+    assert [i for i, d in enumerate(both.depths(own)) if d <= 1] == [7]
 
 
 def test_at_each_step_a_guard_also_sees_what_is_generated(llama: LoadedModel) -> None:

@@ -12,6 +12,7 @@ from analysis.models import LoadedModel
 from analysis.probing import last_keys
 from analysis.unlearning.key_checks import checked_keys
 from analysis.unlearning.operating import (
+    MARGINS,
     ROOM,
     Checks,
     OperatingPoint,
@@ -106,3 +107,16 @@ def test_the_keys_of_each_step_are_those_of_the_text_so_far(llama: LoadedModel, 
     assert query.tolist() == [i for i in range(len(fed)) for _ in range(i % 4 + 1)]
     for block, expected in last_keys(llama, cut, blocks, batch_size=1).items():
         assert torch.allclose(keys[block], expected, atol=1e-5)
+
+
+def test_with_nothing_to_keep_the_smallest_alpha_that_refuses_most_is_chosen() -> None:
+    curve = operating_curve(alone(0.9, 1.1), {}, [0.5, 1.0, 2.0, 5.0, 10.0])
+    assert chosen_point(curve, bounded=False).alpha == 2.0
+    assert chosen_point(curve).alpha == 5.0
+
+
+def test_a_rival_that_is_nearer_at_every_margin_leaves_a_point_that_refuses_nothing() -> None:
+    forget, kept = against((50.0, 1.0), (60.0, 1.0)), {"a": against((1.0, 1.0))}
+    [point] = operating_curve(forget, kept)
+    assert chosen_point([point]) == point
+    assert (point.forget, point.worst_retain, point.margin) == (0.0, 1.0, MARGINS[-1])

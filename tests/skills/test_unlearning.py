@@ -18,6 +18,7 @@ from analysis.skills.unrelated import unrelated_queries
 from analysis.tasks import Ways, measure
 from analysis.unlearning.evaluating import baseline, evaluate
 from analysis.unlearning.guard_fits import fit_guard, shuffled_probes
+from analysis.unlearning.key_checks import checked_keys
 from analysis.unlearning.key_guards import KeyGuard
 from analysis.unlearning.neuron_shares import FrontierPoint, best_point, skill_moments
 from analysis.unlearning.operating import ALPHAS
@@ -189,9 +190,37 @@ def test_a_guard_of_each_step_is_set_on_what_each_step_sees(llama: LoadedModel, 
     assert prefill.chosen.curve != each.chosen.curve
 
 
+def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
+    llama: LoadedModel, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = scene.forget.validation[0]
+    [free] = answers(llama, [llama.tokenizer.encode(item.prompt)], max_new_tokens=6)
+    stops = replace(item, stop=(free.text[:1],))
+    cut = Scene(replace(scene.forget, validation=(stops,)), ())
+    fed: list[tuple[int, int]] = []
+
+    def checked(loaded: LoadedModel, sequences: Any, lengths: Any, *rest: Any, **named: Any) -> Any:
+        fed.extend(zip(map(len, sequences), lengths, strict=True))
+        return checked_keys(loaded, sequences, lengths, *rest, **named)
+
+    monkeypatch.setattr("analysis.unlearning.guard_fits.checked_keys", checked)
+    fit_guard(llama, cut, check_at="each_step", max_new_tokens=6)
+    assert len(free.token_ids) == 6
+    assert fed == [(fed[0][1], fed[0][1])]  # the first token ends it, and no step comes after
+
+
+def test_a_skill_that_leaves_nothing_to_test_is_refused(llama: LoadedModel, scene: Scene) -> None:
+    bare = Scene(scene.forget, (replace(scene.retain[0], test=(), unseen=()),))
+    with pytest.raises(TooFewExamples, match="two leaves no example to test"):
+        baseline(llama, bare, PLAN)
+
+
 def test_a_guard_can_be_fitted_with_nothing_to_keep(llama: LoadedModel, scene: Scene) -> None:
     found, _ = run(llama, Scene(scene.forget, ()), "ksd")
     assert found.over_refusal is None
+    mine = [point for point in found.sweep if point["layers"] == found.parameters["layers"]]
+    most = max(point["forget"] for point in mine)
+    assert found.parameters["alpha"] == min(point["alpha"] for point in mine if point["forget"] == most)
     assert found.control == {}
     assert isinstance(found.interventions[0], KeyGuard)
 

@@ -237,6 +237,16 @@ def test_what_is_forgotten_cannot_be_kept(
     assert "are in copy too, which is to be kept" in answer.err
 
 
+def test_a_method_that_can_do_nothing_is_refused_before_any_other_has_worked(
+    cli: Cli, tiny: Path, skills: dict[str, Path]
+) -> None:
+    before = len(cli("runs", "list", "--json").document["runs"])
+    answer = cli("unlearn", tiny, "--forget", skills["one"], *QUICK)
+    assert answer.code == 2
+    assert "give at least one to keep, or choose KSD alone" in answer.err
+    assert len(cli("runs", "list", "--json").document["runs"]) == before
+
+
 def test_code_is_not_run_unless_asked_for(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     records = [
         {"prompt": f"{a}{b}", "judge": "tests", "tests": ["assert True"]}

@@ -43,6 +43,11 @@ def test_fields_are_mapped_by_name_and_template_and_the_judge_is_set() -> None:
     assert skill.items[4] == SkillItem("Question: What is 4 + 1?\nAnswer:", "5", "number", group="t1")
 
 
+def test_a_judge_that_needs_no_answer_is_known_before_the_answer_is_missed() -> None:
+    asked = HubRequest("me/texts", fields={"prompt": "q"}, judge="perplexity", limit=1)
+    assert fetched(asked, "t", Loader(ROWS)).items == (SkillItem("What is 0 + 1?", "", "perplexity"),)
+
+
 def test_without_fields_known_layouts_are_seen_and_blank_config_is_none() -> None:
     load = Loader([{"question": "1 + 1?", "answer": "it is\n#### 2"}])
     skill = fetched(HubRequest("me/gsm", limit=2), "g", load)

@@ -64,10 +64,34 @@ def test_another_models_bytes_are_not_asked(
         ask_again(store, replace(kept, model_fingerprint="0" * 64))
 
 
+def test_skills_in_other_languages_are_found_too_and_code_is_contained_whatever_was_allowed_then(
+    loaded: LoadedModel,
+    store: Store,
+    found: Unlearned,
+    question: Question,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = {source.name: Path(source.path) for source in (question.forget, *question.retain)}
+    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", here)
+    made: list[Question] = []
+
+    def fresh(loaded: LoadedModel, asked: Question) -> list[object]:
+        made.append(asked)
+        return []
+
+    monkeypatch.setattr("workbench.unlearning_evidence.fresh_methods", fresh)
+    moved = replace(question.retain[0], path="/nowhere/two.jsonl")
+    asked = replace(question, other_language=(moved,), tests="unsafe")
+    ask_again(store, keep_unlearning(loaded, store, asked, found, title="Forget one"))
+    assert made[0].other_language == question.retain
+    assert made[0].tests == "contained"
+
+
 def test_documents_are_compared_number_by_number() -> None:
     then = {"a": [1, 0.5, None], "b": "x"}
     assert largest_difference(then, {"a": [1, 0.5, None], "b": "x", "new": 3}) == 0
     assert largest_difference(then, {"a": [1, 0.75, None], "b": "x"}) == 0.25
     shorter, other_kind = {"a": [1, 0.5], "b": "x"}, {"a": [1, 0.5, 0.0], "b": "x"}
+    assert largest_difference([0.5, 1.0], [0.5, math.nan]) == math.inf
     for other in (shorter, other_kind, {"b": "x"}, {"a": [1, 0.5, None], "b": 1}, [then], None):
         assert largest_difference(then, other) == math.inf

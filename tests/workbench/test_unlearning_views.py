@@ -96,6 +96,16 @@ def test_a_stored_answer_is_read_with_the_methods_that_are_done(
     assert half.document["methods"] == found.document["methods"][:1]
 
 
+def test_another_version_of_a_method_is_another_run(
+    loaded: LoadedModel, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {unlearn_spec(loaded, question).key}
+    for module in ("scenes", "key_boxes", "neuron_adjust", "selective_prune"):
+        monkeypatch.setattr(f"analysis.unlearning.{module}.METHOD_VERSION", "other")
+        keys.add(unlearn_spec(loaded, question).key)
+    assert len(keys) == 5
+
+
 def test_the_tables_hold_the_documents_numbers(found: Unlearned) -> None:
     methods = found.document["methods"]
     rows = table(skills_csv(found.document))

@@ -17,7 +17,7 @@ from workbench.cli.session import bar, session
 from workbench.cli.unlearn_exports import Exports
 from workbench.skill_sources import skill_source
 from workbench.unlearning import Question, Unlearned, recipe_of, unlearn
-from workbench.unlearning_checks import layers_of
+from workbench.unlearning_checks import check_methods, layers_of
 
 
 def unlearn_(
@@ -132,6 +132,7 @@ def unlearn_(
     exports = Exports(recipe, snippet, bake, results)
     exports.check(question)
     with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        check_methods(loaded, question)
         with bar("examples") as progress:
             found = unlearn(loaded, here.store, question, progress)
         exports.write(loaded, question, recipe_of(here.store, found.run, 0))

@@ -94,12 +94,25 @@ def refused(space: KeySpace, view: View) -> None:
     left_out = [f"{n} of {plain(name)}" for name, n in zip(space.names, space.too_long, strict=False) if n]
     caption(
         f"Share of validation queries that a guard with {view.boxes} at α = {view.alpha:g} refuses, with "
-        f"95 % intervals (Wilson). Validation chose α = {view.chosen.alpha:g}: of those that refuse at most "
-        f"{MOST_RETAIN:.0%} of every skill compared, the one that refuses most of {plain(space.names[0])}. "
-        f"{layer.box.n} probes, {len(layer.box.mean):,} dimensions."
+        f"95 % intervals (Wilson). Validation chose α = {view.chosen.alpha:g}: "
+        f"{why_alpha(space.names[0], view)}. {layer.box.n} probes, {len(layer.box.mean):,} dimensions."
         + (f" Longer than the context and left out: {', '.join(left_out)}." if left_out else "")
     )
     method("How the box is fitted", _FORMULA, "Li, Hsu, Weng, NAACL 2025, arXiv 2503.21730")
+
+
+def why_alpha(skill: str, view: View) -> str:
+    """By what validation chose α, as Markdown."""
+    name = plain(skill)
+    if view.chosen.worst_retain > MOST_RETAIN or not view.chosen.forget:
+        return (
+            f"none refuses any of {name} and at most {MOST_RETAIN:.0%} of every skill compared, so the one "
+            "where the two lie furthest apart"
+        )
+    return (
+        f"of those that refuse at most {MOST_RETAIN:.0%} of every skill compared, the one that refuses most "
+        f"of {name}"
+    )
 
 
 def _metric(label: str, share: tuple[float, int]) -> None:

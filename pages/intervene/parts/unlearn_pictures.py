@@ -143,7 +143,8 @@ def _frontier(one: Document) -> Frontier:
         for point in tried
     ]
     test = None
-    if at["forget_drop"] is not None:
+    unknown = at["worst_retain_drop"] is None and len(one["skills"]) > 1
+    if at["forget_drop"] is not None and not unknown:
         test = (float(at["worst_retain_drop"] or 0.0), float(at["forget_drop"]))
     return Frontier(method_name(one), places, [_setting(point) for point in tried], test)
 
@@ -175,9 +176,9 @@ def abstention(document: Document, one: Document) -> None:
         figure, key=f"unlearn_curve_{one['method']}", alt="Share refused over alpha", config=_CONFIG
     )
     caption(
-        "Which share of each skill's test boxes of every size refuse, at the margin to rivals that was "
-        "chosen. Dotted: the guard's α, set without seeing this. The further the thick line lies from the "
-        "others, the better."
+        "Which share of each skill's test boxes of every size refuse at the prompt's last token, with the "
+        "margin to rivals that was chosen. Dotted: the guard's α, set without seeing this. The further the "
+        "thick line lies from the others, the better."
     )
     name = f"unlearn-alpha-{one['method']}.csv"
     download("Curve as CSV", curve_csv(one), name, key=f"unlearn_curve_csv_{one['method']}")

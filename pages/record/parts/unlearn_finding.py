@@ -62,6 +62,8 @@ def open_unlearning(evidence: Mapping[str, Any], model_name: str) -> None:
         state.ROBUSTNESS: str(asked.get("robustness")).lower(),
         state.RELEASED: str(asked.get("as_released")).lower(),
     }
+    if isinstance(asked.get("rivals"), bool):
+        view[state.RIVALS] = str(asked["rivals"]).lower()
     page_link("Open in Unlearn", "/unlearn", icon=":material/backspace:", **view)
 
 
