@@ -14,8 +14,8 @@ from analysis.leases import leased
 from analysis.models import LoadedModel, ModelRef
 from analysis.skills.files import read_skill
 from analysis.skills.splits import Split, split_skill
-from analysis.unlearning.guard_fits import GuardFit, LayerChoice, fit_guard, guard_curve
-from analysis.unlearning.operating import ALPHAS
+from analysis.unlearning.guard_fits import GuardFit, LayerChoice, fit_guard, query_depths
+from analysis.unlearning.operating import abstention
 from analysis.unlearning.scenes import Scene, queries
 
 COUNT = 300
@@ -53,16 +53,17 @@ def _fits(loaded: LoadedModel, split: Split) -> bool:
 
 def _show(loaded: LoadedModel, scene: Scene, fit: GuardFit) -> None:
     chosen = fit.guard.alpha
-    curve = guard_curve(loaded, fit.guard, {split.skill: split.test for split in scene.splits})
     columns = [*SHOWN, chosen]
+    tests = {split.skill: queries(loaded, split.test) for split in scene.splits}
+    depths = {name: query_depths(loaded, fit.guard, asked) for name, asked in tests.items()}
     layers = ", ".join(f"L{box.layer}" for box in fit.guard.boxes)
     against = ", ".join(rival.skill for rival in fit.guard.rivals)
     print(f"\nboxes of {layers}, n = {fit.guard.boxes[0].n}, α chosen on validation {chosen}")
     if against:
         print(f"rivals {against}; margin {fit.guard.margin}")
     print(f"{'refused at α':12} " + " ".join(f"{alpha:6.2f}" for alpha in columns[:-1]) + "  chosen")
-    for name, shares in curve.items():
-        print(f"{name:12} " + " ".join(f"{shares[ALPHAS.index(alpha)]:6.3f}" for alpha in columns))
+    for name, found in depths.items():
+        print(f"{name:12} " + " ".join(f"{share:6.3f}" for share in abstention(found, columns)))
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def main() -> None:
                 continue
             before, after = (_said(loaded, concept, held, change) for change in (None, found))
             shown += 1
-            good += max(after, found.after) < LOW and found.kl_median <= LOW
-            kls.append(found.kl_median)
+            good += max(after, found.after) < LOW and (found.kl_median or 0) <= LOW
+            kls.append(found.kl_median or 0.0)
             print(
                 f"{concept:14} {len(found.edits.edits):5}  {found.before:.3f} → {found.after:.1e}  "
                 f"{before:.3f} → {after:.1e}  {found.kl_median:.1e}    {found.positions}"

@@ -40,7 +40,7 @@ class Removal:
     aimed: float
     before: float
     after: float
-    kl_median: float
+    kl_median: float | None
     positions: int
     recipe: dict[str, bytes]
 
@@ -94,7 +94,7 @@ def remove_concept(
         aimed=target.probability,
         before=said[0],
         after=said[1],
-        kl_median=found.kl_median or 0.0,
+        kl_median=found.kl_median,
         positions=found.n,
         recipe=recipe_files(loaded, [change], "recipe"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -228,8 +229,9 @@ def openings(loaded: LoadedModel, store: Store, question: Question) -> int:
     )
 
 
-def recipe_of(store: Store, run: str, index: int) -> dict[str, bytes]:
-    """The files of the recipe that a method's unit holds, by name."""
+@lru_cache(maxsize=8)
+def recipe_of(store: Store, run: str, index: int) -> Mapping[str, bytes]:
+    """The files of the recipe that a method's unit holds, by name; the last few are kept in memory."""
     names = read_unit(store, run, index).arrays
     return {name: read_array(store, run, index, name).tobytes() for name in names}
 

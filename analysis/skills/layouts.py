@@ -7,6 +7,7 @@ from a record's fields, never from a file's name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 from analysis.errors import BadSkillFile
@@ -32,6 +33,20 @@ def items_of(record: Record) -> list[SkillItem]:
     )
 
 
+class _Template(Formatter):
+    """Fields filled in as they are: no attributes, no formats, which could reach or fill anything."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if "." in field_name:
+            raise KeyError(field_name)
+        return super().get_field(field_name, args, kwargs)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec:
+            raise ValueError(format_spec)
+        return str(value)
+
+
 def mapped(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
     """A record under a skill file's names. fields: our name → theirs; a text with {theirs} is filled in.
 
@@ -40,7 +55,7 @@ def mapped(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for ours, theirs in fields.items():
         try:
-            made[ours] = theirs.format_map(record) if "{" in theirs else record[theirs]
+            made[ours] = _Template().vformat(theirs, (), record) if "{" in theirs else record[theirs]
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise BadSkillFile(
                 f"the field {theirs!r} for {ours!r} is not in the data: {', '.join(map(str, record))}"

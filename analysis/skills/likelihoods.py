@@ -40,11 +40,11 @@ def likelihoods(
     """log p of each continuation after its prompt (token ids, at least one each), in their order.
 
     asked: how many tokens of each are the query that a guard judges; the prompt where None. The last token
-    of a text that is one longer than the context is scored, but not fed.
+    is scored, but not fed, as in generation, unless it is part of the query.
     """
     wholes = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
-    sequences = [whole[: loaded.anatomy.context] for whole in wholes]
     lengths = [len(p) for p in prompts] if asked is None else list(asked)
+    sequences = [whole[: max(len(whole) - 1, length)] for whole, length in zip(wholes, lengths, strict=True)]
     found: dict[int, Likelihood] = {}
     pulse(0, len(prompts))
     for batch in batches(loaded, sequences, lengths, batch_size):

@@ -84,6 +84,16 @@ def compared(before: Measured, after: Measured, seed: int = 0) -> Change:
     )
 
 
+def damage(change: Change) -> float | None:
+    """What was lost of a skill, at most 1: its relative drop; of a perplexity skill 1 − 1 / perplexity ratio,
+    the share of a token's probability that is gone. None where neither can be told."""
+    if change.before is not None:
+        return change.relative_drop
+    if change.perplexity_ratio is None:
+        return 1.0 if change.n and change.abstained == 1 else None
+    return 1 - 1 / change.perplexity_ratio
+
+
 def wilson(right: float, n: int) -> Interval:
     """Wilson's 95 % interval of a share in [0, 1] of n; (0, 1) of none."""
     if not n:

@@ -11,7 +11,7 @@ from analysis.models import LoadedModel
 from analysis.skills.answering import Pulse
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import next_token_log_probabilities
-from analysis.skills.metrics import Divergence, compared, divergence
+from analysis.skills.metrics import Divergence, compared, damage, divergence
 from analysis.skills.splits import Split
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.tasks import Measured, measure
@@ -157,7 +157,7 @@ def _fit_share(
 
 def _point(scene: Scene, q: float, drops: Mapping[str, float | None]) -> FrontierPoint:
     kept = [drop for split in scene.retain if (drop := drops[split.skill]) is not None]
-    return FrontierPoint({"q": q}, drops[scene.forget.skill] or 0.0, max(kept, default=0.0))
+    return FrontierPoint({"q": q}, drops[scene.forget.skill], max(kept, default=None))
 
 
 def _drops(
@@ -169,11 +169,11 @@ def _drops(
     part: Literal["validation", "test"],
     pulse: Pulse,
 ) -> dict[str, float | None]:
-    """The relative drop of every skill on one part of its split."""
+    """What every skill loses on one part of its split (`damage`)."""
     return {
-        split.skill: compared(
-            base[split.skill], measure(loaded, getattr(split, part), [change], plan.ways, pulse)
-        ).relative_drop
+        split.skill: damage(
+            compared(base[split.skill], measure(loaded, getattr(split, part), [change], plan.ways, pulse))
+        )
         for split in scene.splits
     }
 

@@ -81,7 +81,7 @@ def fit_guard(
     each step looks at. Raises TooFewExamples, SkillError.
     """
     available = dense_layers(loaded)
-    chosen = tuple(layers) if not isinstance(layers, str) else ()
+    chosen = tuple(sorted(set(layers))) if not isinstance(layers, str) else ()
     every = tuple(sorted({*available, *chosen}))
     blocks = [dense_block(loaded, layer) for layer in every]
     if not blocks:

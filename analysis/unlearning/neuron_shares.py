@@ -93,19 +93,28 @@ def random_control(
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One candidate on validation: relative drop of the forget skill, and the largest of a kept one."""
+    """One candidate on validation: what the forget skill loses, and the most that a kept one does; None where
+    that cannot be told."""
 
     parameters: Mapping[str, Any]
-    forget_drop: float
-    worst_retain_drop: float
+    forget_drop: float | None
+    worst_retain_drop: float | None
+
+    @property
+    def forgotten(self) -> float:
+        """For choosing: what cannot be told is nothing forgotten."""
+        return 0.0 if self.forget_drop is None else self.forget_drop
+
+    @property
+    def cost(self) -> float:
+        """For choosing: what cannot be told may be all that there is."""
+        return 1.0 if self.worst_retain_drop is None else self.worst_retain_drop
 
 
 def best_point(points: Sequence[FrontierPoint]) -> int:
     """Which candidate validation chooses: of those that cost no skill more than MOST_RETAIN_DROP the one that
     forgets most, if one of them forgets at all; else the largest difference."""
-    gentle = [
-        i for i, p in enumerate(points) if p.worst_retain_drop <= MOST_RETAIN_DROP and p.forget_drop > 0
-    ]
+    gentle = [i for i, p in enumerate(points) if p.cost <= MOST_RETAIN_DROP and p.forgotten > 0]
     if gentle:
-        return max(gentle, key=lambda i: (points[i].forget_drop, -i))
-    return max(range(len(points)), key=lambda i: (points[i].forget_drop - points[i].worst_retain_drop, -i))
+        return max(gentle, key=lambda i: (points[i].forgotten, -i))
+    return max(range(len(points)), key=lambda i: (points[i].forgotten - points[i].cost, -i))

@@ -19,6 +19,7 @@ from analysis.skills.likelihoods import likelihoods, next_token_log_probabilitie
 from analysis.tasks import Form, Ways, measure
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.skills.conftest import make_skill, reading_tokenizer
+from tests.skills.test_key_guards import guard_around
 
 PROMPTS = [[1, *range(10, 10 + n)] for n in (2, 9, 5, 2, 14, 7, 1)]
 
@@ -117,6 +118,19 @@ def test_log_probabilities_are_those_of_a_plain_forward_pass(llama: LoadedModel)
             sum(float(row[token]) for row, token in zip(rows, continuation, strict=True)), abs=1e-4
         )
         assert one.count == len(continuation)
+
+
+def test_a_guard_of_each_step_sees_what_generation_feeds(llama: LoadedModel) -> None:
+    """Not the last token of a continuation, which is only scored; but all of a text that is the query."""
+    text = [1, 20, 21, 22, 23]
+    guard = guard_around(llama, [0], (1,), prompts=[text], check_at="each_step")
+    for prompt, rest, asked, refused in (
+        (text[:3], text[3:], None, False),
+        (text[:3], [*text[3:], 30], None, True),
+        (text[:1], text[1:], [5], True),
+    ):
+        (found,) = likelihoods(llama, [prompt], [rest], [guard], asked=asked)
+        assert found.abstained is refused
 
 
 def test_next_token_distributions_come_in_the_prompts_order(llama: LoadedModel) -> None:

@@ -112,11 +112,14 @@ def test_texts_are_measured_by_perplexity() -> None:
 
 
 def test_fields_can_be_mapped_and_filled_in() -> None:
-    record = {"q": "2+2", "a": "4"}
-    (item,) = read(lines(record), prompt="Q: {q}\nA:", answer="a", judge="{a!s:.0}number").items
+    record = {"q": "2+2", "a": "4", "how": ["number"]}
+    (item,) = read(lines(record), prompt="Q: {q}\nA:", answer="a", judge="{how[0]}").items
     assert (item.prompt, item.answer, item.judge) == ("Q: 2+2\nA:", "4", "number")
     with pytest.raises(BadSkillFile, match="'nothing' for 'answer' is not in the data: q, a"):
         read(lines(record), prompt="q", answer="nothing")
+    for forbidden in ("{q.__class__}", "{q:>99999999999}", "{}"):
+        with pytest.raises(BadSkillFile, match="for 'prompt' is not in the data"):
+            read(lines(record), prompt=forbidden, answer="a")
 
 
 def test_an_example_without_a_group_is_a_group_of_its_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analysis.skills.items import SkillItem
-from analysis.skills.metrics import compared, divergence, wilson
+from analysis.skills.metrics import compared, damage, divergence, wilson
 from analysis.tasks import Measured, Verdict
 
 
@@ -27,6 +27,7 @@ def test_a_relative_drop_is_the_share_of_accuracy_lost() -> None:
     low, high = change.interval
     assert 0.6 < low < 0.75 < high < 0.9
     assert change.warning == ""
+    assert damage(change) == change.relative_drop
 
 
 def test_a_skill_that_was_not_there_has_no_drop() -> None:
@@ -38,6 +39,7 @@ def test_a_skill_that_was_not_there_has_no_drop() -> None:
     assert change.chance == 0.5
     assert change.relative_drop is None
     assert change.interval is None
+    assert damage(change) is None
     assert "not above chance (0.500)" in change.warning
     above = Measured(items, tuple(Verdict(i < 75, False) for i in range(100)), 0)
     corrected = compared(above, Measured(items, tuple(Verdict(i < 50, False) for i in range(100)), 0))
@@ -97,6 +99,7 @@ def test_perplexity_is_a_ratio_over_what_was_answered() -> None:
     after = Measured(items, (Verdict(False, False, "", -20.0, 10), Verdict(False, True, "", -99.0, 5)), 0)
     change = compared(before, after)
     assert change.perplexity_ratio == pytest.approx(math.e)
+    assert damage(change) == pytest.approx(1 - 1 / math.e)
     assert (change.before, change.relative_drop, change.abstained) == (None, None, 0.5)
 
 

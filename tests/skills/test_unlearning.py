@@ -142,12 +142,14 @@ def test_shares_are_set_on_validation_and_told(llama: LoadedModel, scene: Scene,
 
 
 def test_the_best_point_keeps_the_others_if_it_can() -> None:
-    def points(*pairs: tuple[float, float]) -> list[FrontierPoint]:
+    def points(*pairs: tuple[float | None, float | None]) -> list[FrontierPoint]:
         return [FrontierPoint({}, forget, retain) for forget, retain in pairs]
 
     assert best_point(points((0.2, 0.0), (0.5, 0.1), (0.9, 0.5))) == 1
     assert best_point(points((0.0, 0.0), (0.9, 0.5))) == 1
     assert best_point(points((0.0, 0.0), (0.1, 0.5))) == 0
+    assert best_point(points((0.2, 0.0), (0.9, None))) == 0
+    assert best_point(points((None, 0.0), (0.1, 0.0))) == 1
 
 
 def test_what_is_forgotten_cannot_be_kept(scene: Scene) -> None:

@@ -125,7 +125,11 @@ def _results(loaded: LoadedModel, asked: Concept, found: StoredRemoval) -> None:
         label = f"P({plain(show_token(asked.concept))})"
         st.metric(f"{label} as the model is", percent(said["before"]), border=True)
         st.metric(f"{label} without it", percent(said["after"]), border=True)
-        st.metric("Median KL on other text (nats)", f"{kl['median']:.3g}", border=True)
+        st.metric(
+            "Median KL on other text (nats)",
+            "–" if kl["median"] is None else f"{kl['median']:.3g}",
+            border=True,
+        )
         st.metric("P at the aim", percent(document["target"]), border=True)
     caption(
         f"P: mean over your {len(asked.prompts)} prompts, of every form of the word. KL: of the next token's "

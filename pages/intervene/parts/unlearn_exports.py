@@ -64,7 +64,7 @@ def offer_change(loaded: LoadedModel, files: Files, stem: str, prompt: str) -> N
     """One change as a recipe, a script and whole weights; in place of what cannot be had, why."""
     no_script, no_weights = why_no_script(files), why_no_weights(loaded, files)
     with st.container(horizontal=True):
-        download("Recipe (zip)", recipe_zip(files, stem), f"{stem}.zip", key=f"recipe_{stem}")
+        download("Recipe (zip)", partial(recipe_zip, files, stem), f"{stem}.zip", key=f"recipe_{stem}")
         if not no_script:
             script = partial(script_of, loaded, files, stem, prompt)
             download("Python script", script, f"{stem}.py", key=f"script_{stem}")
