@@ -8,6 +8,7 @@ PYTHON ?=
 PORT ?= 8501
 HEADLAMP_MODEL ?= demo/base
 MODEL ?= $(HEADLAMP_MODEL)
+WORKERS ?= 2
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -23,6 +24,7 @@ help:  ## list what can be made
 	@echo
 	@echo "  make app PORT=8502                another port"
 	@echo "  make app MODEL=demo/moe           a bundled model, a local folder or a Hub id"
+	@echo "  make test WORKERS=4               as many processes at once; each takes up to 2 GB"
 	@echo "  make install PYTHON=python3.12    the Python that .venv is made with"
 
 install: $(INSTALLED)  ## put the pinned requirements into .venv
@@ -35,7 +37,8 @@ app: $(INSTALLED)  ## install if needed, then serve the app on 127.0.0.1:8501
 
 test: dev browser  ## lint, types and every test; browser tests need Chromium or Chrome
 	@$(MAKE) --no-print-directory lint
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not torture"
+	$(RUN) -m pytest -m torture
 
 torture: dev browser  ## the tests that wear the app out, all of it: about twenty minutes
 	HEADLAMP_TORTURE=full $(RUN) -m pytest -m torture -s
