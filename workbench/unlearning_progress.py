@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.skills.unrelated import PROBES
 from analysis.unlearning.results import Plan
 from analysis.unlearning.scenes import Method, Scene
 from workbench.kinds import Pulse
@@ -19,7 +20,8 @@ def examples_of(scene: Scene, plan: Plan, methods: Sequence[Method]) -> int:
         for parts in zip(*((s.probe, s.validation, s.test) for s in scene.splits), strict=True)
     )
     looks = 2 if plan.check_at == "each_step" else 1  # answered first, then read
-    fits = {"ksd": (probe if plan.rivals else len(scene.forget.probe)) + looks * validation}
+    rivals = probe + PROBES if plan.rivals and scene.retain else len(scene.forget.probe)
+    fits = {"ksd": rivals + looks * validation}
     controls = plan.controls and bool(scene.retain)
     total = validation + test
     for method in methods:

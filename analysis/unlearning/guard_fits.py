@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -16,7 +17,8 @@ from analysis.models import LoadedModel
 from analysis.probing import last_keys, probe
 from analysis.skills.answering import NEW_TOKENS, Pulse, answers
 from analysis.skills.items import SkillItem
-from analysis.skills.unrelated import COUNT, unrelated_queries
+from analysis.skills.unrelated import COUNT, unrelated_probes, unrelated_queries
+from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.tasks import fitting
 from analysis.unlearning.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes
 from analysis.unlearning.key_checks import checked_keys
@@ -76,9 +78,10 @@ def fit_guard(
     """The boxes of the forget skill's probes, with α, and the margin to rivals, chosen on validation.
 
     layers: the last one (the paper's), all of them, some, or best: the last one, two, three … as validation
-    likes. rivals: compare with the boxes of the skills to be kept that have probes enough; the paper does
-    not. probes: others to fit on, by skill, for a control. max_new_tokens: of the answers that a guard of
-    each step looks at. Raises TooFewExamples, SkillError.
+    likes. rivals: where there are skills to be kept, compare with the boxes of those that have probes enough,
+    and with that of pieces of the reference text; the paper does not. probes: others to fit on, by skill,
+    for a control. max_new_tokens: of the answers that a guard of each step looks at. Raises TooFewExamples,
+    SkillError.
     """
     available = dense_layers(loaded)
     chosen = tuple(sorted(set(layers))) if not isinstance(layers, str) else ()
@@ -87,9 +90,9 @@ def fit_guard(
     if not blocks:
         dense_block(loaded, 0)
     fitted_on = probes or {split.skill: split.probe for split in scene.splits}
-    own = _boxes(loaded, fitted_on[scene.forget.skill], every, pulse)
+    own = _boxes(loaded, queries(loaded, fitted_on[scene.forget.skill]), every, pulse)
     kept = {split.skill: fitted_on[split.skill] for split in scene.retain}
-    against = _rivals(loaded, kept, every, pulse) if rivals else ()
+    against = _rivals(loaded, kept, every, pulse) if rivals and kept else ()
     whole = KeyGuard(own, 1.0, check_at, rivals=against)
     looks = {
         split.skill: _checks(loaded, split.validation, blocks, whole, max_new_tokens, pulse)
@@ -114,21 +117,22 @@ def fit_guard(
 
 
 def _boxes(
-    loaded: LoadedModel, items: Sequence[SkillItem], layers: Sequence[int], pulse: Pulse
+    loaded: LoadedModel, asked: Sequence[Sequence[int]], layers: Sequence[int], pulse: Pulse
 ) -> tuple[KeyBox, ...]:
     blocks = [dense_block(loaded, layer) for layer in layers]
-    return fit_boxes(probe(loaded, queries(loaded, items), {"key": blocks}, pulse=pulse), layers)
+    return fit_boxes(probe(loaded, asked, {"key": blocks}, pulse=pulse), layers)
 
 
 def _rivals(
     loaded: LoadedModel, kept: Mapping[str, Sequence[SkillItem]], layers: Sequence[int], pulse: Pulse
 ) -> tuple[Rival, ...]:
-    """The boxes of the skills to be kept; one with too few probes has none."""
-    return tuple(
-        Rival(skill, _boxes(loaded, probes, layers, pulse))
-        for skill, probes in kept.items()
-        if len(probes) >= FEWEST_PROBES and len(queries(loaded, probes)) >= FEWEST_PROBES
-    )
+    """The boxes of the skills to be kept, and of text of no skill; one with too few probes has none."""
+    asked = {skill: queries(loaded, probes) for skill, probes in kept.items() if len(probes) >= FEWEST_PROBES}
+    found = {skill: ids for skill, ids in asked.items() if len(ids) >= FEWEST_PROBES}
+    rivals = [Rival(skill, _boxes(loaded, ids, layers, pulse)) for skill, ids in found.items()]
+    with suppress(SkillError):  # a tokenizer that reads all of it alike has no box of it
+        rivals.append(Rival(UNRELATED, _boxes(loaded, unrelated_probes(loaded), layers, pulse)))
+    return tuple(rivals)
 
 
 def _within(boxes: Sequence[KeyBox], layers: Sequence[int]) -> tuple[KeyBox, ...]:

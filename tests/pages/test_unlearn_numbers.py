@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,7 +90,6 @@ def test_the_numbers_are_what_transformers_alone_finds(
         block.mlp.down_proj.register_forward_pre_hook(
             lambda m, args, layer=layer: keys.__setitem__(layer, args[0][0, -1])
         )
-    boxes = [guard, *guard["also"]]
     asked = question_of(skills)
     for split, skill in zip(asked.scene().splits, found.document["methods"][0]["skills"], strict=True):
         before = after = 0
@@ -96,10 +97,7 @@ def test_the_numbers_are_what_transformers_alone_finds(
             ids = torch.tensor([tokenizer.encode(item.prompt)])
             with torch.no_grad():
                 logits = model(ids).logits
-                refused = all(
-                    _inside(keys[box["layer"]], tensors, guard, number, box)
-                    for number, box in enumerate(boxes)
-                )
+                refused = _refused(keys, tensors, guard)
                 said: list[int] = []
                 while len(said) < NEW_TOKENS and not (said and said[-1] == 1):
                     said.append(int(logits[0, -1].argmax()))
@@ -114,18 +112,33 @@ def test_the_numbers_are_what_transformers_alone_finds(
         assert skill["relative_drop"] == pytest.approx(1 - after / before)
 
 
-def _inside(
-    key: torch.Tensor,
+def _refused(keys: dict[int, torch.Tensor], tensors: dict[str, torch.Tensor], guard: Any) -> bool:
+    """Deeper in the guard's boxes than in any rival's, by the margin, and not deeper than α."""
+    own = _depth(keys, tensors, guard["tensors"], "", [guard, *guard["also"]])
+    rivals = [
+        _depth(keys, tensors, guard["tensors"], f"rival{number}.", rival["boxes"])
+        for number, rival in enumerate(guard["rivals"])
+    ]
+    assert len(rivals) >= 1
+    return own <= guard["alpha"] and own <= guard["margin"] * min(rivals)
+
+
+def _depth(
+    keys: dict[int, torch.Tensor],
     tensors: dict[str, torch.Tensor],
-    guard: dict[str, dict[str, str]],
-    number: int,
-    box: dict[str, float],
-) -> bool:
-    mean, sigma = (
-        tensors[guard["tensors"][f"{name}.{number}" if number else name]] for name in ("mean", "sigma")
-    )
-    depth = ((key - mean).abs() / sigma).max() / box["k"]
-    return float(depth) <= float(guard["alpha"]) * (1 + 1e-5)  # type: ignore[arg-type]
+    names: dict[str, str],
+    prefix: str,
+    boxes: list[dict[str, float]],
+) -> float:
+    """The geometric mean over layers of the smallest α that holds the key."""
+    found = []
+    for number, box in enumerate(boxes):
+        mean, sigma = (
+            tensors[names[f"{prefix}{name}.{number}" if number else f"{prefix}{name}"]].double()
+            for name in ("mean", "sigma")
+        )
+        found.append(float(((keys[int(box["layer"])].double() - mean).abs() / sigma).max()) / box["k"])
+    return math.prod(found) ** (1 / len(found))
 
 
 def test_an_accuracy_that_is_not_above_chance_has_no_drop_but_a_warning(

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.calibration import evaluation_text, reference_text
+from analysis.calibration import evaluation_text
 from analysis.errors import PromptTooLong, SkillError, TooFewExamples
 from analysis.models import LoadedModel
 from analysis.probing import Tally
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import split_skill
-from analysis.skills.unrelated import WORDS, unrelated_queries, unrelated_texts
+from analysis.skills.unrelated import WORDS, pieces, unrelated_queries
 from analysis.unlearning import key_spaces
 from analysis.unlearning.key_boxes import KeyBox, fit_box
 from analysis.unlearning.key_planes import box_slice, principal_plane
@@ -248,13 +248,13 @@ def test_a_model_without_dense_layers_is_refused(tiny_of: Callable[[str], Loaded
 
 
 def test_pieces_of_unrelated_text_do_not_overlap_and_fit_into_the_context(loaded: LoadedModel) -> None:
-    texts = unrelated_texts(1000)
-    assert 100 <= len(texts) == len(set(texts))
+    texts = pieces(evaluation_text(), 1000)
+    assert 60 <= len(texts) == len(set(texts))
     assert {len(text.split()) for text in texts} == {WORDS}
-    words = [*reference_text().split(), *evaluation_text().split()]
+    words = evaluation_text().split()
     assert " ".join(texts).split() == words[: WORDS * len(texts)]
-    assert len(unrelated_texts(7)) == 7
-    assert not unrelated_texts(0)
+    assert len(pieces(evaluation_text(), 7)) == 7
+    assert not pieces(evaluation_text(), 0)
     short = loaded_from(tiny_model("llama", max_position_embeddings=12))
     found = unrelated_queries(short, 5)
     assert len(found) == 5

@@ -78,7 +78,7 @@ def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene
     assert retain.divergence.kl_median == 0.0
     assert len({point["margin"] for point in found.sweep}) > 20
     assert {tuple(point["layers"]) for point in found.sweep} == {(0,), (1,), (0, 1)}
-    assert found.parameters["rivals"] == ["two"]
+    assert found.parameters["rivals"] == ["two", "unrelated text"]
     assert [r.form for r in found.robustness] == ["paraphrase", "few_shot", "harmless_prefix"]
     assert found.robustness[0].change == forget.unseen
 
@@ -171,7 +171,10 @@ def test_too_little_of_a_skill_is_told(llama: LoadedModel, scene: Scene) -> None
 def test_a_kept_skill_with_too_few_probes_is_no_rival(llama: LoadedModel, scene: Scene) -> None:
     few = Scene(scene.forget, (replace(scene.retain[0], probe=scene.retain[0].probe[:29]),))
     alone, both = (fit_guard(llama, own).guard for own in (few, scene))
-    assert (alone.rivals, [rival.skill for rival in both.rivals]) == ((), ["two"])
+    assert (tuple(rival.skill for rival in alone.rivals), [rival.skill for rival in both.rivals]) == (
+        ("unrelated text",),
+        ["two", "unrelated text"],
+    )
     assert both.rivals[0].boxes[0].n == len(scene.retain[0].probe)
     assert fit_guard(llama, scene, rivals=False).guard.rivals == ()
 
