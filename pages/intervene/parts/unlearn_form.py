@@ -189,8 +189,8 @@ _LAYERS = (
     "layer. Or type numbers, such as 1,3."
 )
 _RIVALS = (
-    "The boxes of the skills to keep compete with those of the skill to forget, by a margin that validation "
-    "chooses. Off: the paper's box alone, whose size validation chooses."
+    "The boxes of the skills to keep, and of everyday text, compete with those of the skill to forget, by a "
+    "margin that validation chooses. Off: the paper's box alone, whose size validation chooses."
 )
 _CHECK = "prefill: once, at the prompt's last token. each_step: at every generated token too."
 _TESTS = (
