@@ -39,9 +39,10 @@ methods are fitted on **probes**, set on **validation**, and measured once on th
   $j$, $k = \max |x_j - \mu_j| / \sigma_j$ over the probes. A query's depth $d$ is the smallest $\alpha$ whose
   box holds it. With rivals a query is refused where $d \le \alpha$ and $d \le \text{margin} \cdot d_r$ for
   the boxes $r$ of every skill to keep and of pieces of the reference text ($d$: geometric mean over layers).
-  Without, as in the paper, where every layer's box holds it. The margin, or $\alpha$, is the one that refuses most of the skill's validation
-  and at most 5 % of any other's, where one does; beside a margin, $\alpha$ is 1.5 × the depth that 95 % of
-  those refused lie under. A skill with fewer than 30 probes has no boxes, and is no rival.
+  Without, as in the paper, where every layer's box holds it. The margin, or $\alpha$, is the one that
+  refuses most of the skill's validation and at most 5 % of any other's, where one does; beside a margin,
+  $\alpha$ is 1.5 × the depth that 95 % of those refused lie under. A skill with fewer than 30 probes has no
+  boxes, and is no rival.
 - **Neuron Adjust** takes the top $q$ % of neurons by $\mu_f - \mu_r$; where $\log p_f \ge \log p_r$, with
   probability $\mathrm{sigmoid}(\log p_f - \log p_r)$, $x' = \mu_r - \sigma_r (x - \mu_f)/\sigma_f$.
 - **Selective pruning** zeroes the top $q$ % by $\overline{|a|}_f / (\overline{|a|}_r + 10^{-8})$ at the key.
