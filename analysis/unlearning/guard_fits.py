@@ -127,7 +127,7 @@ def _rivals(
     loaded: LoadedModel, kept: Mapping[str, Sequence[SkillItem]], layers: Sequence[int], pulse: Pulse
 ) -> tuple[Rival, ...]:
     """The boxes of the skills to be kept, and of text of no skill; one with too few probes has none."""
-    asked = {skill: queries(loaded, probes) for skill, probes in kept.items() if len(probes) >= FEWEST_PROBES}
+    asked = {skill: queries(loaded, probes) for skill, probes in kept.items()}
     found = {skill: ids for skill, ids in asked.items() if len(ids) >= FEWEST_PROBES}
     rivals = [Rival(skill, _boxes(loaded, ids, layers, pulse)) for skill, ids in found.items()]
     with suppress(SkillError):  # a tokenizer that reads all of it alike has no box of it

@@ -101,8 +101,9 @@ def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
         assert found.control[name] != skill.change.relative_drop
 
 
-def test_the_curve_on_the_test_is_what_the_guard_did(llama: LoadedModel, scene: Scene) -> None:
-    found, _ = run(llama, scene, "ksd", robustness=False, controls=False)
+@pytest.mark.parametrize("rivals", [False, True])
+def test_the_curve_on_the_test_is_what_the_guard_did(llama: LoadedModel, scene: Scene, rivals: bool) -> None:
+    found, _ = run(llama, scene, "ksd", robustness=False, controls=False, rivals=rivals)
     index = ALPHAS.index(found.parameters["alpha"])
     for skill in found.skills:
         assert found.curve[skill.skill][index] == pytest.approx(skill.change.abstained)
