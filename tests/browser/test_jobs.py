@@ -29,7 +29,7 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def bar(page: Page) -> str:
     """What the panel's bar says."""
     shown = page.get_by_test_id("stSidebar").get_by_test_id("stProgress")
-    expect(shown).to_have_count(1, timeout=10_000)
+    expect(shown).to_have_count(1, timeout=30_000)
     return shown.inner_text()
 
 
