@@ -18,24 +18,8 @@ def new_model(recipe: Recipe, vocabulary: int) -> PreTrainedModel:
 
 
 def new_llama(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
-    """A Llama with tied embeddings; ids of <pad>, <bos>, <eos> as in the tokenizer."""
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.ffn,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        max_position_embeddings=512,
-        attention_bias=True,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        rms_norm_eps=1e-5,
-        initializer_range=0.02,
-    )
-    return LlamaForCausalLM(config)
+    """A Llama with tied embeddings."""
+    return LlamaForCausalLM(LlamaConfig(**recipe.config(vocabulary), max_position_embeddings=512))
 
 
 @torch.no_grad()

@@ -11,27 +11,15 @@ from demo.recipes import Recipe
 
 
 def new_mixture(recipe: Recipe, vocabulary: int) -> Qwen3MoeForCausalLM:
-    """A Qwen3-MoE with tied embeddings and biased attention; special ids as in the tokenizer."""
+    """A Qwen3-MoE with tied embeddings and biased attention."""
     config = Qwen3MoeConfig(
-        vocab_size=vocabulary,
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.ffn,
+        **recipe.config(vocabulary),
         moe_intermediate_size=recipe.ffn,
         num_experts=recipe.experts,
         num_experts_per_tok=recipe.top,
         norm_topk_prob=True,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
         head_dim=recipe.hidden // recipe.heads,
         max_position_embeddings=256,
-        attention_bias=True,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        rms_norm_eps=1e-5,
-        initializer_range=0.02,
     )
     model = Qwen3MoeForCausalLM(config)
     for layer in model.model.layers:

@@ -1,6 +1,7 @@
 """What the bundled models are trained with: sizes, steps, rates, and which text."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from demo.corpus import CHAT, KINDS, LOOKUPS, POLISH, PRACTICE, SEED
 
@@ -29,6 +30,24 @@ class Recipe:
     rate: float = 2e-3  # AdamW, for all else
     weight_decay: float = 0.01
     answer_weight: float = 5.0  # a token of an answer counts so much more than one of free text
+
+    def config(self, vocabulary: int) -> dict[str, Any]:
+        """What every kind of model is made with; ids of <pad>, <bos>, <eos> as in the tokenizer."""
+        return {
+            "vocab_size": vocabulary,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.ffn,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.heads,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "rms_norm_eps": 1e-5,
+            "initializer_range": 0.02,
+        }
 
     def height_at(self, step: int) -> float:
         """The share of the full rates that is used at a step, 0 to 1."""

@@ -122,10 +122,15 @@ def _wrapped(text: str, width: int = 60) -> str:
 
 
 def abstention_figure(
-    alphas: Sequence[float], curves: Sequence[tuple[str, Sequence[float]]], *, alpha: float, bound: float
+    alphas: Sequence[float],
+    curves: Sequence[tuple[str, Sequence[float]]],
+    *,
+    alpha: float,
+    bound: float | None = None,
 ) -> go.Figure:
     """The share (len(alphas),) of each set that is refused, over α; the first is the skill, the last
-    unrelated text. alpha: where the reader stands; bound: what validation allows of a skill to be kept."""
+    unrelated text. alpha: where the reader or the guard stands; bound: what validation allows of a skill to
+    be kept, drawn where it is given."""
     figure = go.Figure()
     colours = set_colours(len(curves))
     for i, ((name, shares), colour) in enumerate(zip(curves, colours, strict=True)):
@@ -137,7 +142,8 @@ def abstention_figure(
             line={"color": colour, "width": 3.5 if i == 0 else 1.8, "dash": "solid" if i == 0 else _dash(i)},
             hovertemplate="%{y:.1%}",
         )
-    figure.add_hline(bound, line_color=NEUTRAL, line_dash="dot", line_width=1)
+    if bound is not None:
+        figure.add_hline(bound, line_color=NEUTRAL, line_dash="dot", line_width=1)
     figure.add_vline(alpha, line_color=NEUTRAL, line_width=2)
     figure.update_xaxes(title="α", zeroline=False)
     figure.update_yaxes(title="refused", tickformat=".0%", range=[-0.02, 1.02], zeroline=False)

@@ -15,7 +15,6 @@ from analysis.figures.theme import CATEGORIES, NEUTRAL, POSITIVE, Scale, themed
 Array = np.ndarray[Any, Any]
 Pair = tuple[float, float]
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
-DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 READABLE: Scale = [(0.0, "rgba(213,120,0,0.04)"), (1.0, "rgba(213,120,0,0.6)")]
 """Magnitudes as elsewhere, but no stronger than the numbers written on them can be read in both themes."""
 
@@ -158,39 +157,6 @@ def _add_goal(figure: go.Figure, goal: Pair, left: float) -> None:
     figure.add_annotation(
         x=goal[0], y=1.06, text="the goal", showarrow=False, xanchor="left", yanchor="top", xshift=4
     )
-
-
-def abstention_figure(
-    alphas: Sequence[float], shares: Mapping[str, Sequence[float]], *, forget: str, alpha: float
-) -> go.Figure:
-    """The share of each skill's test that every α (a,) refuses; dotted upright: the α that was chosen."""
-    figure = go.Figure()
-    others = [name for name in shares if name != forget]
-    for name, values in shares.items():
-        mine = name == forget
-        place = 0 if mine else others.index(name)
-        colour = POSITIVE if mine else _OTHERS[place % len(_OTHERS)]
-        figure.add_scatter(
-            x=list(alphas),
-            y=list(values),
-            name=as_figure_text(f"{name} (forget)" if mine else name),
-            mode="lines",
-            line={
-                "color": colour,
-                "width": 4 if mine else 2,
-                "dash": "solid" if mine else DASHES[place % len(DASHES)],
-            },
-            hovertemplate="α %{x:g}: %{y:.1%}",
-        )
-    figure.add_vline(alpha, line_color=NEUTRAL, line_dash="dot")
-    figure.update_xaxes(title="α")
-    figure.update_yaxes(title="share refused", range=[-0.03, 1.03], tickformat=".0%")
-    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return themed(figure, height=PLAIN)
-
-
-_OTHERS = tuple(colour for colour in CATEGORIES if colour not in ("#e69f00", "#d55e00")) + (NEUTRAL,)
-"""Colours that nobody takes for the forgotten skill's amber."""
 
 
 @dataclass(frozen=True)

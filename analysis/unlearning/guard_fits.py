@@ -98,11 +98,7 @@ def fit_guard(
         split.skill: _checks(loaded, split.validation, blocks, whole, max_new_tokens, pulse)
         for split in scene.splits
     }
-    sets = {(layer,) for layer in available} | {available[i:] for i in range(len(available))}
-    sets |= {chosen} if chosen else set()
-    curves = tuple(
-        _layer_curve(scene, looks, every, layer_set) for layer_set in sorted(sets, key=lambda s: (len(s), s))
-    )
+    curves = tuple(_layer_curve(scene, looks, every, tried) for tried in _layer_sets(available, chosen))
     wanted = chosen or _wanted_layers(curves, available, layers)
     point = next(curve for curve in curves if curve.layers == wanted).chosen
     guard = KeyGuard(
@@ -114,6 +110,12 @@ def fit_guard(
         margin=1.0 if point.margin is None else point.margin,
     )
     return GuardFit(guard, curves)
+
+
+def _layer_sets(available: tuple[int, ...], chosen: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Each layer alone, the last two, three …, and those that were asked for; the smaller sets first."""
+    sets = {(layer,) for layer in available} | {available[i:] for i in range(len(available))}
+    return sorted(sets | ({chosen} if chosen else set()), key=lambda s: (len(s), s))
 
 
 def _boxes(

@@ -99,3 +99,5 @@ def test_the_curve_marks_alpha_and_what_validation_allows() -> None:
     assert [(s.x0, s.y0) for s in figure.layout.shapes] == [(0, 0.05), (1.5, 0)]
     assert figure.data[0].line.width > figure.data[1].line.width
     assert list(figure.data[0].y) == [0.2, 1.0]
+    unbound = abstention_figure([1, 2], [("mine", [0.2, 1.0]), ("o", [0, 0.1])], alpha=1.5)
+    assert [(s.x0, s.y0) for s in unbound.layout.shapes] == [(1.5, 0)]

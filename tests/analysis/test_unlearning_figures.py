@@ -13,7 +13,6 @@ from analysis.figures.unlearning import (
     Asked,
     DropMatrix,
     Frontier,
-    abstention_figure,
     drop_matrix_figure,
     frontier_figure,
     ways_figure,
@@ -94,17 +93,6 @@ def test_the_frontier_holds_every_point_the_chosen_one_and_the_goal() -> None:
     assert figure.layout.yaxis.range[0] < -0.3
 
 
-def test_abstention_marks_the_forgotten_skill_and_the_alpha_that_was_chosen() -> None:
-    shares = {"sums": [0.0, 0.9], EVIL: [0.0, 0.1], "facts": [0.0, 0.0]}
-    figure = abstention_figure([1.0, 2.0], shares, forget="sums", alpha=1.35)
-    forget, *others = figure.data
-    assert forget.name == "sums (forget)"
-    assert list(forget.y) == [0.0, 0.9]
-    assert forget.line.width > others[0].line.width
-    assert len({(line.line.color, line.line.dash) for line in figure.data}) == 3
-    assert figure.layout.shapes[0].x0 == 1.35
-
-
 def test_every_way_of_asking_is_a_row_with_an_interval() -> None:
     asked = {
         "KSD": [Asked("test", 0.9, (0.8, 1.0)), Asked("poem", 0.2, None)],
@@ -121,7 +109,6 @@ def test_names_are_shown_as_they_are_and_never_interpreted() -> None:
     figures = [
         drop_matrix_figure(MATRIX),
         frontier_figure([Frontier(EVIL, [(0.0, 0.0)], [EVIL], (0.0, 0.0))], goal=(0.1, 0.8)),
-        abstention_figure([1.0], {EVIL: [0.5]}, forget=EVIL, alpha=1.0),
         ways_figure({EVIL: [Asked(EVIL, 0.5, None)]}, goal=0.8),
     ]
     for figure in figures:

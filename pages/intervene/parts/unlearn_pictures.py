@@ -10,11 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures.answers import as_figure_text
+from analysis.figures.skills import abstention_figure
 from analysis.figures.unlearning import (
     Asked,
     DropMatrix,
     Frontier,
-    abstention_figure,
     drop_matrix_figure,
     frontier_figure,
     ways_figure,
@@ -166,18 +166,17 @@ def abstention(document: Document, one: Document) -> None:
     if not curve:
         return
     st.subheader(f"Refused over α: {plain(method_name(one))}", anchor=False)
+    shares = dict(curve["abstention"])
+    forget = (f"{document['forget']} (forget)", shares.pop(document["forget"]))
     figure = abstention_figure(
-        curve["alphas"],
-        curve["abstention"],
-        forget=document["forget"],
-        alpha=float(one["parameters"]["alpha"]),
+        curve["alphas"], [forget, *shares.items()], alpha=float(one["parameters"]["alpha"])
     )
     st.plotly_chart(
         figure, key=f"unlearn_curve_{one['method']}", alt="Share refused over alpha", config=_CONFIG
     )
     caption(
         "Which share of each skill's test boxes of every size refuse at the prompt's last token, with the "
-        "margin to rivals that was chosen. Dotted: the guard's α, set without seeing this. The further the "
+        "margin to rivals that was chosen. Upright: the guard's α, set without seeing this. The further the "
         "thick line lies from the others, the better."
     )
     name = f"unlearn-alpha-{one['method']}.csv"
