@@ -23,11 +23,11 @@ from store import (
     findings_markdown,
     get_finding,
     import_findings,
-    keep_finding,
     list_findings,
     update_finding,
 )
 from workbench.clamping import Generation, fresh
+from workbench.keeping import keep
 from workbench.models import opened
 from workbench.pair_evidence import evidence
 from workbench.profiles import NeuronView
@@ -79,7 +79,7 @@ def keep_generation(
     """Freeze a finished pair of texts: recipe, prompt, outputs, probabilities, versions and seed."""
     if not generation.done:
         raise HeadlampError("the text is still being generated; keep it when it is finished")
-    return _keep(loaded, store, "generation", evidence(loaded, generation), title, note, tags)
+    return keep(loaded, store, "generation", evidence(loaded, generation), title, note, tags)
 
 
 def keep_neuron(
@@ -100,7 +100,7 @@ def keep_neuron(
         "device": loaded.ref.device,
         "versions": versions(),
     }
-    return _keep(loaded, store, "neuron", document, title, note, tags)
+    return keep(loaded, store, "neuron", document, title, note, tags)
 
 
 def neuron_document(neuron: Any) -> dict[str, Any]:
@@ -170,29 +170,6 @@ def _unlearned_again(store: Store, finding: Finding) -> Rerun:
     gap = min(found.difference, 1.0)
     run = str(finding.evidence.get("run") or "")
     return Rerun(same, found.difference < math.inf, gap, TOLERANCE, run, found.seconds, said)
-
-
-def _keep(
-    loaded: LoadedModel,
-    store: Store,
-    kind: str,
-    document: dict[str, Any],
-    title: str,
-    note: str,
-    tags: Sequence[str],
-) -> Finding:
-    if not title.strip():
-        raise HeadlampError("a finding needs a title; write in a few words what it shows")
-    return keep_finding(
-        store,
-        title=title.strip(),
-        note=note,
-        tags=tags,
-        kind=kind,
-        model_name=loaded.ref.name,
-        model_fingerprint=loaded.fingerprint,
-        evidence=document,
-    )
 
 
 def _compared(then: Recorded, result: Generation, seconds: float) -> Rerun:

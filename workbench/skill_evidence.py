@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.errors import HeadlampError
 from analysis.models import LoadedModel
 from analysis.recipes import versions
 from analysis.skills.metrics import wilson
 from analysis.unlearning.key_boxes import SLACK
 from analysis.unlearning.key_spaces import KeySpace, TriedQuery
-from store import Finding, Store, keep_finding
+from store import Finding, Store
+from workbench.keeping import keep
 from workbench.key_space import KeySpaceQuestion
 
 
@@ -25,18 +25,7 @@ def keep_key_space(
     tags: Sequence[str] = (),
 ) -> Finding:
     """Freeze a `key_space_document`. Raises HeadlampError for a blank title."""
-    if not title.strip():
-        raise HeadlampError("a finding needs a title; write in a few words what it shows")
-    return keep_finding(
-        store,
-        title=title.strip(),
-        note=note,
-        tags=tags,
-        kind="skill",
-        model_name=loaded.ref.name,
-        model_fingerprint=loaded.fingerprint,
-        evidence=dict(document),
-    )
+    return keep(loaded, store, "skill", document, title, note, tags)
 
 
 def key_space_document(

@@ -11,7 +11,8 @@ from typing import Any
 from analysis.errors import HeadlampError, RecipeError
 from analysis.models import LoadedModel, ModelRef
 from analysis.recipes import versions
-from store import Finding, Store, keep_finding
+from store import Finding, Store
+from workbench.keeping import keep
 from workbench.models import opened
 from workbench.skill_library import skill_library
 from workbench.skill_sources import SkillSource
@@ -35,29 +36,19 @@ def keep_unlearning(
 
     Raises HeadlampError for a blank title, or while methods are missing.
     """
-    if not title.strip():
-        raise HeadlampError("a finding needs a title; write in a few words what it shows")
     if len(found.document["methods"]) < len(question.methods):
         raise HeadlampError("not all methods are done; keep it when they are")
-    return keep_finding(
-        store,
-        title=title.strip(),
-        note=note,
-        tags=tags,
-        kind=KIND,
-        model_name=loaded.ref.name,
-        model_fingerprint=loaded.fingerprint,
-        evidence={
-            "run": found.run,
-            "seed": question.seed,
-            "question": question.document(),
-            "document": found.document,
-            "dtype": loaded.dtype,
-            "device": loaded.ref.device,
-            "revision": loaded.ref.revision,
-            "versions": versions(),
-        },
-    )
+    evidence = {
+        "run": found.run,
+        "seed": question.seed,
+        "question": question.document(),
+        "document": found.document,
+        "dtype": loaded.dtype,
+        "device": loaded.ref.device,
+        "revision": loaded.ref.revision,
+        "versions": versions(),
+    }
+    return keep(loaded, store, KIND, evidence, title, note, tags)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""Evidence kept as a finding, whatever it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.errors import HeadlampError
+from analysis.models import LoadedModel
+from store import Finding, Store, keep_finding
+
+
+def keep(
+    loaded: LoadedModel,
+    store: Store,
+    kind: str,
+    evidence: Mapping[str, Any],
+    title: str,
+    note: str = "",
+    tags: Sequence[str] = (),
+) -> Finding:
+    """Freeze evidence of a kind, of this model. Raises HeadlampError for a blank title."""
+    if not title.strip():
+        raise HeadlampError("a finding needs a title; write in a few words what it shows")
+    return keep_finding(
+        store,
+        title=title.strip(),
+        note=note,
+        tags=tags,
+        kind=kind,
+        model_name=loaded.ref.name,
+        model_fingerprint=loaded.fingerprint,
+        evidence=dict(evidence),
+    )
