@@ -66,12 +66,14 @@ from store.jobs import (
 )
 from store.models import FileHashes, FileKey, StoredModel, list_models, remember_model
 from store.repair import Repaired, repair
+from store.row_decoding import Listed, UnreadableRow
 from store.run_files import ExportedRuns, ImportedRuns, export_runs, import_runs
 from store.runs import (
     Run,
     RunSpec,
     Unit,
     begin_run,
+    check_run,
     delete_run,
     find_run,
     get_run,
@@ -105,6 +107,7 @@ __all__ = [
     "JobState",
     "JobTaken",
     "Json",
+    "Listed",
     "Owner",
     "Repaired",
     "Run",
@@ -118,11 +121,13 @@ __all__ = [
     "TextMissing",
     "Unit",
     "UnitMissing",
+    "UnreadableRow",
     "UnstorableValue",
     "abandon_job",
     "all_tags",
     "ask_job",
     "begin_run",
+    "check_run",
     "default_path",
     "delete_finding",
     "delete_run",

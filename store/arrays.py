@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from store.blobs import Array, Blob, decode
 from store.database import Store
 from store.errors import UnitMissing
+from store.row_decoding import decode_row
 from store.runs import Run, get_run, stored_units
 
 
@@ -17,12 +18,11 @@ def read_array(store: Store, key: str, idx: int, name: str) -> Array:
     RunNotFound, UnitMissing (the unit is not stored, or holds no such array), DatabaseCorrupt.
     """
     rows = store.rows(
-        "SELECT unit_idx, dtype, shape, data FROM arrays WHERE run_key = ? AND unit_idx = ? AND name = ?",
-        (key, idx, name),
+        "SELECT * FROM arrays WHERE run_key = ? AND unit_idx = ? AND name = ?", (key, idx, name)
     )
     if not rows:
         raise _why_missing(store, get_run(store, key), [idx], name)
-    return _decoded(rows[0], key, name)
+    return decode_array(rows[0])
 
 
 def read_arrays(store: Store, key: str, name: str) -> list[Array]:
@@ -31,19 +31,18 @@ def read_arrays(store: Store, key: str, name: str) -> list[Array]:
     RunNotFound, UnitMissing (which units are not stored yet, or hold no such array), DatabaseCorrupt.
     """
     run = get_run(store, key)
-    rows = store.rows(
-        "SELECT unit_idx, dtype, shape, data FROM arrays WHERE run_key = ? AND name = ? ORDER BY unit_idx",
-        (key, name),
-    )
+    rows = store.rows("SELECT * FROM arrays WHERE run_key = ? AND name = ? ORDER BY unit_idx", (key, name))
     if len(rows) < run.units:
         absent = sorted(set(range(run.units)) - {row["unit_idx"] for row in rows})
         raise _why_missing(store, run, absent, name)
-    return [_decoded(row, key, name) for row in rows]
+    return [decode_array(row) for row in rows]
 
 
-def _decoded(row: dict[str, Any], key: str, name: str) -> Array:
-    where = f"array {name!r} of unit {row['unit_idx']}, run {key}"
-    return decode(Blob(row["dtype"], row["shape"], row["data"]), where)
+def decode_array(row: Mapping[str, Any]) -> Array:
+    """The array in a row of `arrays`, read-only; DatabaseCorrupt, naming unit and run."""
+    found = decode_row("arrays", row)
+    where = f"array {found['name']!r} of unit {found['unit_idx']}, run {found['run_key']}"
+    return decode(Blob(found["dtype"], found["shape"], found["data"], found.get("crc32")), where)
 
 
 def _why_missing(store: Store, run: Run, absent: Sequence[int], name: str) -> UnitMissing:
@@ -55,7 +54,7 @@ def _why_missing(store: Store, run: Run, absent: Sequence[int], name: str) -> Un
             "run it again: it keeps what is stored and resumes at the next unit"
         )
     held = store.rows("SELECT DISTINCT name FROM arrays WHERE run_key = ? ORDER BY name", (run.key,))
-    names = ", ".join(row["name"] for row in held) or "none"
+    names = ", ".join(str(row["name"]) for row in held) or "none"
     which = _units(list(absent))
     return UnitMissing(f"{which} of {run.kind} run {run.key}: no array {name!r}; the run's arrays: {names}")
 

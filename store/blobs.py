@@ -1,9 +1,10 @@
-"""Arrays as blobs: little-endian bytes in C order beside a dtype and a shape. Never pickle, never objects."""
+"""Arrays as blobs: bytes in C order, little-endian, with dtype, shape and checksum. No pickle, no objects."""
 
 from __future__ import annotations
 
 import json
 import math
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,15 +26,25 @@ MAX_BYTES = 999_000_000
 
 @dataclass(frozen=True)
 class Blob:
-    """An array as stored: `dtype` a name in DTYPES, `shape` a JSON list, `data` its bytes."""
+    """An array as stored: `dtype` a name in DTYPES, `shape` a JSON list, `data` its bytes, and the CRC-32
+    of all three; None for an array that an earlier version stored."""
 
     dtype: str
     shape: str
     data: bytes
+    crc32: int | None = None
 
 
 def encode(array: Array, name: str) -> Blob:
     """`array`, of any memory layout and byte order, as a Blob; `name` names it in UnstorableValue."""
+    check_array(array, name)
+    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes("C")
+    dtype, shape = array.dtype.name, document(list(array.shape))
+    return Blob(dtype, shape, data, _checksum(dtype, shape, data))
+
+
+def check_array(array: Array, name: str) -> None:
+    """Refuse what `encode` would: another dtype than DTYPES, more than MAX_BYTES. UnstorableValue."""
     if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
         kind = array.dtype.name if isinstance(array, np.ndarray) else type(array).__name__
         raise UnstorableValue(f"array {name!r} is {kind}; convert it to one of {', '.join(sorted(DTYPES))}")
@@ -42,12 +53,13 @@ def encode(array: Array, name: str) -> Blob:
             f"array {name!r} has {array.nbytes / 1e6:.0f} MB; a unit holds up to {MAX_BYTES / 1e6:.0f} MB: "
             "split it over more units"
         )
-    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes("C")
-    return Blob(array.dtype.name, document(list(array.shape)), data)
 
 
 def decode(blob: Blob, where: str) -> Array:
-    """The array, read-only and without a copy; `where` names it in DatabaseCorrupt."""
+    """The array, read-only and without a copy; `where` names it in DatabaseCorrupt.
+
+    A byte that changed since it was stored is noticed by the checksum.
+    """
     if blob.dtype not in DTYPES:
         raise DatabaseCorrupt(f"{where}: unknown dtype {blob.dtype!r}; {_WAY_OUT}")
     shape, dtype = _shape(blob.shape, where), np.dtype(blob.dtype).newbyteorder("<")
@@ -57,18 +69,27 @@ def decode(blob: Blob, where: str) -> Array:
             f"{where}: {len(blob.data)} bytes stored, but shape {blob.shape} of {blob.dtype} "
             f"takes {expected}; {_WAY_OUT}"
         )
-    stored: Array = np.ndarray(shape, dtype, buffer=blob.data)
+    if blob.crc32 not in (None, _checksum(blob.dtype, blob.shape, blob.data)):
+        raise DatabaseCorrupt(f"{where}: its checksum differs: bytes have changed on the disk; {_WAY_OUT}")
+    try:
+        stored: Array = np.ndarray(shape, dtype, buffer=blob.data)
+    except (ValueError, OverflowError) as error:  # more dimensions, or larger ones, than NumPy has
+        raise DatabaseCorrupt(f"{where}: {blob.shape:.80} is no shape ({error}); {_WAY_OUT}") from error
     return stored.astype(dtype.newbyteorder("="), copy=False)
 
 
 _WAY_OUT = "delete the run and run it again"
 
 
+def _checksum(dtype: str, shape: str, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(f"{dtype} {shape}".encode()))
+
+
 def _shape(text: str, where: str) -> tuple[int, ...]:
     try:
         shape = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         shape = None
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise DatabaseCorrupt(f"{where}: {text!r} is no shape; {_WAY_OUT}")
+        raise DatabaseCorrupt(f"{where}: {text!r:.80} is no shape; {_WAY_OUT}")
     return tuple(shape)

@@ -17,8 +17,10 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from store.damaged import with_copy
-from store.errors import DatabaseCorrupt, translated
+from store.errors import DatabaseCorrupt, StoreFull, translated
 from store.migrations import SCHEMA, check_schema
+from store.reserve import keep_reserve, release_reserve
+from store.row_decoding import text_or_bytes
 
 _MAKING = threading.Lock()
 
@@ -35,7 +37,11 @@ def default_path() -> Path:
 
 
 def open_store(
-    path: Path | None = None, *, busy_seconds: float = BUSY_SECONDS, schema: Migrations = SCHEMA
+    path: Path | None = None,
+    *,
+    busy_seconds: float = BUSY_SECONDS,
+    schema: Migrations = SCHEMA,
+    reserve: bool = True,
 ) -> Store:
     """Open the store at `path` (default: `default_path()`), made where it is missing, at the newest schema.
 
@@ -43,21 +49,38 @@ def open_store(
     keeps every byte; a damaged one is also copied, once, as NAME.damaged-YYYYMMDD-HHMMSS beside it.
     Damage further inside is met when it is read.
 
-    busy_seconds: how long to wait for a lock. schema: the migrations to apply.
+    busy_seconds: how long to wait for a lock. schema: the migrations to apply. reserve: whether to keep a
+    little room on the disk, so that deleting works on a full one (store/reserve.py).
     """
     store = Store(Path(os.path.expanduser(path or default_path())).absolute(), busy_seconds=busy_seconds)
     try:
-        with translated(store.path):
-            _make_file(store.path)
-            with _log_kept(store.path), _closed_on_error(store):
-                check_schema(store.db, store.path, schema)
-                store.db.enable_wal()
-                with store.transaction() as db:
-                    schema.apply(db)
+        try:
+            _set_up(store, schema)
+        except StoreFull:  # opening writes too
+            if not release_reserve(store.path):
+                raise
+            _set_up(store, schema)
+        else:
+            if reserve:
+                keep_reserve(store.path)
     except DatabaseCorrupt as error:
         with _MAKING:
             raise with_copy(error, store.path) from error
     return store
+
+
+def _set_up(store: Store, schema: Migrations) -> None:
+    with translated(store.path):
+        _make_file(store.path)
+        with _log_kept(store.path), _closed_on_error(store):
+            check_schema(store.db, store.path, schema)
+            if not store.db.table_names():
+                store.db.execute(
+                    "PRAGMA auto_vacuum = INCREMENTAL"
+                )  # of a new file; any other stays as it is
+            store.db.enable_wal()
+            with store.transaction() as db:
+                schema.apply(db)
 
 
 class Store:
@@ -170,6 +193,7 @@ def _connected(path: Path, busy_seconds: float) -> Database:
         f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_seconds, check_same_thread=False
     )
     try:
+        connection.text_factory = text_or_bytes
         db = Database(connection, execute_plugins=False)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")

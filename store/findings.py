@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 from store.database import Store
 from store.documents import Json, checked_json, clean_text, document, now
 from store.errors import FindingNotFound, UnstorableValue
+from store.reserve import delete_with_room
+from store.row_decoding import Listed, decode_row, listed
 
 ID_DIGITS = 32
 """Hexadecimal digits of an id (a random UUID)."""
@@ -76,7 +77,15 @@ def insert_findings(store: Store, findings: Sequence[Finding]) -> int:
 
 
 def get_finding(store: Store, finding_id: str) -> Finding:
-    """The finding with this id, or the only one that begins with these 6 digits or more; FindingNotFound."""
+    """The finding with this id, or the only one that begins with these 6 digits or more.
+
+    FindingNotFound, DatabaseCorrupt.
+    """
+    return _finding(store.rows("SELECT * FROM findings WHERE seq = ?", (_seq(store, finding_id),))[0])
+
+
+def _seq(store: Store, finding_id: str) -> int:
+    """The number of the row of the only finding whose id begins so, whatever else the row holds."""
     wanted = finding_id.strip().lower()
     if not re.fullmatch(f"[0-9a-f]{{{SHORTEST_PREFIX},{ID_DIGITS}}}", wanted):
         raise FindingNotFound(
@@ -84,20 +93,22 @@ def get_finding(store: Store, finding_id: str) -> Finding:
             f"or at least the first {SHORTEST_PREFIX}"
         )
     # "g" sorts after every hexadecimal digit, so the range is exactly the ids with this prefix
-    rows = store.rows("SELECT * FROM findings WHERE id >= ? AND id < ? LIMIT 2", (wanted, wanted + "g"))
+    rows = store.rows("SELECT seq FROM findings WHERE id >= ? AND id < ? LIMIT 2", (wanted, wanted + "g"))
     if not rows:
         raise FindingNotFound(
             f"no finding {wanted} in {store.path}; `python -m workbench findings list` shows all"
         )
     if len(rows) > 1:
         raise FindingNotFound(f"several findings begin with {wanted}; write more of the id")
-    return _finding(rows[0])
+    return int(rows[0]["seq"])
 
 
 def list_findings(
     store: Store, *, search: str = "", tag: str | None = None, limit: int = 500
-) -> list[Finding]:
+) -> Listed[Finding]:
     """At most `limit` findings: newest first, or best match first where `search` holds words.
+
+    Rows that cannot be read are left out, and named in `unreadable`.
 
     search: words that all occur in title, note, tags or the evidence's text, the last one as a beginning;
     any text is allowed. tag: only findings with exactly this tag.
@@ -108,10 +119,10 @@ def list_findings(
         where, order = ["findings_fts MATCH ?"], f"bm25(findings_fts, {WEIGHTS}), {order}"
         given.append(match_expression(search))
     if tag is not None:
-        where.append("EXISTS (SELECT 1 FROM json_each(findings.tags) WHERE value = ?)")
+        where.append(f"EXISTS (SELECT 1 FROM json_each({_TAGS}) WHERE value = ?)")
         given.append(_tag(tag))
     sql = f"SELECT findings.* FROM {tables} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-    return [_finding(row) for row in store.rows(sql, (*given, limit))]
+    return listed("findings", store.rows(sql, (*given, limit)), _finding)
 
 
 def update_finding(
@@ -138,17 +149,21 @@ def update_finding(
 
 
 def delete_finding(store: Store, finding_id: str) -> None:
-    """Delete one finding; FindingNotFound."""
-    with store.transaction() as db:
-        db.execute("DELETE FROM findings WHERE id = ?", (get_finding(store, finding_id).id,))
+    """Delete one finding, also one that cannot be read; works on a full disk. FindingNotFound."""
+
+    def delete() -> None:
+        with store.transaction() as db:
+            db.execute("DELETE FROM findings WHERE seq = ?", (_seq(store, finding_id),))
+
+    delete_with_room(store, delete)
 
 
 def all_tags(store: Store) -> dict[str, int]:
     """Every tag in use, in alphabetical order → how many findings have it."""
     rows = store.rows(
-        "SELECT value AS tag, count(*) AS n FROM findings, json_each(findings.tags) GROUP BY tag ORDER BY tag"
+        f"SELECT value AS tag, count(*) AS n FROM findings, json_each({_TAGS}) GROUP BY tag ORDER BY tag"
     )
-    return {row["tag"]: row["n"] for row in rows}
+    return {row["tag"]: row["n"] for row in rows if isinstance(row["tag"], str)}
 
 
 def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -178,8 +193,10 @@ def _title(title: str) -> str:
     return clean_text(title)
 
 
-def _finding(row: dict[str, Any]) -> Finding:
-    known = {column.name: row[column.name] for column in fields(Finding)}
-    return Finding(
-        **(known | {"tags": tuple(json.loads(row["tags"])), "evidence": json.loads(row["evidence"])})
-    )
+_TAGS = "CASE WHEN json_valid(findings.tags) THEN findings.tags ELSE '[]' END"
+"""A finding's tags for SQLite's JSON functions, none where they are no JSON: one bad row hides no other."""
+
+
+def _finding(row: Mapping[str, Any]) -> Finding:
+    found = decode_row("findings", row)
+    return Finding(**{column.name: found[column.name] for column in fields(Finding)})

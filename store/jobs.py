@@ -10,7 +10,6 @@ A job is only ever changed under the name of its owner; who has lost it is told 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -18,6 +17,8 @@ from typing import Any, Literal
 from store.database import Store
 from store.documents import Json, checked_json, clean_text, document, now
 from store.errors import JobActive, JobNotFound, JobTaken, UnstorableValue
+from store.reserve import delete_with_room
+from store.row_decoding import Listed, decode_row, listed
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 """A queued or running job is active; the other states are final until it is queued again."""
@@ -196,18 +197,25 @@ def get_job(store: Store, job_id: int) -> Job:
     return job
 
 
-def list_jobs(store: Store, *, active: bool | None = None, limit: int = 200) -> list[Job]:
-    """Jobs, newest first, at most `limit`; only those that are active, or only those that are not."""
+def list_jobs(store: Store, *, active: bool | None = None, limit: int = 200) -> Listed[Job]:
+    """Jobs, newest first, at most `limit`; only those that are active, or only those that are not.
+
+    Rows that cannot be read are left out, and named in `unreadable`.
+    """
     where = {None: "1", True: _ACTIVE, False: f"NOT {_ACTIVE}"}[active]
-    return [_job(row) for row in store.rows(f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?", (limit,))]
+    return listed("jobs", store.rows(f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?", (limit,)), _job)
 
 
 def forget_job(store: Store, job_id: int) -> None:
-    """Delete a finished job, not its run. JobNotFound, JobActive."""
-    with store.transaction() as db:
-        if get_job(store, job_id).active:
-            raise JobActive(f"job {job_id} is still queued or running: cancel it first")
-        db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+    """Delete a finished job, not its run; works on a full disk. JobNotFound, JobActive."""
+
+    def delete() -> None:
+        with store.transaction() as db:
+            if get_job(store, job_id).active:
+                raise JobActive(f"job {job_id} is still queued or running: cancel it first")
+            db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    delete_with_room(store, delete)
 
 
 _SELECT = "SELECT * FROM jobs"
@@ -256,8 +264,8 @@ def _changed(store: Store, job_id: int, **columns: Any) -> Job:
     return get_job(store, job_id)
 
 
-def _job(row: dict[str, Any]) -> Job:
-    failure = None if row["failure"] is None else JobFailure(**json.loads(row["failure"]))
-    owner = Owner(**{column.name: row.pop(_OWNER + column.name) for column in fields(Owner)})
-    asked = {"order": json.loads(row["order"]), "cancel_requested": bool(row["cancel_requested"])}
-    return Job(**(row | asked | {"failure": failure, "owner": owner}))
+def _job(row: Mapping[str, Any]) -> Job:
+    found = decode_row("jobs", row)
+    failure = None if found["failure"] is None else JobFailure(**found["failure"])
+    owner = Owner(**{column.name: found.pop(_OWNER + column.name) for column in fields(Owner)})
+    return Job(**(found | {"failure": failure, "owner": owner}))

@@ -113,6 +113,16 @@ def jobs(db: Database) -> None:
 SCHEMA(name="0002_jobs")(jobs)
 
 
+def checksums(db: Database) -> None:
+    """CRC-32 of arrays and payloads; NULL for those stored before, of which nobody knows what they were."""
+    db.executescript(
+        "ALTER TABLE arrays ADD COLUMN crc32 INTEGER; ALTER TABLE units ADD COLUMN payload_crc32 INTEGER;"
+    )
+
+
+SCHEMA(name="0003_checksums")(checksums)
+
+
 def check_schema(db: Database, path: Path, schema: Migrations = SCHEMA) -> None:
     """Read, without writing, whether `db` is empty or ours and no newer than `schema`; raises otherwise."""
     applied = [migration.name for migration in schema.applied(db)]

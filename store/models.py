@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from store.database import Store
 from store.documents import Json, checked_json, clean_text, document, now
+from store.errors import DatabaseCorrupt
+from store.row_decoding import Listed, decode_row, listed
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,13 @@ def remember_model(
         return _model(store.rows("SELECT * FROM models WHERE fingerprint = ?", (fingerprint,))[0])
 
 
-def list_models(store: Store) -> list[StoredModel]:
-    """Every model ever opened, the last opened first."""
-    return [_model(row) for row in store.rows("SELECT * FROM models ORDER BY last_opened DESC, rowid DESC")]
+def list_models(store: Store) -> Listed[StoredModel]:
+    """Every model ever opened, the last opened first.
+
+    Rows that cannot be read are left out, and named in `unreadable`.
+    """
+    rows = store.rows("SELECT * FROM models ORDER BY last_opened DESC, rowid DESC")
+    return listed("models", rows, _model)
 
 
 FileKey: TypeAlias = tuple[str, int, int, int]
@@ -53,7 +58,10 @@ FileKey: TypeAlias = tuple[str, int, int, int]
 
 
 class FileHashes(MutableMapping[FileKey, str]):
-    """FileKey → SHA-256 of the file, hexadecimal. One entry per path: a changed file replaces its own."""
+    """FileKey → SHA-256 of the file, hexadecimal. One entry per path: a changed file replaces its own.
+
+    An entry that is not as it was written counts as absent, so that the file is read again.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -64,9 +72,10 @@ class FileHashes(MutableMapping[FileKey, str]):
             "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
             (_storable(path), size, mtime_ns, str(inode)),
         )
-        if not rows:
-            raise KeyError(key)
-        return str(rows[0]["sha256"])
+        try:
+            return str(decode_row("files", rows[0])["sha256"])
+        except (IndexError, DatabaseCorrupt):
+            raise KeyError(key) from None
 
     def __setitem__(self, key: FileKey, sha256: str) -> None:
         path, size, mtime_ns, inode = key
@@ -82,11 +91,11 @@ class FileHashes(MutableMapping[FileKey, str]):
             db.execute("DELETE FROM files WHERE path = ?", (_storable(key[0]),))
 
     def __iter__(self) -> Iterator[FileKey]:
-        for row in self._store.rows("SELECT * FROM files ORDER BY path"):
-            yield row["path"], row["size"], row["mtime_ns"], int(row["inode"])
+        rows = self._store.rows("SELECT * FROM files ORDER BY path")
+        yield from listed("files", rows, _file_key)
 
     def __len__(self) -> int:
-        return int(self._store.rows("SELECT count(*) AS n FROM files")[0]["n"])
+        return len(list(iter(self)))
 
 
 def _storable(path: str) -> str:
@@ -94,5 +103,11 @@ def _storable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
-def _model(row: dict[str, Any]) -> StoredModel:
-    return StoredModel(**(row | {"facts": json.loads(row["facts"])}))
+def _model(row: Mapping[str, Any]) -> StoredModel:
+    return StoredModel(**decode_row("models", row))
+
+
+def _file_key(row: Mapping[str, Any]) -> FileKey:
+    """The key of a row of `files`; DatabaseCorrupt."""
+    found = decode_row("files", row)
+    return found["path"], found["size"], found["mtime_ns"], found["inode"]

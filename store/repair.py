@@ -15,6 +15,7 @@ from store.damaged import SIDES, free_name, is_database, side
 from store.database import open_store
 from store.errors import DatabaseBusy, DatabaseCorrupt, translated
 from store.migrations import SCHEMA, check_schema
+from store.row_decoding import text_or_bytes
 from store.salvage import TABLES, drop_orphans, salvage_table
 
 
@@ -34,7 +35,8 @@ def repair(path: Path) -> Repaired:
 
     The damaged file is only read, and renamed at the very end; nothing is ever overwritten. Needs as
     much free disk as the file takes. A run that lost units becomes unfinished: run again, it resumes.
-    Bytes that changed inside an array go unnoticed where its size is right: SQLite keeps no checksums.
+    Bytes that changed inside an array or a payload are noticed by its checksum, but for those that a
+    Headlamp before checksums (schema 0003) stored.
 
     DatabaseBusy: another process has it open. DatabaseCorrupt: nothing can be read. DatabaseForeign,
     DatabaseFromNewerVersion, StoreFull.
@@ -46,7 +48,7 @@ def repair(path: Path) -> Repaired:
     with translated(path), _removed_on_error(new):
         with closing(_locked(path)) as old:
             totals = _salvaged(old, new, path)
-        with closing(open_store(new)) as store:
+        with closing(open_store(new, reserve=False)) as store:
             read = {table: store.db.table(table).count for table in TABLES}
         if not any(read.values()) and set(totals.values()) != {0}:
             raise DatabaseCorrupt(
@@ -64,6 +66,7 @@ def _locked(path: Path) -> sqlite3.Connection:
     One that stays open would go on writing into the file that is moved aside.
     """
     old = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=1.0, isolation_level=None)
+    old.text_factory = text_or_bytes
     try:
         old.execute("PRAGMA locking_mode = EXCLUSIVE")
         old.execute("PRAGMA writable_schema = ON")  # so that one damaged table does not hide the others

@@ -7,13 +7,17 @@ numbers, never taken from the file.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+import os
+import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
@@ -27,19 +31,22 @@ FORMAT = 1
 
 LIST = "headlamp-runs.json"
 
-LARGEST = 4 << 30
-"""Bytes of the largest member that is read; a unit's arrays, which SQLite holds, stay far below."""
+PIECE = 1 << 18
+"""Bytes of a JSON member that are unpacked at a time."""
 
-LARGEST_JSON = 1 << 30
-"""Bytes of the largest JSON member that is read: it is held in memory whole."""
+GROWTH, SMALL = 64, 32 << 20
+"""A file may unpack to so many times its size, or to so many bytes where that is more. What `runs export`
+writes grows thirtyfold at most where it was measured; a file made to exhaust a machine, a thousandfold."""
 
-PIECE = 1 << 20
+ARRAYS_COST, JSON_COST = 3, 40
+"""Bytes of memory that a byte of arrays takes while it is read and stored, and a byte of JSON at worst."""
 
 _RESERVED = "__metadata__"
 
 _MALFORMED = (
     *(zipfile.BadZipFile, zlib.error, struct.error, SafetensorError, EOFError, OSError),
     *(KeyError, TypeError, ValueError, OverflowError, RecursionError, NotImplementedError, RuntimeError),
+    MemoryError,
     StoreError,
 )
 """What zipfile, json, safetensors and our own checks raise over a file that is not as it should be."""
@@ -64,57 +71,136 @@ class ArchiveWriter:
 
     def write_json(self, name: str, value: object) -> None:
         """A member that holds `value`; JSON shrinks to a fraction."""
-        text = json.dumps(value, indent=1, allow_nan=False)
-        self._write(name, text.encode(), zipfile.ZIP_DEFLATED)
+        self._write(name, [_json_bytes(value)], zipfile.ZIP_DEFLATED)
+
+    def write_json_list(self, name: str, values: Iterable[object]) -> None:
+        """A member that holds a list of `values`, one of them in memory at a time."""
+        texts = map(_json_bytes, values)
+        first = next(texts, b"")
+        pieces = chain([b"[\n", first], (b",\n" + text for text in texts), [b"\n]"])
+        self._write(name, pieces, zipfile.ZIP_DEFLATED)
 
     def write_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
         """A member that holds `arrays`, stored as they are: numbers hardly shrink, and slowly."""
         if _RESERVED in arrays:
             raise UnstorableValue(f"{name}: safetensors cannot hold an array named {_RESERVED}; rename it")
-        self._write(name, save(dict(arrays)), zipfile.ZIP_STORED)
+        self._write(name, [save(dict(arrays))], zipfile.ZIP_STORED)
 
     def close(self) -> None:
         """Write the zip's own list of members."""
         self._zip.close()
 
-    def _write(self, name: str, content: bytes, method: int) -> None:
-        self.sha256[name] = hashlib.sha256(content).hexdigest()
-        entry = zipfile.ZipInfo(name)
+    def _write(self, name: str, pieces: Iterable[bytes], method: int) -> None:
+        digest, entry = hashlib.sha256(), zipfile.ZipInfo(name)
         entry.compress_type, entry.external_attr = method, 0o600 << 16
-        self._zip.writestr(entry, content)
+        with self._zip.open(entry, "w", force_zip64=True) as member:
+            for piece in pieces:
+                digest.update(piece)
+                member.write(piece)
+        self.sha256[name] = digest.hexdigest()
 
 
 class ArchiveReader:
-    """Reads members of a file from anywhere; whatever is wrong with it raises inside `malformed`."""
+    """Reads members of a file from anywhere; whatever is wrong with it raises inside `malformed`.
 
-    def __init__(self, source: BinaryIO) -> None:
-        self._zip = zipfile.ZipFile(source)
+    memory: free bytes of it. A member, or an entry of a list, that would take more is refused unread, and
+    so is a file that unpacks to far more than its own size.
+    """
+
+    def __init__(self, source: BinaryIO, *, memory: int) -> None:
+        self._zip, self._memory = zipfile.ZipFile(source), memory
+        size, unpacked = source.seek(0, os.SEEK_END), sum(entry.file_size for entry in self._zip.filelist)
+        if unpacked > max(SMALL, GROWTH * size):
+            raise ValueError(
+                f"its {size} bytes unpack to {unpacked}, more than {GROWTH} times as many; if `runs export` "
+                "wrote it, unzip it and zip it again without compression"
+            )
+
+    def size(self, name: str) -> int:
+        """Bytes that a member unpacks to."""
+        return self._zip.getinfo(name).file_size
 
     def read_json(self, name: str, sha256: str | None) -> Any:
         """The value a member holds; its digest is checked where one is given."""
-        content = b"".join(self._pieces(name, sha256, LARGEST_JSON))
-        return json.loads(content)
+        self._check_fits(name, JSON_COST * self.size(name))
+        return json.loads(b"".join(self._pieces(name, sha256)))
+
+    def read_json_list(self, name: str, sha256: str) -> Iterator[dict[str, Any]]:
+        """The objects of a list that a member holds, one at a time; its digest is checked at the end."""
+        return objects(name, self._pieces(name, sha256), self._memory // JSON_COST)
 
     def read_arrays(self, name: str, sha256: str) -> dict[str, Array]:
         """The arrays a member holds."""
-        return load(b"".join(self._pieces(name, sha256, LARGEST)))
+        self._check_fits(name, ARRAYS_COST * self.size(name))
+        content = b"".join(self._pieces(name, sha256, piece=-1))
+        try:
+            return load(content)
+        except KeyError as error:  # a dtype that NumPy does not have
+            dtype = {"BF16": "bfloat16"}.get(error.args[0], error.args[0])
+            raise ValueError(f"{name} holds an array of {dtype}; convert it to float32") from error
 
-    def _pieces(self, name: str, sha256: str | None, limit: int) -> Iterator[bytes]:
+    def _check_fits(self, name: str, needed: int) -> None:
+        if needed > self._memory:
+            raise ValueError(
+                f"{name} takes {needed / 1e6:.0f} MB of memory to read, and {self._memory / 1e6:.0f} MB are "
+                "free; close other programs, or export fewer runs at once"
+            )
+
+    def _pieces(self, name: str, sha256: str | None, piece: int = PIECE) -> Iterator[bytes]:
         entry = self._zip.getinfo(name)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is packed by method {entry.compress_type}")
-        if entry.file_size > limit:
-            raise ValueError(f"{name} has {entry.file_size} bytes; at most {limit} are read")
         digest, size = hashlib.sha256(), 0
         with self._zip.open(entry) as member:
-            while piece := member.read(PIECE):
-                size += len(piece)
-                digest.update(piece)
-                yield piece
+            while content := member.read(piece):
+                size += len(content)
+                digest.update(content)
+                yield content
         if size != entry.file_size:
             raise ValueError(f"{name} has {size} bytes instead of {entry.file_size}")
         if sha256 not in (None, digest.hexdigest()):
             raise ValueError(f"{name} is not what was exported: its SHA-256 differs")
+
+
+def _json_bytes(value: object) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode()
+
+
+def objects(name: str, pieces: Iterator[bytes], longest: int) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON list that comes in pieces, one in memory at a time.
+
+    ValueError where it is no such list, or one of them has over `longest` characters.
+    """
+    text, place, awaited, enough = "", 0, "[", 0
+    utf8, decode = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder().raw_decode
+    for piece in chain(pieces, [b""]):
+        text, place = text[place:] + utf8.decode(piece, final=not piece), 0
+        if piece and len(text) < enough:
+            continue
+        while sign := _SIGN.match(text, place):
+            if sign[1] not in awaited:
+                raise ValueError(f"{name} is no list of objects")
+            if sign[1] != "{":
+                place, awaited = sign.end(), _AFTER[sign[1]]
+                continue
+            try:
+                found, place = decode(text, sign.start(1))
+            except json.JSONDecodeError:
+                if not piece:
+                    raise
+                enough = 2 * (len(text) - place)  # so that a long object is not tried at every piece
+                if enough > 2 * longest:
+                    raise ValueError(f"{name} holds an object of over {longest} characters") from None
+                break
+            awaited = ",]"
+            yield found
+    if awaited or text[place:].strip():
+        raise ValueError(f"{name} ends before its list does, or long after")
+
+
+_SIGN = re.compile(r"\s*(\S)")
+_AFTER = {"[": "{]", ",": "{", "]": ""}
+"""What may follow each sign of a list of objects."""
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any, BinaryIO
 
 from store.arrays import read_array
-from store.blobs import Array, encode
+from store.blobs import Array, check_array, encode
 from store.database import Store
 from store.documents import checked_json, clean_text, now, typed, utc
-from store.errors import BadImport
+from store.errors import BadImport, StoreFull, translated
 from store.run_archive import (
     FORMAT,
     LIST,
@@ -22,19 +24,20 @@ from store.run_archive import (
     units_member,
 )
 from store.runs import (
+    NewUnit,
     Run,
     RunSpec,
     Unit,
     find_run,
     get_run,
     insert_run,
-    put_unit,
+    put_units,
     read_unit,
     stored_units,
 )
 
-MOST_UNITS = 1_000_000
-"""The most units a run from elsewhere may have."""
+TOGETHER, TOGETHER_BYTES = 64, 16 << 20
+"""How many units, or bytes of arrays, are stored in one transaction: others who write wait no longer."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,15 @@ class ImportedRuns:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A run in a file, checked, with its units in order."""
+    """A run in a file, checked. units: how many of its units are there; bytes: what their arrays take."""
 
     spec: RunSpec
     versions: dict[str, Any]
     created_at: str
     finished_at: str | None
     seconds: float
-    units: tuple[Unit, ...]
+    units: int
+    bytes: int
 
 
 def export_runs(store: Store, keys: Sequence[str], out: BinaryIO) -> ExportedRuns:
@@ -77,12 +81,14 @@ def export_runs(store: Store, keys: Sequence[str], out: BinaryIO) -> ExportedRun
     start, units = out.tell(), 0
     archive = ArchiveWriter(out)
     for run in runs:
-        stored = [read_unit(store, run.key, idx) for idx in sorted(stored_units(store, run.key))]
-        archive.write_json(units_member(run.key), [vars(unit) for unit in stored])
-        for unit in stored:
+        stored = sorted(stored_units(store, run.key))
+        there = (vars(read_unit(store, run.key, idx)) for idx in stored)
+        archive.write_json_list(units_member(run.key), there)
+        for idx in stored:
+            unit = read_unit(store, run.key, idx)
             if unit.arrays:
-                arrays = {name: read_array(store, run.key, unit.idx, name) for name in unit.arrays}
-                archive.write_arrays(arrays_member(run.key, unit.idx), arrays)
+                arrays = {name: read_array(store, run.key, idx, name) for name in unit.arrays}
+                archive.write_arrays(arrays_member(run.key, idx), arrays)
         units += len(stored)
     sent = {"runs": [_facts(run) for run in runs], "sha256": dict(archive.sha256)}
     archive.write_json(LIST, {"headlamp_runs": FORMAT, "created": now()} | sent)
@@ -90,19 +96,24 @@ def export_runs(store: Store, keys: Sequence[str], out: BinaryIO) -> ExportedRun
     return ExportedRuns(len(runs), units, out.tell() - start)
 
 
-def import_runs(store: Store, source: BinaryIO) -> ImportedRuns:
-    """Add the runs of a file by `export_runs`: new ones whole, to others the units they miss.
+def import_runs(store: Store, source: BinaryIO, *, memory: int) -> ImportedRuns:
+    """Add the runs of a file by `export_runs`: new ones, and to others the units they miss.
 
-    All of `source`, which can seek, is checked before anything is stored; then each run is stored
-    whole or not at all. What is already there stays as it is.
-    BadImport: not such a file, of a newer version, damaged, or a run is not what its key says.
+    All of `source`, which can seek, is checked before anything is stored. Then units are stored a few at a
+    time, so that others can write meanwhile; a run whose import was interrupted is unfinished, and
+    importing the file again completes it. What is already there stays as it is.
+
+    memory: free bytes of it, which reading any part of the file must fit.
+    BadImport: not such a file, of a newer version, damaged, too large when unpacked, or a run is not what
+    its key says. StoreFull: the disk has no room for what is in it.
     """
     with malformed():
-        archive = ArchiveReader(source)
+        archive = ArchiveReader(source, memory=memory)
         listed = archive.read_json(LIST, None)
         digests = _digests(listed)
         sent = [_checked_run(archive, entry, digests) for entry in typed(listed, "runs", list)]
         _check_unique([run.spec.key for run in sent], "the list of runs")
+    _check_room(store, sent)
     gained = {run.spec.key: _store_run(store, archive, run, digests) for run in sent}
     return ImportedRuns(
         tuple(key for key, (new, _) in gained.items() if new),
@@ -141,14 +152,13 @@ def _checked_run(archive: ArchiveReader, entry: Any, digests: dict[str, str]) ->
     )
     if entry["key"] != spec.key:
         raise ValueError(f"run {entry['key']!r:.40} says of itself what has the key {spec.key}")
-    if spec.units > MOST_UNITS:
-        raise ValueError(f"run {spec.key} has {spec.units} units; at most {MOST_UNITS} are taken")
-    listed = archive.read_json(units_member(spec.key), digests[units_member(spec.key)])
-    units = tuple(_checked_unit(unit, spec) for unit in listed)
-    _check_unique([unit.idx for unit in units], f"run {spec.key}")
-    for unit in units:
+    numbers, size = list[int](), 0
+    for unit in _units(archive, spec, digests):
+        numbers.append(unit.idx)
         for name, array in _arrays(archive, spec.key, unit, digests).items():
-            encode(array, name)
+            check_array(array, name)
+            size += array.nbytes
+    _check_unique(numbers, f"run {spec.key}")
     finished_at = typed(entry, "finished_at", str, type(None))
     return _Sent(
         spec,
@@ -156,8 +166,16 @@ def _checked_run(archive: ArchiveReader, entry: Any, digests: dict[str, str]) ->
         utc(typed(entry, "created_at", str)),
         None if finished_at is None else utc(finished_at),
         _seconds(entry),
-        units,
+        len(numbers),
+        size,
     )
+
+
+def _units(archive: ArchiveReader, spec: RunSpec, digests: dict[str, str]) -> Iterator[Unit]:
+    """The units of a run in a file, checked, one in memory at a time, without their arrays."""
+    name = units_member(spec.key)
+    for entry in archive.read_json_list(name, digests[name]):
+        yield _checked_unit(entry, spec)
 
 
 def _checked_unit(entry: Any, spec: RunSpec) -> Unit:
@@ -173,6 +191,18 @@ def _checked_unit(entry: Any, spec: RunSpec) -> Unit:
         utc(typed(entry, "created_at", str)),
         tuple(_text({"array": name}, "array") for name in arrays),
     )
+
+
+def _check_room(store: Store, sent: Sequence[_Sent]) -> None:
+    """Refuse, before anything is stored, what the disk has no room for. StoreFull."""
+    with translated(store.path):
+        free = shutil.disk_usage(store.path.parent).free
+    needed = sum(run.bytes for run in sent if find_run(store, run.spec.key) is None)
+    if needed > free:
+        raise StoreFull(
+            f"the new runs take {needed / 1e6:.0f} MB, and the disk of {store.path} has {free / 1e6:.0f} MB "
+            "free; nothing was imported: delete runs, or free some space"
+        )
 
 
 def _check_unique(names: Sequence[object], where: str) -> None:
@@ -208,27 +238,35 @@ def _store_run(
     store: Store, archive: ArchiveReader, sent: _Sent, digests: dict[str, str]
 ) -> tuple[bool, int]:
     """Whether the run is new here, and how many units came."""
-    key = sent.spec.key
+    key, came = sent.spec.key, 0
     with store.transaction() as db:
         new = find_run(store, key) is None
         insert_run(db, sent.spec, sent.versions, sent.created_at)
-        missing = [unit for unit in sent.units if unit.idx not in stored_units(store, key)]
-        for unit, arrays in _loaded(archive, key, missing, digests):
-            about = {"name": unit.name, "payload": unit.payload, "seconds": unit.seconds}
-            put_unit(store, key, unit.idx, arrays=arrays, created_at=unit.created_at, **about)
-        if new:
-            finished_at = sent.finished_at if len(sent.units) == sent.spec.units else None
+    there = stored_units(store, key)
+    missing = (unit for unit in _units(archive, sent.spec, digests) if unit.idx not in there)
+    while batch := _next_batch(archive, key, missing, digests):
+        came += put_units(store, key, batch)
+    if new:
+        finished_at = sent.finished_at if sent.units == sent.spec.units else None
+        with store.transaction() as db:
             db.execute(
                 "UPDATE runs SET seconds = ?, finished_at = coalesce(?, finished_at) WHERE key = ?",
                 (sent.seconds, finished_at, key),
             )
-    return new, len(missing)
+    return new, came
 
 
-def _loaded(
-    archive: ArchiveReader, key: str, units: Sequence[Unit], digests: dict[str, str]
-) -> Iterator[tuple[Unit, dict[str, Array]]]:
-    for unit in units:
-        with malformed():
+def _next_batch(
+    archive: ArchiveReader, key: str, units: Iterator[Unit], digests: dict[str, str]
+) -> list[NewUnit]:
+    """The next units with their arrays, as many as are stored together; [] at the end."""
+    batch, size = list[NewUnit](), 0
+    with malformed():
+        for unit in islice(units, TOGETHER):
             arrays = _arrays(archive, key, unit, digests)
-        yield unit, arrays
+            blobs = {name: encode(array, name) for name, array in arrays.items()}
+            batch.append(NewUnit(unit.idx, unit.name, unit.payload, unit.seconds, unit.created_at, blobs))
+            size += sum(len(blob.data) for blob in blobs.values())
+            if size >= TOGETHER_BYTES:
+                break
+    return batch

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,9 @@ from sqlite_utils import Database
 from store.blobs import Array, Blob, encode
 from store.database import Store
 from store.documents import Json, canonical, checked_json, clean_text, document, now
-from store.errors import RunNotFound, UnitMissing, UnstorableValue
+from store.errors import DatabaseCorrupt, RunNotFound, StoreFull, UnitMissing, UnstorableValue
+from store.reserve import reserve_released, shorten_log
+from store.row_decoding import MAX_UNITS, Listed, decode_row, listed, row_name
 
 KEY_DIGITS = 32
 """Hexadecimal digits of a key: 128 bits of SHA-256."""
@@ -27,8 +29,8 @@ SEED_RANGE = range(-(2**63), 2**63)
 class RunSpec:
     """Everything that changes the answer, and the model's name, which does not.
 
-    units: how many pieces (a block, a batch of prompts) the run consists of. Raises UnstorableValue
-    for parameters that are not strict JSON (NaN, infinity, objects) or a seed beyond 64 bits.
+    units: how many pieces (a block, a batch of prompts) the run consists of, 1 to MAX_UNITS. Raises
+    UnstorableValue for parameters that are not strict JSON (NaN, infinity, objects) or a seed beyond 64 bits.
     """
 
     kind: str
@@ -45,8 +47,8 @@ class RunSpec:
         object.__setattr__(self, "parameters", checked_json(dict(self.parameters), "parameters"))
         if self.seed is not None and self.seed not in SEED_RANGE:
             raise UnstorableValue(f"seed {self.seed}; it must fit in a signed 64-bit integer")
-        if self.units < 1:
-            raise UnstorableValue(f"{self.units} units; a run has at least one")
+        if not 1 <= self.units <= MAX_UNITS:
+            raise UnstorableValue(f"{self.units} units; a run has 1 to {MAX_UNITS}")
 
     @property
     def key(self) -> str:
@@ -80,6 +82,42 @@ class Run:
     def finished(self) -> bool:
         """Whether every unit is stored."""
         return self.finished_at is not None
+
+
+@dataclass(frozen=True)
+class NewUnit:
+    """A unit to be stored. arrays: as `store.blobs.encode` makes them; seconds: time the unit took;
+    created_at: ISO-8601 UTC.
+
+    Raises UnstorableValue for a payload that is not strict JSON and for a time below 0.
+    """
+
+    idx: int
+    name: str
+    payload: Json
+    seconds: float
+    created_at: str
+    arrays: Mapping[str, Blob]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.seconds) and self.seconds >= 0):
+            raise UnstorableValue(
+                f"unit {self.idx} took {self.seconds} seconds; pass a finite time, 0 or more"
+            )
+        object.__setattr__(self, "payload", checked_json(self.payload, "payload"))
+
+    def row(self) -> dict[str, Any]:
+        """Its columns in the table of units, but the run's key."""
+        text = None if self.payload is None else document(self.payload)
+        return {
+            "idx": self.idx,
+            "name": clean_text(self.name),
+            "seconds": self.seconds,
+            "created_at": self.created_at,
+            "bytes": len(text or "") + sum(len(blob.data) for blob in self.arrays.values()),
+            "payload": text,
+            "payload_crc32": None if text is None else zlib.crc32(text.encode()),
+        }
 
 
 @dataclass(frozen=True)
@@ -133,27 +171,39 @@ def put_unit(
     seconds: time the unit took. created_at: when, ISO-8601 UTC; None is now. The last unit to arrive
     finishes the run. RunNotFound, UnitMissing (`idx` outside the run), UnstorableValue, StoreFull.
     """
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise UnstorableValue(f"unit {idx} took {seconds} seconds; pass a finite time, 0 or more")
     blobs = {array_name: encode(array, array_name) for array_name, array in (arrays or {}).items()}
-    text = None if payload is None else document(checked_json(payload, "payload"))
-    unit = {"run_key": key, "idx": idx, "name": clean_text(name), "seconds": seconds, "payload": text}
-    unit |= {"created_at": created_at or now()}
+    unit = NewUnit(idx, name, payload, seconds, created_at or now(), blobs)
+    return put_units(store, key, [unit]) == 1
+
+
+def put_units(store: Store, key: str, units: Iterable[NewUnit]) -> int:
+    """Store those of `units` that are not stored yet, all or none; how many. Takes as long for each,
+    however many the run has.
+
+    RunNotFound, UnitMissing (a number outside the run), UnstorableValue, StoreFull.
+    """
+    added, seconds = 0, 0.0
     with store.transaction() as db:
-        if idx in _stored_of(store, key, idx):
-            return False
-        _insert(db, unit, blobs)
-        _account(db, key, seconds)
-    return True
+        count = _unit_count(store, key)
+        for unit in units:
+            if unit.idx not in range(count):
+                raise UnitMissing(f"unit {unit.idx} of run {key}; it has units 0 to {count - 1}")
+            if not _is_stored(store, key, unit.idx):
+                _insert(db, key, unit)
+                added, seconds = added + 1, seconds + unit.seconds
+        if added:
+            _account(db, key, seconds)
+    return added
 
 
 def stored_units(store: Store, key: str) -> set[int]:
     """The indices of the units of run `key` that are stored; empty for an unknown run."""
-    return {row["idx"] for row in store.rows("SELECT idx FROM units WHERE run_key = ?", (key,))}
+    rows = store.rows("SELECT run_key, idx FROM units WHERE run_key = ?", (key,))
+    return {decode_row("units", row)["idx"] for row in rows}
 
 
 def read_unit(store: Store, key: str, idx: int) -> Unit:
-    """Unit `idx` of run `key`, without its arrays' bytes; RunNotFound, UnitMissing."""
+    """Unit `idx` of run `key`, without its arrays' bytes; RunNotFound, UnitMissing, DatabaseCorrupt."""
     rows = store.rows("SELECT * FROM units WHERE run_key = ? AND idx = ?", (key, idx))
     if not rows:
         run = get_run(store, key)
@@ -161,12 +211,21 @@ def read_unit(store: Store, key: str, idx: int) -> Unit:
             f"unit {idx} of {run.kind} run {key} is not stored ({run.stored_units} of {run.units} are); "
             "run it again: it resumes at the next unit"
         )
-    names = store.rows("SELECT name FROM arrays WHERE run_key = ? AND unit_idx = ? ORDER BY name", (key, idx))
-    row = rows[0]
-    payload = None if row["payload"] is None else json.loads(row["payload"])
-    return Unit(
-        idx, row["name"], payload, row["seconds"], row["created_at"], tuple(array["name"] for array in names)
-    )
+    unit = decode_unit(rows[0])
+    sql = "SELECT run_key, unit_idx, name FROM arrays WHERE run_key = ? AND unit_idx = ? ORDER BY name"
+    names = [decode_row("arrays", row)["name"] for row in store.rows(sql, (key, idx))]
+    return Unit(idx, unit["name"], unit["payload"], unit["seconds"], unit["created_at"], tuple(names))
+
+
+def decode_unit(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `units`, checked, its payload against its checksum too; DatabaseCorrupt."""
+    unit, text = decode_row("units", row), row["payload"]
+    if unit.get("payload_crc32") not in (None, None if text is None else zlib.crc32(text.encode())):
+        raise DatabaseCorrupt(
+            f"{row_name('units', row)}: the checksum of its payload differs: bytes have changed on the disk; "
+            f"`python -m workbench runs delete {unit['run_key']}` and run it again"
+        )
+    return unit
 
 
 def get_run(store: Store, key: str) -> Run:
@@ -178,51 +237,83 @@ def get_run(store: Store, key: str) -> Run:
 
 
 def find_run(store: Store, key: str) -> Run | None:
-    """The run with this key, or None."""
+    """The run with this key, or None; DatabaseCorrupt."""
     rows = store.rows(f"{_SELECT} WHERE key = ?", (key,))
     return _run(rows[0]) if rows else None
 
 
 def list_runs(
     store: Store, *, kind: str | None = None, model_fingerprint: str | None = None, limit: int = 200
-) -> list[Run]:
-    """Runs, newest first, at most `limit` of them; of one kind and one model where named."""
+) -> Listed[Run]:
+    """Runs, newest first, at most `limit` of them; of one kind and one model where named.
+
+    Rows that cannot be read are left out, and named in `unreadable`.
+    """
     wanted = {"kind": kind, "model_fingerprint": model_fingerprint}
     given = {column: value for column, value in wanted.items() if value is not None}
     where = " AND ".join(f"{column} = ?" for column in given) or "1"
     sql = f"{_SELECT} WHERE {where} ORDER BY created_at DESC, runs.rowid DESC LIMIT ?"
-    return [_run(row) for row in store.rows(sql, (*given.values(), limit))]
+    return listed("runs", store.rows(sql, (*given.values(), limit)), _run)
+
+
+def check_run(store: Store, key: str) -> None:
+    """RunNotFound where there is no run with this key, also one that cannot be read."""
+    _unit_count(store, key)
 
 
 def delete_run(store: Store, key: str) -> None:
-    """Delete the run with its units and arrays; RunNotFound. `free_space` then shrinks the file."""
-    with store.transaction() as db:
-        get_run(store, key)
-        db.execute("DELETE FROM runs WHERE key = ?", (key,))
+    """Delete the run with its units and arrays, also where they cannot be read; RunNotFound.
+
+    Works on a full disk, too. `free_space` then shrinks the file.
+    """
+    try:
+        with store.transaction() as db:
+            check_run(store, key)
+            db.execute("DELETE FROM runs WHERE key = ?", (key,))
+    except StoreFull:
+        with reserve_released(store):
+            _delete_in_pieces(store, key)
+
+
+def _delete_in_pieces(store: Store, key: str) -> None:
+    """Delete a run few units at a time, so that the write-ahead log stays short."""
+    while True:
+        with store.transaction() as db:
+            db.execute("UPDATE runs SET finished_at = NULL WHERE key = ?", (key,))
+            sql = "DELETE FROM units WHERE rowid IN (SELECT rowid FROM units WHERE run_key = ? LIMIT 64)"
+            gone = db.execute(sql, (key,)).rowcount
+            if not gone:
+                db.execute("DELETE FROM runs WHERE key = ?", (key,))
+        shorten_log(store)
+        if not gone:
+            return
 
 
 _SELECT = """SELECT runs.*,
     (SELECT count(*) FROM units WHERE run_key = runs.key) AS stored_units,
-    (SELECT coalesce(sum(bytes), 0) FROM units WHERE run_key = runs.key) AS bytes FROM runs"""
+    (SELECT CAST(total(bytes) AS INTEGER) FROM units WHERE run_key = runs.key) AS bytes FROM runs"""
 
 
-def _run(row: dict[str, Any]) -> Run:
-    documents = {name: json.loads(row[name]) for name in ("parameters", "versions")}
-    return Run(**(row | documents))
+def _run(row: Mapping[str, Any]) -> Run:
+    return Run(**decode_row("runs", row))
 
 
-def _stored_of(store: Store, key: str, idx: int) -> set[int]:
-    run = get_run(store, key)
-    if idx not in range(run.units):
-        raise UnitMissing(f"unit {idx} of {run.kind} run {key}; it has units 0 to {run.units - 1}")
-    return stored_units(store, key)
+def _unit_count(store: Store, key: str) -> int:
+    """How many units a run consists of, from its row alone, whatever else is in it; RunNotFound."""
+    rows = store.rows("SELECT units FROM runs WHERE key = ?", (key,))
+    if not rows:
+        get_run(store, key)  # raises RunNotFound
+    return rows[0]["units"] if isinstance(rows[0]["units"], int) else 0
 
 
-def _insert(db: Database, unit: dict[str, Any], blobs: Mapping[str, Blob]) -> None:
-    size = len(unit["payload"] or "") + sum(len(blob.data) for blob in blobs.values())
-    db.table("units").insert(unit | {"bytes": size})
-    place = {"run_key": unit["run_key"], "unit_idx": unit["idx"]}
-    for name, blob in blobs.items():
+def _is_stored(store: Store, key: str, idx: int) -> bool:
+    return bool(store.rows("SELECT 1 FROM units WHERE run_key = ? AND idx = ?", (key, idx)))
+
+
+def _insert(db: Database, key: str, unit: NewUnit) -> None:
+    db.table("units").insert(unit.row() | {"run_key": key})
+    place = {"run_key": key, "unit_idx": unit.idx}
+    for name, blob in unit.arrays.items():
         db.table("arrays").insert(place | {"name": clean_text(name)} | vars(blob))
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from store.blobs import Blob, decode
+from store.arrays import decode_array
 from store.errors import DatabaseCorrupt
+from store.row_decoding import decode_row
+from store.runs import decode_unit
 
 TABLES = ("models", "files", "runs", "units", "arrays", "findings", "jobs")
 """What people made; the full-text index is made from the findings again."""
-
-DOCUMENTS = frozenset(["facts", "parameters", "versions", "payload", "tags", "evidence", "order", "failure"])
-"""Columns that hold JSON."""
 
 BLIND = 100_000
 """The last rowid to look at where neither the table nor an index tells it."""
@@ -58,7 +57,7 @@ def salvage_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) 
     extent, seen = _extent(old, table), _Seen()
     sql = f"SELECT rowid, {named} FROM {table} NOT INDEXED WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
     for values in _readable(old, sql, extent.last, seen):
-        if _is_sound(dict(zip(columns, values, strict=True))):
+        if _is_sound(table, dict(zip(columns, values, strict=True))):
             try:
                 new.execute(f"INSERT INTO {table} ({named}) VALUES ({marks})", values)
             except sqlite3.IntegrityError:
@@ -121,14 +120,12 @@ def _readable(old: sqlite3.Connection, sql: str, last: int, seen: _Seen) -> Iter
                 ranges.append((low, high))
 
 
-def _is_sound(row: dict[str, Any]) -> bool:
-    """Whether the row's JSON is JSON and its array fits its shape."""
+def _is_sound(table: str, row: dict[str, Any]) -> bool:
+    """Whether the row is as it was written, as far as types, JSON, shapes and checksums tell."""
+    decoders: dict[str, Callable[[dict[str, Any]], object]] = {"arrays": decode_array, "units": decode_unit}
+    decode = decoders.get(table, partial(decode_row, table))
     try:
-        for column in DOCUMENTS & row.keys():
-            if row[column] is not None:
-                json.loads(row[column])
-        if "data" in row:
-            decode(Blob(row["dtype"], row["shape"], row["data"]), "array")
-    except (ValueError, TypeError, RecursionError, DatabaseCorrupt):
+        decode(row)
+    except DatabaseCorrupt:
         return False
     return True

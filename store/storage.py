@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from store.database import Store
-from store.errors import translated
+from store.errors import StoreFull, translated
+from store.reserve import reserve_released, shorten_log
+
+INCREMENTAL = 2
+"""SQLite's number for a file that can shrink piece by piece."""
+
+PIECE_PAGES = 512
 
 
 @dataclass(frozen=True)
@@ -24,28 +30,49 @@ class Storage:
 def storage_used(store: Store) -> Storage:
     """What the store takes now and what its disk has left."""
     kinds = store.rows(
-        "SELECT kind, sum(bytes) AS bytes FROM units JOIN runs ON key = run_key GROUP BY kind ORDER BY kind"
+        "SELECT kind, CAST(total(bytes) AS INTEGER) AS bytes FROM units JOIN runs ON key = run_key "
+        "GROUP BY kind ORDER BY kind"
     )
     with translated(store.path):
         free = shutil.disk_usage(store.path.parent).free
     return Storage(
         _file_bytes(store),
         _pragma(store, "freelist_count") * _pragma(store, "page_size"),
-        {row["kind"]: row["bytes"] for row in kinds},
+        {str(row["kind"]): row["bytes"] for row in kinds},
         free,
     )
 
 
 def free_space(store: Store) -> int:
-    """Shrink the file to what it holds; the bytes given back, 0 or more. Needs as much free disk as it holds.
+    """Shrink the file to what it holds; the bytes given back, 0 or more.
 
-    DatabaseBusy while another process writes, StoreFull where the disk has no room for the copy.
+    By a copy where the disk has room for one, else piece by piece, which leaves the rest less tidy.
+    DatabaseBusy while another process writes; StoreFull where the disk is full and an earlier version
+    made the file, which then cannot shrink piece by piece.
     """
     before = _file_bytes(store)
-    with translated(store.path):
-        store.db.vacuum()
-        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    try:
+        with translated(store.path):
+            store.db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of the copy; the old file's stays
+            store.db.vacuum()
+    except StoreFull:
+        if _pragma(store, "auto_vacuum") != INCREMENTAL:
+            raise
+        with reserve_released(store):
+            _shrink_in_pieces(store)
+    shorten_log(store)
     return max(0, before - _file_bytes(store))
+
+
+def _shrink_in_pieces(store: Store) -> None:
+    unused = _pragma(store, "freelist_count")
+    while unused:
+        with translated(store.path):
+            store.db.execute(f"PRAGMA incremental_vacuum({PIECE_PAGES})").fetchall()
+        shorten_log(store)
+        before, unused = unused, _pragma(store, "freelist_count")
+        if unused >= before:
+            return
 
 
 def _pragma(store: Store, name: str) -> int:

@@ -14,12 +14,13 @@ import pytest
 
 from store import DatabaseCorrupt, RunSpec, begin_run, open_store
 
+ASIDE = ("-shm", "-reserve")
 NAME = re.compile(r"headlamp\.db\.damaged-\d{8}-\d{6}(-\d+)?(-wal)?")
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Everything there but shared memory and empty logs, which SQLite makes and drops as it likes."""
-    there = {name: (folder / name).read_bytes() for name in os.listdir(folder) if not name.endswith("-shm")}
+    """Everything there but the reserve, and shared memory and empty logs, which SQLite makes and drops."""
+    there = {name: (folder / name).read_bytes() for name in os.listdir(folder) if not name.endswith(ASIDE)}
     return {name: content for name, content in there.items() if content or not name.endswith("-wal")}
 
 

@@ -35,7 +35,7 @@ from store import (
     read_array,
     stored_units,
 )
-from store.migrations import SCHEMA, first_schema, jobs
+from store.migrations import SCHEMA, checksums, first_schema, jobs
 
 NOBODY = 65534
 
@@ -181,6 +181,7 @@ def test_a_new_migration_keeps_what_is_stored(path: Path, make_spec: Callable[..
     schema = Migrations("headlamp")
     schema(name="0001_first_schema")(first_schema)
     schema(name="0002_jobs")(jobs)
+    schema(name="0003_checksums")(checksums)
     schema(name="9999_more")(lambda db: db.executescript("CREATE TABLE more (a)"))
     new = open_store(path, schema=schema)
     assert get_run(new, run.key) == run

@@ -23,6 +23,7 @@ from store import (
 )
 
 Keep = Callable[..., Finding]
+MOMENT = "2026-01-01T00:00:00.000+00:00"
 
 hostile = st.text(max_size=30) | st.sampled_from(
     ['"', "AND(", "a* OR", "NEAR(", "title:x", "^", "\0", "🙂", "-"]
@@ -175,8 +176,8 @@ def test_the_beginning_of_two_ids_is_refused(keep: Keep, store: Store) -> None:
     for digit in "0f":
         store.db.execute(
             "INSERT INTO findings (id, title, note, tags, model_name, model_fingerprint, kind, evidence,"
-            " created_at, updated_at) VALUES (?, 't', '', '[]', '', '', '', '{}', '', '')",
-            ["abcdef" + digit * 26],
+            " created_at, updated_at) VALUES (?, 't', '', '[]', '', '', '', '{}', ?, ?)",
+            ["abcdef" + digit * 26, MOMENT, MOMENT],
         )
     with pytest.raises(FindingNotFound, match="write more"):
         get_finding(store, "abcdef")

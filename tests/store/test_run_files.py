@@ -3,11 +3,12 @@
 import hashlib
 import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from store import (
     RunNotFound,
     RunSpec,
     Store,
+    StoreFull,
     UnstorableValue,
     begin_run,
     delete_run,
@@ -37,9 +39,11 @@ from store import (
     stored_units,
 )
 from store.blobs import DTYPES
-from store.runs import Run, Unit
+from store.run_archive import objects
+from store.runs import NewUnit, Run, Unit, put_units
 
 LIST = "headlamp-runs.json"
+MEMORY = 1 << 30
 MakeSpec = Callable[..., RunSpec]
 SOMEWHERE = st.integers(0, 1 << 20)
 
@@ -72,7 +76,7 @@ def exported(store: Store, *keys: str) -> bytes:
 
 
 def imported(store: Store, content: bytes) -> ImportedRuns:
-    return import_runs(store, io.BytesIO(content))
+    return import_runs(store, io.BytesIO(content), memory=MEMORY)
 
 
 def everything(store: Store, key: str) -> tuple[Run, list[Unit], dict[str, bytes]]:
@@ -295,13 +299,91 @@ def test_a_member_that_is_not_what_was_exported_is_refused(
     assert list_runs(there) == []
 
 
-@pytest.mark.parametrize("limit", ["LARGEST", "LARGEST_JSON"])
-def test_a_member_too_large_is_refused_unread(
-    store: Store, there: Store, keys: list[str], monkeypatch: pytest.MonkeyPatch, limit: str
+@pytest.mark.parametrize(("memory", "member"), [(1000, "headlamp-runs.json"), (3000, "safetensors")])
+def test_a_member_that_takes_more_memory_than_is_free_is_refused_unread(
+    store: Store, there: Store, keys: list[str], make_spec: MakeSpec, memory: int, member: str
+) -> None:
+    large = make_spec(units=1)
+    begin_run(store, large, {})
+    put_unit(store, large.key, 0, name="large", arrays={"x": np.zeros(10_000)}, seconds=0)
+    content = exported(store, large.key)
+    if member == "safetensors":
+        memory *= 40  # the list fits, the arrays do not
+    with pytest.raises(BadImport, match=rf"{member} takes .* MB of memory to read.*export fewer runs"):
+        import_runs(there, io.BytesIO(content), memory=memory)
+    assert list_runs(there) == []
+
+
+def test_a_unit_that_takes_more_memory_than_is_free_is_refused(
+    store: Store, there: Store, make_spec: MakeSpec
+) -> None:
+    spec = make_spec(units=1)
+    begin_run(store, spec, {})
+    put_unit(store, spec.key, 0, name="large", payload=["x" * 1000] * 1000, seconds=0)
+    with pytest.raises(BadImport, match="holds an object of over 25000 characters"):
+        import_runs(there, io.BytesIO(exported(store, spec.key)), memory=1_000_000)
+    assert import_runs(there, io.BytesIO(exported(store, spec.key)), memory=MEMORY).units == 1
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {LIST: b"[" + b"[],\n" * 12_000_000 + b"[]]"},
+        {LIST: b"{}", "a/0000.safetensors": bytes(40 << 20)},
+        {LIST: b"{}", **{f"a/{number}": bytes(4 << 20) for number in range(10)}},
+    ],
+    ids=["list", "array", "many"],
+)
+def test_a_small_file_that_unpacks_to_very_much_is_refused_unread(
+    there: Store, members: dict[str, bytes]
+) -> None:
+    content = packed(members)
+    assert len(content) < 300_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadImport, match=r"unpack to .* more than 64 times as many.*without compression"):
+            imported(there, content)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_anything_is_stored(
+    store: Store, there: Store, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = exported(store, *keys)
-    monkeypatch.setattr(f"store.run_archive.{limit}", 100)
-    with pytest.raises(BadImport, match="at most 100 are read"):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=100))
+    with pytest.raises(StoreFull, match="MB free; nothing was imported"):
+        imported(there, content)
+    assert list_runs(there) == []
+
+
+def test_memory_that_ends_all_the_same_is_told(
+    store: Store, there: Store, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = exported(store, *keys)
+
+    def none_left(data: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("store.run_archive.load", none_left)
+    with pytest.raises(BadImport, match="MemoryError"):
+        imported(there, content)
+
+
+def test_bfloat16_is_told_as_such(store: Store, there: Store, keys: list[str]) -> None:
+    header = b'{"x":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    arrays = len(header).to_bytes(8, "little") + header + bytes(4)
+    content = changed(exported(store, *keys), lambda members: of_arrays(arrays)(members, keys[0]))
+    with pytest.raises(BadImport, match="holds an array of bfloat16; convert it to float32"):
         imported(there, content)
 
 
@@ -332,16 +414,53 @@ def test_other_packings_are_refused(there: Store, method: int) -> None:
         imported(there, out.getvalue())
 
 
-def test_a_run_that_fails_on_the_way_is_not_stored_at_all(
-    store: Store, there: Store, keys: list[str]
+def test_a_run_that_fails_on_the_way_is_unfinished_and_completed_by_another_import(
+    store: Store, there: Store, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("store.run_files.TOGETHER", 1)
     when = "BEFORE INSERT ON units WHEN new.idx = 1 BEGIN SELECT RAISE(ABORT, 'fails'); END"
     there.db.execute(f"CREATE TRIGGER fails {when}")
     with pytest.raises(Exception, match="fails"):
         imported(there, exported(store, keys[0]))
-    assert contents(there) == [[], [], []]
+    assert stored_units(there, keys[0]) == {0}
+    assert not get_run(there, keys[0]).finished
     there.db.execute("DROP TRIGGER fails")
-    assert imported(there, exported(store, keys[0])).added == (keys[0],)
+    assert imported(there, exported(store, keys[0])).completed == (keys[0],)
+    assert get_run(there, keys[0]).finished
+    assert everything(there, keys[0])[1:] == everything(store, keys[0])[1:]
+
+
+def test_others_write_while_runs_come_in(store: Store, there: Store, make_spec: MakeSpec) -> None:
+    """Between two transactions, that is; each holds a few units only."""
+    spec = make_spec(units=200)
+    begin_run(store, spec, {})
+    with store.transaction():
+        for idx in range(200):
+            put_unit(store, spec.key, idx, name="", payload=idx, seconds=0)
+    seen: list[int] = []
+    there.db.conn.set_trace_callback(lambda sql: seen.append(1) if sql == "BEGIN IMMEDIATE" else None)
+    imported(there, exported(store, spec.key))
+    assert len(seen) >= 200 / 64
+    assert stored_units(there, spec.key) == set(range(200))
+
+
+def test_storing_a_unit_reads_no_other(store: Store, make_spec: MakeSpec) -> None:
+    """So that the time a run takes to store grows with its units, not with their square."""
+    spec = make_spec(units=3000)
+    begin_run(store, spec, {})
+    steps: dict[int, int] = {}
+
+    def count_steps(idx: int) -> None:
+        count = [0]
+        store.db.conn.set_progress_handler(lambda: count.__setitem__(0, count[0] + 1), 1)
+        put_units(store, spec.key, [NewUnit(idx, "", None, 0, "2026-01-01T00:00:00+00:00", {})])
+        store.db.conn.set_progress_handler(None, 0)
+        steps[idx] = count[0]
+
+    count_steps(0)
+    put_units(store, spec.key, [NewUnit(i, "", None, 0, "2026", {}) for i in range(1, 2999)])
+    count_steps(2999)
+    assert steps[2999] < 2 * steps[0] + 3 * 3000  # counting the units of the run is one step of three each
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -383,8 +502,40 @@ def test_any_other_file_is_refused(there: Store, content: bytes) -> None:
         imported(there, content)
 
 
-def test_a_run_of_too_many_units_is_refused(there: Store, store: Store, make_spec: MakeSpec) -> None:
-    spec = replace(make_spec(), units=1_000_001)
-    begin_run(store, spec, {})
-    with pytest.raises(BadImport, match="at most 1000000"):
-        imported(there, exported(store, spec.key))
+def test_a_run_of_too_many_units_is_refused(store: Store, there: Store, keys: list[str]) -> None:
+    content = changed(
+        exported(store, *keys), lambda members: members[LIST]["runs"][0].update(units=1_000_001)
+    )
+    with pytest.raises(BadImport, match="1000001 units; a run has 1 to 1000000"):
+        imported(there, content)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    values=st.lists(
+        st.dictionaries(
+            st.text(max_size=3),
+            st.recursive(st.none() | st.integers() | st.text(max_size=5), st.lists, max_leaves=5),
+            max_size=3,
+        ),
+        max_size=5,
+    ),
+    piece=st.integers(1, 40),
+    indent=st.none() | st.integers(0, 2),
+)
+def test_a_list_is_read_object_by_object_however_it_is_cut(
+    values: list[dict[str, Any]], piece: int, indent: int | None
+) -> None:
+    text = json.dumps(values, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if "\\ud" in json.dumps(values):
+        return  # half a character is no UTF-8
+    pieces = [text[start : start + piece] for start in range(0, len(text), piece)]
+    assert list(objects("x", iter(pieces), 10_000)) == values
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "{}", "[1]", "[{}", "[{},]", "[,{}]", "[{} {}]", "[{}]x", "[{}][", '[{"a": }]', "[[]]"]
+)
+def test_what_is_no_list_of_objects_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no list|ends before|Expecting"):
+        list(objects("x", iter([text.encode()] if text else []), 10_000))
