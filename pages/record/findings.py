@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.record.parts.finding import finding_page, headline
 from pages.shared import state
-from pages.shared.errors import shown_errors
+from pages.shared.errors import show_unreadable, shown_errors
 from pages.shared.layout import download, empty, page_header, page_link
 from pages.shared.resources import store
 from pages.shared.tokens import plain
@@ -45,7 +45,9 @@ def wanted() -> list[Finding]:
         persist_state="session",
         placeholder="All tags",
     )
-    return list_findings(store(), search=words or "", tag=chosen, limit=AT_MOST)
+    found = list_findings(store(), search=words or "", tag=chosen, limit=AT_MOST)
+    show_unreadable(found)
+    return found
 
 
 def look_at(finding_id: str | None) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 
 from analysis.errors import HeadlampError
 from pages.shared.tokens import plain
 from store.errors import StoreError
+from workbench.storage import Listed
 
 
 @contextmanager
@@ -34,6 +36,12 @@ def toasted_errors() -> Iterator[None]:
 def show_error(error: HeadlampError | StoreError) -> None:
     """The error's name in words and its message."""
     st.error(error_text(type(error).__name__, str(error)), icon=":material/error:")
+
+
+def show_unreadable(listed: Listed[Any]) -> None:
+    """A warning for each row that a list leaves out: which, why, and the way out."""
+    for row in listed.unreadable:
+        st.warning(plain(row.why), icon=":material/database_off:")
 
 
 def error_text(name: str, message: str) -> str:

@@ -289,3 +289,16 @@ def test_evidence_of_any_shape_is_shown(
     app = run_app("/findings", finding=plant(database, "Odd", **evidence).id)
     assert not app.exception
     assert not app.error
+
+
+def test_a_finding_that_cannot_be_read_is_named_beside_the_others(
+    run_app: Callable[..., AppTest], database: Store
+) -> None:
+    bad = plant(database, "spoiled", "x")
+    plant(database, "sound", "y")
+    database.db.execute("DROP TRIGGER findings_edited")
+    database.db.execute("UPDATE findings SET tags = 'no JSON' WHERE id = ?", [bad.id])
+    app = run_app("/findings")
+    assert not app.exception
+    assert titles(app) == ["sound"]
+    assert bad.id in app.warning[0].value

@@ -9,9 +9,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from store import (
+    JobOrder,
+    Owner,
     Run,
     RunSpec,
     Store,
+    ask_job,
     begin_run,
     default_path,
     find_run,
@@ -150,3 +153,23 @@ def test_a_folders_model_is_named_by_its_last_part(
 ) -> None:
     plant(database, model_name=str(tiny_model_folder))
     assert list(run_app("/runs").dataframe[0].value["model"]) == [tiny_model_folder.name]
+
+
+def test_a_run_that_cannot_be_read_is_named_beside_the_others(
+    run_app: Callable[..., AppTest], database: Store
+) -> None:
+    bad, good = plant(database, "decode"), plant(database, "generate")
+    database.db.execute("UPDATE runs SET parameters = '{' WHERE key = ?", [bad.key])
+    app = run_app("/runs")
+    assert not app.exception
+    assert app.dataframe[0].value["kind"].tolist() == [good.kind]
+    assert bad.key in app.warning[0].value
+    assert "is no JSON" in app.warning[0].value
+
+
+def test_a_job_that_cannot_be_read_is_named(run_app: Callable[..., AppTest], database: Store) -> None:
+    ask_job(database, JobOrder("find", "t", "k", {}, total=1, unit="blocks"), Owner("desk", 1, 1.0))
+    database.db.execute("UPDATE jobs SET \"order\" = 'x'")
+    app = run_app("/runs")
+    assert not app.exception
+    assert "jobs row 1" in app.warning[0].value

@@ -41,7 +41,7 @@ def tampered(change: Callable[[dict[str, Any]], None], finding_id: str) -> str:
 
 
 def test_list_shows_what_was_kept_without_its_evidence(cli: Cli, keep: Keep) -> None:
-    assert cli("findings", "list", "--json").document == {"findings": []}
+    assert cli("findings", "list", "--json").document == {"findings": [], "unreadable": []}
     assert "No findings here" in cli("findings", "list").out
     finding = keep("a dog neuron")
     (found,) = cli("findings", "list", "--json").document["findings"]
@@ -152,7 +152,7 @@ def test_runs_are_listed_and_deleted(cli: Cli, tiny: Path) -> None:
     run = cli("decode", tiny, "--json").document["run"]
     cli("neuron", tiny, "L0.N0")
     listed = cli("runs", "list", "--json").document
-    assert set(listed) == {"runs", "storage"}
+    assert set(listed) == {"runs", "storage", "unreadable"}
     assert set(listed["storage"]) == {"file_bytes", "reclaimable_bytes"}
     assert {r["kind"] for r in listed["runs"]} == {"decode", "profile"}
     assert len(cli("runs", "list", "--kind", "profile", "--json").document["runs"]) == 1

@@ -13,7 +13,7 @@ from store import Store
 from store.evidence import facts as evidence_facts
 from store.evidence import read_evidence
 from workbench.cli.options import AsJson, Db, readable
-from workbench.cli.output import facts, table
+from workbench.cli.output import facts, table, unreadable
 from workbench.cli.session import read_text, session
 from workbench.exports import check_writable, replacing
 from workbench.findings import (
@@ -64,7 +64,8 @@ def list_(
         ]
         shown = table(("id", "kept", "kind", "title", "tags", "model"), rows)
         here.show(
-            {"findings": documents}, shown if rows else "No findings here; `generate --keep TITLE` keeps one."
+            {"findings": documents, "unreadable": unreadable(found)},
+            shown if rows else "No findings here; `generate --keep TITLE` keeps one.",
         )
 
 
@@ -141,7 +142,9 @@ def rerun_(finding_id: FindingId, *, db: Db = None, as_json: AsJson = False) -> 
 def _chosen(store: Store, ids: list[str], search: str, tag: str | None) -> list[Finding]:
     """The findings named, or all that --search and --tag let through; each once, in their order."""
     if not ids:
-        return list_findings(store, search=search, tag=tag, limit=ALL)
+        listed = list_findings(store, search=search, tag=tag, limit=ALL)
+        unreadable(listed)
+        return listed
     named = [get_finding(store, finding_id) for finding_id in ids]
     found = list({finding.id: finding for finding in named}.values())
     if not search.strip() and tag is None:

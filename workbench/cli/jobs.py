@@ -9,7 +9,7 @@ import typer
 
 from store import Job, RunSpec, Store, find_run, get_run, list_jobs
 from workbench.cli.options import AsJson, Db
-from workbench.cli.output import say, table
+from workbench.cli.output import say, table, unreadable
 from workbench.cli.progress import duration
 from workbench.cli.session import bar, session
 from workbench.engines import Engine
@@ -29,7 +29,8 @@ def list_(*, db: Db = None, as_json: AsJson = False) -> None:
     Newest first: those under way here or in another process, and how the others ended.
     """
     with session(db, as_json) as here:
-        board = [status(job) for job in list_jobs(here.store)]
+        listed = list_jobs(here.store)
+        board = [status(job) for job in listed]
         rows = [
             (
                 str(s.job.id),
@@ -43,7 +44,8 @@ def list_(*, db: Db = None, as_json: AsJson = False) -> None:
         ]
         why = [f"\n{s.job.id}: {s.job.failure.message}" for s in board if s.job.failure is not None]
         shown = table(("job", "what", "model", "state", "done", ""), rows)
-        here.show({"jobs": [_document(s.job) for s in board]}, "\n".join([shown, *why]))
+        document = {"jobs": [_document(s.job) for s in board], "unreadable": unreadable(listed)}
+        here.show(document, "\n".join([shown, *why]))
 
 
 @jobs.command()

@@ -10,10 +10,11 @@ from analysis.devices import check_device
 from analysis.fit import DEFAULT_CONTEXT
 from analysis.models import ModelRef, settled
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
-from workbench.cli.output import facts, size, table
+from workbench.cli.output import facts, size, table, unreadable
 from workbench.cli.session import session
 from workbench.inspecting import Inspection, inspect_model
 from workbench.models import model_choices
+from workbench.storage import list_models
 
 
 def models(*, db: Db = None, as_json: AsJson = False) -> None:
@@ -38,7 +39,8 @@ def models(*, db: Db = None, as_json: AsJson = False) -> None:
             for c in choices
         ]
         shown = table(("name", "source", "fingerprint", "architecture", "folder"), rows)
-        here.show({"models": found}, shown if rows else "No model yet; inspect one to see it here.")
+        document = {"models": found, "unreadable": unreadable(list_models(here.store))}
+        here.show(document, shown if rows else "No model yet; inspect one to see it here.")
 
 
 def inspect(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from analysis.errors import HeadlampError
+from store import Listed
 from store.evidence import visible, visible_token
 
 
@@ -52,6 +53,13 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+def unreadable(listed: Listed[Any]) -> list[dict[str, Any]]:
+    """What a document says of the rows a list leaves out; each is named on stderr, too."""
+    for row in listed.unreadable:
+        say(row.why)
+    return [vars(row) for row in listed.unreadable]
 
 
 def say(message: str) -> None:

@@ -10,10 +10,11 @@ import typer
 from store import StoreError
 from workbench.cli.jobs import followed_run
 from workbench.cli.options import AsJson, Db, readable
-from workbench.cli.output import number, say, size, table
+from workbench.cli.output import number, say, size, table, unreadable
 from workbench.cli.session import session
 from workbench.exports import check_writable, replacing
 from workbench.storage import (
+    check_run,
     delete_run,
     export_runs,
     free_space,
@@ -57,7 +58,7 @@ def list_(
         ]
         shown = table(("run", "kind", "model", "units", "size", "work"), rows)
         here.show(
-            {"runs": [vars(run) for run in found], "storage": storage},
+            {"runs": [vars(run) for run in found], "storage": storage, "unreadable": unreadable(found)},
             f"{shown}\n\n{here.store.path}: {size(used.file_bytes)}",
         )
 
@@ -76,9 +77,9 @@ def delete(
     The database shrinks; findings keep their evidence.
     """
     with session(db, as_json) as here:
-        for key in keys:
-            get_run(here.store, key)
         deleted = list(dict.fromkeys(keys))
+        for key in deleted:
+            check_run(here.store, key)
         for key in deleted:
             delete_run(here.store, key)
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import streamlit as st
 
 from pages.record.parts.finding import when
-from pages.shared.errors import shown_errors, toasted_errors
+from pages.shared.errors import show_unreadable, shown_errors, toasted_errors
 from pages.shared.job_list import (
     BUSY_SECONDS,
     IDLE_SECONDS,
@@ -21,7 +21,9 @@ from pages.shared.job_list import (
 )
 from pages.shared.job_view import share, show_job
 from pages.shared.layout import caption
+from pages.shared.resources import store
 from workbench.job_status import JobStatus
+from workbench.storage import list_jobs
 
 MOST = 20
 """Jobs that stopped before their end that are shown one by one; the table holds them all."""
@@ -29,6 +31,7 @@ MOST = 20
 
 def job_section() -> None:
     """The section, which keeps itself up to date. Where there never was a job, nothing."""
+    show_unreadable(list_jobs(store()))
     found = statuses()
     if not found:
         return

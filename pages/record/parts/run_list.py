@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.record.parts.finding import when
 from pages.shared import state
+from pages.shared.errors import show_unreadable
 from pages.shared.layout import caption, short
 from pages.shared.resources import store
 from workbench.storage import Run, list_runs
@@ -17,6 +18,7 @@ _TABLE, _CHOSEN = "_runs_table", "_runs_chosen"
 def filtered() -> list[Run]:
     """The runs of the chosen kind and model, newest first."""
     runs = list_runs(store(), limit=AT_MOST)
+    show_unreadable(runs)
     kind_column, model_column = st.columns(2)
     kinds, models = sorted({run.kind for run in runs}), list(dict.fromkeys(run.model_name for run in runs))
     kind = kind_column.selectbox(
