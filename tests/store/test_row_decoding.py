@@ -44,7 +44,7 @@ from store import (
     stored_units,
     take_job,
 )
-from store.row_decoding import COLUMNS
+from store.row_decoding import COLUMNS, decode_row
 
 NOT_UTF8 = b"\xff\xfe"
 FILE = ("/models/a.safetensors", 10, 1, 2)
@@ -227,6 +227,18 @@ def test_sizes_that_are_none_leave_the_page_of_runs_whole(store: Store, key: str
     assert set(storage_used(store).kind_bytes) == {"decode"}
 
 
+def test_sizes_too_large_to_add_up_leave_the_page_of_runs_whole(
+    store: Store, make_spec: Callable[..., RunSpec]
+) -> None:
+    spec = make_spec(units=2)
+    begin_run(store, spec, {})
+    for idx in range(2):
+        put_unit(store, spec.key, idx, name="", seconds=0)
+    store.db.execute("UPDATE units SET bytes = ?", [2**62])
+    assert list_runs(store)[0].bytes == 2**63 - 1
+    assert storage_used(store).kind_bytes == {"decode": 2**63 - 1}
+
+
 @pytest.mark.parametrize("value", ["short", b"ab" * 32, NOT_UTF8, "Z" * 64])
 def test_a_bad_hash_of_a_file_counts_as_absent(store: Store, value: Any) -> None:
     hashes = FileHashes(store)
@@ -269,6 +281,23 @@ def test_what_was_stored_before_checksums_is_read_without(store: Store, key: str
     store.db.execute("UPDATE units SET payload_crc32 = NULL")
     assert read_array(store, key, 0, "x").tolist() == [0, 1, 2]
     assert read_unit(store, key, 0).payload == [1]
+
+
+@pytest.mark.parametrize("shape", [f"[0, {10**30}]", f"[3{', 1' * 70}]"])
+def test_a_shape_that_numpy_cannot_make_is_refused_without_a_checksum_too(
+    store: Store, key: str, shape: str
+) -> None:
+    spoil(store, "arrays", "shape", shape)
+    store.db.execute("UPDATE arrays SET crc32 = NULL, data = ?", [b"" if "0," in shape else bytes(24)])
+    with pytest.raises(DatabaseCorrupt, match=r"is no shape \(.*run it again"):
+        read_array(store, key, 0, "x")
+
+
+@pytest.mark.parametrize("value", [None, 5, 0.5])
+def test_a_text_of_another_type_is_refused(value: object) -> None:
+    """Which a column without a declared type, of a file that was edited, may hold."""
+    with pytest.raises(DatabaseCorrupt, match=r"runs row 'k': kind is (empty|a number), not text"):
+        decode_row("runs", {"key": "k", "kind": value})
 
 
 @pytest.mark.parametrize(("table", "column", "value"), CASES, ids=ids)
