@@ -14,6 +14,7 @@ from torch import Tensor
 
 from analysis.clamps import Clamp
 from analysis.errors import RecipeError
+from analysis.inputs import check_input
 from analysis.interventions import Change
 from analysis.models import LoadedModel
 from analysis.pruning import PruneExpert
@@ -77,6 +78,7 @@ def tensors_beside(path: Path, document: Any) -> dict[str, Tensor]:
             "files together as they were written"
         )
     try:
+        check_input(path.parent / name)
         data = (path.parent / name).read_bytes()
     except OSError as error:
         raise RecipeError(

@@ -26,6 +26,7 @@ from lm_eval.utils import handle_non_serializable
 
 from analysis.errors import HarnessError
 from analysis.harness.contained import FEWSHOT_SEED, contained, no_metric_code
+from analysis.inputs import check_input
 from analysis.sources import first_line
 
 _OFFLINE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"} | {
@@ -107,6 +108,7 @@ _Data.add_constructor("!function", _refuse_function)
 def _read(path: Path, above: tuple[Path, ...]) -> Config:
     """A task file with what it includes, itself last."""
     try:
+        check_input(path)
         config = yaml.load(path.read_bytes(), Loader=_Data)
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}; check its name and rights") from error

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from analysis.errors import BadSkillFile, SkillError
+from analysis.inputs import check_input
 from analysis.skills.items import JudgeName, Skill, SkillItem
 from analysis.skills.layouts import LETTERS, items_of, mapped, text_item
 from analysis.sources import first_line
@@ -39,11 +40,13 @@ def read_skill(path: Path, name: str = "", fields: Mapping[str, str] | None = No
     for its examples.
     """
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise _too_large(str(path))
-        data = path.read_bytes()
+        check_input(path)
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_BYTES + 1)
     except OSError as error:
         raise BadSkillFile(f"{path} cannot be read: {error.strerror}; check its name and rights") from error
+    if len(data) > LARGEST_BYTES:
+        raise _too_large(str(path))
     return skill_from_bytes(data, path.name, name or path.name.split(".")[0], fields)
 
 

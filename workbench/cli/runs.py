@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.inputs import check_input
 from store import StoreError
 from workbench.cli.jobs import followed_run
 from workbench.cli.options import AsJson, Db, readable
@@ -138,6 +139,7 @@ def import_(
 
     What is here already stays as it is; a run that is partly here gains its missing units.
     """
+    check_input(source, seekable=True)
     with session(db, as_json) as here:
         with source.open("rb") as file:
             done = import_runs(here.store, file)

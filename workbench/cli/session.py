@@ -13,6 +13,7 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from analysis.errors import HeadlampError
+from analysis.inputs import check_input
 from analysis.models import LoadedModel, ModelRef, Shards
 from store import Store
 from workbench.cli.output import Output, say
@@ -100,6 +101,7 @@ def at_home(path: Path) -> Path:
 def read_text(path: Path) -> str:
     """A file's text. Raises HeadlampError where it cannot be read or is no text."""
     try:
+        check_input(path)
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise HeadlampError(f"{path} is not UTF-8 text; it is damaged, or another kind of file") from error
