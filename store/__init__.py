@@ -29,6 +29,7 @@ from store.errors import (
     TextMissing,
     UnitMissing,
     UnstorableValue,
+    Unwritable,
 )
 from store.export import (
     ImportResult,
@@ -123,6 +124,7 @@ __all__ = [
     "UnitMissing",
     "UnreadableRow",
     "UnstorableValue",
+    "Unwritable",
     "abandon_job",
     "all_tags",
     "ask_job",

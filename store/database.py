@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,16 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from store.damaged import with_copy
-from store.errors import DatabaseCorrupt, StoreFull, translated
+from store.errors import DatabaseCorrupt, StoreFull, Unwritable, translated
+from store.files import kind_of, target_of
 from store.migrations import SCHEMA, check_schema
 from store.reserve import keep_reserve, release_reserve
 from store.row_decoding import text_or_bytes
 
 _MAKING = threading.Lock()
+
+LOGS = ("-journal", "-wal", "-shm")
+"""What SQLite adds to a database's name for the files that it writes beside it."""
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another process's write before DatabaseBusy."""
@@ -45,9 +50,9 @@ def open_store(
 ) -> Store:
     """Open the store at `path` (default: `default_path()`), made where it is missing, at the newest schema.
 
-    A file that is refused (DatabaseCorrupt, DatabaseForeign, DatabaseFromNewerVersion, DatabaseReadOnly)
-    keeps every byte; a damaged one is also copied, once, as NAME.damaged-YYYYMMDD-HHMMSS beside it.
-    Damage further inside is met when it is read.
+    A file that is refused (DatabaseCorrupt, DatabaseForeign, DatabaseFromNewerVersion, DatabaseReadOnly,
+    Unwritable) keeps every byte; a damaged one is also copied, once, as NAME.damaged-YYYYMMDD-HHMMSS beside
+    it. Damage further inside is met when it is read.
 
     busy_seconds: how long to wait for a lock. schema: the migrations to apply. reserve: whether to keep a
     little room on the disk, so that deleting works on a full one (store/reserve.py).
@@ -75,12 +80,26 @@ def _set_up(store: Store, schema: Migrations) -> None:
         with _log_kept(store.path), _closed_on_error(store):
             check_schema(store.db, store.path, schema)
             if not store.db.table_names():
-                store.db.execute(
-                    "PRAGMA auto_vacuum = INCREMENTAL"
-                )  # of a new file; any other stays as it is
+                store.db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
             store.db.enable_wal()
             with store.transaction() as db:
                 schema.apply(db)
+
+
+def check_database(path: Path) -> None:
+    """Refuse, without opening anything, what SQLite would wait for, or write something else through.
+
+    Raises Unwritable unless `path` is a regular file or a new one, and its logs regular files or none.
+    """
+    target = target_of(path)
+    for log in (target.with_name(target.name + suffix) for suffix in LOGS):
+        with suppress(OSError):
+            mode = log.lstat().st_mode
+            if not stat.S_ISREG(mode):
+                raise Unwritable(
+                    f"{path} cannot be written: {log} is {kind_of(mode)}, where SQLite writes a "
+                    "file of its own; move that away, or name another database"
+                )
 
 
 class Store:
@@ -159,6 +178,7 @@ def _make_file(path: Path) -> None:
     """
     with _MAKING:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_database(path)
         if not path.exists():
             path.touch(mode=0o600)
     if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):

@@ -5,6 +5,7 @@
     ├── DatabaseForeign            the file is another program's database
     ├── DatabaseCorrupt            the file is damaged, cut short or not a database
     ├── DatabaseReadOnly           the file or its folder cannot be written
+    ├── Unwritable                 a path that is not a regular file, nor one to be made
     ├── DatabaseBusy               another process kept the database locked for too long
     ├── StoreFull                  the disk is full
     ├── UnstorableValue            a value no table can hold (NaN, an object array, a blank title, …)
@@ -52,6 +53,10 @@ class DatabaseCorrupt(StoreError):
 
 class DatabaseReadOnly(StoreError):
     """The file or its folder cannot be written."""
+
+
+class Unwritable(StoreError):
+    """A folder, a pipe, a device, a stream of this process …, where a regular file is to be written."""
 
 
 class DatabaseBusy(StoreError):

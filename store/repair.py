@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from store.damaged import SIDES, free_name, is_database, side
-from store.database import open_store
+from store.database import check_database, open_store
 from store.errors import DatabaseBusy, DatabaseCorrupt, translated
 from store.migrations import SCHEMA, check_schema
 from store.row_decoding import text_or_bytes
@@ -39,9 +39,10 @@ def repair(path: Path) -> Repaired:
     Headlamp before checksums (schema 0003) stored.
 
     DatabaseBusy: another process has it open. DatabaseCorrupt: nothing can be read. DatabaseForeign,
-    DatabaseFromNewerVersion, StoreFull.
+    DatabaseFromNewerVersion, StoreFull, Unwritable.
     """
     path = Path(os.path.expanduser(path)).absolute()
+    check_database(path)
     if not is_database(path):
         raise DatabaseCorrupt(f"{path} is no SQLite database, so nothing can be read: restore a copy of it")
     new = free_name(path, "repaired")

@@ -6,13 +6,11 @@ Long work names a text by its digest, so that any process finds the same one, wh
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 from store.database import default_path
 from store.errors import TextMissing, translated
+from store.files import write_whole
 
 
 def digest_of(text: str) -> str:
@@ -21,20 +19,12 @@ def digest_of(text: str) -> str:
 
 
 def keep_text(text: str) -> str:
-    """Keep a text; its digest. One that is there already stays. DatabaseReadOnly, StoreFull."""
+    """Keep a text; its digest. One that is there already stays. DatabaseReadOnly, StoreFull, Unwritable."""
     digest = digest_of(text)
     path = _path(digest)
     with translated(path):
-        if path.is_file():
-            return digest
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            part.write_bytes(text.encode())
-            os.replace(part, path)
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+        if not path.is_file():
+            write_whole(path, text.encode())
     return digest
 
 

@@ -11,9 +11,8 @@ import io
 import json
 import math
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +22,9 @@ import pyarrow.parquet as pq
 
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel
+from store import files
 from store.csv_cells import write_csv
+from store.errors import Unwritable
 from workbench.neurons import DecodedModel, DecodedNeuron, rows
 from workbench.runs import Progress
 
@@ -73,36 +74,39 @@ def check_target(path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Refuse a file that could not be written, before the work for it is done. Raises ExportError."""
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder; name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise ExportError(
-            f"{path} cannot be written: there is no folder {path.absolute().parent}; make it first"
-        )
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise ExportError(f"{path} cannot be written: no right to write in its folder; name another one")
+    try:
+        files.writable_target(path)
+    except Unwritable as error:
+        raise ExportError(str(error)) from error
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a folder that is no new or empty one, or could not be made. Raises ExportError."""
+    if os.path.lexists(path):
+        if not path.is_dir():
+            raise ExportError(f"{path} cannot be written: it is there and no folder; name a new folder")
+        if any(path.iterdir()):
+            raise ExportError(f"{path} is not empty; name a new folder")
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ExportError(f"{path} cannot be written: {there} is no folder; name a new folder elsewhere")
+    if not files.may_write_in(there):
+        raise ExportError(f"{path} cannot be written: there is no right to write in {there}; name another")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream whose bytes become the file at path when the body is done; an error leaves all as it was."""
-    check_writable(path)
-    target = path.resolve()
-    part = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex[:8]}.part")
     try:
-        with part.open("xb") as stream:
+        with files.replacing(path) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, target)
+    except Unwritable as error:
+        raise ExportError(str(error)) from error
     except OSError as error:
         raise ExportError(
             f"{path} cannot be written: {error.strerror or error}; nothing was left there: free some room, "
             "or name another file"
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def neuron_row(neuron: DecodedNeuron) -> Row:

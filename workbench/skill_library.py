@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import threading
 import unicodedata
-import uuid
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from analysis.skills.items import Skill
 from demo import BUNDLED_SKILLS
 from store import Store
 from store.errors import translated
+from store.files import write_whole
 from workbench.skill_sources import SkillSource, skill_source
 
 FORMS = {"jsonl": "the JSON lines", "csv": "the CSV", "text": "the text", "paste": "what was pasted"}
@@ -93,7 +92,7 @@ def keep_skill(store: Store, skill: Skill) -> SkillSource:
             )
         path = _folder(store) / f"{_file_stem(name)}.jsonl"
         with translated(path):
-            _write(path, data)
+            write_whole(path, data)
     return _source(path)
 
 
@@ -204,15 +203,3 @@ def _check_table(text: str) -> None:
         raise BadSkillFile(f"line {reader.line_num} of the CSV cannot be read: {error}") from error
     if width < 2:
         raise BadSkillFile("a CSV needs at least two columns, such as prompt and answer, with commas between")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it, or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex[:8]}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from store import (
     Store,
     StoreError,
     StoreFull,
+    Unwritable,
     begin_run,
     default_path,
     get_run,
@@ -33,9 +34,12 @@ from store import (
     open_store,
     put_unit,
     read_array,
+    repair,
     stored_units,
 )
+from store.database import LOGS
 from store.migrations import SCHEMA, checksums, first_schema, jobs
+from tests.nodes import NODES, seen
 
 NOBODY = 65534
 
@@ -279,8 +283,64 @@ def test_a_read_only_folder_is_told(shut_folder: Path) -> None:
 
 
 def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseReadOnly):
+    with pytest.raises(Unwritable, match="it is a folder; name a file in it"):
         open_store(tmp_path)
+
+
+@pytest.mark.parametrize("kind", NODES)
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_refused_and_not_opened(tmp_path: Path, kind: str, linked: bool) -> None:
+    NODES[kind](tmp_path / "node")
+    (tmp_path / "link").symlink_to("node")
+    path = tmp_path / ("link" if linked else "node")
+    before = seen(tmp_path)
+    for open_it in (open_store, repair):
+        with pytest.raises(Unwritable, match=f"it is {kind}"):
+            open_it(path)
+    assert seen(tmp_path) == before
+
+
+@pytest.mark.parametrize("log", LOGS)
+@pytest.mark.parametrize("kind", [*NODES, "a link"])
+def test_a_log_that_is_no_regular_file_is_refused_and_not_opened(tmp_path: Path, kind: str, log: str) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "link.db").symlink_to("real.db")
+    for made in (False, True):
+        if kind == "a link":
+            (tmp_path / f"real.db{log}").symlink_to("notes.txt")
+        else:
+            NODES[kind](tmp_path / f"real.db{log}")
+        before = seen(tmp_path)
+        for path in (tmp_path / "real.db", tmp_path / "link.db"):
+            for open_it in (open_store, repair):
+                with pytest.raises(
+                    Unwritable, match=rf"real\.db{log} is {kind}, where SQLite .* move that away"
+                ):
+                    open_it(path)
+        assert seen(tmp_path) == before
+        node = tmp_path / f"real.db{log}"
+        node.rmdir() if kind == "a folder" else node.unlink()
+        if not made:
+            open_store(tmp_path / "real.db").close()
+    assert (tmp_path / "notes.txt").read_text() == "notes"
+
+
+def test_a_link_to_a_database_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link.db").symlink_to("far/real.db")
+    open_store(tmp_path / "link.db").close()
+    open_store(tmp_path / "link.db").close()
+    assert (tmp_path / "link.db").is_symlink()
+    assert (tmp_path / "far" / "real.db").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_links_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "lost.db").symlink_to("none/real.db")
+    with pytest.raises(Unwritable, match=r"there is no folder .*none; make it first"):
+        open_store(tmp_path / "lost.db")
+    (tmp_path / "round.db").symlink_to("round.db")
+    with pytest.raises(Unwritable, match="in a circle"):
+        open_store(tmp_path / "round.db")
 
 
 def test_a_full_disk_is_told_and_earlier_units_are_intact(

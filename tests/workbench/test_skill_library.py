@@ -226,7 +226,7 @@ def test_a_write_that_fails_leaves_nothing_behind(store: Store, monkeypatch: pyt
     def full(part: Path, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workbench.skill_library.os.replace", full)
+    monkeypatch.setattr("store.files.os.replace", full)
     with pytest.raises(StoreFull, match="No room left"):
         add_skill(store, "capitals", CAPITALS, "jsonl")
     assert files(store) == []
