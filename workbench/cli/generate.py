@@ -19,9 +19,8 @@ from store.evidence import visible_token
 from workbench.clamping import Generation, Request, stream
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import number, say, table
-from workbench.cli.recipe_files import applied, read_recipe_file, write_recipe
+from workbench.cli.recipe_files import applied, check_recipe, read_recipe_file, write_recipe
 from workbench.cli.session import bar, session
-from workbench.exports import check_writable
 from workbench.findings import keep_generation
 from workbench.pair_evidence import check_keepable, outputs
 
@@ -81,7 +80,7 @@ def generate(
     given = None if recipe is None else read_recipe_file(recipe)
     sampling = Sampling(max_new_tokens, temperature, seed)
     if recipe_out is not None:
-        check_writable(recipe_out)
+        check_recipe(recipe_out, tensors=given is not None and bool(given.tensors))
     if keep is not None and not keep.strip():
         raise HeadlampError("--keep needs a title; write in a few words what the finding shows")
     with session(db, as_json) as here, here.model(model, device, dtype) as loaded:

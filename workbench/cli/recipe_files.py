@@ -17,7 +17,7 @@ from analysis.models import LoadedModel
 from analysis.recipe_store import renamed, tensors_beside
 from analysis.recipes import read_recipe, recorded_raw
 from workbench.cli.session import read_text
-from workbench.exports import replacing
+from workbench.exports import ExportError, check_writable, replacing
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,19 @@ def applied(recipe: RecipeFile, loaded: LoadedModel) -> tuple[Change, ...]:
     return recorded_raw(recipe.document, recipe.tensors) if same else tuple(changes)
 
 
+def check_recipe(path: Path, *, tensors: bool) -> None:
+    """Refuse a recipe's file that could not be written, and the one of its tensors. Raises ExportError."""
+    check_writable(path)
+    if tensors:
+        beside = path.with_name(f"{path.stem}.safetensors")
+        if beside == path:
+            raise ExportError(f"{path} is where the recipe's tensors would go; let its name end in .json")
+        check_writable(beside)
+
+
 def write_recipe(path: Path, files: Mapping[str, bytes]) -> None:
     """Write a recipe (`analysis.recipe_store.recipe_files`) at a path, its tensors beside it."""
+    check_recipe(path, tensors=len(files) > 1)
     for name, data in renamed(files, path.stem).items():
         with replacing(path if name.endswith(".json") else path.with_name(name)) as stream:
             stream.write(data)

@@ -15,7 +15,7 @@ from analysis.skills.items import JudgeName, SkillItem
 from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import facts, number, table
-from workbench.cli.recipe_files import write_recipe
+from workbench.cli.recipe_files import check_recipe, write_recipe
 from workbench.cli.session import bar, session
 from workbench.exports import check_writable, replacing
 from workbench.skills import check_query, fit_skill, fitted_skill
@@ -197,7 +197,7 @@ def tars(
 ) -> None:
     """Remove a concept by turning the vectors round that point at it."""
     if recipe is not None:
-        check_writable(recipe)
+        check_recipe(recipe, tensors=True)
     with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         found = remove_concept(
             loaded, concept, prompt, edits=edits, threshold=threshold, noise=noise, seed=seed

@@ -12,8 +12,8 @@ from analysis.unlearning.baking import save_baked
 from analysis.unlearning.key_guards import KeyGuard
 from store import Store, get_run
 from workbench.cli.output import as_json
-from workbench.cli.recipe_files import write_recipe
-from workbench.exports import check_writable, replacing
+from workbench.cli.recipe_files import check_recipe, write_recipe
+from workbench.exports import check_new_folder, check_writable, replacing
 from workbench.guard_snippets import guard_snippet
 from workbench.results_file import harness_results
 from workbench.unlearning import Question, Unlearned, changes_of
@@ -33,9 +33,13 @@ class Exports:
 
     def check(self, question: Question) -> None:
         """Raises HeadlampError for what could not be written, before anything is measured."""
-        for path in (self.recipe, self.snippet, self.results):
+        if self.recipe is not None:
+            check_recipe(self.recipe, tensors=True)
+        for path in (self.snippet, self.results):
             if path is not None:
                 check_writable(path)
+        if self.bake is not None:
+            check_new_folder(self.bake)
         first = question.methods[0]
         if self.snippet is not None and (self.recipe is None or first != "ksd" or question.as_released):
             raise HeadlampError(
@@ -47,8 +51,6 @@ class Exports:
                 f"--bake writes pruned neurons into the weights; {first} depends on what it reads, and no "
                 "weight is equal to it: make sp the first --method, or write a --recipe"
             )
-        if self.bake is not None and self.bake.exists() and (self.bake.is_file() or any(self.bake.iterdir())):
-            raise HeadlampError(f"{self.bake} is not empty; name a new folder")
 
     def write_results(self, loaded: LoadedModel, store: Store, found: Unlearned) -> None:
         """Write the numbers, where that is asked for."""
@@ -69,4 +71,5 @@ class Exports:
             with replacing(self.snippet) as stream:
                 stream.write(guard_snippet(loaded, guard, self.recipe.resolve(), prompt).encode())
         if self.bake is not None:
+            check_new_folder(self.bake)
             save_baked(loaded, changes, self.bake)
