@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from analysis.clamps import CLAMP_SITES, ClampSite
 from analysis.continuing import check_continues
 from analysis.interventions import Observe, intervened
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 
 METHOD_VERSION = "1"
 
@@ -81,7 +82,7 @@ class _Tally:
 def profile_blocks(
     loaded: LoadedModel,
     windows: Sequence[Sequence[int]],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Pulse = lambda done, total: None,
 ) -> list[BlockProfile]:
     """One pass over the windows (token ids, one sequence each): the profile of every block of the model."""
     blocks = loaded.anatomy.blocks

@@ -7,7 +7,7 @@ the tile alone, never on FFN width × vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from analysis.anatomy import Anatomy, Block, Norm, Site
 from analysis.errors import HeadlampError
+from analysis.pulse import Pulse
 
 METHOD_VERSION = "1"
 NeuronNorm = Literal["none", "unit", "final", "through"]
@@ -134,7 +135,7 @@ def decode(
     top_k: int = 10,
     *,
     weight_norm: Tensor | None = None,
-    pulse: Callable[[int, int], None] = lambda done, total: None,
+    pulse: Pulse = lambda done, total: None,
 ) -> Decoding:
     """Decode vectors (m, d), already n(w). top_k is cut to the vocabulary. Entropy in [0, log V] nats.
 
@@ -159,7 +160,7 @@ def decode(
 class _Steps:
     """Counts tiles for a pulse."""
 
-    def __init__(self, pulse: Callable[[int, int], None], total: int) -> None:
+    def __init__(self, pulse: Pulse, total: int) -> None:
         self._pulse, self._done, self._total = pulse, 0, total
 
     def next(self) -> None:

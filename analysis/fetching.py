@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 from analysis.hub_shards import HubCheckpoint
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 
 
 @contextmanager
 def fetching(
     loaded: LoadedModel,
     reads: Sequence[Collection[str]],
-    pulse: Callable[[int, int], None] = lambda done, total: None,
+    pulse: Pulse = lambda done, total: None,
 ) -> Iterator[Callable[[], None]]:
     """While the body runs, its thread may read parameters whose shards are still at the Hub.
 

@@ -26,6 +26,7 @@ from analysis.fingerprint import file_hash
 from analysis.headers import tensors_of
 from analysis.hub import HubModel
 from analysis.hub_errors import explained
+from analysis.pulse import Pulse
 from analysis.stored import Source
 from analysis.streaming import is_layer
 
@@ -39,7 +40,7 @@ class _Plan:
     """What a work still reads, step by step; pulse: called while a file comes, may raise to end it."""
 
     steps: Sequence[Step]
-    pulse: Callable[[int, int], None]
+    pulse: Pulse
     at: int = 0
 
     def needs(self, but: str = "") -> set[str]:
@@ -79,9 +80,7 @@ class HubCheckpoint:
         self._read_from(last, group)
 
     @contextmanager
-    def fetching(
-        self, steps: Sequence[Step], pulse: Callable[[int, int], None]
-    ) -> Iterator[Callable[[], None]]:
+    def fetching(self, steps: Sequence[Step], pulse: Pulse) -> Iterator[Callable[[], None]]:
         """While the body runs, this thread may fetch what the steps read; it calls what it gets after each.
 
         Where shards are deleted, one work at a time may do so, in all processes. What a body that failed
@@ -183,7 +182,7 @@ class HubCheckpoint:
                 self._drop(path.name)
 
 
-def _bar(pulse: Callable[[int, int], None]) -> tuple[type[tqdm], list[BaseException]]:
+def _bar(pulse: Pulse) -> tuple[type[tqdm], list[BaseException]]:
     """A progress bar that shows nothing and calls pulse; and where it notes what pulse raised."""
     stopped: list[BaseException] = []
 

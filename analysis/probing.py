@@ -20,7 +20,7 @@ from analysis.clamps import ClampSite
 from analysis.errors import TooFewExamples
 from analysis.interventions import Observe
 from analysis.models import LoadedModel
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 
 METHOD_VERSION = "1"
 Where = Literal["all", "all but first", "last"]

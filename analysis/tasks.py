@@ -13,7 +13,8 @@ from analysis.batches import BATCH
 from analysis.errors import JudgeError, PromptTooLong, TooFewExamples
 from analysis.interventions import Intervention
 from analysis.models import LoadedModel
-from analysis.skills.answering import NEW_TOKENS, Pulse, answers
+from analysis.pulse import Pulse
+from analysis.skills.answering import NEW_TOKENS, answers
 from analysis.skills.items import SkillItem
 from analysis.skills.judges import judged
 from analysis.skills.likelihoods import likelihoods

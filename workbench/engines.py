@@ -20,10 +20,11 @@ import torch
 
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel, ModelRef
+from analysis.pulse import Pulse
 from store import Store, open_store
 from workbench.expert_profiles import EXPERTS
 from workbench.key_space import KEY_SPACE
-from workbench.kinds import Kind, Order, Pulse, Stopped
+from workbench.kinds import Kind, Order, Stopped
 from workbench.models import opened
 from workbench.neurons import DECODE
 from workbench.profiles import PROFILE

@@ -24,10 +24,11 @@ from analysis.expert_profile import BatchProfile, ExpertProfile, merge
 from analysis.models import LoadedModel
 from analysis.profiling import profile_batch
 from analysis.pruning import check_readable
+from analysis.pulse import Pulse
 from analysis.residual_layers import Layer, residual_layers
 from analysis.residuals import ResidualPeaks
 from store import RunSpec, Store, digest_of, find_run, get_run, keep_text, kept_text, read_array
-from workbench.kinds import Kind, Pulse
+from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec
 
 _PARTS: dict[str, type[BlockPeaks] | type[ResidualPeaks]] = {"blocks": BlockPeaks, "residuals": ResidualPeaks}

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 from analysis.skills.unrelated import COUNT
 from analysis.unlearning import key_boxes, key_spaces
 from analysis.unlearning.key_boxes import KeyBox
 from analysis.unlearning.key_planes import Plane
 from analysis.unlearning.key_spaces import KeySpace, LayerKeys, check_boxes, key_space
 from store import RunSpec, Store, find_run, read_array, read_unit
-from workbench.kinds import Kind, Order, Pulse, make_order
+from workbench.kinds import Kind, Order, make_order
 from workbench.runs import UnitResult, run_spec
 from workbench.skill_sources import SkillSource
 from workbench.unlearning import Question

@@ -10,17 +10,13 @@ from typing import Any
 
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel, ModelRef, settled
+from analysis.pulse import Pulse
 from store import Run, RunSpec
 from workbench.runs import UnitResult
 
-Pulse = Callable[[int, int], None]
-"""Called between small steps of a unit with (steps done, steps in all), or (0, 0) where that is unknown.
-
-Whoever asked to stop is answered here: it raises Stopped, and the unit leaves nothing behind."""
-
 
 class Stopped(Exception):
-    """Somebody cancelled this work; what was stored stays."""
+    """This work was cancelled; raised from a pulse. What was stored stays."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from analysis.errors import HeadlampError
 from analysis.fetching import fetching
 from analysis.finding import By, Sign, WordScores, score_word
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 from analysis.vocabulary import TokenKind, word_tokens
 from store import DatabaseReadOnly, RunSpec, Store, StoreFull, read_arrays
-from workbench.kinds import Kind, Pulse
+from workbench.kinds import Kind
 from workbench.runs import (
     DoneUnit,
     Progress,

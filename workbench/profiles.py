@@ -19,9 +19,10 @@ from analysis.clamps import CLAMP_SITES, Clamp, ClampSite
 from analysis.decoding import NeuronNorm
 from analysis.interventions import Change, check_changes
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 from analysis.texts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
 from store import RunSpec, Store, read_array, read_unit, stored_units
-from workbench.kinds import Kind, Pulse
+from workbench.kinds import Kind
 from workbench.neurons import DecodedNeuron, decode_model, read_decoded, rows
 from workbench.runs import DoneUnit, Progress, UnitResult, remembered, run_spec, timed
 

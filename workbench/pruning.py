@@ -18,11 +18,12 @@ from analysis.generation import Sampling, paired_steps
 from analysis.interventions import check_changes
 from analysis.models import LoadedModel
 from analysis.perplexity import Estimate, effect, repeated_share, window_nll
+from analysis.pulse import Pulse
 from analysis.sinks import SinkSums, WatchSinks, sink_decay
 from analysis.texts import answer_text
 from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.expert_profiles import Texts, windows_for
-from workbench.kinds import Kind, Order, Pulse, make_order
+from workbench.kinds import Kind, Order, make_order
 from workbench.runs import UnitResult, run_spec
 
 PROMPT_TOKENS, NEW_TOKENS = 16, 60

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 from analysis.recipe_store import recipe_files
 from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import divergence
@@ -20,7 +21,7 @@ from analysis.unlearning.reversals import Tars
 from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD, aim, fit_tars
 from analysis.vocabulary import word_tokens
 from store import RunSpec, Store, read_array, read_unit, stored_units
-from workbench.kinds import Kind, Pulse
+from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec
 
 WINDOW = 32

@@ -13,6 +13,7 @@ import numpy as np
 from analysis.errors import SkillError
 from analysis.interventions import Change
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 from analysis.recipe_store import recipe_files, tensors_of
 from analysis.recipes import recorded_raw
 from analysis.skills.answering import NEW_TOKENS
@@ -29,7 +30,7 @@ from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
 from analysis.unlearning.selective_prune import SHARES
 from store import RunSpec, Store, list_runs, read_array, read_unit, stored_units
-from workbench.kinds import Kind, Pulse
+from workbench.kinds import Kind
 from workbench.runs import Progress, UnitResult, remembered, run_spec, timed
 from workbench.skill_sources import SkillSource
 from workbench.unlearning_documents import method_document, split_document

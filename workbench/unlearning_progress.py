@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.pulse import Pulse
 from analysis.skills.unrelated import PROBES
 from analysis.unlearning.results import Plan
 from analysis.unlearning.scenes import Method, Scene
-from workbench.kinds import Pulse
 
 FORMS = 2
 """Other forms that a forgotten skill is asked in, each as it is and changed."""

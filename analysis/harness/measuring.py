@@ -19,7 +19,7 @@ from analysis.batches import BATCH
 from analysis.errors import HarnessError, HeadlampError
 from analysis.interventions import Change, check_changes
 from analysis.models import LoadedModel
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 from analysis.sources import first_line
 
 METHOD_VERSION = "1"

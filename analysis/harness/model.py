@@ -23,7 +23,8 @@ from analysis.batches import BATCH
 from analysis.errors import HarnessError
 from analysis.interventions import Change
 from analysis.models import LoadedModel
-from analysis.skills.answering import Pulse, answers
+from analysis.pulse import Pulse
+from analysis.skills.answering import answers
 from analysis.skills.likelihoods import Likelihood, likelihoods
 from analysis.texts import refuse_unknown_ids
 from analysis.unlearning.key_guards import KeyGuard, refusal_ids

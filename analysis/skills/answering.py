@@ -6,7 +6,7 @@ the others. Finished or not, a row never changes what another row says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,12 +17,11 @@ from analysis.batches import BATCH, Batch, batches, checked
 from analysis.errors import HeadlampError
 from analysis.interventions import Intervention, intervened
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 from analysis.skills.items import BLANK_LINE
 from analysis.texts import answer_text
 
 NEW_TOKENS = 40
-Pulse = Callable[[int, int], None]
-"""Called with (done, in all) between small steps; whoever asked to stop is answered by what it raises."""
 
 
 @dataclass(frozen=True)

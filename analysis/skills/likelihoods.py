@@ -11,7 +11,7 @@ from torch import Tensor
 from analysis.batches import BATCH, batches, forward
 from analysis.interventions import Intervention
 from analysis.models import LoadedModel
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from analysis.errors import TooFewExamples
 from analysis.interventions import Change
 from analysis.models import LoadedModel
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import Divergence, compared, damage, divergence

@@ -15,7 +15,8 @@ from analysis.anatomy import Block
 from analysis.errors import SkillError
 from analysis.models import LoadedModel
 from analysis.probing import last_keys, probe
-from analysis.skills.answering import NEW_TOKENS, Pulse, answers
+from analysis.pulse import Pulse
+from analysis.skills.answering import NEW_TOKENS, answers
 from analysis.skills.items import SkillItem
 from analysis.skills.unrelated import COUNT, unrelated_probes, unrelated_queries
 from analysis.skills.unrelated import NAME as UNRELATED

@@ -13,7 +13,7 @@ from analysis.batches import BATCH, batches, forward
 from analysis.clamps import ClampSite
 from analysis.interventions import Observe
 from analysis.models import LoadedModel
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 
 
 def checked_keys(

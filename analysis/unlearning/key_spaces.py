@@ -17,7 +17,7 @@ from analysis.anatomy import Block
 from analysis.errors import SkillError
 from analysis.models import LoadedModel
 from analysis.probing import last_keys, probe
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 from analysis.skills.items import SkillItem
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.skills.unrelated import unrelated_queries

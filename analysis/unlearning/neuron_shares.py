@@ -11,7 +11,7 @@ import torch
 from analysis.errors import TooFewExamples
 from analysis.models import LoadedModel
 from analysis.probing import Moments, Place, probe
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 from analysis.skills.items import SkillItem
 from analysis.tasks import Form, with_space
 from analysis.unlearning.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site

@@ -14,7 +14,7 @@ from dataclasses import replace
 from analysis.errors import SkillError
 from analysis.interventions import Change
 from analysis.models import LoadedModel
-from analysis.skills.answering import Pulse
+from analysis.pulse import Pulse
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import compared

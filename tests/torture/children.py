@@ -14,11 +14,12 @@ from transformers.utils import logging as transformers_logging
 from typer.testing import CliRunner
 
 from analysis.models import LoadedModel, ModelRef
+from analysis.pulse import Pulse
 from store import Store, open_store
 from workbench.cli.app import app
 from workbench.engines import InThread
 from workbench.jobs import Jobs
-from workbench.kinds import Order, Pulse, make_order
+from workbench.kinds import Order, make_order
 from workbench.neurons import DECODE
 from workbench.runs import DoneUnit
 

@@ -10,10 +10,11 @@ from typing import Any
 import psutil
 
 from analysis.models import LoadedModel, ModelRef
+from analysis.pulse import Pulse
 from store import Owner, Store, open_store
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from workbench.engines import InThread
-from workbench.kinds import Kind, Order, Pulse, Stopped, make_order
+from workbench.kinds import Kind, Order, Stopped, make_order
 from workbench.neurons import DECODE
 from workbench.profiles import PROFILE
 from workbench.runs import DoneUnit

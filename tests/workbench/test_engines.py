@@ -9,11 +9,12 @@ import pytest
 
 from analysis.errors import HeadlampError
 from analysis.models import LoadedModel
+from analysis.pulse import Pulse
 from store import Store, stored_units
 from tests.workbench.job_engines import ANSWER_SECONDS, Desk, Watched, desk_in, stored_bytes
 from workbench.engines import ENGINES, Engine, InProcesses, InThread, kind_of
 from workbench.jobs import Jobs
-from workbench.kinds import Kind, Order, Pulse
+from workbench.kinds import Kind, Order
 from workbench.neurons import DECODE
 from workbench.profiles import PROFILE
 from workbench.runs import DoneUnit
