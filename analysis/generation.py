@@ -20,7 +20,7 @@ from analysis.errors import HeadlampError
 from analysis.hooks import Reach
 from analysis.interventions import Change, intervened
 from analysis.models import LoadedModel
-from analysis.unlearning.key_guards import KeyGuard, refusal_ids
+from analysis.texts import refusal_ids
 
 METHOD_VERSION = "1"
 BEST = 20
@@ -91,7 +91,7 @@ def paired_steps(
             log_p = _next_log_probabilities(loaded, fed, positions, cache)
         chosen = _choose(log_p, sampling, number)
         if CHANGED in reach.abstained and refusal is None and not done[CHANGED]:
-            refusal = _refusal(loaded, changes)
+            refusal = refusal_ids(loaded, reach.refusal or "")
         ends_here = refusal is not None and len(refusal) <= 1
         if refusal:
             chosen[CHANGED] = refusal.pop(0)
@@ -102,10 +102,6 @@ def paired_steps(
         if all(done):
             return
         fed = torch.tensor(chosen, device=device)[:, None]
-
-
-def _refusal(loaded: LoadedModel, changes: Sequence[Change]) -> list[int]:
-    return refusal_ids(loaded, next(item.refusal for item in changes if isinstance(item, KeyGuard)))
 
 
 def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any) -> Tensor:

@@ -26,18 +26,25 @@ class Reach:
 
     The two differ for a routed expert only, which acts where its router sent the token; both stay 0 for
     changes that attach themselves, which are not counted.
-    abstained: the batch rows for which a guard refuses to answer.
+    abstained: the batch rows for which a guard refuses to answer. refusal: what the first guard would have
+    them say; None where there is no guard.
     """
 
     covered: list[int] = field(default_factory=list)
     acted: list[int] = field(default_factory=list)
     abstained: list[int] = field(default_factory=list)
+    refusal: str | None = None
 
     def add(self, other: Reach) -> None:
         """Sum another step's counts into this one."""
         self.covered = [a + b for a, b in _zip_longest(self.covered, other.covered)]
         self.acted = [a + b for a, b in _zip_longest(self.acted, other.acted)]
         self.abstained = sorted({*self.abstained, *other.abstained})
+        self.refusal = other.refusal if self.refusal is None else self.refusal
+
+    def counts(self) -> dict[str, list[int]]:
+        """What a stored text keeps of it, as JSON; `Reach(**counts)` reads it."""
+        return {"covered": self.covered, "acted": self.acted, "abstained": self.abstained}
 
 
 @dataclass(frozen=True)

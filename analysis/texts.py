@@ -106,3 +106,10 @@ def token_texts(loaded: LoadedModel, ids: Sequence[int] | Tensor) -> list[str]:
     """The exact text of each token."""
     texts = loaded.vocabulary.texts
     return [texts[int(i)] if int(i) < len(texts) else f"<row {int(i)}>" for i in ids]
+
+
+def refusal_ids(loaded: LoadedModel, refusal: str) -> list[int]:
+    """A refusal as token ids, at least one: an end of text where the tokenizer has no token for any of it."""
+    text = refusal if loaded.tokenizer.chat_template else f" {refusal}"
+    ids = [int(i) for i in loaded.tokenizer.encode(text, add_special_tokens=False)]
+    return ids or sorted(loaded.ends_of_text)[:1] or [0]

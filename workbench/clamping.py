@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis import generation
@@ -186,7 +186,7 @@ def _add_step(
         if token is not None:
             payload[name].append(token)
     reach.add(step.reach)
-    payload["reach"] = asdict(reach)
+    payload["reach"] = reach.counts()
     if not payload["answer"]:
         payload["answer"] = _answer_rows(answer_position(step, also=also))
         payload["word"] = word_probability(step, word) if word else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from analysis.errors import HeadlampError
@@ -46,7 +45,7 @@ def evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
         "device": loaded.ref.device,
         "revision": loaded.ref.revision,
         "controls": None,
-        "reach": asdict(result.reach),
+        "reach": result.reach.counts(),
         "versions": versions(),
     }
 

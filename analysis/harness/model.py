@@ -26,8 +26,8 @@ from analysis.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.skills.answering import answers
 from analysis.skills.likelihoods import Likelihood, likelihoods
-from analysis.texts import refuse_unknown_ids
-from analysis.unlearning.key_guards import KeyGuard, refusal_ids
+from analysis.texts import refusal_ids, refuse_unknown_ids
+from analysis.unlearning.key_guards import KeyGuard
 
 NEW_TOKENS = 256
 """Longest answer where a task names none, as in the harness."""

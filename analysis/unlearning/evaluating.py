@@ -15,8 +15,9 @@ from analysis.skills.metrics import Divergence, compared, damage, divergence
 from analysis.skills.splits import Split
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.tasks import Measured, measure
+from analysis.texts import refusal_ids
 from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_probes, unrelated_depths
-from analysis.unlearning.key_guards import REFUSAL, KeyGuard, refusal_ids
+from analysis.unlearning.key_guards import REFUSAL, KeyGuard
 from analysis.unlearning.neuron_shares import (
     FrontierPoint,
     best_point,

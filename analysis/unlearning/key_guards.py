@@ -32,13 +32,6 @@ REFUSAL = "Sorry, I do not know."
 Check = Literal["prefill", "each_step"]
 
 
-def refusal_ids(loaded: LoadedModel, refusal: str) -> list[int]:
-    """A refusal as token ids, at least one: an end of text where the tokenizer has no token for any of it."""
-    text = refusal if loaded.tokenizer.chat_template else f" {refusal}"
-    ids = [int(i) for i in loaded.tokenizer.encode(text, add_special_tokens=False)]
-    return ids or sorted(loaded.ends_of_text)[:1] or [0]
-
-
 @dataclass(frozen=True, eq=False)
 class Rival:
     """The boxes of a skill to be kept, in the same layers as the guard's own."""
@@ -138,7 +131,9 @@ class KeyGuard:
                     )
 
     def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
-        """See Attaching. Reads keys alone; which rows abstain is in the step's reach."""
+        """See Attaching. Reads keys alone; the step's reach tells which rows abstain, and how."""
+        if step.reach.refusal is None:
+            step.reach.refusal = self.refusal
         reading = _Reading(self, step, rows)
         for number, box in enumerate(self.boxes if reading.asked else ()):
             block = dense_block(step.loaded, box.layer)
