@@ -16,34 +16,15 @@ from torch import Tensor
 
 from analysis.anatomy import Anatomy, Block, Norm, Site
 from analysis.errors import HeadlampError
+from analysis.head_matrix import NEURON_TILE, VOCAB_TILE, HeadMatrix, exact
 from analysis.pulse import Pulse
 
 METHOD_VERSION = "1"
 NeuronNorm = Literal["none", "unit", "final", "through"]
 NORMS: tuple[NeuronNorm, ...] = get_args(NeuronNorm)
 
-NEURON_TILE = 1024
-VOCAB_TILE = 16_384
 GROUP = 64
 """Entries per group in the exact top-k: the k best groups by their maximum hold the k best entries."""
-
-
-@dataclass(frozen=True)
-class HeadMatrix:
-    """The head's linear part over the tokenizer's vocabulary, float32.
-
-    rows (V, d) = scale · W_U, the model's own where it is that already; mean (d,) and covariance (d, d) of
-    the rows, float64, for μ_z and σ_z.
-    """
-
-    rows: Tensor
-    mean: Tensor
-    covariance: Tensor
-
-    @property
-    def vocab(self) -> int:
-        """How many tokens can be labels."""
-        return self.rows.shape[0]
 
 
 @dataclass(frozen=True)
@@ -72,28 +53,6 @@ class Decoding:
             raise ValueError("a Decoding's arrays must all describe the same neurons")
 
 
-def head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) -> HeadMatrix:
-    """The head for decoding, its rows beyond the tokenizer's `vocab` left out."""
-    rows = _exact(parameters[anatomy.head.parameter][:vocab])
-    if anatomy.head.scale != 1:
-        rows = rows * anatomy.head.scale
-    total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
-    square = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
-    for start in range(0, len(rows), VOCAB_TILE):
-        part = rows[start : start + VOCAB_TILE].double()
-        total += part.sum(0)
-        square += part.T @ part
-    mean = total / len(rows)
-    return HeadMatrix(rows, mean, square / len(rows) - torch.outer(mean, mean))
-
-
-def decoding_bytes(vocab: int, width: int) -> int:
-    """The most bytes alive beside head and weights while a block is decoded: sums over the head in float64,
-    or four tiles of logits and the vectors of one."""
-    sums = 8 * width * (min(vocab, 2 * VOCAB_TILE) + 4 * width)
-    return max(sums, 4 * NEURON_TILE * (4 * min(vocab, VOCAB_TILE) + 2 * width))
-
-
 def block_vectors(
     anatomy: Anatomy, block: Block, parameters: Mapping[str, Tensor], site: Site, norm: NeuronNorm = "none"
 ) -> Tensor:
@@ -102,7 +61,7 @@ def block_vectors(
     none: w · unit: w/‖w‖ · final: γ ⊙ centre?(w)/rms(w), through the final norm · through: γ_in ⊙ w for up
     and gate, γ_post ⊙ w for down where the model has a norm after the FFN (else w).
     """
-    vectors = _exact(block.view(site).vectors(parameters))
+    vectors = exact(block.view(site).vectors(parameters))
     if norm == "unit":
         lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
         return vectors / lengths.clamp(min=1e-12)
@@ -122,11 +81,6 @@ def parameters_read(anatomy: Anatomy, block: Block, site: Site, norm: NeuronNorm
     beside = {"final": anatomy.final_norm, "through": near}.get(norm)
     names = {block.view(site).parameter, None if beside is None else beside.parameter}
     return {name for name in names if name is not None}
-
-
-def _exact(weight: Tensor) -> Tensor:
-    """Float32 rows, off MPS, which lacks the float64 that sums and deviations are kept in."""
-    return (weight.cpu() if weight.device.type == "mps" else weight).float().contiguous()
 
 
 def decode(

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from analysis.decoding import HeadMatrix
 from analysis.errors import HeadlampError
+from analysis.head_matrix import HeadMatrix
 
 METHOD_VERSION = "1"
 By = Literal["probability", "z", "cosine"]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.alive import activation_bytes, first_number
-from analysis.decoding import decoding_bytes
 from analysis.devices import BALANCED, Memory, free_memory
 from analysis.fingerprint import FileKey, stamp
+from analysis.head_matrix import decoding_bytes
 from analysis.headers import stored_tensors
 from analysis.hub import HubModel
 from analysis.loading import DTYPES, empty_model

@@ -20,10 +20,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.anatomy import Anatomy
 from analysis.checkpoints import LocalCheckpoint
-from analysis.decoding import HeadMatrix, head_matrix
 from analysis.devices import give_back
 from analysis.errors import FetchFailed, ModelError, ModelNotFound, NotFetched
 from analysis.fingerprint import FileKey, HashCache, fingerprint, stamp
+from analysis.head_matrix import HeadMatrix, head_matrix
 from analysis.hub import HubModel, hub_model
 from analysis.hub_shards import HubCheckpoint
 from analysis.loading import DTYPES, empty_model, read_weights, take_generation_config

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from analysis import decoding
 from analysis.anatomy import Block
-from analysis.decoding import NORMS, HeadMatrix, block_vectors, decode, head_matrix
+from analysis.decoding import NORMS, block_vectors, decode
 from analysis.errors import AddressOutOfRange, HeadlampError
 from analysis.finding import rank, score_word
+from analysis.head_matrix import HeadMatrix, head_matrix
 from analysis.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import FAMILIES
 

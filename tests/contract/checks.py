@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from analysis.anatomy import Block, WeightView
-from analysis.decoding import block_vectors, decode, head_matrix
+from analysis.decoding import block_vectors, decode
+from analysis.head_matrix import head_matrix
 from analysis.models import LoadedModel
 from tests.contract.edits import bias_of, logits_of, seen_at
 from tests.contract.expectations import expect, expect_near, sample
