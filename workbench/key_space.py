@@ -21,8 +21,8 @@ from analysis.unlearning.key_spaces import KeySpace, LayerKeys, check_boxes, key
 from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.kinds import Kind, Order, make_order
 from workbench.runs import UnitResult, run_spec
+from workbench.skill_scenes import read_scene
 from workbench.skill_sources import SkillSource
-from workbench.unlearning import Question
 
 _SHARED = ("which", "probe", "drawn")
 _BOX, _PLANE, _OTHER = ("mean", "sigma", "own_k"), ("axes", "shares"), ("depths", "points", "corners")
@@ -76,9 +76,7 @@ def _units(
 ) -> Iterator[tuple[int, UnitResult]]:
     question = read_key_space_question(parameters["question"])
     for index in units:
-        scene = Question(
-            question.skill, question.compared, limit=question.limit, split_seed=question.split_seed
-        ).scene()
+        scene = read_scene(question.skill, question.compared, seed=question.split_seed, limit=question.limit)
         yield index, _unit(key_space(loaded, scene, question.unrelated, pulse))
 
 

@@ -18,12 +18,13 @@ class SkillSource:
     path: str
     digest: str
 
-    def read(self) -> Skill:
-        """The skill. Raises SkillError where the file holds other examples than it did."""
+    def read(self, limit: int = 0) -> Skill:
+        """The skill. limit: of examples, spread evenly; 0 for all. Raises SkillError where the file holds
+        other examples than it did."""
         skill = read_skill(Path(self.path), self.name)
         if skill.digest != self.digest:
             raise SkillError(f"{self.path} was changed while it was worked on; ask again")
-        return skill
+        return skill.limited(limit) if limit else skill
 
 
 def skill_source(path: Path, name: str = "") -> SkillSource:

@@ -17,8 +17,7 @@ from analysis.pulse import Pulse
 from analysis.recipe_store import recipe_files, tensors_of
 from analysis.recipes import recorded_raw
 from analysis.skills.answering import NEW_TOKENS
-from analysis.skills.items import Skill
-from analysis.skills.splits import FRACTIONS, split_skill
+from analysis.skills.splits import FRACTIONS
 from analysis.skills.unit_tests import UnitTests
 from analysis.tasks import Ways
 from analysis.unlearning import key_boxes, neuron_adjust, scenes, selective_prune
@@ -32,6 +31,7 @@ from analysis.unlearning.selective_prune import SHARES
 from store import RunSpec, Store, list_runs, read_array, read_unit, stored_units
 from workbench.kinds import Kind
 from workbench.runs import Progress, UnitResult, remembered, run_spec, timed
+from workbench.skill_scenes import read_scene
 from workbench.skill_sources import SkillSource
 from workbench.unlearning_documents import method_document, split_document
 from workbench.unlearning_progress import Growing, examples_of
@@ -94,27 +94,21 @@ class Question:
             ways=Ways(max_new_tokens=self.max_new_tokens, tests=tests),
             controls=self.controls,
             robustness=self.robustness,
-            other_languages=tuple(self._read(source) for source in self.other_language),
+            other_languages=tuple(source.read(self.limit) for source in self.other_language),
         )
 
     def scene(self) -> Scene:
         """The skills read and split. Raises SkillError."""
-        splits = [
-            split_skill(
-                self._read(source),
-                seed=self.split_seed,
-                fractions=self.fractions,
-                hold_wordings=self.hold_wordings,
-            )
-            for source in (self.forget, *self.retain)
-        ]
-        scene = Scene(splits[0], tuple(splits[1:]))
+        scene = read_scene(
+            self.forget,
+            self.retain,
+            seed=self.split_seed,
+            fractions=self.fractions,
+            hold_wordings=self.hold_wordings,
+            limit=self.limit,
+        )
         check_languages(scene.splits, self.plan.other_languages)
         return scene
-
-    def _read(self, source: SkillSource) -> Skill:
-        skill = source.read()
-        return skill.limited(self.limit) if self.limit else skill
 
 
 def read_question(document: Mapping[str, Any]) -> Question:
