@@ -21,7 +21,7 @@ from analysis.generation import (
     word_probability,
 )
 from analysis.hooks import Reach
-from analysis.interventions import Change
+from analysis.interventions import Change, check_changes
 from analysis.models import LoadedModel
 from analysis.pruning import PruneExpert
 from analysis.recipe_store import digest_of
@@ -79,6 +79,12 @@ class Generation:
     stored: bool
     seconds: float
     warning: str = ""
+
+
+def check_request(loaded: LoadedModel, request: Request) -> None:
+    """Refuse what cannot be generated before anything is measured for it. Raises HeadlampError."""
+    prompt_ids(loaded, request.prompt, request.answer_prefix)
+    check_changes(loaded, request.clamps)
 
 
 def stream(

@@ -10,6 +10,7 @@ from analysis.anatomy import Site
 from analysis.decoding import NeuronNorm
 from analysis.models import LoadedModel
 from store import Store
+from workbench.browsing import decoding_state
 from workbench.neurons import DecodedModel, DecodedNeuron, decode_model, read_decoded, rows
 from workbench.runs import Progress
 
@@ -23,6 +24,17 @@ class Comparison:
     base: DecodedModel
     tuned: DecodedModel
     agreement: Agreement
+
+
+def not_decoded(
+    base: LoadedModel, tuned: LoadedModel, store: Store, site: Site, norm: NeuronNorm
+) -> list[LoadedModel]:
+    """Which of the two must be decoded before they can be compared.
+
+    Raises NotComparable, saying how the models differ.
+    """
+    check_comparable(base, tuned)
+    return [loaded for loaded in (base, tuned) if not decoding_state(loaded, store, site, norm).finished]
 
 
 def compare(

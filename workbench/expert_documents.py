@@ -80,6 +80,11 @@ def layer_document(loaded: LoadedModel, row: LayerRow) -> Document:
     }
 
 
+def token_at(loaded: LoadedModel, place: Place) -> str:
+    """The text of the token that was read at a place."""
+    return token_texts(loaded, [place.token_id])[0]
+
+
 def _peak(loaded: LoadedModel, peak: Peak | None) -> Document | None:
     if peak is None:
         return None
@@ -97,8 +102,12 @@ def _formed(loaded: LoadedModel, formed: Formed | None) -> Document | None:
 def _place(loaded: LoadedModel, place: Place | None) -> Document:
     if place is None:
         return {"token": None, "token_id": None, "position": None, "window": None}
-    token = token_texts(loaded, [place.token_id])[0]
-    return {"token": token, "token_id": place.token_id, "position": place.position, "window": place.window}
+    return {
+        "token": token_at(loaded, place),
+        "token_id": place.token_id,
+        "position": place.position,
+        "window": place.window,
+    }
 
 
 def prune_document(report: PruneReport) -> Document:

@@ -17,7 +17,7 @@ from analysis.skills.unrelated import COUNT
 from analysis.unlearning import key_boxes, key_spaces
 from analysis.unlearning.key_boxes import KeyBox
 from analysis.unlearning.key_planes import Plane
-from analysis.unlearning.key_spaces import KeySpace, LayerKeys, check_boxes, key_space
+from analysis.unlearning.key_spaces import KeySpace, LayerKeys, TriedQuery, check_boxes, key_space, try_query
 from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.kinds import Kind, Order, make_order
 from workbench.runs import UnitResult, run_spec
@@ -113,6 +113,11 @@ def read_key_space(store: Store, run: str) -> KeySpace:
         tuple(facts["too_long"]),
         {int(layer): _layer(store, run, int(layer), told) for layer, told in facts["layers"].items()},
     )
+
+
+def tried_query(loaded: LoadedModel, store: Store, run: str, text: str) -> TriedQuery:
+    """Where a query lies among the boxes of a stored answer. Raises EmptyPrompt, PromptTooLong."""
+    return try_query(loaded, read_key_space(store, run), text)
 
 
 def _unit(space: KeySpace) -> UnitResult:

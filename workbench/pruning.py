@@ -19,6 +19,7 @@ from analysis.interventions import check_changes
 from analysis.models import LoadedModel
 from analysis.perplexity import Estimate, effect, repeated_share, window_nll
 from analysis.pulse import Pulse
+from analysis.recipes import recipe_document
 from analysis.sinks import SinkSums, WatchSinks, sink_decay
 from analysis.texts import answer_text
 from store import RunSpec, Store, find_run, read_array, read_unit
@@ -63,6 +64,11 @@ def prune_order(
     sizes = {"draws": draws, "prompt": PROMPT_TOKENS, "new_tokens": NEW_TOKENS}
     sets = [list(map(list, group)) for group in groups]
     return make_order(PRUNE, loaded.ref, groups=sets, **texts.evaluation_parameters, **sizes)
+
+
+def pruning_recipe(loaded: LoadedModel, parts: Sequence[Part]) -> dict[str, Any]:
+    """The recipe that leaves these parts out, as JSON."""
+    return recipe_document(loaded, pruning_of(parts))
 
 
 def variants_of(asked: Mapping[str, Any]) -> list[Variant]:

@@ -124,6 +124,13 @@ class Concept:
         return vars(self) | {"prompts": list(self.prompts)}
 
 
+def check_concept(loaded: LoadedModel, asked: Concept) -> None:
+    """Refuse a concept or a prompt before work is asked for. Raises UnknownWord, TextError."""
+    word_tokens(loaded.vocabulary, loaded.tokenizer, asked.concept)
+    for prompt in asked.prompts:
+        prompt_ids(loaded, prompt)
+
+
 def removal_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
     """The run that answers what `Concept.document` gave."""
     return run_spec(loaded, "tars", tars.METHOD_VERSION, asked, units=1, seed=asked["seed"])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.agreement import check_comparable
 from analysis.decoding import NORMS
 from pages.explore.parts.agreement_view import both_decoded, changed_table, shares
-from pages.explore.parts.neuron_controls import NORM_HELP, SITE_HELP
 from pages.shared import state
+from pages.shared.decodings import NORM_HELP, SITE_HELP
 from pages.shared.errors import shown_errors
 from pages.shared.layout import empty, page_header
 from pages.shared.picker import other_model
@@ -29,7 +28,6 @@ with shown_errors(), model() as base:
         )
     else:
         with model(ref) as tuned:
-            check_comparable(base, tuned)
             if both_decoded(base, tuned, site, norm):
                 found = compare(base, tuned, store(), site=site, norm=norm)
                 shares(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
@@ -11,6 +12,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.shared import state
+from pages.shared.tokens import plain
 
 DRAWS_PER_SECOND = 5
 """How often a progress bar is drawn at most: thousands of units must not wait for the browser."""
@@ -114,6 +116,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def when(moment: str) -> str:
+    """An ISO time as `23 Nov 2026, 01:20 UTC`; what is no time stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M} UTC"
+    except ValueError:
+        return plain(moment)
 
 
 def short(model_name: str) -> str:

@@ -222,13 +222,13 @@ def test_a_query_is_told_its_side_its_depths_and_the_neurons_that_decide(
 
 def test_a_query_is_read_by_the_model_once(fitted: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    given = skill_query.try_query
+    given = skill_query.tried_query
 
-    def counted(loaded: LoadedModel, space: KeySpace, text: str) -> object:
+    def counted(loaded: LoadedModel, store: Store, run: str, text: str) -> object:
         read.append(text)
-        return given(loaded, space, text)
+        return given(loaded, store, run, text)
 
-    monkeypatch.setattr(skill_query, "try_query", counted)
+    monkeypatch.setattr(skill_query, "tried_query", counted)
     app = fitted.text_area(key="query").set_value(QUERY).run()
     app = app.slider(key="alpha").set_value(0.4).run()
     app.selectbox(key="layer").set_value("L0").run()

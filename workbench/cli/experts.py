@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.controls import DRAWS, Part, parse_parts, pruning_of, super_parts
+from analysis.controls import DRAWS, Part, parse_parts, super_parts
 from analysis.errors import HeadlampError
 from analysis.expert_profile import ExpertProfile
 from analysis.models import LoadedModel
-from analysis.recipes import recipe_document
 from analysis.super_criterion import PERCENTILE, RATIO, Criterion, Layers, Rule
 from analysis.super_experts import Verdict, judge
 from store import Store
@@ -26,7 +25,7 @@ from workbench.expert_documents import profile_document, prune_document
 from workbench.expert_profiles import EXPERTS, Texts, keep_texts, profile_spec, read_expert_profile
 from workbench.exports import check_writable, replacing
 from workbench.kinds import make_order
-from workbench.pruning import PruneReport, prune_order, prune_spec, read_report
+from workbench.pruning import PruneReport, prune_order, prune_spec, pruning_recipe, read_report
 
 SUPER = "super"
 
@@ -115,7 +114,7 @@ def experts(
             found["prune"] = prune_document(report)
             if recipe_out is not None:
                 with replacing(recipe_out) as file:
-                    recipe = recipe_document(loaded, pruning_of(parts))
+                    recipe = pruning_recipe(loaded, parts)
                     file.write(json.dumps(recipe, indent=1, allow_nan=False).encode() + b"\n")
         here.show(found, document_text(found))
 

@@ -11,14 +11,13 @@ from analysis.anatomy import Site
 from analysis.decoding import NeuronNorm
 from analysis.figures.agreement import agreement_figure
 from analysis.models import LoadedModel
-from pages.explore.parts.neuron_lists import joined
 from pages.shared import state
+from pages.shared.decodings import joined
 from pages.shared.layout import caption, download, empty, method, short
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from pages.shared.waiting import finished
-from workbench.browsing import decoding_state
-from workbench.comparing import ChangedNeuron, Comparison, changed_neurons, strongest_changes
+from workbench.comparing import ChangedNeuron, Comparison, changed_neurons, not_decoded, strongest_changes
 from workbench.exports import table_csv
 from workbench.kinds import make_order
 from workbench.neurons import DECODE, TOP_K
@@ -35,11 +34,10 @@ neurons and the same tokens.
 
 def both_decoded(base: LoadedModel, tuned: LoadedModel, site: Site, norm: NeuronNorm) -> bool:
     """Whether both models are decoded; until then the page shows the job that does it."""
-    for loaded in (base, tuned):
-        if not decoding_state(loaded, store(), site, norm).finished:
-            order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=TOP_K)
-            if not finished(order, f"{plain(short(loaded.ref.name))} is decoded at {site}, once."):
-                return False
+    for loaded in not_decoded(base, tuned, store(), site, norm):
+        order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=TOP_K)
+        if not finished(order, f"{plain(short(loaded.ref.name))} is decoded at {site}, once."):
+            return False
     return True
 
 

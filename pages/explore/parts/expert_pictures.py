@@ -20,10 +20,10 @@ from analysis.models import LoadedModel
 from analysis.residuals import MASSIVE
 from analysis.super_criterion import compared
 from analysis.super_experts import Verdict
-from analysis.texts import token_texts
 from pages.explore.parts.expert_controls import toggle
 from pages.shared.layout import caption
 from pages.shared.tokens import token_html
+from workbench.expert_documents import token_at
 
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}}
 
@@ -64,7 +64,7 @@ def _cells(rows: Sequence[BlockRow], values: np.ndarray, texts: Sequence[str]) -
 def _told(loaded: LoadedModel, row: BlockRow) -> str:
     if row.place is None:
         return f"{row.block.address}: no token was routed to it"
-    token = token_html(token_texts(loaded, [row.place.token_id])[0])
+    token = token_html(token_at(loaded, row.place))
     return f"{row.block.address}: {row.max_abs:.4g} at {token}<br>{row.count:,} tokens"
 
 

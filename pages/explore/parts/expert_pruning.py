@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.controls import DRAWS, Part, pruning_of
+from analysis.controls import DRAWS, Part
 from analysis.differences import mark_differences
 from analysis.expert_profile import ExpertProfile
 from analysis.figures.pruning import decay_figure, effect_figure, sink_figure
 from analysis.models import LoadedModel
 from analysis.perplexity import Estimate
-from analysis.recipes import recipe_document
 from analysis.super_experts import Verdict
 from pages.shared import state
 from pages.shared.layout import caption, download, empty, method
@@ -25,7 +24,7 @@ from pages.shared.tokens import plain
 from pages.shared.waiting import finished, has_failed, is_under_way
 from workbench.expert_documents import prune_document
 from workbench.expert_profiles import Texts
-from workbench.pruning import Pruned, PruneReport, prune_order, stored_report
+from workbench.pruning import Pruned, PruneReport, prune_order, pruning_recipe, stored_report
 
 WHY = "The model is evaluated as it is, without the chosen experts, and without random sets of as many."
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}}
@@ -60,7 +59,7 @@ def prune_and_see(
         _effects(report)
         _sinks(report)
         _samples(report)
-        recipe = json.dumps(recipe_document(loaded, pruning_of(chosen)), indent=1)
+        recipe = json.dumps(pruning_recipe(loaded, chosen), indent=1)
         numbers = json.dumps(prune_document(report))
         with st.container(horizontal=True):
             download("Recipe as JSON", recipe, "pruned-experts.json", key="prune_recipe")

@@ -16,6 +16,7 @@ from analysis.finding import RANKINGS, SIGNS, By, Sign
 from analysis.models import LoadedModel
 from analysis.vocabulary import TokenKind
 from pages.shared import state
+from pages.shared.decodings import NORM_HELP, SITE_HELP
 from workbench.neurons import LONGEST_PAGE, NeuronFilter
 
 End = Literal["top", "bottom"]
@@ -24,14 +25,6 @@ TOKEN_KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
 ENDS: tuple[End, ...] = get_args(End)
 ORDERS: tuple[Order, ...] = get_args(Order)
 PAGE_LENGTHS = (50, 20, 100, LONGEST_PAGE)
-SITE_HELP = (
-    "up: row of the up projection, what the neuron reads (the paper's). gate: row of the gate's. "
-    "down: column of the down projection, what the neuron writes."
-)
-NORM_HELP = (
-    "What happens to a vector before the head. none: nothing. unit: divided by its length. final: through "
-    "the model's final norm. through: times the block's own norm weights."
-)
 
 
 @dataclass(frozen=True)

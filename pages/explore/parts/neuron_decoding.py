@@ -6,15 +6,13 @@ import streamlit as st
 
 from analysis.models import LoadedModel
 from pages.explore.parts.neuron_controls import Asked
+from pages.shared.decodings import SMALL
 from pages.shared.layout import empty, method
 from pages.shared.resources import store
 from pages.shared.waiting import ask_for, finished, has_failed, is_under_way
 from workbench.browsing import DecodingState, decoding_state
 from workbench.kinds import Order, make_order
 from workbench.neurons import DECODE, TOP_K, DecodedModel, decode_spec, read_decoded
-
-SMALL = 50_000
-"""Neurons that are decoded without being asked: a matter of seconds."""
 
 
 def decoded_model(loaded: LoadedModel, asked: Asked) -> DecodedModel | None:

@@ -14,13 +14,13 @@ from pages.explore.parts.neuron_controls import Asked, open_neuron
 from pages.explore.parts.neuron_decoding import decoding_method
 from pages.explore.parts.neuron_map import layer_map
 from pages.shared import state
+from pages.shared.decodings import joined
 from pages.shared.layout import caption, download, empty
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from workbench.exports import neurons_csv, table_csv
 from workbench.neurons import DecodedModel, DecodedNeuron, Search, filtered, find_word, rows
 
-SHOWN_TOKENS = 5
 ADDRESS = st.column_config.LinkColumn(
     "Neuron",
     display_text=r"[?&]neuron=([^&]+)",
@@ -168,11 +168,6 @@ def _browse_table(neurons: Sequence[DecodedNeuron], asked: Asked) -> None:
     caption(
         f"A label is the token that the {asked.site} vector {promoted} most. Tick a row to open its neuron."
     )
-
-
-def joined(neuron: DecodedNeuron, end: str = "top") -> str:
-    """The first few tokens of a neuron in one cell."""
-    return "  ".join(show_token(score.token) for score in getattr(neuron, end)[:SHOWN_TOKENS])
 
 
 def links(addresses: Sequence[str], asked: Asked) -> list[str]:

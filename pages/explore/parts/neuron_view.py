@@ -17,8 +17,9 @@ from pages.explore.parts.neuron_controls import Asked, close_neuron, open_neuron
 from pages.explore.parts.neuron_decoding import decoded_model, decoding_method
 from pages.explore.parts.neuron_firing import best_texts, try_box
 from pages.explore.parts.neuron_keeping import keep_popover
-from pages.explore.parts.neuron_lists import ADDRESS, joined, links, neuron_table
+from pages.explore.parts.neuron_lists import ADDRESS, links, neuron_table
 from pages.shared import state
+from pages.shared.decodings import joined
 from pages.shared.layout import caption, download, method, page_link
 from pages.shared.reference import profiled
 from pages.shared.resources import store

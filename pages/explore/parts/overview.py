@@ -7,8 +7,8 @@ import streamlit as st
 
 from analysis.figures.anatomy import BlockTable, anatomy_figure
 from analysis.models import LoadedModel
-from pages.explore.parts.neuron_decoding import SMALL
 from pages.shared import state
+from pages.shared.decodings import SMALL
 from pages.shared.layout import caption, download, empty, page_link, short, size
 from pages.shared.prompts import first_prompt
 from pages.shared.resources import open_facts, store

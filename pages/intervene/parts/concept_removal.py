@@ -10,9 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.models import LoadedModel
-from analysis.texts import prompt_ids
 from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD
-from analysis.vocabulary import word_tokens
 from pages.intervene.parts.unlearn_asking import answer_under
 from pages.intervene.parts.unlearn_exports import offer_change
 from pages.shared import state
@@ -24,7 +22,7 @@ from pages.shared.tokens import plain, show_token
 from pages.shared.waiting import ask_for, finished, has_failed, is_under_way
 from workbench.exports import table_csv
 from workbench.kinds import make_order
-from workbench.tars import TARS, Concept, StoredRemoval, stored_removal
+from workbench.tars import TARS, Concept, StoredRemoval, check_concept, stored_removal
 
 Document = Mapping[str, Any]
 LAST_SEED, MOST_NEW_TOKENS = 2**53 - 1, 40
@@ -107,9 +105,7 @@ def _removed(loaded: LoadedModel, asked: Concept, *, pressed: bool) -> StoredRem
     order = make_order(TARS, loaded.ref, **asked.document())
     with shown_errors():
         if pressed and not is_under_way(order):
-            word_tokens(loaded.vocabulary, loaded.tokenizer, asked.concept)
-            for prompt in asked.prompts:
-                prompt_ids(loaded, prompt)
+            check_concept(loaded, asked)
             ask_for(order)
         if not is_under_way(order) and not has_failed(order):
             empty(f"Everything is filled in. **Remove it** takes {plain(asked.concept)} out.")

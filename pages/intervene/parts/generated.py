@@ -9,16 +9,14 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis.errors import HeadlampError
-from analysis.interventions import check_changes
 from analysis.models import LoadedModel, ModelRef
-from analysis.texts import prompt_ids
 from pages.shared.layout import duration, progress_bar
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word
 from pages.shared.reference import profiled
 from pages.shared.resources import store
 from pages.shared.tokens import plain
 from store.errors import StoreError
-from workbench.clamping import Generation, Request, stored_generation, stream
+from workbench.clamping import Generation, Request, check_request, stored_generation, stream
 from workbench.evidence import TokenChances
 from workbench.profiles import is_open
 
@@ -51,8 +49,7 @@ def is_measured(loaded: LoadedModel, request: Request) -> bool:
 
     A request that cannot be is refused before anything is measured.
     """
-    prompt_ids(loaded, request.prompt, request.answer_prefix)
-    check_changes(loaded, request.clamps)
+    check_request(loaded, request)
     return not any(is_open(clamp) for clamp in request.clamps) or profiled(loaded)
 
 

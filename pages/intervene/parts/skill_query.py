@@ -7,13 +7,15 @@ import streamlit as st
 from analysis.figures.skills import depth_figure
 from analysis.models import LoadedModel
 from analysis.unlearning.key_boxes import SLACK
-from analysis.unlearning.key_spaces import KeySpace, TriedQuery, try_query
+from analysis.unlearning.key_spaces import KeySpace, TriedQuery
 from pages.intervene.parts.skill_view import View
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import caption, download
+from pages.shared.resources import store
 from pages.shared.tokens import plain
 from workbench.exports import table_csv
+from workbench.key_space import tried_query
 
 _LAST = "_skill_query_tried"
 _NEURON = st.column_config.LinkColumn("Neuron", display_text=r"[?&]neuron=([^&]+)", alignment="left")
@@ -34,18 +36,18 @@ def query_box(loaded: LoadedModel, space: KeySpace, view: View, run: str) -> Tri
         return None
     tried = None
     with shown_errors():
-        tried = _tried(loaded, space, run, text)
+        tried = _tried(loaded, run, text)
         _verdict(space, view, tried)
         _numbers(view, tried)
     return tried
 
 
-def _tried(loaded: LoadedModel, space: KeySpace, run: str, text: str) -> TriedQuery:
+def _tried(loaded: LoadedModel, run: str, text: str) -> TriedQuery:
     """Read by the model once, whatever else is moved on the page."""
     asked = (loaded.ref, run, text)
     last, tried = st.session_state.get(_LAST, (None, None))
     if tried is None or last != asked:
-        tried = try_query(loaded, space, text)
+        tried = tried_query(loaded, store(), run, text)
         st.session_state[_LAST] = asked, tried
     return tried
 

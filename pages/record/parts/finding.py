@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from pages.record.parts.skill_finding import open_skill, show_skill
 from pages.record.parts.unlearn_finding import open_unlearning, show_unlearning
 from pages.shared import state
 from pages.shared.errors import shown_errors
-from pages.shared.layout import download, duration, page_link, short
+from pages.shared.layout import download, duration, page_link, short, when
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word, words_of
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
@@ -62,14 +61,6 @@ def headline(finding: Finding) -> str:
     tags = " ".join(f":gray-badge[{plain(tag)}]" for tag in finding.tags)
     kept = f"kept {when(finding.created_at)}"
     return f"{plain(finding.kind)} · {plain(short(finding.model_name))} · {kept} {tags}"
-
-
-def when(moment: str) -> str:
-    """An ISO time as `23 Nov 2026, 01:20 UTC`; what is no time stays as it is."""
-    try:
-        return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M} UTC"
-    except ValueError:
-        return plain(moment)
 
 
 def _actions(finding: Finding, shown: Reading) -> None:

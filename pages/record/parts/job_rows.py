@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from pages.record.parts.finding import when
 from pages.shared.errors import show_unreadable, shown_errors, toasted_errors
 from pages.shared.job_list import (
     BUSY_SECONDS,
@@ -20,7 +19,7 @@ from pages.shared.job_list import (
     under_way,
 )
 from pages.shared.job_view import share, show_job
-from pages.shared.layout import caption
+from pages.shared.layout import caption, when
 from pages.shared.resources import store
 from workbench.job_status import JobStatus
 from workbench.storage import list_jobs

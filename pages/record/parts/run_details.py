@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.record.parts.finding import when
 from pages.record.parts.run_files import export_button
 from pages.shared import state
 from pages.shared.errors import shown_errors, toasted_errors
-from pages.shared.layout import duration, page_link, short, size
+from pages.shared.layout import duration, page_link, short, size, when
 from pages.shared.resources import jobs, store
 from pages.shared.tokens import plain
 from workbench.engines import KINDS

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.record.parts.finding import when
 from pages.shared import state
 from pages.shared.errors import show_unreadable
-from pages.shared.layout import caption, short
+from pages.shared.layout import caption, short, when
 from pages.shared.resources import store
 from workbench.storage import Run, list_runs
 
