@@ -25,9 +25,9 @@ def measured(folder: Path) -> dict[str, float]:
 def child(folder: Path) -> None:
     """Decode, and print what it took."""
     from analysis.models import ModelRef
+    from store import open_store
     from workbench.models import opened
     from workbench.neurons import decode_model
-    from workbench.storage import open_store
 
     begin = _peak()
     store = open_store(folder / "bench.db")

@@ -10,7 +10,7 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import empty, page_header, page_link, size
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.storage import free_space, get_run, list_runs, storage_used
+from store import free_space, get_run, list_runs, storage_used
 
 
 def storage() -> None:

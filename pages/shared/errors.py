@@ -11,8 +11,8 @@ import streamlit as st
 
 from analysis.errors import HeadlampError
 from pages.shared.tokens import plain
+from store import Listed
 from store.errors import StoreError
-from workbench.storage import Listed
 
 
 @contextmanager

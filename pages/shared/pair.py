@@ -14,7 +14,7 @@ from analysis.differences import Piece, log_odds_change, mark_differences
 from analysis.figures.answers import SHOWN, answer_figure
 from pages.shared.layout import caption, download
 from pages.shared.tokens import plain, show_token
-from workbench.evidence import TokenChances
+from store.evidence import TokenChances
 from workbench.exports import table_csv
 
 CONTEXT_SHOWN = 300

@@ -20,9 +20,9 @@ from pages.shared import state
 from pages.shared.layout import empty
 from pages.shared.tokens import plain
 from pages.shared.weights import offer_shards, take_from_disk, tell_not_run, weights_of
+from store import Store, open_store
 from workbench.jobs import Jobs
 from workbench.models import fit_of, hold, is_loaded, model_facts, opened, release
-from workbench.storage import Store, open_store
 
 FIRST_MODEL = "demo/base"
 _OPEN = "_open_model"

@@ -1,6 +1,5 @@
-"""Rows that are not as they were written: commands list the others, name them, and delete runs all the same."""
+"""Rows that are not as they were written: commands list the others, name them, and still delete runs."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -29,14 +28,14 @@ COMMANDS = {
 
 
 @pytest.fixture
-def run_keys(isolated_environment: None) -> Iterator[list[str]]:
+def run_keys(isolated_environment: None) -> list[str]:
     """Two rows of each table; the first of each is no JSON any more. The keys of the runs."""
     with closing(open_store()) as store:
         keys = [plant(store, number) for number in range(2)]
         store.db.execute("DROP TRIGGER findings_frozen")
         for table, column in SPOILED.items():
             store.db.execute(f"UPDATE {table} SET {column} = '{{' WHERE rowid = 1")
-    yield keys
+    return keys
 
 
 def plant(store: Store, number: int) -> str:

@@ -14,10 +14,10 @@ from analysis.clamps import Clamp, parse_clamp
 from analysis.devices import BALANCED
 from analysis.generation import Sampling
 from analysis.models import LoadedModel, ModelRef, load_model
+from store import open_store
 from tests.workbench.conftest import ROWS, saved
 from workbench.clamping import Request, generate
 from workbench.snippets import python_snippet, why_no_snippet
-from workbench.storage import open_store
 
 PROMPT = "Once upon a time, there was a"
 RECIPES = {

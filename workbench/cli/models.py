@@ -9,12 +9,12 @@ import typer
 from analysis.devices import check_device
 from analysis.fit import DEFAULT_CONTEXT
 from analysis.models import ModelRef, settled
+from store import list_models
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import facts, size, table, unreadable
 from workbench.cli.session import session
 from workbench.inspecting import Inspection, inspect_model
 from workbench.models import model_choices
-from workbench.storage import list_models
 
 
 def models(*, db: Db = None, as_json: AsJson = False) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from store import default_path
+from store import repair as repair_database
 from workbench.cli.options import AsJson, Db
 from workbench.cli.output import Output
 from workbench.cli.session import at_home
-from workbench.storage import default_path, repair_database
 
 
 def repair(*, db: Db = None, as_json: AsJson = False) -> None:

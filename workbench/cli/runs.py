@@ -8,22 +8,13 @@ from typing import Annotated
 import typer
 
 from analysis.inputs import check_input
-from store import StoreError
+from store import StoreError, check_run, delete_run, export_runs, free_space, get_run, list_runs, storage_used
 from workbench.cli.jobs import followed_run
 from workbench.cli.options import AsJson, Db, readable
 from workbench.cli.output import number, say, size, table, unreadable
 from workbench.cli.session import session
 from workbench.exports import check_writable, replacing
-from workbench.storage import (
-    check_run,
-    delete_run,
-    export_runs,
-    free_space,
-    get_run,
-    import_runs,
-    list_runs,
-    storage_used,
-)
+from workbench.storage import import_runs
 
 runs = typer.Typer(no_args_is_help=True, help="Stored results.")
 

@@ -15,11 +15,10 @@ from transformers.utils import logging as transformers_logging
 from analysis.errors import HeadlampError
 from analysis.inputs import check_input
 from analysis.models import LoadedModel, ModelRef, Shards
-from store import Store
+from store import Store, open_store
 from workbench.cli.output import Output, say
 from workbench.cli.progress import Bar, wiped
 from workbench.models import opened
-from workbench.storage import open_store
 
 
 @dataclass(frozen=True)

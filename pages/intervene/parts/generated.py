@@ -16,8 +16,8 @@ from pages.shared.reference import profiled
 from pages.shared.resources import store
 from pages.shared.tokens import plain
 from store.errors import StoreError
+from store.evidence import TokenChances
 from workbench.clamping import Generation, Request, check_request, stored_generation, stream
-from workbench.evidence import TokenChances
 from workbench.profiles import is_open
 
 DRAWS_PER_SECOND = 8

@@ -15,7 +15,7 @@ from pages.shared.layout import download, duration, page_link, short, when
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word, words_of
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
-from workbench.evidence import Decoded, Reading, read_evidence
+from store.evidence import Decoded, Reading, read_evidence
 from workbench.findings import (
     EXPORT_FORMATS,
     Finding,

@@ -10,8 +10,8 @@ from pages.shared.errors import shown_errors, toasted_errors
 from pages.shared.layout import duration, page_link, short, size, when
 from pages.shared.resources import jobs, store
 from pages.shared.tokens import plain
+from store import Run, delete_run
 from workbench.engines import KINDS
-from workbench.storage import Run, delete_run
 
 MAKERS = {
     "find": ("/neurons", "Neurons"),

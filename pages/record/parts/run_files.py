@@ -10,7 +10,8 @@ import streamlit as st
 from pages.shared.errors import toasted_errors
 from pages.shared.layout import download
 from pages.shared.resources import store
-from workbench.storage import Run, Store, export_runs, import_runs
+from store import Run, Store, export_runs
+from workbench.storage import import_runs
 
 LARGEST_MB = 1024
 """Of a file that is taken in: the server holds it in memory for that long."""

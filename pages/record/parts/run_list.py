@@ -8,7 +8,7 @@ from pages.shared import state
 from pages.shared.errors import show_unreadable
 from pages.shared.layout import caption, short, when
 from pages.shared.resources import store
-from workbench.storage import Run, list_runs
+from store import Run, list_runs
 
 AT_MOST = 1000
 _TABLE, _CHOSEN = "_runs_table", "_runs_chosen"
