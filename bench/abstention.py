@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from analysis.errors import TooFewExamples
-from analysis.leases import leased
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
 from analysis.skills.files import read_skill
 from analysis.skills.splits import Split, split_skill
-from analysis.unlearning.guard_fits import GuardFit, LayerChoice, fit_guard, query_depths
-from analysis.unlearning.operating import abstention
+from analysis.unlearning.guards.guard_fits import GuardFit, LayerChoice, fit_guard, query_depths
+from analysis.unlearning.guards.operating import abstention
 from analysis.unlearning.scenes import Scene, queries
 
 COUNT = 300

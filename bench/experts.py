@@ -65,7 +65,7 @@ def plain(loaded: Any, ids: list[list[int]]) -> None:
 
 def profiled(loaded: Any, ids: list[list[int]]) -> None:
     """The same pass, profiled."""
-    from analysis.profiling import profile_batch
+    from analysis.super_experts.profiling import profile_batch
 
     profile_batch(loaded, ids)
 
@@ -75,8 +75,8 @@ WAYS = {"plain": plain, "profiled": profiled}
 
 def times(folder: Path, repeats: int) -> dict[str, list[float]]:
     """Seconds of each way over the whole text, in turns."""
-    from analysis.leases import leased
-    from analysis.models import ModelRef
+    from analysis.opening.leases import leased
+    from analysis.opening.models import ModelRef
 
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     with leased(ModelRef(str(folder), dtype="float32")) as loaded:
@@ -93,8 +93,8 @@ def times(folder: Path, repeats: int) -> dict[str, list[float]]:
 
 def memory(folder: Path, way: str) -> None:
     """Print the peak of resident memory, in bytes, once the model was opened, for one way in this process."""
-    from analysis.leases import leased
-    from analysis.models import ModelRef
+    from analysis.opening.leases import leased
+    from analysis.opening.models import ModelRef
 
     with leased(ModelRef(str(folder), dtype="float32")) as loaded:
         WAYS[way](loaded, [windows()[0][:16]])

@@ -52,12 +52,12 @@ def configs(*, small: bool = False) -> dict[str, Any]:
 
 def child(folder: Path, dtype: str) -> None:
     """Print the estimate, and the bytes that opening and running really took."""
-    from analysis.decoding import block_vectors, decode
-    from analysis.devices import give_back
-    from analysis.fit import needs
-    from analysis.generation import Sampling, paired_steps
-    from analysis.leases import leased
-    from analysis.models import ModelRef
+    from analysis.checkpoints.devices import give_back
+    from analysis.neurons.decoding import block_vectors, decode
+    from analysis.opening.leases import leased
+    from analysis.opening.memory import needs
+    from analysis.opening.models import ModelRef
+    from analysis.running.generation import Sampling, paired_steps
 
     def run(ref: ModelRef, length: int) -> int:
         with leased(ref) as loaded:

@@ -24,7 +24,7 @@ def measured(folder: Path) -> dict[str, float]:
 
 def child(folder: Path) -> None:
     """Decode, and print what it took."""
-    from analysis.models import ModelRef
+    from analysis.opening.models import ModelRef
     from store import open_store
     from workbench.models import opened
     from workbench.neurons import decode_model

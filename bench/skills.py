@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from analysis.batches import batches, forward
-from analysis.leases import leased
-from analysis.models import LoadedModel, ModelRef
-from analysis.probing import Where, probe
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.running.batches import batches, forward
+from analysis.running.probing import Where, probe
+from analysis.running.prompts import reference_windows
 from analysis.skills.answering import answers
-from analysis.texts import reference_windows
-from analysis.unlearning.key_boxes import KeyBox, dense_block, dense_layers
-from analysis.unlearning.key_guards import Check, KeyGuard
+from analysis.unlearning.guards.key_boxes import KeyBox, dense_block, dense_layers
+from analysis.unlearning.guards.key_guards import Check, KeyGuard
 
 PROMPTS, LENGTH, NEW_TOKENS, TURNS = 16, 48, 24, 15
 

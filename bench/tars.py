@@ -11,13 +11,13 @@ import sys
 from collections import defaultdict
 
 from analysis.errors import HeadlampError
-from analysis.leases import leased
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.opening.vocabulary import word_tokens
+from analysis.running.prompts import prompt_ids
 from analysis.skills.files import read_skill
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import next_token_log_probabilities
-from analysis.texts import prompt_ids
-from analysis.vocabulary import word_tokens
 from demo import BUNDLED
 from workbench.tars import Removal, remove_concept
 

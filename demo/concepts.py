@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from math import nan
 from statistics import fmean, median
 
-from analysis.clamps import Clamp
-from analysis.decoding import NeuronNorm
-from analysis.effects import GRID, Lever, answer_probabilities, best_lever, control_levers
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel, ModelRef
-from analysis.texts import prompt_ids
+from analysis.intervening.clamps import Clamp
+from analysis.neurons.decoding import NeuronNorm
+from analysis.neurons.effects import GRID, Lever, answer_probabilities, best_lever, control_levers
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.running.prompts import prompt_ids
 from demo.evaluate import Score
 from store import Store, StoreError, open_store
 from workbench.models import opened

@@ -17,9 +17,9 @@ from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from analysis.clamps import parse_clamp
-from analysis.generation import Sampling
-from analysis.models import ModelRef
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import ModelRef
+from analysis.running.generation import Sampling
 from demo import BUNDLED
 from scripts.browser import NONE_FOUND, find_browser
 from store import open_store

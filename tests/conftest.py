@@ -76,7 +76,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandinHub]
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("analysis.leases._entries", {})  # models of another test's Hub
+        monkeypatch.setattr("analysis.opening.leases._entries", {})  # models of another test's Hub
         hasty = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
         monkeypatch.setattr(_http, "time", hasty)
         monkeypatch.setattr(file_download, "time", hasty)

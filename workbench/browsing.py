@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from analysis.addresses import NeuronAddress
-from analysis.anatomy import Anatomy, Site
-from analysis.clamps import ClampSite
-from analysis.decoding import NeuronNorm, block_vectors
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.anatomy.anatomy import Anatomy, Site
 from analysis.errors import UnknownWord
-from analysis.models import LoadedModel
-from analysis.vocabulary import word_tokens
+from analysis.intervening.clamps import ClampSite
+from analysis.neurons.decoding import NeuronNorm, block_vectors
+from analysis.opening.models import LoadedModel
+from analysis.opening.vocabulary import word_tokens
 from store import Run, Store, find_run, list_runs
 from workbench.neurons import TOP_K, blocks_with, decode_spec
 from workbench.profiles import FiringText

@@ -8,9 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis import generation
-from analysis.clamps import Clamp
-from analysis.generation import (
+from analysis.intervening.clamps import Clamp
+from analysis.intervening.hooks import Reach
+from analysis.intervening.interventions import Change, check_changes
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
+from analysis.opening.vocabulary import word_tokens
+from analysis.recipes.files import digest_of
+from analysis.recipes.recipes import recipe_document, versions
+from analysis.running import generation
+from analysis.running.generation import (
     BASE,
     CHANGED,
     AnswerPosition,
@@ -20,14 +27,7 @@ from analysis.generation import (
     paired_steps,
     word_probability,
 )
-from analysis.hooks import Reach
-from analysis.interventions import Change, check_changes
-from analysis.models import LoadedModel
-from analysis.pruning import PruneExpert
-from analysis.recipe_store import digest_of
-from analysis.recipes import recipe_document, versions
-from analysis.texts import answer_text, prompt_ids, token_texts
-from analysis.vocabulary import word_tokens
+from analysis.running.prompts import answer_text, prompt_ids, token_texts
 from store import RunSpec, Store, StoreError, begin_run, put_unit, read_unit, stored_units
 from workbench.profiles import is_open, is_profiled, reference_digest, resolve_clamps
 from workbench.runs import Progress, run_spec

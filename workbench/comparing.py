@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.agreement import Agreement, agreement, check_comparable
-from analysis.anatomy import Site
-from analysis.decoding import NeuronNorm
-from analysis.models import LoadedModel
+from analysis.anatomy.anatomy import Site
+from analysis.neurons.agreement import Agreement, agreement, check_comparable
+from analysis.neurons.decoding import NeuronNorm
+from analysis.opening.models import LoadedModel
 from store import Store
 from workbench.browsing import decoding_state
 from workbench.neurons import DecodedModel, DecodedNeuron, decode_model, read_decoded, rows

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.models import LoadedModel, ModelRef
 from analysis.pulse import Pulse
 from store import Store, open_store
 from workbench.expert_profiles import EXPERTS

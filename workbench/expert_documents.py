@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from analysis.expert_profile import BlockRow, ExpertProfile, Formed, LayerRow, Peak, Place
-from analysis.models import LoadedModel
-from analysis.super_criterion import Threshold
-from analysis.super_experts import Verdict
-from analysis.texts import token_texts
+from analysis.opening.models import LoadedModel
+from analysis.running.prompts import token_texts
+from analysis.super_experts.criterion import Threshold
+from analysis.super_experts.profile import BlockRow, ExpertProfile, Formed, LayerRow, Peak, Place
+from analysis.super_experts.verdict import Verdict
 from workbench.pruning import Pruned, PruneReport
 
 Document = dict[str, Any]

@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
-from analysis import profiling
-from analysis.anatomy import Block
-from analysis.block_peaks import BlockPeaks
-from analysis.calibration import (
+from analysis.anatomy.anatomy import Block
+from analysis.errors import TextError
+from analysis.intervening.pruning import check_readable
+from analysis.opening.models import LoadedModel
+from analysis.pulse import Pulse
+from analysis.running.calibration import (
     LONGEST,
     Window,
     evaluation_text,
@@ -19,14 +21,12 @@ from analysis.calibration import (
     text_windows,
     window_batches,
 )
-from analysis.errors import TextError
-from analysis.expert_profile import BatchProfile, ExpertProfile, merge
-from analysis.models import LoadedModel
-from analysis.profiling import profile_batch
-from analysis.pruning import check_readable
-from analysis.pulse import Pulse
-from analysis.residual_layers import Layer, residual_layers
-from analysis.residuals import ResidualPeaks
+from analysis.super_experts import profiling
+from analysis.super_experts.block_peaks import BlockPeaks
+from analysis.super_experts.profile import BatchProfile, ExpertProfile, merge
+from analysis.super_experts.profiling import profile_batch
+from analysis.super_experts.residual_layers import Layer, residual_layers
+from analysis.super_experts.residuals import ResidualPeaks
 from store import RunSpec, Store, digest_of, find_run, get_run, keep_text, kept_text, read_array
 from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec

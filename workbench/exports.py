@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from store import files
 from store.csv_cells import write_csv
 from store.errors import Unwritable

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from analysis.errors import HeadlampError, RecipeError
-from analysis.models import LoadedModel
-from analysis.recipes import versions
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
 from store import (
     Finding,
     ImportResult,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.errors import HeadlampError
-from analysis.hooks import site_module
-from analysis.models import LoadedModel
-from analysis.unlearning.key_boxes import SLACK, dense_block
-from analysis.unlearning.key_guards import KeyGuard
+from analysis.intervening.hooks import site_module
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.guards.key_boxes import SLACK, dense_block
+from analysis.unlearning.guards.key_guards import KeyGuard
 from demo import BUNDLED
 
 

@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.batches import BATCH
 from analysis.errors import HarnessError
 from analysis.harness import measuring
 from analysis.harness.measuring import check_harness, harness_tasks, measure_tasks
-from analysis.interventions import Change
-from analysis.models import LoadedModel
-from analysis.recipes import versions
+from analysis.intervening.interventions import Change
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
+from analysis.running.batches import BATCH
 from store import RunSpec, Store, get_run, read_unit
 from workbench.clamping import named_change
 from workbench.profiles import reference_digest, resolve_clamps

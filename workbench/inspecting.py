@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.fit import Fit, fit, fit_at_hub
-from analysis.models import LoadedModel
+from analysis.opening.memory import Fit, fit, fit_at_hub
+from analysis.opening.models import LoadedModel
 from workbench.models import block_facts, model_facts
 
 _NEEDS = (

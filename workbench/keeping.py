@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from store import Finding, Store, keep_finding
 
 

@@ -11,13 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.skills.unrelated import COUNT
-from analysis.unlearning import key_boxes, key_spaces
-from analysis.unlearning.key_boxes import KeyBox
-from analysis.unlearning.key_planes import Plane
-from analysis.unlearning.key_spaces import KeySpace, LayerKeys, TriedQuery, check_boxes, key_space, try_query
+from analysis.unlearning.guards import key_boxes, key_spaces
+from analysis.unlearning.guards.key_boxes import KeyBox
+from analysis.unlearning.guards.key_planes import Plane
+from analysis.unlearning.guards.key_spaces import (
+    KeySpace,
+    LayerKeys,
+    TriedQuery,
+    check_boxes,
+    key_space,
+    try_query,
+)
 from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.kinds import Kind, Order, make_order
 from workbench.runs import UnitResult, run_spec

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel, ModelRef, settled
+from analysis.opening.models import LoadedModel, ModelRef, settled
 from analysis.pulse import Pulse
 from store import Run, RunSpec
 from workbench.runs import UnitResult

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from analysis.anatomy import Anatomy
+from analysis.anatomy.anatomy import Anatomy
+from analysis.checkpoints.fingerprint import known_fingerprint
+from analysis.checkpoints.hub import HubModel
+from analysis.checkpoints.sources import resolve
 from analysis.errors import ModelNotFound
-from analysis.fingerprint import known_fingerprint
-from analysis.fit import Fit, fit, fit_at_hub
-from analysis.hub import HubModel
-from analysis.leases import hold, is_loaded, leased, release
-from analysis.models import LoadedModel, ModelRef, settled
-from analysis.sources import resolve
+from analysis.opening.leases import hold, is_loaded, leased, release
+from analysis.opening.memory import Fit, fit, fit_at_hub
+from analysis.opening.models import LoadedModel, ModelRef, settled
 from demo import BUNDLED
 from store import FileHashes, Store, StoreError, list_models, remember_model
 

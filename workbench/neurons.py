@@ -10,16 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analysis import decoding, finding
-from analysis.addresses import NeuronAddress
-from analysis.anatomy import Block, Site
-from analysis.decoding import Decoding, NeuronNorm, block_vectors, parameters_read
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.anatomy.anatomy import Block, Site
 from analysis.errors import HeadlampError
-from analysis.fetching import fetching
-from analysis.finding import By, Sign, WordScores, score_word
-from analysis.models import LoadedModel
+from analysis.neurons import decoding, word_search
+from analysis.neurons.decoding import Decoding, NeuronNorm, block_vectors, parameters_read
+from analysis.neurons.word_search import By, Sign, WordScores, score_word
+from analysis.opening.fetching import fetching
+from analysis.opening.models import LoadedModel
+from analysis.opening.vocabulary import TokenKind, word_tokens
 from analysis.pulse import Pulse
-from analysis.vocabulary import TokenKind, word_tokens
 from store import DatabaseReadOnly, RunSpec, Store, StoreFull, read_arrays
 from workbench.kinds import Kind
 from workbench.runs import (
@@ -47,7 +47,8 @@ IntArray = np.ndarray[Any, np.dtype[np.int32]]
 class DecodedModel:
     """A whole model's decoding at one site, all blocks one after the other (n neurons, k tokens).
 
-    Arrays as in analysis.decoding.Decoding; first[b] is where block b begins, layer (n,) each neuron's layer.
+    Arrays as in analysis.neurons.decoding.Decoding; first[b] is where block b begins, layer (n,) each
+    neuron's layer.
     """
 
     run: str
@@ -224,7 +225,7 @@ def find_word(
     run = decode_model(loaded, store, site=site, norm=norm, progress=progress).run
     decoded = read_decoded(loaded, store, run.key, site)
     scores = _score_all(loaded, store, decoded, tokens, site, norm)
-    best = finding.rank(scores, by, sign, len(decoded)).numpy()
+    best = word_search.rank(scores, by, sign, len(decoded)).numpy()
     if layers is not None:
         inside = (decoded.layer[best] >= layers[0]) & (decoded.layer[best] <= layers[1])
         best = best[inside]
@@ -255,7 +256,7 @@ def _score_all(
         found = score_word(vectors, loaded.head, tokens, *statistics)
         return UnitResult(str(block.address), {name: getattr(found, name).numpy() for name in _SCORES})
 
-    spec = run_spec(loaded, "find", finding.METHOD_VERSION, parameters, units=len(decoded.blocks))
+    spec = run_spec(loaded, "find", word_search.METHOD_VERSION, parameters, units=len(decoded.blocks))
     try:
         columns = _read_scores(store, remembered(store, spec, one_by_one(unit)).run.key)
     except (StoreFull, DatabaseReadOnly):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.errors import HeadlampError
-from analysis.interventions import Change
-from analysis.models import LoadedModel
-from analysis.recipes import versions
-from analysis.steps import Attaching
+from analysis.intervening.interventions import Change
+from analysis.intervening.steps import Attaching
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
 from workbench.clamping import Generation
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis import activations
-from analysis.activations import BlockProfile, neuron_firing, profile_blocks
-from analysis.addresses import NeuronAddress
-from analysis.anatomy import Site
-from analysis.clamps import CLAMP_SITES, Clamp, ClampSite
-from analysis.decoding import NeuronNorm
-from analysis.interventions import Change, check_changes
-from analysis.models import LoadedModel
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.anatomy.anatomy import Site
+from analysis.intervening.clamps import CLAMP_SITES, Clamp, ClampSite
+from analysis.intervening.interventions import Change, check_changes
+from analysis.neurons import activations
+from analysis.neurons.activations import BlockProfile, neuron_firing, profile_blocks
+from analysis.neurons.decoding import NeuronNorm
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.texts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
+from analysis.running.prompts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
 from store import RunSpec, Store, read_array, read_unit, stored_units
 from workbench.kinds import Kind
 from workbench.neurons import DecodedNeuron, decode_model, read_decoded, rows

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from analysis import perplexity
-from analysis.addresses import BlockAddress, parse_part
-from analysis.calibration import before_texts, window_batches
-from analysis.controls import DRAWS, Part, pruning_of, random_sets
+from analysis.anatomy.addresses import BlockAddress, parse_part
 from analysis.errors import ExpertError
-from analysis.expert_profile import ExpertProfile
-from analysis.generation import Sampling, paired_steps
-from analysis.interventions import check_changes
-from analysis.models import LoadedModel
-from analysis.perplexity import Estimate, effect, repeated_share, window_nll
+from analysis.intervening.interventions import check_changes
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.recipes import recipe_document
-from analysis.sinks import SinkSums, WatchSinks, sink_decay
-from analysis.texts import answer_text
+from analysis.recipes.recipes import recipe_document
+from analysis.running import perplexity
+from analysis.running.calibration import before_texts, window_batches
+from analysis.running.generation import Sampling, paired_steps
+from analysis.running.perplexity import Estimate, effect, repeated_share, window_nll
+from analysis.running.prompts import answer_text
+from analysis.super_experts.controls import DRAWS, Part, pruning_of, random_sets
+from analysis.super_experts.profile import ExpertProfile
+from analysis.super_experts.sinks import SinkSums, WatchSinks, sink_decay
 from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.expert_profiles import Texts, windows_for
 from workbench.kinds import Kind, Order, make_order

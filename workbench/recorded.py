@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.errors import HeadlampError
-from analysis.generation import Sampling
-from analysis.models import ModelRef
-from analysis.recipes import recorded_raw
+from analysis.opening.models import ModelRef
+from analysis.recipes.recipes import recorded_raw
+from analysis.running.generation import Sampling
 from store import Finding
 from workbench.clamping import Request
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from analysis.recipes import versions
+from analysis.recipes.recipes import versions
 
 BASE = "base"
 Document = dict[str, Any]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.models import LoadedModel
-from analysis.recipes import versions
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
 from store import Run, RunSpec, Store, begin_run, find_run, get_run, put_unit, stored_units
 
 Progress = Callable[[int, int], None]

@@ -13,7 +13,7 @@ from analysis.errors import SkillError
 from analysis.skills.files import hub_skill
 from analysis.skills.items import JUDGE_NAMES, JudgeName, Skill, SkillItem
 from analysis.skills.splits import split_skill
-from analysis.unlearning.key_boxes import FEWEST_PROBES
+from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from workbench.skill_sources import SkillSource
 
 MOST_ROWS = 2000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.models import LoadedModel
-from analysis.recipes import versions
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
 from analysis.skills.metrics import wilson
-from analysis.unlearning.key_boxes import SLACK
-from analysis.unlearning.key_spaces import KeySpace, TriedQuery
+from analysis.unlearning.guards.key_boxes import SLACK
+from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from store import Finding, Store
 from workbench.keeping import keep
 from workbench.key_space import KeySpaceQuestion

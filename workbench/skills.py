@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.addresses import BlockAddress
+from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import SkillError
-from analysis.models import LoadedModel
-from analysis.probing import last_keys, probe
+from analysis.opening.models import LoadedModel
+from analysis.running.probing import last_keys, probe
+from analysis.running.prompts import prompt_ids
 from analysis.skills.items import Skill
-from analysis.texts import prompt_ids
-from analysis.unlearning import key_boxes
-from analysis.unlearning.key_boxes import KeyBox, dense_block, dense_layers, fit_boxes
+from analysis.unlearning.guards import key_boxes
+from analysis.unlearning.guards.key_boxes import KeyBox, dense_block, dense_layers, fit_boxes
 from analysis.unlearning.scenes import queries
 from store import Run, RunSpec, Store, list_runs, read_array, read_unit
 from workbench.runs import Progress, UnitResult, one_by_one, remembered, run_spec

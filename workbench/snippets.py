@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.clamps import Clamp
-from analysis.devices import BALANCED
+from analysis.checkpoints.devices import BALANCED
 from analysis.errors import HeadlampError
-from analysis.hooks import site_columns, site_module
-from analysis.interventions import Change
-from analysis.models import LoadedModel
-from analysis.pruning import PruneExpert
+from analysis.intervening.clamps import Clamp
+from analysis.intervening.hooks import site_columns, site_module
+from analysis.intervening.interventions import Change
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
 from demo import BUNDLED
 from workbench.clamping import Generation
 

@@ -3,7 +3,7 @@
 from typing import BinaryIO
 
 import store as stores
-from analysis.devices import free_memory
+from analysis.checkpoints.devices import free_memory
 from store import ImportedRuns, Store
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
+from analysis.opening.vocabulary import word_tokens
 from analysis.pulse import Pulse
-from analysis.recipe_store import recipe_files
+from analysis.recipes.files import recipe_files
+from analysis.running.prompts import prompt_ids, reference_windows
 from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import divergence
-from analysis.texts import prompt_ids, reference_windows
-from analysis.unlearning import tars
-from analysis.unlearning.reversals import Tars
-from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD, aim, fit_tars
-from analysis.vocabulary import word_tokens
+from analysis.unlearning.edits import tars
+from analysis.unlearning.edits.reversals import Tars
+from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD, aim, fit_tars
 from store import RunSpec, Store, read_array, read_unit, stored_units
 from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec

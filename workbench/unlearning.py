@@ -11,23 +11,25 @@ from typing import Any
 import numpy as np
 
 from analysis.errors import SkillError
-from analysis.interventions import Change
-from analysis.models import LoadedModel
+from analysis.intervening.interventions import Change
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.recipe_store import recipe_files, tensors_of
-from analysis.recipes import recorded_raw
+from analysis.recipes.files import recipe_files, tensors_of
+from analysis.recipes.recipes import recorded_raw
 from analysis.skills.answering import NEW_TOKENS
 from analysis.skills.splits import FRACTIONS
+from analysis.skills.tasks import Ways
 from analysis.skills.unit_tests import UnitTests
-from analysis.tasks import Ways
-from analysis.unlearning import key_boxes, neuron_adjust, scenes, selective_prune
+from analysis.unlearning import scenes
+from analysis.unlearning.edits import neuron_adjust, selective_prune
+from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.evaluating import baseline, evaluate
-from analysis.unlearning.guard_fits import LayerChoice
-from analysis.unlearning.key_guards import Check
+from analysis.unlearning.guards import key_boxes
+from analysis.unlearning.guards.guard_fits import LayerChoice
+from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.results import Plan
 from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
-from analysis.unlearning.selective_prune import SHARES
 from store import RunSpec, Store, list_runs, read_array, read_unit, stored_units
 from workbench.kinds import Kind
 from workbench.runs import Progress, UnitResult, remembered, run_spec, timed

@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import cast
 
 from analysis.errors import HeadlampError, SkillError, TooFewExamples
-from analysis.models import LoadedModel
-from analysis.unlearning.guard_fits import LayerChoice
-from analysis.unlearning.key_boxes import FEWEST_PROBES, dense_block, dense_layers
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.guards.guard_fits import LayerChoice
+from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, dense_block, dense_layers
 from analysis.unlearning.scenes import Method, Scene
 from workbench.unlearning import Question
 

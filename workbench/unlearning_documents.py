@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.skills.metrics import Change
-from analysis.unlearning.operating import ALPHAS
+from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.results import MethodResult, SkillResult
 from analysis.unlearning.scenes import Scene
 

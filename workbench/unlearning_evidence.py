@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.errors import HeadlampError, RecipeError
-from analysis.models import LoadedModel, ModelRef
-from analysis.recipes import versions
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.recipes.recipes import versions
 from store import Finding, Store
 from workbench.keeping import keep
 from workbench.models import opened

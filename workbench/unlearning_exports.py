@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel, ModelRef
-from analysis.recipe_store import renamed
-from analysis.unlearning.baking import save_baked, why_not_baked
-from analysis.unlearning.key_guards import KeyGuard
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.recipes.files import renamed
+from analysis.unlearning.edits.baking import save_baked, why_not_baked
+from analysis.unlearning.guards.key_guards import KeyGuard
 from store import Store
 from workbench.guard_snippets import guard_snippet
 from workbench.models import opened

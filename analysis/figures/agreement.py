@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from analysis.agreement import Agreement
 from analysis.figures.theme import NEUTRAL, POSITIVE, themed
+from analysis.neurons.agreement import Agreement
 
 HEIGHT = 260
 

@@ -15,12 +15,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from analysis.batches import BATCH
+from analysis.checkpoints.sources import first_line
 from analysis.errors import HarnessError, HeadlampError
-from analysis.interventions import Change, check_changes
-from analysis.models import LoadedModel
+from analysis.intervening.interventions import Change, check_changes
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.sources import first_line
+from analysis.running.batches import BATCH
 
 METHOD_VERSION = "1"
 DRAWS = 100_000

@@ -19,15 +19,15 @@ from lm_eval.models.utils import (
 )
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from analysis.batches import BATCH
 from analysis.errors import HarnessError
-from analysis.interventions import Change
-from analysis.models import LoadedModel
+from analysis.intervening.interventions import Change
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.batches import BATCH
+from analysis.running.prompts import refusal_ids, refuse_unknown_ids
 from analysis.skills.answering import answers
 from analysis.skills.likelihoods import Likelihood, likelihoods
-from analysis.texts import refusal_ids, refuse_unknown_ids
-from analysis.unlearning.key_guards import KeyGuard
+from analysis.unlearning.guards.key_guards import KeyGuard
 
 NEW_TOKENS = 256
 """Longest answer where a task names none, as in the harness."""

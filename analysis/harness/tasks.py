@@ -24,10 +24,10 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import handle_non_serializable
 
+from analysis.checkpoints.sources import first_line
 from analysis.errors import HarnessError
 from analysis.harness.contained import FEWSHOT_SEED, contained, no_metric_code
 from analysis.inputs import check_input
-from analysis.sources import first_line
 
 _OFFLINE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"} | {
     "DatasetNotFoundError",

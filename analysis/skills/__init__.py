@@ -1,1 +1,1 @@
-"""What a skill is: examples, the files they come in, splits, judges, and a model's answers to them."""
+"""Skills: files of exercises, their splits, answers, judges and metrics."""

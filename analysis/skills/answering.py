@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from analysis.batches import BATCH, Batch, batches, checked
 from analysis.errors import HeadlampError
-from analysis.interventions import Intervention, intervened
-from analysis.models import LoadedModel
+from analysis.intervening.interventions import Intervention, intervened
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.batches import BATCH, Batch, batches, checked
+from analysis.running.prompts import answer_text
 from analysis.skills.items import BLANK_LINE
-from analysis.texts import answer_text
 
 NEW_TOKENS = 40
 

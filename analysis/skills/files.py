@@ -17,11 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from analysis.checkpoints.sources import first_line
 from analysis.errors import BadSkillFile, SkillError
 from analysis.inputs import check_input
 from analysis.skills.items import JudgeName, Skill, SkillItem
 from analysis.skills.layouts import LETTERS, items_of, mapped, text_item
-from analysis.sources import first_line
 
 LARGEST_BYTES = 64_000_000
 """Largest skill file that is read whole, unpacked; a skill is measured on hundreds of examples."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analysis.batches import BATCH, batches, forward
-from analysis.interventions import Intervention
-from analysis.models import LoadedModel
+from analysis.intervening.interventions import Intervention
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.batches import BATCH, batches, forward
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.tasks import Measured
+from analysis.skills.tasks import Measured
 
 DRAWS = 2000
 Z = 1.959963984540054

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from analysis.calibration import evaluation_text, reference_text
 from analysis.errors import PromptTooLong
-from analysis.models import LoadedModel
-from analysis.texts import prompt_ids
+from analysis.opening.models import LoadedModel
+from analysis.running.calibration import evaluation_text, reference_text
+from analysis.running.prompts import prompt_ids
 
 NAME, COUNT = "unrelated text", 100
 """What they are called beside skills, and how many of them stand for text of no skill."""

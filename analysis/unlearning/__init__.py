@@ -1,1 +1,1 @@
-"""Making a model forget one skill: key boxes, Neuron Adjust, selective pruning, TARS; fitted and measured."""
+"""Forgetting one skill and keeping others: fitted on probes, chosen on validation, tested once."""

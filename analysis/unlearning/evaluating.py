@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from analysis.errors import TooFewExamples
-from analysis.interventions import Change
-from analysis.models import LoadedModel
+from analysis.intervening.interventions import Change
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.prompts import refusal_ids
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import next_token_log_probabilities
 from analysis.skills.metrics import Divergence, compared, damage, divergence
 from analysis.skills.splits import Split
+from analysis.skills.tasks import Measured, measure
 from analysis.skills.unrelated import NAME as UNRELATED
-from analysis.tasks import Measured, measure
-from analysis.texts import refusal_ids
-from analysis.unlearning.guard_fits import fit_guard, guard_curve, shuffled_probes, unrelated_depths
-from analysis.unlearning.key_guards import REFUSAL, KeyGuard
-from analysis.unlearning.neuron_shares import (
+from analysis.unlearning.edits.neuron_shares import (
     FrontierPoint,
     best_point,
     candidates,
     random_control,
     skill_moments,
 )
-from analysis.unlearning.operating import abstention
+from analysis.unlearning.guards.guard_fits import fit_guard, guard_curve, shuffled_probes, unrelated_depths
+from analysis.unlearning.guards.key_guards import REFUSAL, KeyGuard
+from analysis.unlearning.guards.operating import abstention
 from analysis.unlearning.results import Baseline, MethodResult, Plan, Role, SkillResult
 from analysis.unlearning.robustness import robustness
 from analysis.unlearning.scenes import Method, Scene, queries

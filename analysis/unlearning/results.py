@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from analysis.interventions import Change
+from analysis.intervening.interventions import Change
 from analysis.skills.items import Skill
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import Divergence
-from analysis.tasks import Measured, Ways
-from analysis.unlearning.guard_fits import LayerChoice
-from analysis.unlearning.key_guards import Check
+from analysis.skills.tasks import Measured, Ways
+from analysis.unlearning.edits.selective_prune import SHARES
+from analysis.unlearning.guards.guard_fits import LayerChoice
+from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import Method
-from analysis.unlearning.selective_prune import SHARES
 
 Role = Literal["forget", "retain"]
 

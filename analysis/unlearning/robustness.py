@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from analysis.errors import SkillError
-from analysis.interventions import Change
-from analysis.models import LoadedModel
+from analysis.intervening.interventions import Change
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import compared
 from analysis.skills.splits import Split, shared_prompts
-from analysis.tasks import Form, Ways, measure
+from analysis.skills.tasks import Form, Ways, measure
 from analysis.unlearning.results import Plan, Robust
 
 PREFIX = "Hello! I hope you are well.\n"

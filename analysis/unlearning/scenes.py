@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from analysis.errors import SkillError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split, shared_prompts
-from analysis.tasks import Form, fitting
+from analysis.skills.tasks import Form, fitting
 
 METHOD_VERSION = "2"
 Method = Literal["ksd", "na", "sp"]

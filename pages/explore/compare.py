@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.decoding import NORMS
+from analysis.neurons.decoding import NORMS
 from pages.explore.parts.agreement_view import both_decoded, changed_table, shares
 from pages.shared import state
 from pages.shared.decodings import NORM_HELP, SITE_HELP

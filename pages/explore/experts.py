@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.super_experts import judge
+from analysis.super_experts.verdict import judge
 from pages.explore.parts.expert_controls import chosen_texts, criterion, parts_to_prune
 from pages.explore.parts.expert_pictures import expert_map, load_map, residual_curve, sorted_maxima
 from pages.explore.parts.expert_profile import profiled, remarks, super_table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.addresses import parse_address
+from analysis.anatomy.addresses import parse_address
 from pages.explore.parts.neuron_controls import controls
 from pages.explore.parts.neuron_decoding import decoded_model
 from pages.explore.parts.neuron_lists import browse, search_results

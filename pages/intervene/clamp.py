@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from analysis.clamps import parse_clamp
-from analysis.generation import Sampling
-from analysis.models import LoadedModel
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import LoadedModel
+from analysis.running.generation import Sampling
 from pages.intervene.parts.generated import (
     Asked,
     ask,

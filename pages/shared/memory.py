@@ -6,12 +6,12 @@ from contextlib import suppress
 
 import streamlit as st
 
-from analysis.devices import present
+from analysis.checkpoints.devices import present
+from analysis.checkpoints.loading import DTYPES
+from analysis.checkpoints.sources import is_hub_id
 from analysis.errors import HeadlampError
-from analysis.fit import DEFAULT_CONTEXT, Fit, Needs
-from analysis.loading import DTYPES
-from analysis.models import ModelRef
-from analysis.sources import is_hub_id
+from analysis.opening.memory import DEFAULT_CONTEXT, Fit, Needs
+from analysis.opening.models import ModelRef
 from pages.shared import state
 from pages.shared.layout import size
 from pages.shared.resources import current_ref, fit_in_context

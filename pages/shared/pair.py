@@ -10,8 +10,8 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis.differences import Piece, log_odds_change, mark_differences
 from analysis.figures.answers import SHOWN, answer_figure
+from analysis.running.differences import Piece, log_odds_change, mark_differences
 from pages.shared.layout import caption, download
 from pages.shared.tokens import plain, show_token
 from store.evidence import TokenChances

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis.models import ModelRef
+from analysis.opening.models import ModelRef
 from demo import REMARKS
 from pages.shared import state
 from pages.shared.memory import fit_line, how_to_open

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.shared.resources import store
 from pages.shared.waiting import finished
 from workbench.kinds import make_order

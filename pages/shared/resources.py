@@ -9,12 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.devices import BALANCED
+from analysis.checkpoints.devices import BALANCED
+from analysis.checkpoints.hub import hub_model
+from analysis.checkpoints.sources import is_hub_id
 from analysis.errors import NotFetched
-from analysis.fit import Fit
-from analysis.hub import hub_model
-from analysis.models import LoadedModel, ModelRef, settled
-from analysis.sources import is_hub_id
+from analysis.opening.memory import Fit
+from analysis.opening.models import LoadedModel, ModelRef, settled
 from demo import BUNDLED
 from pages.shared import state
 from pages.shared.layout import empty

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.models import ModelRef, Shards, settled
+from analysis.opening.models import ModelRef, Shards, settled
 from pages.shared import state
 from pages.shared.layout import short
 from pages.shared.tokens import plain

@@ -13,8 +13,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from analysis.models import LoadedModel, ModelRef
-from analysis.structure import find_anatomy
+from analysis.anatomy.structure import find_anatomy
+from analysis.opening.models import LoadedModel, ModelRef
 
 VOCAB = 97
 COMMON = {

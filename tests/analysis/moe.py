@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from analysis.addresses import BlockAddress
-from analysis.models import LoadedModel
+from analysis.anatomy.addresses import BlockAddress
+from analysis.opening.models import LoadedModel
 from tests.analysis.conftest import VOCAB, loaded_from
 from tests.contract.builder import build
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from analysis.addresses import BlockAddress, parse_part
-from analysis.anatomy import Block, WeightView
-from analysis.expert_profile import BlockRow, ExpertProfile, Formed, LayerRow, Peak, Place
+from analysis.anatomy.addresses import BlockAddress, parse_part
+from analysis.anatomy.anatomy import Block, WeightView
+from analysis.super_experts.profile import BlockRow, ExpertProfile, Formed, LayerRow, Peak, Place
 
 HERE = Place(1, 0, 0)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.activations import neuron_firing, profile_blocks
-from analysis.addresses import parse_address
-from analysis.anatomy import Block
-from analysis.interventions import Observe, intervened
-from analysis.models import LoadedModel, ModelRef, load_model
-from analysis.texts import reference_passages, reference_windows, text_ids
+from analysis.anatomy.addresses import parse_address
+from analysis.anatomy.anatomy import Block
+from analysis.intervening.interventions import Observe, intervened
+from analysis.neurons.activations import neuron_firing, profile_blocks
+from analysis.opening.models import LoadedModel, ModelRef, load_model
+from analysis.running.prompts import reference_passages, reference_windows, text_ids
 from tests.analysis.conftest import FAMILIES
 
 TinyModel = Callable[[str], LoadedModel]

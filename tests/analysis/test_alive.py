@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import DynamicCache, GPT2Config, LlamaConfig, MixtralConfig, PretrainedConfig
 
-from analysis import alive
-from analysis.alive import Alive, activation_bytes
-from analysis.loading import empty_model
+from analysis.checkpoints.loading import empty_model
+from analysis.opening import alive
+from analysis.opening.alive import Alive, activation_bytes
 
 LENGTH, ROWS = 40, 2
 CONFIGS: dict[str, PretrainedConfig] = {

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.addresses import BlockAddress, NeuronAddress, parse_address
-from analysis.clamps import (
+from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_address
+from analysis.errors import BadAddress, ClampError, HeadlampError
+from analysis.intervening.clamps import (
     CLAMP_SITES,
     MODES,
     Clamp,
@@ -21,7 +22,6 @@ from analysis.clamps import (
     parse_clamp,
     parse_scope,
 )
-from analysis.errors import BadAddress, ClampError, HeadlampError
 
 
 @pytest.mark.parametrize("text", ["L12.N3405", "L1.E68.N12", "L8.S0.N7"])

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.anatomy import Block
-from analysis.contract import head_logits
+from analysis.anatomy.anatomy import Block
+from analysis.anatomy.contract import head_logits
+from analysis.anatomy.structure import find_anatomy
+from analysis.anatomy.tracing import trace_probe
 from analysis.errors import AddressOutOfRange, ContractBroken, UnknownStructure
-from analysis.structure import find_anatomy
-from analysis.tracing import trace_probe
 from tests.analysis.conftest import DENSE, FAMILIES, tiny_model
 
 EXPECTED = {  # blocks, neurons, gated, (1 + w) norm, kind of final norm

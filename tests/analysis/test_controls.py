@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.addresses import BlockAddress, NeuronAddress, parse_part
-from analysis.controls import random_sets, super_parts
+from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_part
+from analysis.super_experts.controls import random_sets, super_parts
 from tests.analysis.profiles_made import made_profile
 
 SIZES = {f"L{layer}.E{expert}": 1.0 for layer in range(3) for expert in range(6)} | {

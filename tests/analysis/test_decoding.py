@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from analysis import decoding
-from analysis.anatomy import Block
-from analysis.decoding import NORMS, block_vectors, decode
+from analysis.anatomy.anatomy import Block
+from analysis.anatomy.head_matrix import HeadMatrix, head_matrix
 from analysis.errors import AddressOutOfRange, HeadlampError
-from analysis.finding import rank, score_word
-from analysis.head_matrix import HeadMatrix, head_matrix
-from analysis.models import LoadedModel, ModelRef, load_model
+from analysis.neurons import decoding
+from analysis.neurons.decoding import NORMS, block_vectors, decode
+from analysis.neurons.word_search import rank, score_word
+from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import FAMILIES
 
 TinyModel = Callable[[str], LoadedModel]

@@ -13,10 +13,18 @@ import pytest
 import torch
 from transformers import GPT2Config, LlamaConfig
 
-from analysis import devices
-from analysis.devices import BALANCED, Memory, best_device, check_device, free_memory, give_back, placement
+from analysis.checkpoints import devices
+from analysis.checkpoints.devices import (
+    BALANCED,
+    Memory,
+    best_device,
+    check_device,
+    free_memory,
+    give_back,
+    placement,
+)
+from analysis.checkpoints.loading import empty_model
 from analysis.errors import ModelError
-from analysis.loading import empty_model
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.differences import join_tokens, log_odds_change, mark_differences
+from analysis.running.differences import join_tokens, log_odds_change, mark_differences
 
 TOKENS = st.lists(st.sampled_from([" dog", " cat", " is", "\n", "<b>", ""]), max_size=12)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from analysis.addresses import parse_address
-from analysis.clamps import Clamp
-from analysis.effects import (
+from analysis.anatomy.addresses import parse_address
+from analysis.intervening.clamps import Clamp
+from analysis.neurons.effects import (
     GRID,
     answer_probabilities,
     best_lever,
@@ -17,8 +17,8 @@ from analysis.effects import (
     matched_raws,
     random_controls,
 )
-from analysis.generation import Sampling, paired_steps
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
+from analysis.running.generation import Sampling, paired_steps
 
 TinyModel = Callable[[str], LoadedModel]
 PROMPTS = [[1, 5, 9, 4], [1, 40, 11, 12, 13]]

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.addresses import BlockAddress
-from analysis.anatomy import Block
+from analysis.anatomy.addresses import BlockAddress
+from analysis.anatomy.anatomy import Block
 from analysis.errors import ExpertError
-from analysis.expert_profile import BatchProfile, BlockRow, ExpertProfile, merged
-from analysis.models import LoadedModel
-from analysis.profiling import profile_batch
-from analysis.super_experts import judge
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.profile import BatchProfile, BlockRow, ExpertProfile, merged
+from analysis.super_experts.profiling import profile_batch
+from analysis.super_experts.verdict import judge
 from tests.analysis.conftest import loaded_from, lock_is_free
 from tests.analysis.moe import FAMILIES, Peak, eager_peaks, linear_peaks, moe, plant, windows
 from tests.contract.builder import build

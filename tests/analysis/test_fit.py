@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from analysis import fit as fitting
-from analysis.devices import BALANCED, Memory
+from analysis.checkpoints.devices import BALANCED, Memory
+from analysis.checkpoints.stored import BUFFER
 from analysis.errors import ModelError, NotAModel
-from analysis.fit import HELD, Needs, fit, judge, needs
-from analysis.stored import BUFFER
+from analysis.opening import memory as fitting
+from analysis.opening.memory import HELD, Needs, fit, judge, needs
 
 CONFIG = LlamaConfig(
     vocab_size=500,

@@ -12,12 +12,12 @@ import torch
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, RobertaConfig, RobertaForCausalLM
 
-from analysis.activations import profile_blocks
-from analysis.clamps import Clamp, parse_clamp
 from analysis.errors import EmptyPrompt, HeadlampError, PromptTooLong, TextError
-from analysis.generation import Sampling, Step, answer_position, paired_steps, word_probability
-from analysis.models import LoadedModel, ModelRef, load_model
-from analysis.texts import answer_text, prompt_ids
+from analysis.intervening.clamps import Clamp, parse_clamp
+from analysis.neurons.activations import profile_blocks
+from analysis.opening.models import LoadedModel, ModelRef, load_model
+from analysis.running.generation import Sampling, Step, answer_position, paired_steps, word_probability
+from analysis.running.prompts import answer_text, prompt_ids
 from tests.analysis.conftest import FAMILIES, VOCAB, loaded_from, lock_is_free, tiny_model, tiny_tokenizer
 
 TinyModel = Callable[[str], LoadedModel]

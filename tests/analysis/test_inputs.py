@@ -8,7 +8,7 @@ import pytest
 
 from analysis.errors import BadSkillFile, RecipeError
 from analysis.inputs import check_input
-from analysis.recipe_store import tensors_beside
+from analysis.recipes.files import tensors_beside
 from analysis.skills.files import LARGEST_BYTES, read_skill
 from tests.nodes import NODES
 

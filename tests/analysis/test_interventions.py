@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.clamps import Clamp, parse_clamp
 from analysis.errors import AddressOutOfRange, ClampError
-from analysis.hooks import site_module
-from analysis.interventions import Observe, intervened
-from analysis.models import LoadedModel
+from analysis.intervening.clamps import Clamp, parse_clamp
+from analysis.intervening.hooks import site_module
+from analysis.intervening.interventions import Observe, intervened
+from analysis.opening.models import LoadedModel
 from tests.analysis.conftest import DENSE, loaded_from, lock_is_free, tiny_model
 
 IDS = torch.tensor([[1, 5, 9, 4, 40, 11], [1, 5, 9, 4, 40, 11]])

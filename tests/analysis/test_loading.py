@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
-from analysis import loading
-from analysis.alive import Alive
+from analysis.checkpoints import loading
+from analysis.checkpoints.headers import stored_tensors
+from analysis.checkpoints.loading import empty_model, read_weights
 from analysis.errors import NotAModel
-from analysis.headers import stored_tensors
-from analysis.loading import empty_model, read_weights
+from analysis.opening.alive import Alive
 from tests.analysis.conftest import FAMILIES, VOCAB, tiny_model
 from tests.analysis.pretend_devices import Placed, pretended
 from tests.contract.loading import expect_same_tensors
@@ -81,7 +81,7 @@ def test_mixed_dtypes_become_the_one_asked_for(tmp_path: Path) -> None:
 def test_hardly_more_than_the_weights_is_held_while_they_are_read(
     tmp_path: Path, family: str, stored: torch.dtype, wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.stored.BUFFER", 512)
+    monkeypatch.setattr("analysis.checkpoints.stored.BUFFER", 512)
     folder = saved(tmp_path, family, stored, **LARGE[family])
     held = Held()
     with held:

@@ -16,7 +16,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
-from analysis import leases, sources
+from analysis.checkpoints import sources
+from analysis.checkpoints.fingerprint import fingerprint, known_fingerprint
+from analysis.checkpoints.sources import resolve
 from analysis.errors import (
     ModelError,
     ModelNotFound,
@@ -26,10 +28,9 @@ from analysis.errors import (
     NoTokenizer,
     UnsafeWeights,
 )
-from analysis.fingerprint import fingerprint, known_fingerprint
-from analysis.leases import leased
-from analysis.models import LoadedModel, ModelRef, load_model
-from analysis.sources import resolve
+from analysis.opening import leases
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 
 
@@ -299,7 +300,7 @@ def test_a_hub_model_is_fetched_only_when_somebody_says_so(
         (tmp_path / "model.safetensors").write_bytes(b"")
         return str(tmp_path)
 
-    monkeypatch.setattr("analysis.sources.snapshot_download", hub)
+    monkeypatch.setattr("analysis.checkpoints.sources.snapshot_download", hub)
     with pytest.raises(NotFetched, match="not among the Hub models"):
         resolve("someone/model", "v1")
     assert [options["local_files_only"] for options in asked] == [True]

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import calibration
-from analysis.addresses import BlockAddress
-from analysis.calibration import (
+from analysis.anatomy.addresses import BlockAddress
+from analysis.errors import EmptyPrompt, HeadlampError, TextError
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.running import calibration
+from analysis.running.calibration import (
     before_texts,
     evaluation_text,
     held_out,
@@ -21,11 +24,8 @@ from analysis.calibration import (
     text_windows,
     window_batches,
 )
-from analysis.controls import pruning_of
-from analysis.errors import EmptyPrompt, HeadlampError, TextError
-from analysis.leases import leased
-from analysis.models import LoadedModel, ModelRef
-from analysis.perplexity import effect, perplexity, repeated_share, window_nll
+from analysis.running.perplexity import effect, perplexity, repeated_share, window_nll
+from analysis.super_experts.controls import pruning_of
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe, windows
 
@@ -44,7 +44,7 @@ def test_nll_is_the_loss_of_the_model_itself(family: str, monkeypatch: pytest.Mo
     loaded, ids = loaded_from(tiny_model(family)), windows(3, 21)
     expected = [20 * loss(loaded, one) for one in ids]
     assert window_nll(loaded, ids) == pytest.approx(expected, rel=1e-5)
-    monkeypatch.setattr("analysis.perplexity._CHUNK", 7)
+    monkeypatch.setattr("analysis.running.perplexity._CHUNK", 7)
     assert window_nll(loaded, ids) == pytest.approx(expected, rel=1e-5)
 
 

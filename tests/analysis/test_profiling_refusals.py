@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from analysis.errors import ExpertError
-from analysis.profiling import profile_batch
+from analysis.super_experts.profiling import profile_batch
 from tests.analysis.moe import moe, windows
 
 

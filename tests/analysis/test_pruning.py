@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.addresses import BlockAddress, parse_part
-from analysis.clamps import parse_clamp
-from analysis.controls import parse_parts, pruning_of
+from analysis.anatomy.addresses import BlockAddress, parse_part
 from analysis.errors import AddressOutOfRange, BadAddress, ExpertError, RecipeError
-from analysis.interventions import Change, intervened
-from analysis.models import LoadedModel
-from analysis.pruning import PruneExpert
-from analysis.recipes import read_recipe, recipe_document, recorded_raw
+from analysis.intervening.clamps import parse_clamp
+from analysis.intervening.interventions import Change, intervened
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import read_recipe, recipe_document, recorded_raw
+from analysis.super_experts.controls import parse_parts, pruning_of
 from tests.analysis.conftest import loaded_from, lock_is_free, tiny_model
 from tests.analysis.moe import FAMILIES, moe, windows
 from tests.contract.builder import build

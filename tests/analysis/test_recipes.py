@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from analysis.clamps import Clamp, parse_clamp
 from analysis.errors import RecipeError
-from analysis.models import LoadedModel
-from analysis.recipes import read_recipe, recipe_document, recorded_raw
+from analysis.intervening.clamps import Clamp, parse_clamp
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import read_recipe, recipe_document, recorded_raw
 
 TinyModel = Callable[[str], LoadedModel]
 CLAMPS = [

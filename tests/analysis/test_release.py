@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from analysis import leases
-from analysis.generation import Sampling, paired_steps
-from analysis.leases import hold, is_loaded, leased, release
-from analysis.models import ModelRef
+from analysis.opening import leases
+from analysis.opening.leases import hold, is_loaded, leased, release
+from analysis.opening.models import ModelRef
+from analysis.running.generation import Sampling, paired_steps
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.addresses import BlockAddress
-from analysis.expert_profile import ExpertProfile, merged
-from analysis.models import LoadedModel
-from analysis.profiling import profile_batch
-from analysis.residual_layers import residual_layers
-from analysis.super_criterion import Criterion
-from analysis.super_experts import judge
+from analysis.anatomy.addresses import BlockAddress
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.criterion import Criterion
+from analysis.super_experts.profile import ExpertProfile, merged
+from analysis.super_experts.profiling import profile_batch
+from analysis.super_experts.residual_layers import residual_layers
+from analysis.super_experts.verdict import judge
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe, plant, windows
 from tests.contract.builder import build

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-import analysis.sinks
-from analysis.addresses import BlockAddress
-from analysis.attention_calls import implementations
-from analysis.interventions import intervened
-from analysis.models import LoadedModel
-from analysis.pruning import PruneExpert
-from analysis.sinks import SinkSums, WatchSinks, sink_decay
+import analysis.super_experts.sinks
+from analysis.anatomy.addresses import BlockAddress
+from analysis.intervening.interventions import intervened
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.attention_calls import implementations
+from analysis.super_experts.sinks import SinkSums, WatchSinks, sink_decay
 from tests.analysis.conftest import loaded_from, lock_is_free
 from tests.analysis.moe import moe, windows
 from tests.contract.builder import build
@@ -83,7 +83,7 @@ def test_scores_are_computed_a_few_queries_at_a_time(monkeypatch: pytest.MonkeyP
         sizes.append(self.numel())
         return softmax(self, dim)
 
-    monkeypatch.setattr(analysis.sinks, "_SCORES", 2 * 4 * 24 * 3)
+    monkeypatch.setattr(analysis.super_experts.sinks, "_SCORES", 2 * 4 * 24 * 3)
     monkeypatch.setattr(Tensor, "softmax", noted)
     parts = watched(loaded)
     assert max(sizes) == 2 * 4 * 24 * 4  # the proof's four queries; the others are three at a time

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.activations import neuron_firing, profile_blocks
-from analysis.addresses import NeuronAddress
-from analysis.clamps import CLAMP_SITES, Clamp
-from analysis.decoding import NORMS, block_vectors, decode
-from analysis.effects import answer_probabilities
-from analysis.finding import score_word
-from analysis.generation import Sampling, paired_steps
-from analysis.models import LoadedModel
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.intervening.clamps import CLAMP_SITES, Clamp
+from analysis.neurons.activations import neuron_firing, profile_blocks
+from analysis.neurons.decoding import NORMS, block_vectors, decode
+from analysis.neurons.effects import answer_probabilities
+from analysis.neurons.word_search import score_word
+from analysis.opening.models import LoadedModel
+from analysis.running.generation import Sampling, paired_steps
 from tests.analysis.conftest import FAMILIES, loaded_from, tiny_model
 from tests.analysis.pretend_devices import placed, pretended
 from workbench.browsing import nearest_neurons

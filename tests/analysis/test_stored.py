@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analysis import stored
+from analysis.checkpoints import stored
+from analysis.checkpoints.headers import INDEX, stored_tensors
 from analysis.errors import ModelError, NotAModel
-from analysis.headers import INDEX, stored_tensors
 
 Header = dict[str, Any]
 

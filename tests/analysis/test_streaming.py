@@ -19,14 +19,14 @@ from transformers import (
     PretrainedConfig,
 )
 
-from analysis import streaming
-from analysis.checkpoints import LocalCheckpoint
+from analysis.anatomy.structure import find_anatomy
+from analysis.checkpoints import streaming
+from analysis.checkpoints.loading import empty_model
+from analysis.checkpoints.reading import LocalCheckpoint
+from analysis.checkpoints.rehearsal import made_up
 from analysis.errors import HeadlampError, ModelError
-from analysis.generation import Sampling, paired_steps
-from analysis.loading import empty_model
-from analysis.models import LoadedModel, ModelRef, load_model
-from analysis.rehearsal import made_up
-from analysis.structure import find_anatomy
+from analysis.opening.models import LoadedModel, ModelRef, load_model
+from analysis.running.generation import Sampling, paired_steps
 from tests.analysis.conftest import FAMILIES, VOCAB, tiny_model, tiny_tokenizer
 
 SIZES = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import ExpertError
-from analysis.super_criterion import Criterion, outlier_bound
-from analysis.super_experts import Verdict, judge
+from analysis.super_experts.criterion import Criterion, outlier_bound
+from analysis.super_experts.verdict import Verdict, judge
 from tests.analysis.profiles_made import made_profile
 
 FEW = {f"L{layer}.E{expert}": 1.0 + 0.02 * expert + 0.1 * layer for layer in range(4) for expert in range(8)}

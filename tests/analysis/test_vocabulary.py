@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from analysis.errors import UnknownWord
-from analysis.vocabulary import read_vocabulary, word_tokens
+from analysis.opening.vocabulary import read_vocabulary, word_tokens
 from tests.analysis.conftest import VOCAB, tiny_tokenizer
 
 

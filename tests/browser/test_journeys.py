@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Dialog, Page, Position, expect
 from playwright.sync_api import Request as HttpRequest
 
-from analysis.clamps import parse_clamp
-from analysis.differences import log_odds_change
-from analysis.generation import Sampling
-from analysis.models import ModelRef
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import ModelRef
+from analysis.running.differences import log_odds_change
+from analysis.running.generation import Sampling
 from demo import BUNDLED
 from pages.shared.pair import percent
 from store import open_store

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from analysis.anatomy import Block, WeightView
-from analysis.decoding import block_vectors, decode
-from analysis.head_matrix import head_matrix
-from analysis.models import LoadedModel
+from analysis.anatomy.anatomy import Block, WeightView
+from analysis.anatomy.head_matrix import head_matrix
+from analysis.neurons.decoding import block_vectors, decode
+from analysis.opening.models import LoadedModel
 from tests.contract.edits import bias_of, logits_of, seen_at
 from tests.contract.expectations import expect, expect_near, sample
 

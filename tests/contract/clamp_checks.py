@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analysis.anatomy import Block
-from analysis.clamps import Scope
-from analysis.interventions import Observe, intervened
-from analysis.models import LoadedModel
+from analysis.anatomy.anatomy import Block
+from analysis.intervening.clamps import Scope
+from analysis.intervening.interventions import Observe, intervened
+from analysis.opening.models import LoadedModel
 from tests.contract.edits import (
     IDS,
     LENGTH,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from analysis.anatomy import Block, WeightView
-from analysis.models import LoadedModel, ModelRef
-from analysis.structure import find_anatomy
+from analysis.anatomy.anatomy import Block, WeightView
+from analysis.anatomy.structure import find_anatomy
+from analysis.opening.models import LoadedModel, ModelRef
 
 ROWS, LENGTH = 2, 6
 IDS = torch.tensor([[5, 9, 3, 40, 77, 8]] * ROWS)

@@ -9,11 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from analysis.addresses import NeuronAddress
-from analysis.anatomy import Block
-from analysis.clamps import Clamp, Scope
-from analysis.interventions import intervened
-from analysis.models import LoadedModel
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.anatomy.anatomy import Block
+from analysis.intervening.clamps import Clamp, Scope
+from analysis.intervening.interventions import intervened
+from analysis.opening.models import LoadedModel
 from tests.contract.edits import IDS, POSITIONS, Seen, seen_at, watched, writer
 from tests.contract.routes import routed_tokens
 

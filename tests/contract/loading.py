@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
+from analysis.checkpoints.loading import read_weights
 from analysis.errors import ModelError
-from analysis.loading import read_weights
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from tests.contract.expectations import Broken, expect
 
 

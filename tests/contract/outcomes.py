@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 import transformers
 
-from analysis.anatomy import Anatomy
+from analysis.anatomy.anatomy import Anatomy
 from analysis.errors import HeadlampError
 from tests.contract.builder import CannotBuild, build
 from tests.contract.checks import READING

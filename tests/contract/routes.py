@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analysis.anatomy import Block
+from analysis.anatomy.anatomy import Block
 from tests.contract.edits import LENGTH, ROWS, Seen
 
 TOKENS = ROWS * LENGTH

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.models import ModelRef
+from analysis.opening.models import ModelRef
 from store import (
     Job,
     JobFailure,

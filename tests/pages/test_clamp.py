@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.clamps import parse_clamp
-from analysis.generation import Sampling
-from analysis.models import ModelRef
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import ModelRef
+from analysis.running.generation import Sampling
 from store import default_path, open_store
 from store.errors import StoreFull
 from tests.pages.reading import elements, html_of, labels, press, shown

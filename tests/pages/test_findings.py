@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.addresses import parse_address
-from analysis.clamps import parse_clamp
-from analysis.generation import Sampling
-from analysis.models import ModelRef
+from analysis.anatomy.addresses import parse_address
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import ModelRef
+from analysis.running.generation import Sampling
 from pages.shared.tokens import plain
 from store import Finding, Store, default_path, keep_finding, open_store
 from tests.pages.reading import elements, html_of, labels, press, shown
@@ -153,7 +153,7 @@ def test_running_again_never_downloads_and_says_what_is_missing(
             asked.append(name)
         raise OSError("nothing here")
 
-    monkeypatch.setattr("analysis.sources.snapshot_download", snapshot)
+    monkeypatch.setattr("analysis.checkpoints.sources.snapshot_download", snapshot)
     found = keep_finding(
         database, title="Of a far model", kind="generation", model_name="someone/large",
         model_fingerprint="f", evidence=kept.evidence,

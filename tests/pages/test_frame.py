@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.devices import Memory
-from analysis.fit import needs
+from analysis.checkpoints.devices import Memory
+from analysis.opening.memory import needs
 from pages.shared import state
 from pages.shared.layout import duration, size
 from pages.shared.tokens import plain, shade, shaded_tokens, show_token, token_html
@@ -95,7 +95,7 @@ def _hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             asked.append(name)
         raise OSError(f"{name} is gated")
 
-    monkeypatch.setattr("analysis.sources.snapshot_download", snapshot)
+    monkeypatch.setattr("analysis.checkpoints.sources.snapshot_download", snapshot)
     return asked
 
 
@@ -229,7 +229,7 @@ def test_a_size_is_said_in_decimal_units(count: float, said: str) -> None:
 
 
 def free_bytes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(count))
+    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(count))
     monkeypatch.setattr("pages.shared.resources.is_loaded", lambda ref: False)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.devices import Memory
+from analysis.checkpoints.devices import Memory
+from analysis.checkpoints.loading import read_weights
 from analysis.errors import ModelError
-from analysis.fit import Fit, Needs, needs
-from analysis.loading import read_weights
-from analysis.models import ModelRef
+from analysis.opening.memory import Fit, Needs, needs
+from analysis.opening.models import ModelRef
 from pages.shared.memory import fit_line, needs_table
 from store import default_path, list_jobs, open_store
 from tests.pages.reading import labels, press, shown
@@ -37,8 +37,8 @@ def too_large(folder: Path, bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -
         raise ModelError("it was read whole")
 
     free = int(needs(folder, "float32").streamed_peak / 0.9) + 1
-    monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(free))
-    monkeypatch.setattr("analysis.models.read_weights", read_whole)
+    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(free))
+    monkeypatch.setattr("analysis.opening.models.read_weights", read_whole)
     monkeypatch.setenv("HEADLAMP_MODEL", str(folder))
     return bare_app
 
@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_offered_from_disk_and_then_decoded_by_a_job(
 ) -> None:
     if verdict == "load in bfloat16":
         free = sum(needs(folder, dtype).peak for dtype in ("float32", "bfloat16")) / 2 / 0.9
-        monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(int(free)))
+        monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(int(free)))
     app = too_large("/neurons")
     assert "does not fit" in app.warning[0].value
     assert not app.dataframe
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_offered_from_disk_and_then_decoded_by_a_job(
 def test_a_model_that_not_even_fits_from_disk_is_not_offered_so(
     too_large: RunApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(10))
+    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(10))
     app = too_large("/neurons")
     assert "does not fit" in app.warning[0].value
     assert [button.label for button in app.button] == ["Open it anyway"]
@@ -108,7 +108,7 @@ def test_a_word_is_searched_from_disk_with_the_same_answer(
     too_large: RunApp, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = too_large("/neurons", **DISK, word="dog").dataframe[0].value
-    monkeypatch.setattr("analysis.models.read_weights", READ_WHOLE)
+    monkeypatch.setattr("analysis.opening.models.read_weights", READ_WHOLE)
     store = open_store(tmp_path / "other.db")
     with opened(ModelRef(str(folder)), store) as loaded:
         found = find_word(loaded, store, "dog", limit=50).neurons

@@ -12,11 +12,11 @@ import torch
 from streamlit.runtime.caching import cache_resource_api
 from streamlit.testing.v1 import AppTest
 
-from analysis import leases
-from analysis.devices import Memory
-from analysis.fit import needs
-from analysis.leases import hold, is_loaded, release
-from analysis.models import ModelRef
+from analysis.checkpoints.devices import Memory
+from analysis.opening import leases
+from analysis.opening.leases import hold, is_loaded, release
+from analysis.opening.memory import needs
+from analysis.opening.models import ModelRef
 from pages.shared.layout import size
 
 RunApp = Callable[..., AppTest]
@@ -43,7 +43,7 @@ def table(app: AppTest) -> dict[str, str]:
 def free(monkeypatch: pytest.MonkeyPatch, host: float, *accelerators: float) -> None:
     """So many bytes free; nothing is open."""
     memory = Memory(int(host), tuple(int(count) for count in accelerators))
-    monkeypatch.setattr("analysis.fit.free_memory", lambda: memory)
+    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: memory)
     for module in ("resources", "memory"):
         monkeypatch.setattr(f"pages.shared.{module}.is_loaded", lambda ref: False)
 
@@ -134,7 +134,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
         asked.append((name, revision))
         return str(folder)
 
-    monkeypatch.setattr("analysis.sources.snapshot_download", snapshot)
+    monkeypatch.setattr("analysis.checkpoints.sources.snapshot_download", snapshot)
     return asked
 
 
@@ -196,7 +196,8 @@ def test_what_a_replaced_model_took_counts_as_free_for_the_next(
 ) -> None:
     one, two = ModelRef(str(tiny_model_folder)), ModelRef(str(other(tiny_model_folder, tmp_path)))
     app = run_app("/")
-    monkeypatch.setattr("analysis.fit.free_memory", lambda: Memory(0 if is_loaded(one) else 10**10))
+    free = "analysis.opening.memory.free_memory"
+    monkeypatch.setattr(free, lambda: Memory(0 if is_loaded(one) else 10**10))
     app.query_params["model"] = two.name
     app.run()
     assert not app.warning

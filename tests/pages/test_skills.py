@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.models import LoadedModel, ModelRef
-from analysis.unlearning.key_spaces import KeySpace, try_query
-from analysis.unlearning.operating import OperatingPoint, chosen_point
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.unlearning.guards.key_spaces import KeySpace, try_query
+from analysis.unlearning.guards.operating import OperatingPoint, chosen_point
 from pages.intervene.parts import skill_define, skill_query
 from pages.intervene.parts.skill_view import View, why_alpha
 from store import Store, default_path, list_jobs, open_store
@@ -151,7 +151,7 @@ def test_alpha_moves_shares_and_the_slice_at_once_without_a_job(
     def never(*given: object, **named: object) -> None:
         raise AssertionError("the model is asked although only α was moved")
 
-    monkeypatch.setattr("analysis.unlearning.key_spaces.last_keys", never)
+    monkeypatch.setattr("analysis.unlearning.guards.key_spaces.last_keys", never)
     before = slice_of(fitted)
     begun = alpha_of(fitted)
     app = fitted.slider(key="alpha").set_value(0.6).run()

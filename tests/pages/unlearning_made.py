@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.leases import leased
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
 from analysis.skills.answering import answers
 from store import Store, default_path, open_store
 from workbench.skill_sources import skill_source

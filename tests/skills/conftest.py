@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.skills.items import Skill, SkillItem
 from tests.analysis.conftest import loaded_from, tiny_model, tiny_tokenizer
 

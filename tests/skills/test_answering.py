@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.batches import batches, forward, takes_padding
-from analysis.clamps import parse_clamp
 from analysis.errors import HeadlampError, JudgeError, TooFewExamples
-from analysis.interventions import intervened
-from analysis.models import LoadedModel
+from analysis.intervening.clamps import parse_clamp
+from analysis.intervening.interventions import intervened
+from analysis.opening.models import LoadedModel
+from analysis.running.batches import batches, forward, takes_padding
 from analysis.skills.answering import answers
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import likelihoods, next_token_log_probabilities
-from analysis.tasks import Form, Ways, measure
+from analysis.skills.tasks import Form, Ways, measure
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.skills.conftest import make_skill, reading_tokenizer
 from tests.skills.test_key_guards import guard_around

@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.addresses import BlockAddress
-from analysis.batches import batches, forward
-from analysis.clamps import parse_clamp
+from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import ExpertError, SkillError
-from analysis.generation import Sampling, paired_steps
-from analysis.interventions import Change, check_changes, intervened
-from analysis.models import LoadedModel
-from analysis.pruning import PruneExpert
-from analysis.recipe_store import recipe_files, tensors_of
-from analysis.recipes import recorded_raw
-from analysis.steps import Reach
-from analysis.unlearning.key_guards import KeyGuard
-from analysis.unlearning.reversals import Tars
-from analysis.unlearning.selective_prune import SelectivePrune, random_prune
+from analysis.intervening.clamps import parse_clamp
+from analysis.intervening.interventions import Change, check_changes, intervened
+from analysis.intervening.pruning import PruneExpert
+from analysis.intervening.steps import Reach
+from analysis.opening.models import LoadedModel
+from analysis.recipes.files import recipe_files, tensors_of
+from analysis.recipes.recipes import recorded_raw
+from analysis.running.batches import batches, forward
+from analysis.running.generation import Sampling, paired_steps
+from analysis.unlearning.edits.reversals import Tars
+from analysis.unlearning.edits.selective_prune import SelectivePrune, random_prune
+from analysis.unlearning.guards.key_guards import KeyGuard
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe
 from tests.analysis.pretend_devices import placed, pretended

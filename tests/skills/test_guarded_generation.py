@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.addresses import BlockAddress
-from analysis.clamps import parse_clamp
+from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import HeadlampError
-from analysis.generation import Sampling, paired_steps
-from analysis.models import LoadedModel
-from analysis.pruning import PruneExpert
+from analysis.intervening.clamps import parse_clamp
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
+from analysis.running.generation import Sampling, paired_steps
 from analysis.skills.answering import answers
 from tests.skills.test_key_guards import PROMPTS, guard_around
 from tests.skills.test_neuron_methods import adjusting

@@ -17,16 +17,16 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from analysis.addresses import parse_address
-from analysis.clamps import Clamp
+from analysis.anatomy.addresses import parse_address
 from analysis.harness.measuring import HarnessResult, harness_tasks, measure_tasks
-from analysis.interventions import Change
-from analysis.models import LoadedModel
-from analysis.probing import probe
+from analysis.intervening.clamps import Clamp
+from analysis.intervening.interventions import Change
+from analysis.opening.models import LoadedModel
+from analysis.running.probing import probe
 from analysis.skills.answering import answers
 from analysis.skills.likelihoods import likelihoods
-from analysis.unlearning.key_boxes import dense_block, fit_boxes
-from analysis.unlearning.key_guards import KeyGuard
+from analysis.unlearning.guards.key_boxes import dense_block, fit_boxes
+from analysis.unlearning.guards.key_guards import KeyGuard
 from tests.skills.harness_files import CHOICE, GENERATE, GREEDY, ROLLING, documents, task_file, words
 
 BRIER = "  - {{metric: brier_score, aggregation: brier_score, higher_is_better: false}}\nmetadata:"
@@ -126,7 +126,7 @@ def test_a_clamp_acts_as_it_does_in_our_own_answers(llama: LoadedModel, tmp_path
 
 @pytest.mark.parametrize("scope", ["prompt", "last"])
 def test_a_scope_ends_where_the_prompt_ends(llama: LoadedModel, tmp_path: Path, scope: str) -> None:
-    from analysis.clamps import parse_scope
+    from analysis.intervening.clamps import parse_scope
 
     clamp = Clamp(parse_address("L0.N3"), "key", "add", 6.0, scope=parse_scope(scope), raw=6.0)
     records = documents(12)

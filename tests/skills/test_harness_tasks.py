@@ -13,7 +13,7 @@ import pytest
 
 from analysis.errors import HarnessError
 from analysis.harness.measuring import check_harness, harness_tasks, measure_tasks
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from tests.skills.harness_files import CHOICE, GENERATE, documents, task_file
 
 BESIDE = "def text(document):\n    raise SystemExit('code ran')\n"

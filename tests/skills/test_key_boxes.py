@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from analysis.errors import SkillError, TooFewExamples
-from analysis.probing import Moments, Tally
-from analysis.unlearning.key_boxes import FLOOR, KeyBox, fit_box
-from analysis.unlearning.operating import abstention
+from analysis.running.probing import Moments, Tally
+from analysis.unlearning.guards.key_boxes import FLOOR, KeyBox, fit_box
+from analysis.unlearning.guards.operating import abstention
 
 
 def moments(keys: Tensor) -> Moments:

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.addresses import BlockAddress
-from analysis.batches import batches, forward
-from analysis.clamps import parse_clamp
+from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import SkillError
-from analysis.models import LoadedModel
-from analysis.probing import last_keys
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import LoadedModel
+from analysis.running.batches import batches, forward
+from analysis.running.probing import last_keys
 from analysis.skills.answering import answers
-from analysis.unlearning.key_boxes import KeyBox
-from analysis.unlearning.key_guards import KeyGuard, Rival
-from analysis.unlearning.selective_prune import SelectivePrune
+from analysis.unlearning.edits.selective_prune import SelectivePrune
+from analysis.unlearning.guards.key_boxes import KeyBox
+from analysis.unlearning.guards.key_guards import KeyGuard, Rival
 from tests.skills.test_key_boxes import box_of, random_keys
 
 PROMPTS = [[1, *range(10 + 3 * n, 14 + 3 * n + n % 3)] for n in range(12)]

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.calibration import evaluation_text
 from analysis.errors import PromptTooLong, SkillError, TooFewExamples
-from analysis.models import LoadedModel
-from analysis.probing import Tally
+from analysis.opening.models import LoadedModel
+from analysis.running.calibration import evaluation_text
+from analysis.running.probing import Tally
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import split_skill
 from analysis.skills.unrelated import WORDS, pieces, unrelated_queries
-from analysis.unlearning import key_spaces
-from analysis.unlearning.key_boxes import KeyBox, fit_box
-from analysis.unlearning.key_planes import box_slice, principal_plane
-from analysis.unlearning.key_spaces import KeySpace, key_space, try_query
-from analysis.unlearning.operating import ALPHAS
+from analysis.unlearning.guards import key_spaces
+from analysis.unlearning.guards.key_boxes import KeyBox, fit_box
+from analysis.unlearning.guards.key_planes import box_slice, principal_plane
+from analysis.unlearning.guards.key_spaces import KeySpace, key_space, try_query
+from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.scenes import Scene
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.skills.conftest import make_skill

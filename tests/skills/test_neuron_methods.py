@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.addresses import BlockAddress
-from analysis.batches import batches, example_number, forward
+from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import SkillError
-from analysis.hooks import site_columns, site_module
-from analysis.interventions import intervened
-from analysis.models import LoadedModel
-from analysis.probing import Moments, Place, probe
-from analysis.unlearning.counter_draws import uniform
-from analysis.unlearning.neuron_adjust import AdjustedBlock, NeuronAdjust, fit_neuron_adjust, gate_site
-from analysis.unlearning.selective_prune import SelectivePrune, fit_selective_prune, random_prune
+from analysis.intervening.hooks import site_columns, site_module
+from analysis.intervening.interventions import intervened
+from analysis.opening.models import LoadedModel
+from analysis.running.batches import batches, example_number, forward
+from analysis.running.probing import Moments, Place, probe
+from analysis.unlearning.edits.counter_draws import uniform
+from analysis.unlearning.edits.neuron_adjust import AdjustedBlock, NeuronAdjust, fit_neuron_adjust, gate_site
+from analysis.unlearning.edits.selective_prune import SelectivePrune, fit_selective_prune, random_prune
 
 PROMPTS = [[1, *range(10 + n, 15 + n + n % 3)] for n in range(8)]
 NEURONS = torch.tensor([2, 5, 7])
@@ -91,7 +91,7 @@ def test_as_released_a_row_has_one_draw(llama: LoadedModel, monkeypatch: pytest.
         seen.append([torch.as_tensor(c).numel() for c in counters])
         return uniform(*counters)
 
-    monkeypatch.setattr("analysis.unlearning.neuron_adjust.uniform", told)
+    monkeypatch.setattr("analysis.unlearning.edits.neuron_adjust.uniform", told)
     outputs(llama, [adjusting(llama, as_released=True)])
     assert all(sizes[2:] == [1, 1, 1] for sizes in seen)
 

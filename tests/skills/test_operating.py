@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from analysis.errors import TooFewExamples
-from analysis.models import LoadedModel
-from analysis.probing import last_keys
-from analysis.unlearning.key_checks import checked_keys
-from analysis.unlearning.operating import (
+from analysis.opening.models import LoadedModel
+from analysis.running.probing import last_keys
+from analysis.unlearning.guards.key_checks import checked_keys
+from analysis.unlearning.guards.operating import (
     MARGINS,
     ROOM,
     Checks,

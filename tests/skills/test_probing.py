@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.clamps import ClampSite
 from analysis.errors import TooFewExamples
-from analysis.hooks import site_columns, site_module
-from analysis.models import LoadedModel
-from analysis.probing import CHUNK, Tally, Where, last_keys, probe
+from analysis.intervening.clamps import ClampSite
+from analysis.intervening.hooks import site_columns, site_module
+from analysis.opening.models import LoadedModel
+from analysis.running.probing import CHUNK, Tally, Where, last_keys, probe
 
 PROMPTS = [[1, *range(10, 10 + n)] for n in (3, 9, 5, 3, 14, 7, 2)]
 

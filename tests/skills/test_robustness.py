@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from analysis.errors import SkillError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.skills.items import Skill
 from analysis.skills.metrics import compared
-from analysis.tasks import measure
-from analysis.unlearning.guard_fits import fit_guard
+from analysis.skills.tasks import measure
+from analysis.unlearning.guards.guard_fits import fit_guard
 from analysis.unlearning.robustness import check_languages, robustness
 from analysis.unlearning.scenes import Scene
 from tests.skills.conftest import make_skill

@@ -9,7 +9,7 @@ import torch
 
 from analysis.skills.items import SkillItem
 from analysis.skills.metrics import compared, damage, divergence, wilson
-from analysis.tasks import Measured, Verdict
+from analysis.skills.tasks import Measured, Verdict
 
 
 def measured(rights: list[bool], per_group: int = 1, refused: bool = False) -> Measured:

@@ -12,25 +12,18 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from analysis.addresses import NeuronAddress
-from analysis.batches import batches, forward
-from analysis.clamps import parse_clamp
+from analysis.anatomy.addresses import NeuronAddress
 from analysis.errors import HeadlampError, RecipeError, SkillError, TextError
-from analysis.interventions import intervened
-from analysis.models import LoadedModel
-from analysis.recipe_store import recipe_files, tensors_beside, tensors_of
-from analysis.recipes import read_recipe, recorded_raw
-from analysis.unlearning.baking import baked_weights, save_baked, why_not_baked
-from analysis.unlearning.reversals import HeadRow, Reversal, Tars
-from analysis.unlearning.selective_prune import random_prune
-from analysis.unlearning.tars import (
-    aim,
-    aligned,
-    combined,
-    concept_probability,
-    fit_tars,
-    residual,
-)
+from analysis.intervening.clamps import parse_clamp
+from analysis.intervening.interventions import intervened
+from analysis.opening.models import LoadedModel
+from analysis.recipes.files import recipe_files, tensors_beside, tensors_of
+from analysis.recipes.recipes import read_recipe, recorded_raw
+from analysis.running.batches import batches, forward
+from analysis.unlearning.edits.baking import baked_weights, save_baked, why_not_baked
+from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
+from analysis.unlearning.edits.selective_prune import random_prune
+from analysis.unlearning.edits.tars import aim, aligned, combined, concept_probability, fit_tars, residual
 from tests.skills.test_key_guards import guard_around
 from tests.skills.test_neuron_methods import PROMPTS, adjusting, outputs
 

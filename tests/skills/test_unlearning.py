@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from analysis.errors import SkillError, TooFewExamples
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.skills.answering import answers
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.metrics import compared
 from analysis.skills.splits import split_skill
+from analysis.skills.tasks import Ways, measure
 from analysis.skills.unrelated import unrelated_queries
-from analysis.tasks import Ways, measure
+from analysis.unlearning.edits.neuron_shares import FrontierPoint, best_point, skill_moments
 from analysis.unlearning.evaluating import baseline, evaluate
-from analysis.unlearning.guard_fits import fit_guard, shuffled_probes
-from analysis.unlearning.key_checks import checked_keys
-from analysis.unlearning.key_guards import KeyGuard
-from analysis.unlearning.neuron_shares import FrontierPoint, best_point, skill_moments
-from analysis.unlearning.operating import ALPHAS
+from analysis.unlearning.guards.guard_fits import fit_guard, shuffled_probes
+from analysis.unlearning.guards.key_checks import checked_keys
+from analysis.unlearning.guards.key_guards import KeyGuard
+from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.results import Baseline, MethodResult, Plan
 from analysis.unlearning.scenes import Scene
 from tests.skills.conftest import make_skill
@@ -209,7 +209,7 @@ def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
         fed.extend(zip(map(len, sequences), lengths, strict=True))
         return checked_keys(loaded, sequences, lengths, *rest, **named)
 
-    monkeypatch.setattr("analysis.unlearning.guard_fits.checked_keys", checked)
+    monkeypatch.setattr("analysis.unlearning.guards.guard_fits.checked_keys", checked)
     fit_guard(llama, cut, check_at="each_step", max_new_tokens=6)
     assert len(free.token_ids) == 6
     assert fed == [(fed[0][1], fed[0][1])]  # the first token ends it, and no step comes after

@@ -13,7 +13,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 from typer.testing import CliRunner
 
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.models import LoadedModel, ModelRef
 from analysis.pulse import Pulse
 from store import Store, open_store
 from workbench.cli.app import app

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.clamps import parse_clamp
 from analysis.errors import HeadlampError
-from analysis.generation import Sampling
-from analysis.models import LoadedModel, ModelRef
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.analysis.conftest import lock_is_free
 from tests.torture.counts import count

@@ -16,9 +16,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from analysis.clamps import parse_clamp
-from analysis.generation import Sampling
-from analysis.models import ModelRef
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import ModelRef
+from analysis.running.generation import Sampling
 from scripts.browser import NONE_FOUND, find_browser, on_build_server
 from store import open_store
 from tests.browser.conftest import ARGUMENTS, VIEWPORT

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.models import ModelRef
+from analysis.opening.models import ModelRef
 from store import open_store, stored_units
 from tests.torture.children import decode, forked
 from tests.torture.counts import count

@@ -7,11 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analysis import leases
-from analysis.clamps import parse_clamp
-from analysis.generation import Sampling
-from analysis.leases import MOST_LOADED
-from analysis.models import ModelRef
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening import leases
+from analysis.opening.leases import MOST_LOADED
+from analysis.opening.models import ModelRef
+from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.torture.counts import count
 from workbench.clamping import Request, fresh

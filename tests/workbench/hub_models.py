@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import GptOssConfig, LlamaConfig, MixtralConfig, PretrainedConfig
 
-from analysis.models import LoadedModel, ModelRef, Shards, load_model
+from analysis.opening.models import LoadedModel, ModelRef, Shards, load_model
 from store import Store, open_store, read_arrays
 from tests.analysis.test_streaming import on_disk
 from tests.standin_hub import StandinHub

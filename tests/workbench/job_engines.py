@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.models import LoadedModel, ModelRef
 from analysis.pulse import Pulse
 from store import Owner, Store, open_store
 from tests.analysis.conftest import tiny_model, tiny_tokenizer

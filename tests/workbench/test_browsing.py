@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.addresses import parse_address
-from analysis.decoding import block_vectors
-from analysis.models import ModelRef
+from analysis.anatomy.addresses import parse_address
+from analysis.neurons.decoding import block_vectors
+from analysis.opening.models import ModelRef
 from demo import concepts
 from demo.concepts import concept, main
 from store import Store, open_store

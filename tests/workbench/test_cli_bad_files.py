@@ -139,7 +139,7 @@ def test_a_hub_cache_that_cannot_be_written_is_told(
     def hub(name: str, **options: Any) -> str:
         raise OSError(getattr(errno, why), os.strerror(getattr(errno, why)), "/cache/hub")
 
-    monkeypatch.setattr("analysis.sources.snapshot_download", hub)
-    monkeypatch.setattr("analysis.hub.snapshot_download", hub)
+    monkeypatch.setattr("analysis.checkpoints.sources.snapshot_download", hub)
+    monkeypatch.setattr("analysis.checkpoints.hub.snapshot_download", hub)
     for command in commands(Path("someone/model")):
         refused(cli, *command, says=says)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from analysis.models import ModelRef
+from analysis.opening.models import ModelRef
 from store import open_store
 from tests.workbench.conftest import Cli
 from workbench import exports

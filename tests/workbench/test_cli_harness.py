@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from analysis.clamps import parse_clamp
-from analysis.leases import leased
-from analysis.models import ModelRef
-from analysis.recipes import recipe_document
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.leases import leased
+from analysis.opening.models import ModelRef
+from analysis.recipes.recipes import recipe_document
 from analysis.skills.answering import answers
 from analysis.skills.items import SkillItem
-from analysis.tasks import Ways, measure
+from analysis.skills.tasks import Ways, measure
 from tests.skills.harness_files import GENERATE, task_file
 from tests.workbench.conftest import Cli
 from tests.workbench.test_cli_unlearn import write_skill

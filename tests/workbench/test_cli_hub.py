@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.headers import INDEX, stored_tensors
-from analysis.hub import hub_model
+from analysis.checkpoints.headers import INDEX, stored_tensors
+from analysis.checkpoints.hub import hub_model
 from tests.standin_hub import StandinHub
 from tests.workbench.conftest import Cli
 from tests.workbench.hub_models import CONFIGS, NAME, THIRD, at_hub, in_cache

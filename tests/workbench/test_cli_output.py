@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from tests.workbench.conftest import Cli
 from workbench.cli.output import Output, as_json, number, size, table
 from workbench.cli.progress import Bar, duration

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import SkillError
-from analysis.leases import leased
-from analysis.models import ModelRef
+from analysis.opening.leases import leased
+from analysis.opening.models import ModelRef
 from analysis.skills.answering import answers
-from analysis.unlearning.key_guards import REFUSAL
+from analysis.unlearning.guards.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
 from workbench.skill_sources import skill_source
 from workbench.unlearning import Question, read_question

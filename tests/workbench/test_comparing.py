@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analysis.agreement import agreement
+from analysis.neurons.agreement import agreement
 from tests.workbench.conftest import Cli
 
 

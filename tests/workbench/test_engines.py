@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from store import Store, stored_units
 from tests.workbench.job_engines import ANSWER_SECONDS, Desk, Watched, desk_in, stored_bytes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.models import ModelRef
+from analysis.opening.models import ModelRef
 from store import get_run, keep_text, open_store, stored_units
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from tests.conftest import ROOT

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import HeadlampError
-from analysis.leases import leased
-from analysis.models import ModelRef
-from analysis.recipe_store import recipe_files
+from analysis.opening.leases import leased
+from analysis.opening.models import ModelRef
+from analysis.recipes.files import recipe_files
 from analysis.skills.answering import answers
 from tests.skills.test_key_guards import guard_around, with_rival
 from workbench.guard_snippets import guard_snippet

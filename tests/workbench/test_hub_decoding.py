@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import hf_hub_download
 
+from analysis.checkpoints.sources import resolve
 from analysis.errors import NotFetched
-from analysis.models import ModelRef, Shards, load_model, settled
-from analysis.sources import resolve
+from analysis.opening.models import ModelRef, Shards, load_model, settled
 from store import Store, open_store
 from tests.standin_hub import StandinHub
 from tests.workbench.hub_models import (

@@ -10,9 +10,9 @@ from typing import Any
 import huggingface_hub.file_download
 import pytest
 
+from analysis.checkpoints.sources import resolve
 from analysis.errors import FetchFailed, ModelError, ModelNotFound, NotAModel, UnsafeWeights
-from analysis.models import ModelRef, load_model
-from analysis.sources import resolve
+from analysis.opening.models import ModelRef, load_model
 from store import Store, stored_units
 from tests.standin_hub import StandinHub
 from tests.workbench.hub_models import NAME, THIRD, in_cache, remote, shards_of

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from analysis.checkpoints.hub_shards import HubCheckpoint
+from analysis.checkpoints.streaming import StreamedParameters
 from analysis.errors import ModelError
-from analysis.fetching import fetching
-from analysis.hub_shards import HubCheckpoint
-from analysis.models import LoadedModel, ModelRef, Shards, load_model
-from analysis.streaming import StreamedParameters
+from analysis.opening.fetching import fetching
+from analysis.opening.models import LoadedModel, ModelRef, Shards, load_model
 from store import Store, open_store, stored_units
 from tests.standin_hub import StandinHub
 from tests.workbench.hub_models import (

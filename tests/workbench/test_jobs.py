@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import HeadlampError
-from analysis.models import ModelRef
+from analysis.opening.models import ModelRef
 from store import get_job, list_jobs, open_store
 from tests.workbench.job_engines import (
     LAYERS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from store import Job, Store, open_store, request_cancel, stored_units
 from tests.workbench.job_engines import ANSWER_SECONDS, LAYERS, SECONDS, Desk, Gate, Watched, desk_in
@@ -145,7 +145,7 @@ class StopsAtATile:
 
 
 def test_decoding_can_be_cancelled_between_two_tiles(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.decoding.NEURON_TILE", 4)
+    monkeypatch.setattr("analysis.neurons.decoding.NEURON_TILE", 4)
     gate = Gate(at=1)
     jobs = Jobs(desk.store, StopsAtATile(gate))
     job = jobs.submit(desk.order())

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.skills.metrics import wilson
-from analysis.unlearning.key_spaces import KeySpace, key_space, try_query
+from analysis.unlearning.guards.key_spaces import KeySpace, key_space, try_query
 from store import Store, get_finding, list_jobs, open_store, read_unit
 from tests.skills.conftest import make_skill
 from tests.workbench.job_engines import SECONDS, Desk, desk_in

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from analysis.addresses import BlockAddress, parse_address
-from analysis.clamps import Clamp, parse_clamp
-from analysis.devices import BALANCED
-from analysis.generation import Sampling
-from analysis.models import LoadedModel, ModelRef, load_model
+from analysis.anatomy.addresses import BlockAddress, parse_address
+from analysis.checkpoints.devices import BALANCED
+from analysis.intervening.clamps import Clamp, parse_clamp
+from analysis.opening.models import LoadedModel, ModelRef, load_model
+from analysis.running.generation import Sampling
 from store import open_store
 from tests.workbench.conftest import ROWS, saved
 from workbench.clamping import Request, generate

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from store import list_jobs, open_store
 from tests.workbench.test_unlearning_views import loaded  # noqa: F401 - fixtures
 from workbench.jobs import Jobs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import HeadlampError, RecipeError, SkillError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from store import Store
 from tests.workbench.test_unlearning_views import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.unlearning import Question, Unlearned

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from analysis.errors import HeadlampError, SkillError, TooFewExamples
-from analysis.leases import leased
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
 from analysis.skills.answering import answers
 from store import Store, open_store
 from tests.workbench.test_cli_unlearn import LETTERS, write_skill
@@ -100,7 +100,7 @@ def test_another_version_of_a_method_is_another_run(
     loaded: LoadedModel, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {unlearn_spec(loaded, question).key}
-    for module in ("scenes", "key_boxes", "neuron_adjust", "selective_prune"):
+    for module in ("scenes", "guards.key_boxes", "edits.neuron_adjust", "edits.selective_prune"):
         monkeypatch.setattr(f"analysis.unlearning.{module}.METHOD_VERSION", "other")
         keys.add(unlearn_spec(loaded, question).key)
     assert len(keys) == 5

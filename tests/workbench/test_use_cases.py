@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import decoding
-from analysis.addresses import parse_address
-from analysis.clamps import Clamp, parse_clamp
+from analysis.anatomy.addresses import parse_address
 from analysis.errors import ClampError, HeadlampError, RecipeError, UnknownWord
-from analysis.generation import Sampling
-from analysis.models import LoadedModel, ModelRef
+from analysis.intervening.clamps import Clamp, parse_clamp
+from analysis.neurons import decoding
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.running.generation import Sampling
 from store import Store, StoreFull, list_runs, open_store, put_unit, stored_units
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from workbench import clamping, findings, neurons, profiles

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from analysis.models import ModelRef, load_model
+from analysis.opening.models import ModelRef, load_model
 from store import open_store, read_arrays
 from tests.standin_hub import StandinHub
 from tests.workbench.conftest import CONTEXT, Cli, saved, tiny_tokenizer

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.decoding import NeuronNorm
+from analysis.neurons.decoding import NeuronNorm
 from store.evidence import visible_token
 from workbench.cli.neurons import SiteOption
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed

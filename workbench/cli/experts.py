@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.controls import DRAWS, Part, parse_parts, super_parts
 from analysis.errors import HeadlampError
-from analysis.expert_profile import ExpertProfile
-from analysis.models import LoadedModel
-from analysis.super_criterion import PERCENTILE, RATIO, Criterion, Layers, Rule
-from analysis.super_experts import Verdict, judge
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.controls import DRAWS, Part, parse_parts, super_parts
+from analysis.super_experts.criterion import PERCENTILE, RATIO, Criterion, Layers, Rule
+from analysis.super_experts.profile import ExpertProfile
+from analysis.super_experts.verdict import Verdict, judge
 from store import Store
 from workbench.cli.expert_text import document_text
 from workbench.cli.jobs import answered

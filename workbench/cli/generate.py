@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from analysis.clamps import parse_clamp
 from analysis.errors import HeadlampError
-from analysis.generation import BEST, Sampling
-from analysis.interventions import Change
-from analysis.models import LoadedModel
-from analysis.recipe_store import recipe_files
-from analysis.steps import Attaching
+from analysis.intervening.clamps import parse_clamp
+from analysis.intervening.interventions import Change
+from analysis.intervening.steps import Attaching
+from analysis.opening.models import LoadedModel
+from analysis.recipes.files import recipe_files
+from analysis.running.generation import BEST, Sampling
 from store import Store
 from store.evidence import visible_token
 from workbench.clamping import Generation, Request, stream

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.batches import BATCH
-from analysis.clamps import parse_clamp
 from analysis.harness.measuring import check_harness
+from analysis.intervening.clamps import parse_clamp
+from analysis.running.batches import BATCH
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import as_json as json_text
 from workbench.cli.output import number, table

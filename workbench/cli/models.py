@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from analysis.devices import check_device
-from analysis.fit import DEFAULT_CONTEXT
-from analysis.models import ModelRef, settled
+from analysis.checkpoints.devices import check_device
+from analysis.opening.memory import DEFAULT_CONTEXT
+from analysis.opening.models import ModelRef, settled
 from store import list_models
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import facts, size, table, unreadable

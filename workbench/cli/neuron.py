@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.addresses import NeuronAddress, parse_address
-from analysis.clamps import CLAMP_SITES
-from analysis.models import LoadedModel
-from analysis.texts import reference_windows
+from analysis.anatomy.addresses import NeuronAddress, parse_address
+from analysis.intervening.clamps import CLAMP_SITES
+from analysis.opening.models import LoadedModel
+from analysis.running.prompts import reference_windows
 from store import Store
 from store.evidence import visible_token
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable

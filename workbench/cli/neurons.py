@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from analysis.anatomy import Site
-from analysis.decoding import NeuronNorm
+from analysis.anatomy.anatomy import Site
 from analysis.errors import HeadlampError
-from analysis.finding import By, Sign
-from analysis.models import Shards
+from analysis.neurons.decoding import NeuronNorm
+from analysis.neurons.word_search import By, Sign
+from analysis.opening.models import Shards
 from store.evidence import visible_token
 from workbench.cli.jobs import answered
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from analysis.errors import HeadlampError, RecipeError
-from analysis.interventions import Change
-from analysis.models import LoadedModel
-from analysis.recipe_store import renamed, tensors_beside
-from analysis.recipes import read_recipe, recorded_raw
+from analysis.intervening.interventions import Change
+from analysis.opening.models import LoadedModel
+from analysis.recipes.files import renamed, tensors_beside
+from analysis.recipes.recipes import read_recipe, recorded_raw
 from workbench.cli.session import read_text
 from workbench.exports import ExportError, check_writable, replacing
 
@@ -68,7 +68,7 @@ def check_recipe(path: Path, *, tensors: bool) -> None:
 
 
 def write_recipe(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a recipe (`analysis.recipe_store.recipe_files`) at a path, its tensors beside it."""
+    """Write a recipe (`analysis.recipes.files.recipe_files`) at a path, its tensors beside it."""
     check_recipe(path, tensors=len(files) > 1)
     for name, data in renamed(files, path.stem).items():
         with replacing(path if name.endswith(".json") else path.with_name(name)) as stream:

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from analysis.errors import HeadlampError
 from analysis.inputs import check_input
-from analysis.models import LoadedModel, ModelRef, Shards
+from analysis.opening.models import LoadedModel, ModelRef, Shards
 from store import Store, open_store
 from workbench.cli.output import Output, say
 from workbench.cli.progress import Bar, wiped
@@ -51,7 +51,7 @@ def session(db: Path | None, as_json: bool) -> Iterator[Session]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     output = Output(sys.stdout, as_json)
-    with redirect_stdout(sys.stderr), _told("analysis.hub_shards"):
+    with redirect_stdout(sys.stderr), _told("analysis.checkpoints.hub_shards"):
         store = open_store(None if db is None else at_home(db))
         try:
             yield Session(store, output)

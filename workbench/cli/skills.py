@@ -12,7 +12,7 @@ import typer
 from analysis.errors import SkillError
 from analysis.skills.files import MOST_HUB_ROWS, hub_skill, read_skill, skill_lines
 from analysis.skills.items import JudgeName, SkillItem
-from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD
+from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
 from workbench.cli.output import facts, number, table
 from workbench.cli.recipe_files import check_recipe, write_recipe

@@ -8,9 +8,9 @@ from typing import Annotated, Any, cast
 import typer
 
 from analysis.skills.answering import NEW_TOKENS
-from analysis.unlearning.key_guards import Check
+from analysis.unlearning.edits.selective_prune import SHARES
+from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
-from analysis.unlearning.selective_prune import SHARES
 from workbench.cli.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.output import number, say, table
 from workbench.cli.session import bar, session

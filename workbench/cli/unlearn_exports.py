@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel
-from analysis.unlearning.baking import save_baked
-from analysis.unlearning.key_guards import KeyGuard
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.edits.baking import save_baked
+from analysis.unlearning.guards.key_guards import KeyGuard
 from store import Store, get_run
 from workbench.cli.output import as_json
 from workbench.cli.recipe_files import check_recipe, write_recipe

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import streamlit as st
 
-from analysis.anatomy import Site
-from analysis.decoding import NeuronNorm
+from analysis.anatomy.anatomy import Site
 from analysis.figures.agreement import agreement_figure
-from analysis.models import LoadedModel
+from analysis.neurons.decoding import NeuronNorm
+from analysis.opening.models import LoadedModel
 from pages.shared import state
 from pages.shared.decodings import joined
 from pages.shared.layout import caption, download, empty, method, short

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.controls import Part, parse_parts, super_parts
-from analysis.models import LoadedModel
-from analysis.super_criterion import LAYERS, PERCENTILE, RATIO, RULES, Criterion
-from analysis.super_experts import Verdict
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.controls import Part, parse_parts, super_parts
+from analysis.super_experts.criterion import LAYERS, PERCENTILE, RATIO, RULES, Criterion
+from analysis.super_experts.verdict import Verdict
 from pages.shared import state
 from pages.shared.layout import method
 from workbench.expert_profiles import Texts, keep_texts

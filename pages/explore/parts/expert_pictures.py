@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from analysis.controls import Part
-from analysis.expert_profile import BlockRow, ExpertProfile
 from analysis.figures.experts import (
     ExpertCells,
     ResidualCurve,
@@ -16,10 +14,12 @@ from analysis.figures.experts import (
     residual_figure,
     sorted_maxima_figure,
 )
-from analysis.models import LoadedModel
-from analysis.residuals import MASSIVE
-from analysis.super_criterion import compared
-from analysis.super_experts import Verdict
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.controls import Part
+from analysis.super_experts.criterion import compared
+from analysis.super_experts.profile import BlockRow, ExpertProfile
+from analysis.super_experts.residuals import MASSIVE
+from analysis.super_experts.verdict import Verdict
 from pages.explore.parts.expert_controls import toggle
 from pages.shared.layout import caption
 from pages.shared.tokens import token_html

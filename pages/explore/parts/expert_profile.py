@@ -7,9 +7,9 @@ import json
 import pandas as pd
 import streamlit as st
 
-from analysis.expert_profile import ExpertProfile
-from analysis.models import LoadedModel
-from analysis.super_experts import Verdict
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.profile import ExpertProfile
+from analysis.super_experts.verdict import Verdict
 from pages.shared.layout import caption, download, empty
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token

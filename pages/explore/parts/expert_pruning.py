@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.controls import DRAWS, Part
-from analysis.differences import mark_differences
-from analysis.expert_profile import ExpertProfile
 from analysis.figures.pruning import decay_figure, effect_figure, sink_figure
-from analysis.models import LoadedModel
-from analysis.perplexity import Estimate
-from analysis.super_experts import Verdict
+from analysis.opening.models import LoadedModel
+from analysis.running.differences import mark_differences
+from analysis.running.perplexity import Estimate
+from analysis.super_experts.controls import DRAWS, Part
+from analysis.super_experts.profile import ExpertProfile
+from analysis.super_experts.verdict import Verdict
 from pages.shared import state
 from pages.shared.layout import caption, download, empty, method
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_pair, text_html, words_of

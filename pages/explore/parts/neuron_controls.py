@@ -10,11 +10,11 @@ from typing import Literal, get_args
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis.anatomy import Site
-from analysis.decoding import NORMS, NeuronNorm
-from analysis.finding import RANKINGS, SIGNS, By, Sign
-from analysis.models import LoadedModel
-from analysis.vocabulary import TokenKind
+from analysis.anatomy.anatomy import Site
+from analysis.neurons.decoding import NORMS, NeuronNorm
+from analysis.neurons.word_search import RANKINGS, SIGNS, By, Sign
+from analysis.opening.models import LoadedModel
+from analysis.opening.vocabulary import TokenKind
 from pages.shared import state
 from pages.shared.decodings import NORM_HELP, SITE_HELP
 from workbench.neurons import LONGEST_PAGE, NeuronFilter

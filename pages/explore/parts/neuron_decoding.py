@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.explore.parts.neuron_controls import Asked
 from pages.shared.decodings import SMALL
 from pages.shared.layout import empty, method

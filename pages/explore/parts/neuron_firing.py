@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.clamps import ClampSite
-from analysis.models import LoadedModel
+from analysis.intervening.clamps import ClampSite
+from analysis.opening.models import LoadedModel
 from pages.shared import state
 from pages.shared.layout import caption, download
 from pages.shared.tokens import shaded_tokens, show_token

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.explore.parts.neuron_controls import Asked, open_neuron
 from pages.explore.parts.neuron_decoding import decoding_method
 from pages.explore.parts.neuron_map import layer_map

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from analysis.figures.neurons import MOST_COLUMNS, LayerMap, Marks, layer_map_figure
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.explore.parts.neuron_controls import open_neuron
 from pages.shared.layout import caption
 from pages.shared.tokens import token_html

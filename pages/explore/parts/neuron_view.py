@@ -8,11 +8,11 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from analysis.addresses import NeuronAddress
-from analysis.anatomy import Site
-from analysis.clamps import ClampSite
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.anatomy.anatomy import Site
 from analysis.figures.neurons import activation_histogram
-from analysis.models import LoadedModel
+from analysis.intervening.clamps import ClampSite
+from analysis.opening.models import LoadedModel
 from pages.explore.parts.neuron_controls import Asked, close_neuron, open_neuron
 from pages.explore.parts.neuron_decoding import decoded_model, decoding_method
 from pages.explore.parts.neuron_firing import best_texts, try_box

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures.anatomy import BlockTable, anatomy_figure
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.shared import state
 from pages.shared.decodings import SMALL
 from pages.shared.layout import caption, download, empty, page_link, short, size

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.models import LoadedModel
-from analysis.unlearning.tars import MOST_EDITS, NOISE, THRESHOLD
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
 from pages.intervene.parts.unlearn_asking import answer_under
 from pages.intervene.parts.unlearn_exports import offer_change
 from pages.shared import state

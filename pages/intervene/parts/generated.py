@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis.errors import HeadlampError
-from analysis.models import LoadedModel, ModelRef
+from analysis.opening.models import LoadedModel, ModelRef
 from pages.shared.layout import duration, progress_bar
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word
 from pages.shared.reference import profiled

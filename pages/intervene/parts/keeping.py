@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import download, page_link

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from analysis.clamps import CLAMP_SITES, MODES, Clamp, parse_clamp
 from analysis.errors import ClampError, HeadlampError
-from analysis.models import LoadedModel
+from analysis.intervening.clamps import CLAMP_SITES, MODES, Clamp, parse_clamp
+from analysis.opening.models import LoadedModel
 from pages.intervene.parts.recipe_rows import VALUED, Row, read_row
 from pages.shared import state
 from pages.shared.errors import show_error

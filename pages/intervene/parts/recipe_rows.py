@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.clamps import parse_clamp
 from analysis.errors import HeadlampError
+from analysis.intervening.clamps import parse_clamp
 
 VALUED = ("set", "add", "scale")
 """Modes that take a value."""

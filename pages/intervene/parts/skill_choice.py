@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.models import LoadedModel
-from analysis.unlearning.key_spaces import KeySpace
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.guards.key_spaces import KeySpace
 from pages.intervene.parts.skill_define import example_table
 from pages.shared import state
 from pages.shared.errors import toasted_errors

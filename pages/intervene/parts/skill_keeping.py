@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.models import LoadedModel
-from analysis.unlearning.key_spaces import KeySpace, TriedQuery
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from pages.intervene.parts.skill_choice import unlearn_link
 from pages.intervene.parts.skill_view import View
 from pages.shared import state

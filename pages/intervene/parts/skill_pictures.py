@@ -8,8 +8,8 @@ import numpy as np
 import streamlit as st
 
 from analysis.figures.skills import SetPoints, abstention_figure, abstention_map, keys_figure
-from analysis.unlearning.key_spaces import KeySpace, TriedQuery
-from analysis.unlearning.operating import ALPHAS, MOST_RETAIN, abstention
+from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
+from analysis.unlearning.guards.operating import ALPHAS, MOST_RETAIN, abstention
 from pages.intervene.parts.skill_view import View
 from pages.shared.layout import caption, download
 from workbench.exports import table_csv

@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.figures.skills import depth_figure
-from analysis.models import LoadedModel
-from analysis.unlearning.key_boxes import SLACK
-from analysis.unlearning.key_spaces import KeySpace, TriedQuery
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.guards.key_boxes import SLACK
+from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from pages.intervene.parts.skill_view import View
 from pages.shared import state
 from pages.shared.errors import shown_errors

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from analysis.skills.metrics import wilson
-from analysis.unlearning.key_spaces import KeySpace
-from analysis.unlearning.operating import ALPHAS, MOST_RETAIN, OperatingPoint, chosen_point
+from analysis.unlearning.guards.key_spaces import KeySpace
+from analysis.unlearning.guards.operating import ALPHAS, MOST_RETAIN, OperatingPoint, chosen_point
 from pages.intervene.parts.skill_choice import FOLLOWS, forget_alpha
 from pages.shared import state
 from pages.shared.layout import caption, method

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from analysis.generation import CHANGED, Sampling
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
+from analysis.running.generation import CHANGED, Sampling
 from pages.intervene.parts.unlearn_sentences import method_name
 from pages.shared import state
 from pages.shared.errors import shown_errors

@@ -8,7 +8,7 @@ from functools import partial
 
 import streamlit as st
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.intervene.parts.unlearn_sentences import method_name
 from pages.shared.errors import shown_errors
 from pages.shared.layout import download, page_link, short

@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import SkillError
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
-from analysis.unlearning.key_guards import Check
+from analysis.unlearning.edits.selective_prune import SHARES
+from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
-from analysis.unlearning.selective_prune import SHARES
 from pages.shared import state
 from pages.shared.errors import shown_errors
 from pages.shared.layout import empty

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.intervene.parts.unlearn_asking import ask_box
 from pages.intervene.parts.unlearn_exports import take_away
 from pages.intervene.parts.unlearn_pictures import abstention, frontier, matrix, ways

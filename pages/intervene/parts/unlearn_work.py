@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.models import LoadedModel
+from analysis.opening.models import LoadedModel
 from pages.shared.errors import shown_errors
 from pages.shared.layout import empty
 from pages.shared.resources import store

@@ -1,0 +1,60 @@
+"""The head for decoding, rows and sums over the vocabulary, and the tiles that bound the memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis.anatomy.anatomy import Anatomy
+
+NEURON_TILE = 1024
+VOCAB_TILE = 16_384
+"""Neurons and tokens of one tile: what peak memory depends on, never FFN width × vocabulary."""
+
+
+@dataclass(frozen=True)
+class HeadMatrix:
+    """The head's linear part over the tokenizer's vocabulary, float32.
+
+    rows (V, d) = scale · W_U, the model's own where it is that already; mean (d,) and covariance (d, d) of
+    the rows, float64, for μ_z and σ_z.
+    """
+
+    rows: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+    @property
+    def vocab(self) -> int:
+        """How many tokens can be labels."""
+        return self.rows.shape[0]
+
+
+def head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) -> HeadMatrix:
+    """The head for decoding, its rows beyond the tokenizer's `vocab` left out."""
+    rows = exact(parameters[anatomy.head.parameter][:vocab])
+    if anatomy.head.scale != 1:
+        rows = rows * anatomy.head.scale
+    total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
+    square = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
+    for start in range(0, len(rows), VOCAB_TILE):
+        part = rows[start : start + VOCAB_TILE].double()
+        total += part.sum(0)
+        square += part.T @ part
+    mean = total / len(rows)
+    return HeadMatrix(rows, mean, square / len(rows) - torch.outer(mean, mean))
+
+
+def decoding_bytes(vocab: int, width: int) -> int:
+    """The most bytes alive beside head and weights while a block is decoded: sums over the head in float64,
+    or four tiles of logits and the vectors of one."""
+    sums = 8 * width * (min(vocab, 2 * VOCAB_TILE) + 4 * width)
+    return max(sums, 4 * NEURON_TILE * (4 * min(vocab, VOCAB_TILE) + 2 * width))
+
+
+def exact(weight: Tensor) -> Tensor:
+    """Float32 rows, off MPS, which lacks the float64 that sums and deviations are kept in."""
+    return (weight.cpu() if weight.device.type == "mps" else weight).float().contiguous()

@@ -1,0 +1,223 @@
+"""Weights read from disk when they are needed, and let go: how a model larger than memory is decoded.
+
+The model is built without weights. Whoever asks for a parameter gets it read from safetensors together with
+its layer, by transformers' own conversion of checkpoint names and layouts; the layer held before is let go.
+In memory at once: the LM head, one layer, and whatever is small.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    convert_and_load_state_dict_in_model,
+    dot_natural_key,
+    rename_source_key,
+)
+from transformers.modeling_utils import LoadStateDictConfig
+from transformers.utils import logging as transformers_logging
+
+from analysis.checkpoints.loading import on_disk
+from analysis.checkpoints.reading import Checkpoint
+from analysis.checkpoints.rehearsal import made_up
+from analysis.checkpoints.stored import AGAIN, Source
+from analysis.errors import ModelError
+
+transformers_logging.disable_progress_bar()
+"""It would draw one bar per layer."""
+
+SMALL = 1_000_000
+"""Entries of a parameter that stays in memory once it was read: norms, biases, routers."""
+
+_LAYER = re.compile(r"^(.*?\.\d+)\.")
+
+
+@dataclass
+class _Group:
+    """Parameters read together: a layer's, or one that is in no layer. keys: checkpoint key → its file."""
+
+    keys: dict[str, Path] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+
+
+class StreamedParameters(Mapping[str, Tensor]):
+    """Every parameter by its name, read when it is asked for; one layer is held at a time.
+
+    What is handed out stays valid while somebody holds it: letting go only ends the model's own hold. Several
+    threads may ask at once.
+    """
+
+    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._model = model
+        self._lock = threading.RLock()
+        self._loading = LoadStateDictConfig(
+            device_map={"": "cpu"}, dtype=model.dtype, weight_mapping=get_model_conversion_mapping(model)
+        )
+        self._empty = dict(model.named_parameters(remove_duplicate=False))
+        self._groups = self._grouped(checkpoint.keys())
+        self._of = {name: key for key, group in self._groups.items() for name in group.names}
+        self._tied: list[list[str]] = []
+        self._join_tied()
+        self._held: set[str] = set()
+        self._keep_loose = self._rehearsing = False
+
+    def __getitem__(self, name: str) -> Tensor:
+        with self._in_memory(self._of[name]):
+            parameter: Tensor = self._model.get_parameter(name)
+            return parameter
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The model can be run while the body lasts: each layer is read when its turn comes."""
+        with ExitStack() as stack:
+            for key, module in self._layers():
+                handle = module.register_forward_pre_hook(lambda *_, key=key: self.hold(key))
+                stack.callback(handle.remove)
+            self._keep_loose = True
+            for key in self._groups:
+                if not is_layer(key):
+                    self.hold(key)
+            try:
+                yield
+            finally:
+                self._keep_loose = False
+                self._let_go(set(self._held))
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """While the body lasts, made-up numbers stand in for all weights: nothing is read."""
+        self._rehearsing = True
+        try:
+            yield
+        finally:
+            self._rehearsing = False
+            self._let_go(set(self._groups), also_small=True)
+
+    def files_of(self, names: Iterable[str]) -> dict[str, set[Path]]:
+        """The groups that hold some parameters, and the files of each."""
+        groups = {self._of[name] for name in names}
+        return {group: set(self._groups[group].keys.values()) for group in groups}
+
+    def hold(self, group: str) -> None:
+        """Read a group unless it is in memory; the layer that was held before goes."""
+        with self._in_memory(group):
+            pass
+
+    @contextmanager
+    def _in_memory(self, group: str) -> Iterator[None]:
+        """A group is in memory, and stays there while the body runs.
+
+        What takes long, such as fetching a file, is done before other threads are kept out.
+        """
+        with ExitStack() as stack:
+            tensors = None if group in self._held else stack.enter_context(self._reading(group))
+            stack.enter_context(self._lock)
+            if group not in self._held:
+                tensors = stack.enter_context(self._reading(group)) if tensors is None else tensors
+                if is_layer(group):
+                    self._let_go({key for key in self._held if is_layer(key) or not self._keep_loose})
+                self._take(self._groups[group], tensors)
+                self._held.add(group)
+            yield
+
+    def _reading(self, group: str) -> AbstractContextManager[Mapping[str, Source]]:
+        if self._rehearsing:
+            return nullcontext({})
+        return self.checkpoint.reading(group, self._groups[group].keys)
+
+    def _layers(self) -> Iterator[tuple[str, nn.Module]]:
+        return ((key, self._model.get_submodule(key)) for key in self._groups if is_layer(key))
+
+    def _take(self, group: _Group, tensors: Mapping[str, Source]) -> None:
+        if self._rehearsing:
+            self._make_up(group)
+        else:
+            state = on_disk(self._model, tensors, self._loading.weight_mapping or [])
+            convert_and_load_state_dict_in_model(self._model, state, self._loading)
+        for names in self._tied:
+            self._tie(names)
+        for name in group.names:
+            if self._model.get_parameter(name).requires_grad_(False).is_meta:
+                raise ModelError(f"{name} is not in the checkpoint{AGAIN}")
+
+    def _make_up(self, group: _Group) -> None:
+        for name in group.names:
+            if (like := self._model.get_parameter(name)).is_meta:
+                self._put(name, nn.Parameter(made_up(name, like), requires_grad=False))
+
+    def _put(self, name: str, parameter: nn.Parameter) -> None:
+        owner, _, leaf = name.rpartition(".")
+        self._model.get_submodule(owner)._parameters[leaf] = parameter
+
+    def _tie(self, names: list[str]) -> None:
+        """Give every name of one parameter the tensor that was read under one of them."""
+        read = [p for name in names if not (p := self._model.get_parameter(name)).is_meta]
+        for name in names if read else ():
+            self._put(name, read[0])
+
+    def _let_go(self, groups: set[str], *, also_small: bool = False) -> None:
+        for group in groups:
+            for name in self._groups[group].names:
+                if also_small or self._empty[name].numel() >= SMALL:
+                    self._put(name, self._empty[name])
+        self._held -= groups
+
+    def _grouped(self, keys: Mapping[str, Path]) -> dict[str, _Group]:
+        groups: defaultdict[str, _Group] = defaultdict(_Group)
+        mapping = self._loading.weight_mapping or []
+        renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+        converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+        prefix = self._model.base_model_prefix
+        for key in sorted(keys, key=dot_natural_key):
+            name, _ = rename_source_key(key, renamings, converters, prefix, self._empty)
+            layer = _LAYER.match(name)
+            groups[layer.group(1) if layer else name].keys[key] = keys[key]
+        for name in self._empty:
+            layer = _LAYER.match(name)
+            group = layer.group(1) if layer else name
+            if group in groups:
+                groups[group].names.append(name)
+        return dict(groups)
+
+    def _join_tied(self) -> None:
+        """One parameter under several names is read once, from whichever of them the checkpoint has."""
+        same: defaultdict[int, list[str]] = defaultdict(list)
+        for name, parameter in self._empty.items():
+            same[id(parameter)].append(name)
+        for names in same.values():
+            stored = [name for name in names if name in self._of]
+            if not stored:
+                raise ModelError(f"{names[0]} is not in the checkpoint{AGAIN}")
+            home = self._of[stored[0]]
+            for name in names[1:]:
+                if self._of.get(name, home) != home and not is_layer(self._of[name]):
+                    del self._groups[self._of[name]]
+            for name in names:
+                self._of[name] = home
+                if name not in self._groups[home].names:
+                    self._groups[home].names.append(name)
+            if len(names) > 1:
+                self._tied.append(names)
+
+
+def is_layer(group: str) -> bool:
+    """Whether a group holds a layer's parameters; else it is one of those in no layer."""
+    return group.rsplit(".", 1)[-1].isdigit()

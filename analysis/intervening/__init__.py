@@ -1,0 +1,1 @@
+"""The one door into a model: clamps, pruning and observers, attached for one step and undone."""

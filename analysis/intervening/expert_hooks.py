@@ -1,0 +1,111 @@
+"""The hooks behind clamps and observers of experts that are slices of their module's own parameters.
+
+There is no projection to hook. The module's own forward runs unchanged, and the affected (token, expert)
+pairs get the difference  w · (z′ − z) · W_down[:, j]  added, so that an idle clamp adds exactly nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.anatomy.anatomy import Block
+from analysis.anatomy.contract import activate, gate_and_up
+from analysis.anatomy.routing import Share, share_of
+from analysis.intervening.steps import Plan, See, Step, change
+
+
+def attach_expert_clamps(step: Step, plans: list[Plan]) -> Iterator[Any]:
+    """Attach clamps on experts of one module; yields handles, each to be removed."""
+    if plans:
+        experts = step.loaded.model.get_submodule(plans[0].block.module)
+        yield experts.register_forward_hook(_clamps_hook(step, plans), with_kwargs=True)
+
+
+def attach_expert_observer(step: Step, blocks: Sequence[Block], see: See) -> Iterator[Any]:
+    """Attach a reading hook to every module that some experts are slices of; yields handles."""
+    modules: dict[str, list[Block]] = {}
+    for block in blocks:
+        modules.setdefault(block.module, []).append(block)
+    for name, members in modules.items():
+        hook = _observer_hook(step, see, members)
+        yield step.loaded.model.get_submodule(name).register_forward_hook(hook, with_kwargs=True)
+
+
+def _clamps_hook(step: Step, plans: list[Plan]) -> Callable[..., Any]:
+    neurons: dict[tuple[int | None, int], list[Plan]] = {}
+    for plan in plans:
+        neurons.setdefault((plan.clamp.address.block.expert, plan.clamp.address.neuron), []).append(plan)
+
+    share_of_block = sharing(step, plans[0].block.module)
+
+    def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        changed = output.clone(memory_format=torch.contiguous_format)
+        flat = changed.view(-1, changed.shape[-1])
+        for (_, neuron), group in neurons.items():
+            share = share_of_block(group[0].block, args, kwargs)
+            if len(share.token):
+                before, after = _values(step, group, module, share, neuron)
+                column = group[0].block.down.vectors(step.loaded.parameters)[neuron]
+                delta = (after - before) * share.weight * column
+                flat.index_add_(0, share.target, delta.to(flat.dtype))
+        return changed
+
+    return hook
+
+
+def sharing(step: Step, module: str) -> Callable[[Block, Any, dict[str, Any]], Share]:
+    """How to read an expert's share from what its module was given."""
+    experts = sum(block.module == module for block in step.loaded.anatomy.blocks)
+
+    def share(block: Block, args: Any, kwargs: dict[str, Any]) -> Share:
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        found = share_of(block, experts, given)
+        assert found is not None  # proven in the same way when the model was opened
+        return found
+
+    return share
+
+
+def _values(
+    step: Step, group: list[Plan], module: nn.Module, share: Share, neuron: int
+) -> tuple[Tensor, Tensor]:
+    """(n, 1) key values of one expert neuron for its tokens, before and after its clamps."""
+    index = torch.tensor([neuron], device=share.x.device)
+    gate, up = gate_and_up(group[0].block, step.loaded.parameters, share.x, index)
+    before = activate(module, gate, up)
+    masks = [step.mask(plan).reshape(-1).to(share.x.device)[share.token, None] for plan in group]
+    for plan, mask in zip(group, masks, strict=True):
+        step.reach.acted[plan.index] += int(mask.sum())
+        if plan.clamp.site == "gate" and gate is not None:
+            gate = torch.where(mask, change(plan.clamp, gate), gate)
+        elif plan.clamp.site == "up":
+            up = torch.where(mask, change(plan.clamp, up), up)
+    after = activate(module, gate, up)
+    for plan, mask in zip(group, masks, strict=True):
+        if plan.clamp.site == "key":
+            after = torch.where(mask, change(plan.clamp, after), after)
+    return before, after
+
+
+def _observer_hook(step: Step, see: See, blocks: list[Block]) -> Callable[..., None]:
+    share_of_block = sharing(step, blocks[0].module)
+
+    def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> None:
+        width, positions = step.positions.shape[1], step.positions.reshape(-1)
+        for block in blocks:
+            share = share_of_block(block, args, kwargs)
+            positions = positions.to(share.token.device)
+            kept = positions[share.token] >= 0
+            token = share.token[kept]
+            gate, up = gate_and_up(block, step.loaded.parameters, share.x[kept])
+            where = token // width, positions[token]
+            see(block, "key", activate(module, gate, up), *where)
+            see(block, "up", up, *where)
+            if gate is not None:
+                see(block, "gate", gate, *where)
+
+    return hook

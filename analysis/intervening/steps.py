@@ -1,0 +1,135 @@
+"""What clamps and observers of one forward step share: where they act, what they do, how far they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from analysis.anatomy.anatomy import Block
+from analysis.intervening.clamps import Clamp, ClampSite
+from analysis.opening.models import LoadedModel
+
+LAST_POSITION = 2**31 - 1
+
+See = Callable[[Block, ClampSite, Tensor, Tensor, Tensor], None]
+"""Called with a block, a site, values (n, m), rows (n,) and positions (n,); padding left out."""
+
+
+@dataclass
+class Reach:
+    """Per change, in order: how many positions its scope covered and on how many of them it acted.
+
+    The two differ for a routed expert only, which acts where its router sent the token; both stay 0 for
+    changes that attach themselves, which are not counted.
+    abstained: the batch rows for which a guard refuses to answer. refusal: what the first guard would have
+    them say; None where there is no guard.
+    """
+
+    covered: list[int] = field(default_factory=list)
+    acted: list[int] = field(default_factory=list)
+    abstained: list[int] = field(default_factory=list)
+    refusal: str | None = None
+
+    def add(self, other: Reach) -> None:
+        """Sum another step's counts into this one."""
+        self.covered = [a + b for a, b in _zip_longest(self.covered, other.covered)]
+        self.acted = [a + b for a, b in _zip_longest(self.acted, other.acted)]
+        self.abstained = sorted({*self.abstained, *other.abstained})
+        self.refusal = other.refusal if self.refusal is None else self.refusal
+
+    def counts(self) -> dict[str, list[int]]:
+        """What a stored text keeps of it, as JSON; `Reach(**counts)` reads it."""
+        return {"covered": self.covered, "acted": self.acted, "abstained": self.abstained}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A clamp with its block, its place in the recipe, and the batch rows it acts on (None: all)."""
+
+    clamp: Clamp
+    block: Block
+    index: int
+    rows: Sequence[int] | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all hooks of one forward step share.
+
+    prompt_length: in tokens, one for all rows or one a row. examples: a number for each row's example, by
+    which random draws are keyed; 0 for all where None.
+    """
+
+    loaded: LoadedModel
+    positions: Tensor
+    prompt_length: int | Sequence[int]
+    reach: Reach
+    examples: Sequence[int] | None = None
+
+    def mask(self, plan: Plan) -> Tensor:
+        """(B, T) where the clamp's scope and rows are, padding left out."""
+        spans = [plan.clamp.scope.interval(int(length)) for length in self.lengths]
+        device = self.positions.device
+        first = torch.tensor([max(first, 0) for first, _ in spans], device=device)[:, None]
+        last = torch.tensor([min(last, LAST_POSITION) for _, last in spans], device=device)[:, None]
+        return self.in_rows(plan.rows) & (self.positions >= first) & (self.positions <= last)
+
+    def in_rows(self, rows: Sequence[int] | None) -> Tensor:
+        """(B, T) where these rows of the batch are, all where None; padding left out."""
+        real = self.positions >= 0
+        if rows is None:
+            return real
+        chosen = torch.zeros(len(self.positions), 1, dtype=torch.bool, device=real.device)
+        chosen[list(rows)] = True
+        return real & chosen
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,) each row's prompt length."""
+        given = torch.as_tensor(self.prompt_length, device=self.positions.device)
+        return given.expand(len(self.positions))
+
+
+class Handle(Protocol):
+    """What undoes one attachment, such as torch's hook handles."""
+
+    def remove(self) -> None:
+        """Undo it."""
+
+
+class Watch(Protocol):
+    """Whatever else reads a model during one step; it changes nothing."""
+
+    def attach(self, step: Step) -> Iterator[Handle]:
+        """Attach it; yields handles, each to be removed."""
+
+
+@runtime_checkable
+class Attaching(Protocol):
+    """A change that attaches itself: it changes activations, or reads them and abstains."""
+
+    def check(self, loaded: LoadedModel) -> None:
+        """Raise a HeadlampError where it cannot act on this model; nothing has been touched yet."""
+
+    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+        """Attach its hooks for one step, acting on some batch rows (None: all); yields handles."""
+
+
+def change(clamp: Clamp, values: Tensor) -> Tensor:
+    """The clamp's rule applied to activations of any shape. `raw` is in the activations' own units."""
+    assert clamp.raw is not None
+    if clamp.mode == "add":
+        return values + clamp.raw
+    if clamp.mode == "scale":
+        return values * clamp.raw
+    return torch.full_like(values, 0.0 if clamp.mode == "ablate" else clamp.raw)
+
+
+def _zip_longest(one: list[int], other: list[int]) -> Iterator[tuple[int, int]]:
+    size = max(len(one), len(other))
+    return zip(one + [0] * (size - len(one)), other + [0] * (size - len(other)), strict=True)

@@ -1,0 +1,1 @@
+"""What single neurons say and do: decoding, word search, activations, effects."""

@@ -1,0 +1,1 @@
+"""A name becomes a loaded model: its reference, its vocabulary, its lease, and whether it fits."""

@@ -1,0 +1,179 @@
+"""Will it fit? What a model needs in memory, from its configuration and the headers of its weights alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.anatomy.head_matrix import decoding_bytes
+from analysis.anatomy.structure import context_length
+from analysis.checkpoints.devices import BALANCED, Memory, free_memory
+from analysis.checkpoints.fingerprint import FileKey, stamp
+from analysis.checkpoints.headers import stored_tensors
+from analysis.checkpoints.hub import HubModel
+from analysis.checkpoints.loading import DTYPES, empty_model
+from analysis.checkpoints.sources import read_config
+from analysis.checkpoints.stored import BUFFER, StoredTensor
+from analysis.opening.alive import activation_bytes, first_number
+
+ROWS = 2
+"""Sequences in a batch: every generation is run as it is and changed, side by side."""
+HELD = 2.1
+"""How much a process holds at the worst moment of what is alive only for a while: the C library's allocator
+keeps freed tensors that lie between others. It differs from run to run, too (bench/fit.py); weights are held
+once."""
+DEFAULT_CONTEXT = 1024
+
+Verdict = Literal[
+    "load",
+    "load in bfloat16",
+    "spread over devices",
+    "load on the CPU",
+    "decode from disk",
+    "too large",
+]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model needs, in bytes unless said otherwise.
+
+    parameters: how many, tied ones once. stored: on disk. weights, head: all of them and the LM head, in
+    `dtype`. head_copy: the head in float32, which decoding keeps. decoding: what decoding a block takes
+    for a while. activations: the most alive, KV cache included, while ROWS sequences of `context` tokens are
+    read. layer: the largest layer.
+    """
+
+    parameters: int
+    stored: int
+    weights: int
+    head: int
+    head_copy: int
+    decoding: int
+    layer: int
+    activations: int
+    context: int
+    dtype: str
+
+    @property
+    def peak(self) -> int:
+        """The most that is held at once: while loading, decoding, or in a run over the whole context."""
+        return self.weights + max(BUFFER, self.head_copy + int(HELD * max(self.decoding, self.activations)))
+
+    @property
+    def streamed_peak(self) -> int:
+        """The most that decoding from disk holds: the head as read and as used, a layer, and tiles."""
+        return self.head + self.head_copy + self.layer + int(HELD * self.decoding)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a model can be opened here, how, and why so. `room`: bytes it may take on its device."""
+
+    verdict: Verdict
+    reason: str
+    needs: Needs
+    memory: Memory
+    room: int
+
+
+def needs(folder: Path, dtype: str, context: int | None = None) -> Needs:
+    """What the model in a folder needs in a dtype. context: tokens; at most what the model can take.
+
+    Raises a ModelError for a folder that is no model, or whose files are at odds with themselves.
+    """
+    return _known(folder, stamp(folder), dtype, context)
+
+
+@lru_cache(maxsize=32)
+def _known(folder: Path, files: tuple[FileKey, ...], dtype: str, context: int | None) -> Needs:
+    return estimate(read_config(folder), list(stored_tensors(folder).values()), dtype, context)
+
+
+def estimate(config: Any, tensors: Sequence[StoredTensor], dtype: str, context: int | None = None) -> Needs:
+    """The same from a configuration and headers, wherever these came from."""
+    empty = empty_model(config, DTYPES[dtype]).to("meta")  # type: ignore[arg-type]
+    size, text = DTYPES[dtype].itemsize, config.get_text_config()
+    width = first_number(text, "hidden_size", "n_embd", "d_model")
+    rows = text.vocab_size * width
+    length = min(context or DEFAULT_CONTEXT, context_length(config))
+    return Needs(
+        parameters=sum(p.numel() for p in empty.parameters()),
+        stored=sum(t.stored_bytes for t in tensors),
+        weights=sum(p.numel() * p.element_size() for p in empty.parameters()),
+        head=rows * size,
+        head_copy=0 if dtype == "float32" else 4 * rows,
+        decoding=decoding_bytes(text.vocab_size, width),
+        layer=max(_layers(tensors).values(), default=0) * size,
+        activations=activation_bytes(empty, ROWS, length),
+        context=length,
+        dtype=dtype,
+    )
+
+
+def judge(of: Mapping[str, Needs], memory: Memory, wanted: str, device: str = "cpu") -> Fit:
+    """The verdict for a model whose needs are known by dtype; wanted, device: what is asked for."""
+    here, small, room = of[wanted], of["bfloat16"], memory.room(device)
+
+    def fit(verdict: Verdict, reason: str, found: Needs = small) -> Fit:
+        return Fit(verdict, reason, found, memory, room)
+
+    if here.peak <= room:
+        return fit("load", f"{_size(here.peak)} of {_size(room)} free", here)
+    if small.peak <= room:
+        return fit(
+            "load in bfloat16",
+            f"{wanted} would need {_size(here.peak)}, bfloat16 {_size(small.peak)}; {_size(room)} are free",
+        )
+    together, host = memory.room(BALANCED), memory.room("cpu")
+    if len(memory.accelerators) > 1 and device != BALANCED and small.peak <= together:
+        return fit(
+            "spread over devices",
+            f"no device has {_size(small.peak)}, the {len(memory.accelerators)} accelerators together have "
+            f"{_size(together)}",
+        )
+    short = f"even in bfloat16 it would need {_size(small.peak)}, and {_size(room)} are free"
+    if device != "cpu" and small.peak <= host:
+        return fit("load on the CPU", f"{short}; beside the CPU {_size(host)} are")
+    if here.streamed_peak <= host:
+        return fit("decode from disk", f"{short}; decoding from disk needs {_size(here.streamed_peak)}", here)
+    reason = f"even decoding from disk needs {_size(here.streamed_peak)}; {_size(host)} are free"
+    return fit("too large", reason, here)
+
+
+def fit(folder: Path, dtype: str, context: int | None = None, device: str = "cpu") -> Fit:
+    """Whether the model in a folder can be opened on a device of this machine now."""
+    return _judged(lambda wanted: needs(folder, wanted, context), dtype, device)
+
+
+def fit_at_hub(model: HubModel, dtype: str, context: int | None = None, device: str = "cpu") -> Fit:
+    """The same of a model at the Hub; of its shards their headers are fetched, once. Raises a ModelError."""
+    return _judged(lambda wanted: _known_at_hub(model, wanted, context), dtype, device)
+
+
+@lru_cache(maxsize=32)
+def _known_at_hub(model: HubModel, dtype: str, context: int | None) -> Needs:
+    config = read_config(model.folder, model.names)
+    return estimate(config, list(model.tensors().values()), dtype, context)
+
+
+def _judged(of: Callable[[str], Needs], dtype: str, device: str) -> Fit:
+    return judge({name: of(name) for name in (dtype, "bfloat16")}, free_memory(), dtype, device)
+
+
+def _layers(tensors: Sequence[StoredTensor]) -> dict[str, int]:
+    """Numbers per layer."""
+    sums: dict[str, int] = {}
+    for tensor in tensors:
+        layer = re.match(r"(.*?\.)?\d+(?=\.)", tensor.key)
+        if layer is not None:
+            sums[layer.group()] = sums.get(layer.group(), 0) + tensor.numel
+    return sums
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

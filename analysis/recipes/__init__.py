@@ -1,0 +1,1 @@
+"""Changes to a model as JSON and tensors, and back."""

@@ -1,0 +1,100 @@
+"""Whole recipes as files: JSON, and beside it one safetensors file where a change carries tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from analysis.errors import RecipeError
+from analysis.inputs import check_input
+from analysis.intervening.clamps import Clamp
+from analysis.intervening.interventions import Change
+from analysis.intervening.pruning import PruneExpert
+from analysis.intervening.steps import Attaching
+from analysis.opening.models import LoadedModel
+from analysis.recipes.kinds import READERS, entry_of
+from analysis.recipes.recipes import recipe_document
+
+
+def recipe_files(loaded: LoadedModel, changes: Sequence[Change], name: str) -> dict[str, bytes]:
+    """File name → contents of a recipe called `name`.json; the tensors' digest stands in the recipe."""
+    document = recipe_document(loaded, changes)
+    tensors: dict[str, Tensor] = {}
+    for number, item in enumerate(changes):
+        if not isinstance(item, Clamp | PruneExpert):
+            tensors |= entry_of(item, number)[1]
+    files: dict[str, bytes] = {}
+    if tensors:
+        data = save(tensors)
+        files[f"{name}.safetensors"] = data
+        document["tensors"] = {"file": f"{name}.safetensors", "sha256": hashlib.sha256(data).hexdigest()}
+    return {f"{name}.json": json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"} | files
+
+
+def renamed(files: Mapping[str, bytes], stem: str) -> dict[str, bytes]:
+    """A recipe's files under another name; what the recipe says of its tensors' file follows."""
+    made: dict[str, bytes] = {}
+    for name, data in files.items():
+        new = f"{stem}{Path(name).suffix}"
+        if name.endswith(".json"):
+            document = json.loads(data)
+            if "tensors" in document:
+                document["tensors"]["file"] = f"{stem}.safetensors"
+            data = json.dumps(document, indent=1).encode() + b"\n"
+        made[new] = data
+    return made
+
+
+def digest_of(change: Attaching) -> str:
+    """SHA-256 of a change with its tensors: part of the key of everything generated under it."""
+    entry, tensors = entry_of(change, 0)
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode() + save(tensors)).hexdigest()
+
+
+def has_tensors(document: Any) -> bool:
+    """Whether a recipe has a change that carries tensors."""
+    entries = document.get("interventions") if isinstance(document, dict) else None
+    return isinstance(entries, list) and any(
+        isinstance(entry, dict) and entry.get("kind") in READERS for entry in entries
+    )
+
+
+def tensors_beside(path: Path, document: Any) -> dict[str, Tensor]:
+    """The tensors of the file that a recipe at `path` names; none where it needs none. Raises RecipeError."""
+    if not has_tensors(document):
+        return {}
+    named = document.get("tensors")
+    name = named.get("file") if isinstance(named, dict) else None
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise RecipeError(
+            f"{path} has changes with tensors, but names no file beside it that holds them; keep the two "
+            "files together as they were written"
+        )
+    try:
+        check_input(path.parent / name)
+        data = (path.parent / name).read_bytes()
+    except OSError as error:
+        raise RecipeError(
+            f"{path} needs the file {name} beside it ({error.strerror}); keep the two together"
+        ) from error
+    return tensors_of(document, data)
+
+
+def tensors_of(document: Any, data: bytes) -> dict[str, Tensor]:
+    """The tensors in the safetensors file that a recipe names. Raises RecipeError for another file."""
+    named = document["tensors"]
+    if hashlib.sha256(data).hexdigest() != named.get("sha256"):
+        raise RecipeError(
+            f"{named.get('file')!r} is not the file that the recipe was written with; keep the two together"
+        )
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise RecipeError(f"{named.get('file')!r} is damaged: {error}") from error

@@ -1,0 +1,176 @@
+"""Recipes: interventions as JSON that others script against (`headlamp_recipe` 1); never pickle."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from typing import Any, cast
+
+import torch
+import transformers
+from torch import Tensor
+
+from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_address, parse_part
+from analysis.errors import HeadlampError, RecipeError
+from analysis.intervening.clamps import Clamp, parse_scope
+from analysis.intervening.interventions import Change
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
+from analysis.recipes.kinds import READERS, entry_of, intervention_of
+
+FORMAT = 1
+KINDS = ("clamp", "prune_expert", *READERS)
+"""The kinds of intervention that this version reads and writes."""
+HEADLAMP = "0.1.0"
+LARGEST_RAW = 1e30
+"""A raw value this large overflows float32 as soon as it is multiplied."""
+
+
+def versions() -> dict[str, str]:
+    """The software a number was measured with."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {
+        "headlamp": HEADLAMP,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "streamlit": version("streamlit"),
+        "python": platform.python_version(),
+    }
+
+
+def recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dict[str, Any]:
+    """The recipe of these changes for this model, ready for json.dumps; `recipe_files` adds the tensors."""
+    return {
+        "headlamp_recipe": FORMAT,
+        "model": {
+            "name": loaded.ref.name,
+            "revision": loaded.ref.revision,
+            "fingerprint": loaded.fingerprint,
+        },
+        "interventions": [_entry(change, number) for number, change in enumerate(changes)],
+        "versions": {name: versions()[name] for name in ("headlamp", "torch", "transformers")},
+    }
+
+
+def read_recipe(
+    document: Any, fingerprint: str | None = None, tensors: Mapping[str, Tensor] | None = None
+) -> list[Change]:
+    """The changes of a recipe. Raises RecipeError for a newer format, an unknown kind or another model.
+
+    tensors: those of the file that the recipe names (`recipe_store.tensors_of`), if it names one. Values in
+    × max are left to be resolved on the model at hand; `recorded_raw` keeps their recorded size.
+    """
+    if not isinstance(document, dict) or document.get("headlamp_recipe") != FORMAT:
+        raise RecipeError(
+            f'this is not a Headlamp recipe of format {FORMAT}; it needs "headlamp_recipe": {FORMAT}'
+        )
+    model = document.get("model") or {}
+    stated = model.get("fingerprint") if isinstance(model, dict) else None
+    if fingerprint is not None and stated not in (None, fingerprint):
+        raise RecipeError(
+            f"this recipe was made for {model.get('name')!r} with fingerprint {str(stated)[:12]}…, the open "
+            f"model has {fingerprint[:12]}…; open that model, or remove the recipe's fingerprint to apply it"
+        )
+    entries = document.get("interventions")
+    if not isinstance(entries, list):
+        raise RecipeError('a recipe needs a list of "interventions"')
+    return [_read_entry(number, entry, tensors or {}) for number, entry in enumerate(entries)]
+
+
+def recorded_raw(document: Any, tensors: Mapping[str, Tensor] | None = None) -> tuple[Change, ...]:
+    """The changes of a recipe, clamps held at the raw values it recorded, whatever would be measured now."""
+    changes = read_recipe(document, tensors=tensors)
+    entries = document["interventions"]
+    return tuple(
+        replace(change, raw=_recorded(number, change, entry["raw"]))
+        if isinstance(change, Clamp) and entry.get("raw") is not None
+        else change
+        for number, (change, entry) in enumerate(zip(changes, entries, strict=True))
+    )
+
+
+def _recorded(number: int, clamp: Clamp, raw: Any) -> float:
+    """The raw value, if it can be what the clamp says."""
+    if not isinstance(raw, int | float) or not abs(raw) < LARGEST_RAW:
+        raise RecipeError(f"intervention {number}: its raw value {str(raw)[:40]!r} is not a number of use")
+    said = clamp.resolved(largest=1.0, mean=0.0).raw
+    if not clamp.needs_profile and raw != said:
+        raise RecipeError(
+            f"intervention {number} says {clamp}, but its raw value is {raw:g}; remove one of them"
+        )
+    return float(raw)
+
+
+def _entry(change: Change, number: int) -> dict[str, Any]:
+    if isinstance(change, PruneExpert):
+        return {"kind": "prune_expert"} | vars(change.address)
+    return _clamp_entry(change) if isinstance(change, Clamp) else entry_of(change, number)[0]
+
+
+def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
+    block = clamp.address.block
+    return {
+        "kind": "clamp",
+        "layer": block.layer,
+        "expert": block.expert,
+        "shared": block.shared,
+        "neuron": clamp.address.neuron,
+        "site": clamp.site,
+        "mode": clamp.mode,
+        "value": clamp.value,
+        "unit": clamp.unit,
+        "raw": clamp.raw,
+        "scope": str(clamp.scope),
+    }
+
+
+def _read_entry(number: int, entry: Any, tensors: Mapping[str, Tensor]) -> Change:
+    kind = entry.get("kind") if isinstance(entry, dict) else entry
+    if kind not in KINDS:
+        raise RecipeError(
+            f"intervention {number} is of the kind {kind!r}; this version knows: {', '.join(KINDS)}"
+        )
+    if kind in READERS:
+        return intervention_of(number, entry, tensors)
+    try:
+        if kind == "clamp":
+            return _read_clamp(entry)
+        return PruneExpert(cast(BlockAddress, parse_part(str(_read_block(entry)))))
+    except HeadlampError as error:
+        raise RecipeError(f"intervention {number}: {error}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RecipeError(f"intervention {number} cannot be read: {type(error).__name__} {error}") from error
+
+
+def _read_clamp(entry: dict[str, Any]) -> Clamp:
+    value = entry.get("value")
+    return Clamp(
+        parse_address(str(NeuronAddress(_read_block(entry), _whole(entry["neuron"])))),
+        entry.get("site", "key"),
+        entry.get("mode", "set"),
+        None if value is None else float(value),
+        entry.get("unit", "raw"),
+        parse_scope(str(entry.get("scope", "all"))),
+    )
+
+
+def _read_block(entry: dict[str, Any]) -> BlockAddress:
+    expert, shared = entry.get("expert"), entry.get("shared", False)
+    if not isinstance(shared, bool):
+        raise TypeError(f"shared is {shared!r}, not true or false")
+    if shared and expert is None:
+        raise TypeError("a shared expert has a number")
+    return BlockAddress(_whole(entry["layer"]), shared, None if expert is None else _whole(expert))
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value

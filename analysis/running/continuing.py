@@ -1,0 +1,65 @@
+"""Whether a model continues a text as the app has it do: told positions, a token at a time from a cache.
+
+Some causal models count positions from another number, keep no such cache, or look ahead. They decode as any
+other, but a text continued so would be silently wrong, so it is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from analysis.anatomy.contract import agree
+from analysis.errors import HeadlampError
+from analysis.opening.models import LoadedModel
+
+PROBE = 6
+"""Tokens of the text that is read both ways, the last of them from the cache."""
+
+_known: WeakKeyDictionary[LoadedModel, bool] = WeakKeyDictionary()
+_table = threading.Lock()
+
+
+def check_continues(loaded: LoadedModel) -> None:
+    """Raises HeadlampError for a model that gives other numbers from a cache than for the whole text.
+
+    Two short forward passes, once per loaded model.
+    """
+    with _table:
+        known = _known.get(loaded)
+    if known is None:
+        known = _continues(loaded)
+        with _table:
+            _known[loaded] = known
+    if not known:
+        raise HeadlampError(
+            f"{loaded.ref.name} ({loaded.anatomy.architecture}) gives other numbers when a text is fed token "
+            "by token from a cache than for the whole text, so that no continuation of it could be trusted; "
+            "its neurons can be decoded and searched"
+        )
+
+
+def _continues(loaded: LoadedModel) -> bool:
+    ids = (torch.arange(PROBE, device=loaded.device) * 5 + 1)[None] % len(loaded.vocabulary)
+    with loaded.lock, torch.inference_mode():
+        whole = loaded.model(input_ids=ids, use_cache=False).logits[:, -1]
+        try:
+            last = _from_cache(loaded, ids)
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError):
+            return False  # the model cannot be asked so: whatever it raised, it does not continue
+    return agree(last, whole)
+
+
+def _from_cache(loaded: LoadedModel, ids: Tensor) -> Tensor:
+    cache = DynamicCache(config=loaded.model.config)
+    logits = torch.empty(0)
+    for start, end in ((0, PROBE - 2), (PROBE - 2, PROBE - 1), (PROBE - 1, PROBE)):
+        positions = torch.arange(start, end, device=ids.device)[None]
+        logits = loaded.model(
+            input_ids=ids[:, start:end], position_ids=positions, past_key_values=cache, use_cache=True
+        ).logits
+    return logits[:, -1]

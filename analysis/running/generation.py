@@ -1,0 +1,161 @@
+"""Base and changed text as two rows of one batch, token by token (METHODS §2).
+
+Both rows always run together, also with an empty recipe, so that both see the same kernels; sampling noise
+is one vector per step, keyed by (seed, step), shared by the rows. Row 0 is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from analysis.errors import HeadlampError
+from analysis.intervening.hooks import Reach
+from analysis.intervening.interventions import Change, intervened
+from analysis.opening.models import LoadedModel
+from analysis.running.batches import example_number
+from analysis.running.continuing import check_continues
+from analysis.running.prompts import refusal_ids
+
+METHOD_VERSION = "1"
+BEST = 20
+"""How many of either row's best tokens the answer position reports."""
+
+BASE, CHANGED = 0, 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. temperature 0 is greedy; seed keys the noise otherwise."""
+
+    max_new_tokens: int = 40
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_new_tokens <= 4096:
+            raise HeadlampError(f"max new tokens {self.max_new_tokens}: choose 1 to 4096")
+        if not 0 <= self.temperature <= 10:
+            raise HeadlampError(f"temperature {self.temperature}: choose 0 (greedy) to 10")
+        if not 0 <= self.seed < 2**63:
+            raise HeadlampError(f"seed {self.seed}: choose a whole number from 0")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One generated position. tokens: the new id of (base, changed), None once that row has ended.
+
+    log_probabilities (2, V): of both rows at this position, float32 over the tokenizer's vocabulary.
+    reach: of the forward pass that led here.
+    """
+
+    tokens: tuple[int | None, int | None]
+    log_probabilities: Tensor
+    reach: Reach
+
+
+def paired_steps(
+    loaded: LoadedModel, ids: Sequence[int], changes: Sequence[Change], sampling: Sampling
+) -> Iterator[Step]:
+    """Continue ids (token ids of one prompt) twice: row 0 as the model is, row 1 changed.
+
+    Once a guard refuses row 1, it goes on with the guard's refusal, and ends with that. Stops
+    when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
+    one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a change
+    drives the model to NaN or infinity, or where the model cannot be fed so.
+    """
+    check_continues(loaded)
+    device, ends = loaded.device, loaded.ends_of_text
+    cache = DynamicCache(config=loaded.model.config)
+    fed = torch.tensor([list(ids)] * 2, device=device)
+    done = [False, False]
+    examples = [example_number(ids)] * 2
+    refusal: list[int] | None = None
+    limit = min(sampling.max_new_tokens, loaded.anatomy.context - len(ids))
+    for number in range(limit):
+        start = 0 if number == 0 else len(ids) + number - 1
+        positions = torch.arange(start, start + fed.shape[1], device=device).expand(2, -1)
+        with intervened(
+            loaded,
+            changes,
+            positions=positions,
+            prompt_length=len(ids),
+            rows=[[CHANGED]] * len(changes),
+            examples=examples,
+        ) as reach:
+            log_p = _next_log_probabilities(loaded, fed, positions, cache)
+        chosen = _choose(log_p, sampling, number)
+        if CHANGED in reach.abstained and refusal is None and not done[CHANGED]:
+            refusal = refusal_ids(loaded, reach.refusal or "")
+        ends_here = refusal is not None and len(refusal) <= 1
+        if refusal:
+            chosen[CHANGED] = refusal.pop(0)
+        tokens = [None if ended else token for ended, token in zip(done, chosen, strict=True)]
+        yield Step((tokens[0], tokens[1]), log_p, reach)
+        done = [ended or token in ends for ended, token in zip(done, chosen, strict=True)]
+        done[CHANGED] = done[CHANGED] or ends_here
+        if all(done):
+            return
+        fed = torch.tensor(chosen, device=device)[:, None]
+
+
+def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any) -> Tensor:
+    """(2, V) at the last fed position, on the CPU; padding rows of the head left out."""
+    with torch.inference_mode():
+        output = loaded.model(
+            input_ids=fed, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        logits = output.logits[:, -1, : len(loaded.vocabulary)].float()
+        if not torch.isfinite(logits[BASE]).all():
+            raise HeadlampError(
+                f"{loaded.ref.name} itself gives NaN or infinity for this prompt in {loaded.dtype}; "
+                "open it in float32"
+            )
+        if not torch.isfinite(logits[CHANGED]).all():
+            raise HeadlampError(
+                "the clamp drove the model to NaN or infinity; use a smaller value, within ±16x"
+            )
+        return torch.log_softmax(logits, -1).cpu()
+
+
+def _choose(log_p: Tensor, sampling: Sampling, step: int) -> list[int]:
+    """The next token of each row: the likeliest, or the likeliest under noise shared by the rows (Gumbel)."""
+    if sampling.temperature == 0:
+        return [int(i) for i in log_p.argmax(-1)]
+    generator = torch.Generator().manual_seed((sampling.seed * 1_000_003 + step) % 2**63)
+    uniform = torch.rand(log_p.shape[-1], generator=generator, dtype=torch.float64)
+    gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
+    return [int(i) for i in (log_p.double() / sampling.temperature + gumbel).argmax(-1)]
+
+
+@dataclass(frozen=True)
+class AnswerPosition:
+    """Probabilities at the first generated position.
+
+    token_ids (n,): the BEST of either row, likeliest (in either) first; base, changed (n,) in [0, 1].
+    """
+
+    token_ids: tuple[int, ...]
+    base: tuple[float, ...]
+    changed: tuple[float, ...]
+
+
+def answer_position(step: Step, best: int = BEST, also: Sequence[int] = ()) -> AnswerPosition:
+    """The best tokens of either row of the first step, and those of `also`, with both rows' probabilities."""
+    p = step.log_probabilities.double().exp()
+    count = min(best, p.shape[-1])
+    candidates = sorted({int(i) for row in p for i in row.topk(count).indices} | set(also))
+    candidates.sort(key=lambda token: -float(p[:, token].max()))
+    base, changed = p[BASE, candidates].tolist(), p[CHANGED, candidates].tolist()
+    return AnswerPosition(tuple(candidates), tuple(base), tuple(changed))
+
+
+def word_probability(step: Step, tokens: Sequence[int]) -> tuple[float, float]:
+    """(base, changed) probability that the next token is one of the word's tokens."""
+    p = step.log_probabilities[:, list(tokens)].double().exp().sum(-1)
+    return float(p[BASE]), float(p[CHANGED])

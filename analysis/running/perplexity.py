@@ -1,0 +1,94 @@
+"""Perplexity of a text, window by window, and what a change does to it (METHODS §3).
+
+perplexity = exp(mean NLL), over windows without overlap, targets from position 1 on
+effect     = Δ mean NLL, in nats; intervals by bootstrap over windows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from analysis.errors import HeadlampError
+from analysis.intervening.interventions import Intervention, intervened
+from analysis.opening.models import LoadedModel
+from analysis.running.continuing import check_continues
+
+METHOD_VERSION = "1"
+RESAMPLES, CONFIDENCE = 2000, 0.95
+_CHUNK = 256
+"""Positions whose log probabilities are in memory at once, in float32."""
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def window_nll(
+    loaded: LoadedModel, windows: Sequence[Sequence[int]], interventions: Sequence[Intervention] = ()
+) -> Array:
+    """(B,) summed −log p of the targets (all tokens but the first) of B windows of equal length, in nats.
+
+    Rows of the head beyond the tokenizer are left out. Raises HeadlampError where the model gives NaN or
+    infinity.
+    """
+    check_continues(loaded)
+    fed = torch.tensor([list(window) for window in windows], device=loaded.device)
+    positions = torch.arange(fed.shape[1], device=loaded.device).expand(len(fed), -1)
+    with intervened(loaded, interventions, positions=positions), torch.inference_mode():
+        logits = loaded.model(input_ids=fed, position_ids=positions, use_cache=False).logits
+        total = torch.zeros(len(fed), dtype=torch.float64)
+        for start in range(0, fed.shape[1] - 1, _CHUNK):
+            target = fed[:, start + 1 : start + 1 + _CHUNK, None]
+            log_p = (
+                logits[:, start : start + target.shape[1], : len(loaded.vocabulary)].float().log_softmax(-1)
+            )
+            total += -log_p.gather(-1, target).double().sum((1, 2)).cpu()
+    if not torch.isfinite(total).all():
+        raise HeadlampError(
+            f"{loaded.ref.name} gives NaN or infinity on this text in {loaded.dtype}, so it has no "
+            f"perplexity; {way_out(loaded)}"
+        )
+    return total.numpy()
+
+
+def way_out(loaded: LoadedModel) -> str:
+    """What to do about a model that gives NaN or infinity."""
+    again = "" if loaded.dtype == "float32" else "open it in float32, or "
+    return f"{again}look for damaged weights"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % bootstrap interval over windows; None where there is but one window."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+def perplexity(nll: Array, targets: Array) -> Estimate:
+    """exp(Σ nll / Σ targets) of windows (n,)."""
+    return _estimate(lambda at: np.exp(nll[at].sum(-1) / targets[at].sum(-1)), len(nll))
+
+
+def effect(nll: Array, base: Array, targets: Array) -> Estimate:
+    """Δ mean NLL of the same windows (n,), changed − base, in nats per token, resampled in pairs."""
+    return _estimate(lambda at: (nll - base)[at].sum(-1) / targets[at].sum(-1), len(nll))
+
+
+def _estimate(statistic: Any, windows: int) -> Estimate:
+    """A statistic of window indices (…, n), and its percentile interval; the same resamples always."""
+    value = float(statistic(np.arange(windows)))
+    if windows < 2:
+        return Estimate(value, None)
+    drawn = np.random.default_rng(0).integers(0, windows, (RESAMPLES, windows))
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(statistic(drawn), [tail, 100 - tail])
+    return Estimate(value, (float(low), float(high)))
+
+
+def repeated_share(ids: Sequence[int], n: int = 4) -> float | None:
+    """1 − distinct / all n-grams of a text, in [0, 1): how much of it is said again. None: too short."""
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else None

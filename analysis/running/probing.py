@@ -1,0 +1,168 @@
+"""Count, mean and deviation of activations over many prompts in one streaming pass; no key is kept.
+
+Sums are in float64, about the mean so far, and merged as Chan, Golub and LeVeque do Welford's, so that the
+numbers are those of all values stored, whatever the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from analysis.anatomy.addresses import BlockAddress
+from analysis.anatomy.anatomy import Block
+from analysis.errors import TooFewExamples
+from analysis.intervening.clamps import ClampSite
+from analysis.intervening.interventions import Observe
+from analysis.opening.models import LoadedModel
+from analysis.pulse import Pulse
+from analysis.running.batches import BATCH, Batch, batches, forward
+
+METHOD_VERSION = "1"
+Where = Literal["all", "all but first", "last"]
+Place = tuple[BlockAddress, ClampSite]
+CHUNK = 64
+"""Rows that are summed at once on the CPU: so many of a wide block stay in its cache."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """One site of one block over `count` values per neuron; all arrays (m,) float64 on the CPU.
+
+    deviation: of the sample (n − 1), NaN where count < 2. magnitude: mean |value|. low, high: extremes.
+    """
+
+    count: int
+    mean: Tensor
+    deviation: Tensor
+    magnitude: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class Tally:
+    """Streaming moments of one site."""
+
+    def __init__(self, width: int, device: torch.device | None = None) -> None:
+        self.count = 0
+        self.mean, self.square, self.absolute = (
+            torch.zeros(width, dtype=torch.float64, device=device) for _ in range(3)
+        )
+        self.low = torch.full_like(self.mean, torch.inf)
+        self.high = torch.full_like(self.mean, -torch.inf)
+
+    def add(self, values: Tensor) -> None:
+        """Take in values (n, m)."""
+        if not len(values):
+            return
+        # amin and amax, since aminmax takes thirty times as long over the first dimension on the CPU
+        self.low = torch.minimum(self.low, values.amin(0).double())
+        self.high = torch.maximum(self.high, values.amax(0).double())
+        rows = min(len(values), CHUNK) if values.device.type == "cpu" else len(values)
+        exact, room = (self.mean.new_empty(rows, len(self.mean)) for _ in range(2))
+        ones = self.mean.new_ones(1, rows)
+        for part in values.split(rows):
+            n = len(part)
+            self._sum(part, exact[:n], room[:n], ones[:, :n])
+
+    def _sum(self, values: Tensor, exact: Tensor, room: Tensor, ones: Tensor) -> None:
+        """Take in values (n, m); exact, room (n, m): to work in. A product with ones is the quickest sum."""
+        total = self.count + len(values)
+        exact.copy_(values)
+        self.absolute += (ones @ torch.abs(exact, out=room))[0]
+        shift = self.mean if self.count else (ones @ exact)[0] / total
+        exact -= shift
+        sums = (ones @ exact)[0]
+        self.square += (ones @ exact.square_())[0] - sums.square() / total
+        self.mean = shift + sums / total
+        self.count = total
+
+    def moments(self) -> Moments:
+        """What was seen so far."""
+        freedom = self.count - 1
+        deviation = (self.square / freedom).sqrt() if freedom > 0 else torch.full_like(self.mean, torch.nan)
+        arrays = (self.mean, deviation, self.absolute / max(self.count, 1), self.low, self.high)
+        return Moments(self.count, *(array.cpu() for array in arrays))
+
+
+def probe(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    sites: Mapping[ClampSite, Sequence[Block]],
+    *,
+    where: Where = "last",
+    batch_size: int = BATCH,
+    pulse: Pulse = lambda done, total: None,
+) -> dict[Place, Moments]:
+    """Moments of some sites of some blocks over prompts (token ids), in one pass.
+
+    where: all positions, all but position 0, or the last token of each prompt alone. Raises TooFewExamples.
+    """
+    if not prompts:
+        raise TooFewExamples("there is nothing to probe; give at least one example")
+    tallies = {
+        (block.address, site): Tally(block.d_ff, loaded.device)
+        for site, blocks in sites.items()
+        for block in blocks
+    }
+    done = 0
+    for batch in batches(loaded, prompts, size=batch_size):
+        forward(loaded, batch, [_observer(sites, tallies, where, batch)])
+        done += len(batch.indices)
+        pulse(done, len(prompts))
+    return {place: tally.moments() for place, tally in tallies.items()}
+
+
+def _observer(
+    sites: Mapping[ClampSite, Sequence[Block]], tallies: Mapping[Place, Tally], where: Where, batch: Batch
+) -> Observe:
+    lengths = torch.tensor(batch.prompt_lengths, device=batch.positions.device)[:, None]
+    first = lengths - 1 if where == "last" else torch.full_like(lengths, int(where == "all but first"))
+    asked = batch.positions >= first
+
+    def see(block: Block, site: ClampSite, values: Tensor, rows: Tensor, positions: Tensor) -> None:
+        tally = tallies.get((block.address, site))
+        if tally is not None:
+            tally.add(values[positions >= first[rows, 0]] if block.fused else values)
+
+    blocks = {block.address: block for found in sites.values() for block in found}
+    return Observe(tuple(blocks.values()), see, tuple(sites), asked)
+
+
+def last_keys(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    blocks: Sequence[Block],
+    *,
+    batch_size: int = BATCH,
+    pulse: Pulse = lambda done, total: None,
+) -> dict[BlockAddress, Tensor]:
+    """(n, m) float32 key of each prompt's last token in some blocks, on the CPU, in the prompts' order."""
+    keys = {block.address: torch.zeros(len(prompts), block.d_ff) for block in blocks}
+    done = 0
+    for batch in batches(loaded, prompts, size=batch_size):
+        indices = torch.tensor(batch.indices)
+        lengths = torch.tensor(batch.prompt_lengths, device=loaded.device)
+
+        def see(
+            block: Block,
+            site: ClampSite,
+            values: Tensor,
+            rows: Tensor,
+            positions: Tensor,
+            indices: Tensor = indices,
+            lengths: Tensor = lengths,
+        ) -> None:
+            if site == "key":
+                last = positions == lengths[rows] - 1
+                keys[block.address][indices[rows[last].cpu()]] = values[last].float().cpu()
+
+        last = batch.positions == lengths[:, None] - 1
+        forward(loaded, batch, [Observe(tuple(blocks), see, ("key",), last)])
+        done += len(batch.indices)
+        pulse(done, len(prompts))
+    return keys

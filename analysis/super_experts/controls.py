@@ -1,0 +1,116 @@
+"""What is pruned, and random sets of the same size to compare it with (METHODS §3).
+
+    −random                     as many experts of any layer
+    −random in the same layers  as many experts of each layer that loses some
+
+Pruned and super experts are never drawn, nor are those that no token was routed to: without them nothing
+would change. A set that takes all routed experts of a layer is drawn again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_part
+from analysis.errors import ExpertError
+from analysis.intervening.clamps import Clamp
+from analysis.intervening.interventions import Change
+from analysis.intervening.pruning import PruneExpert
+from analysis.super_experts.profile import BlockRow, ExpertProfile
+
+DRAWS = 20
+_TRIES = 1000
+Part = BlockAddress | NeuronAddress
+"""An expert or a whole dense block; or one column of a block's down projection, by its neuron."""
+
+
+def parse_parts(text: str) -> list[Part]:
+    """`L1.E68, L2.N47` → its parts, each once. Raises BadAddress, also where no part is named."""
+    named = [part for part in text.split(",") if part.strip()]
+    return list(dict.fromkeys(map(parse_part, named or [text])))
+
+
+def pruning_of(parts: Sequence[Part]) -> list[Change]:
+    """The interventions that take these parts out."""
+    return [
+        PruneExpert(part) if isinstance(part, BlockAddress) else Clamp(part, "key", "ablate", raw=0.0)
+        for part in parts
+    ]
+
+
+def super_parts(rows: Sequence[BlockRow]) -> list[Part]:
+    """What pruning super blocks takes out: an expert whole, of a dense block the super weight's column."""
+    return [
+        row.block.address
+        if row.block.address.expert is not None
+        else NeuronAddress(row.block.address, row.column or 0)
+        for row in rows
+    ]
+
+
+def random_sets(
+    profile: ExpertProfile,
+    parts: Sequence[Part],
+    spared: Sequence[BlockAddress],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    same_layers: bool,
+) -> list[tuple[Part, ...]]:
+    """`draws` sets as large as `parts`, of the same kind; equal ones may come twice. seed: 0 or more.
+
+    spared: blocks that are never drawn, besides the parts. Empty where too few are left to draw from.
+    """
+    if draws < 0:
+        raise ExpertError(f"{draws} draws: choose 0 or more")
+    chosen = np.random.default_rng([seed, int(same_layers)])
+    pools = _pools(profile, parts, spared, same_layers)
+    if any(len(pool) < count for pool, count in pools):
+        return []
+    found: list[tuple[Part, ...]] = []
+    for _ in range(_TRIES):
+        if len(found) == draws:
+            break
+        one = [pool[i] for pool, count in pools for i in chosen.choice(len(pool), count, replace=False)]
+        if not _takes_a_layer(profile, one):
+            found.append(tuple(sorted(one, key=str)))
+    return found
+
+
+def _pools(
+    profile: ExpertProfile, parts: Sequence[Part], spared: Sequence[BlockAddress], same_layers: bool
+) -> list[tuple[Sequence[Part], int]]:
+    """(what to draw from, how many): for neurons by block, for experts by layer, or all together."""
+    taken = {part for part in parts if isinstance(part, BlockAddress)} | set(spared)
+    neurons = Counter(part.block for part in parts if isinstance(part, NeuronAddress))
+    blocks = Counter(part.layer for part in parts if isinstance(part, BlockAddress))
+    dense = all(part.expert is None for part in parts if isinstance(part, BlockAddress))
+    rows = profile.dense if dense else profile.experts
+    free = [r.block.address for r in rows if r.count and r.block.address not in taken]
+    widths = {row.block.address: row.block.d_ff for row in profile.blocks}
+    if same_layers:
+        return [
+            *(([a for a in free if a.layer == layer], count) for layer, count in blocks.items()),
+            *((_others(block, widths[block], parts), count) for block, count in neurons.items()),
+        ]
+    pools: list[tuple[Sequence[Part], int]] = [(free, blocks.total())] if blocks else []
+    if neurons:
+        alike = [a for a in widths if (a.expert is None) == all(b.expert is None for b in neurons)]
+        pools.append(([n for a in alike for n in _others(a, widths[a], parts)], neurons.total()))
+    return pools
+
+
+def _others(block: BlockAddress, width: int, parts: Sequence[Part]) -> list[NeuronAddress]:
+    every = [NeuronAddress(block, neuron) for neuron in range(width)]
+    return [neuron for neuron in every if neuron not in parts]
+
+
+def _takes_a_layer(profile: ExpertProfile, parts: Sequence[Part]) -> bool:
+    routed = Counter(row.block.address.layer for row in profile.blocks if row.block.routed)
+    drawn = Counter(
+        p.layer for p in parts if isinstance(p, BlockAddress) and p.expert is not None and not p.shared
+    )
+    return any(drawn[layer] >= routed[layer] for layer in drawn)

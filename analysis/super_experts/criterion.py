@@ -1,0 +1,131 @@
+"""What makes an expert super: the criterion, and what its clauses come to (METHODS §3; arXiv 2507.23279)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from analysis.errors import ExpertError
+from analysis.super_experts.profile import BlockRow, ExpertProfile
+
+Rule = Literal["auto", "percentile", "small"]
+Layers = Literal["massive", "first75", "all"]
+Clause = Literal["percentile", "small", "ratio", "layers"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+LAYERS: tuple[Layers, ...] = get_args(Layers)
+PERCENTILE, RATIO, FIRST = 99.5, 0.1, 0.75
+FEW = 400
+"""Fewer experts than this are put to the rule `small` unless another is asked for."""
+DEVIATIONS, TO_SIGMA = 5.0, 1.4826
+"""How far out an outlier lies, in deviations; 1.4826 · MAD estimates the deviation of a normal sample."""
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What makes an expert super. percentile in (0, 100), ratio in [0, 1] of max(A).
+
+    as_released: the authors' code. It leaves no other choice: the percentile rule, max // 10, which is 0
+    below 10, and A of the first 75 % of the layers: of routed experts the first token of each window that
+    they were given, 0 for those that saw none, of shared experts all tokens.
+    """
+
+    rule: Rule = "auto"
+    percentile: float = PERCENTILE
+    ratio: float = RATIO
+    layers: Layers = "massive"
+    as_released: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("rule", RULES), ("layers", LAYERS)):
+            if getattr(self, name) not in allowed:
+                raise ExpertError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(allowed)}")
+        if not 0 < self.percentile < 100:
+            raise ExpertError(
+                f"percentile {self.percentile:g}: choose one between 0 and 100, such as {PERCENTILE}"
+            )
+        if not 0 <= self.ratio <= 1:
+            raise ExpertError(f"ratio {self.ratio:g}: choose one from 0 to 1, such as {RATIO}")
+        if self.as_released and replace(self, as_released=False) != Criterion():
+            raise ExpertError(
+                "as released leaves no choice of rule, percentile, ratio or layers; leave them out"
+            )
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What the clauses came to. rule: the one in force; size: how many experts A has.
+
+    percentile_value, small_value, ratio_value: what a must exceed, in the units of a; small_value is None
+    where nothing is known to be measured against. layers: L, the layers that layers_rule names.
+    """
+
+    rule: Literal["percentile", "small"]
+    percentile: float
+    percentile_value: float
+    small_value: float | None
+    ratio: float
+    ratio_value: float
+    layers_rule: Layers
+    layers: tuple[int, ...]
+    as_released: bool
+    size: int
+
+
+def compared(profile: ExpertProfile, *, as_released: bool) -> tuple[list[BlockRow], Array]:
+    """The experts, or blocks of a dense model, that A has, and a of each (n,)."""
+    rows = list(profile.experts or profile.dense)
+    if as_released:
+        first = _first_layers(profile)
+        rows = [row for row in rows if row.block.address.layer in first]
+    if not any(row.count for row in rows):
+        raise ExpertError("no expert saw a token of this text; give a longer one")
+    if not as_released:
+        rows = [row for row in rows if row.count]
+    firsts = [row.first_routed if as_released and row.block.routed else row.max_abs for row in rows]
+    return rows, np.array(firsts, np.float64)
+
+
+def _first_layers(profile: ExpertProfile) -> tuple[int, ...]:
+    every = sorted({row.block.address.layer for row in profile.blocks})
+    return tuple(layer for layer in every if layer < round(FIRST * profile.depth))
+
+
+def massive_layers(profile: ExpertProfile, criterion: Criterion) -> tuple[int, ...]:
+    """L. Layers whose FFN's part of the residual is not known are never `massive`."""
+    if criterion.as_released or criterion.layers == "first75":
+        return _first_layers(profile)
+    if criterion.layers == "all":
+        return tuple(sorted({row.block.address.layer for row in profile.blocks}))
+    return tuple(row.layer for row in profile.layers if row.formed is not None)
+
+
+def thresholds(sizes: Array, layers: Array, within: Sequence[int], criterion: Criterion) -> Threshold:
+    """What the clauses come to for a (n,) in layers (n,), with L = within."""
+    few = criterion.rule == "small" or (criterion.rule == "auto" and len(sizes) < FEW)
+    largest = float(sizes.max())
+    return Threshold(
+        rule="small" if few and not criterion.as_released else "percentile",
+        percentile=criterion.percentile,
+        percentile_value=float(np.percentile(sizes, criterion.percentile)),
+        small_value=outlier_bound(sizes[layers <= max(within)] if within else sizes),
+        ratio=criterion.ratio,
+        ratio_value=float(largest // 10) if criterion.as_released else largest * criterion.ratio,
+        layers_rule="first75" if criterion.as_released else criterion.layers,
+        layers=tuple(within),
+        as_released=criterion.as_released,
+        size=len(sizes),
+    )
+
+
+def outlier_bound(sizes: Array) -> float | None:
+    """exp(median + 5 · 1.4826 · MAD) of log a over those above 0; None where there are none."""
+    logs = np.log(sizes[sizes > 0])
+    if not len(logs):
+        return None
+    median = float(np.median(logs))
+    return math.exp(median + DEVIATIONS * TO_SIGMA * float(np.median(np.abs(logs - median))))

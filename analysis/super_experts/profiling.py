@@ -1,0 +1,74 @@
+"""One forward pass over a batch of a text: where FFN blocks write most, where the residual is massive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+
+import numpy as np
+import torch
+
+from analysis.errors import ExpertError
+from analysis.intervening.interventions import intervened
+from analysis.intervening.pruning import check_readable
+from analysis.opening.models import LoadedModel
+from analysis.running.perplexity import way_out
+from analysis.running.prompts import token_texts
+from analysis.super_experts.block_peaks import WatchOutputs
+from analysis.super_experts.profile import BatchProfile
+from analysis.super_experts.residual_layers import residual_layers
+from analysis.super_experts.residuals import KINDS, WatchResiduals
+
+METHOD_VERSION = "1"
+
+
+def profile_batch(loaded: LoadedModel, windows: Sequence[Sequence[int]]) -> BatchProfile:
+    """One forward pass over windows of equal length, each a sequence of token ids.
+
+    Raises ExpertError where a block or a residual is NaN or infinite, naming layer and token, and where
+    experts cannot be read.
+    """
+    check_readable(loaded)
+    _refuse_time_first(loaded)
+    layers = residual_layers(loaded)
+    outputs, residuals = WatchOutputs(loaded.anatomy.blocks), WatchResiduals(layers)
+    fed = torch.tensor([list(ids) for ids in windows], device=loaded.device)
+    positions = torch.arange(fed.shape[1], device=loaded.device).expand(len(fed), -1)
+    few = {"logits_to_keep": 1} if "logits_to_keep" in signature(loaded.model.forward).parameters else {}
+    with intervened(loaded, [outputs, residuals], positions=positions), torch.inference_mode():
+        loaded.model(input_ids=fed, use_cache=False, **few)
+    found = BatchProfile(outputs.peaks(), residuals.peaks, fed.cpu().numpy())
+    _refuse_infinite(loaded, found)
+    return found
+
+
+def _refuse_time_first(loaded: LoadedModel) -> None:
+    if any(block.time_first for block in loaded.anatomy.blocks):
+        raise ExpertError(
+            f"{loaded.anatomy.architecture} lays its states out by token before sequence, so that the tokens "
+            "of a text cannot be told; its neurons can be decoded and searched"
+        )
+
+
+def _refuse_infinite(loaded: LoadedModel, found: BatchProfile) -> None:
+    """A maximum would hide NaN, and everything after it follows from it: the first one is named."""
+    wrong = [
+        (block.address.layer, f"block {block.address} writes", int(token))
+        for block, largest, token in zip(
+            loaded.anatomy.blocks, found.blocks.largest, found.blocks.token, strict=True
+        )
+        if not np.isfinite(largest)
+    ]
+    for at, layer in enumerate(residual_layers(loaded)):
+        for kind in range(len(KINDS)):
+            if not np.isfinite(found.residuals.largest[kind, at]):
+                where = f"the residual after layer {layer.number} is"
+                wrong.append((layer.number, where, int(found.residuals.token[kind, at])))
+    if wrong:
+        _, what, token = min(wrong, key=lambda place: place[0])
+        position = token % found.ids.shape[1]
+        text = token_texts(loaded, [found.ids.reshape(-1)[token]])[0]
+        raise ExpertError(
+            f"{what} NaN or infinity at token {text!r} (position {position}) in {loaded.dtype}, so no "
+            f"largest value means anything from there on; {way_out(loaded)}"
+        )

@@ -1,0 +1,139 @@
+"""Massive activations: how large the residual after each layer is, and whether the layer's FFN made it so.
+
+    massive: |h| > 100 and > 1000 × median |h| over one sequence         Sun et al. 2024, arXiv 2402.17762
+    formed by layer l: massive after l, and the FFN output of l supplies at least half of it there
+
+Residuals are read behind the layers by hooks: a model's last `hidden_states` are normed already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analysis.intervening.steps import Handle, Step
+from analysis.super_experts.residual_layers import Layer, first_of
+
+Array = np.ndarray[Any, Any]
+MASSIVE, TIMES_MEDIAN, SUPPLIED = 100.0, 1000.0, 0.5
+"""Smallest |h| of a massive activation, in the model's units and in medians, and the FFN's share of it."""
+KINDS = ("first", "others")
+"""Residual positions told apart: the first token of a sequence, and all others."""
+
+
+@dataclass(frozen=True)
+class ResidualPeaks:
+    """The residual after each of n layers, over B sequences.
+
+    largest (2, n): max |h| at the first token and at all others, float32; token (2, n): where, counted
+    through the flattened batch; dimension (2, n). median (2, n, B): of |h|, per sequence, the lower one.
+    formed (n,): the largest massive h, with its sign, that the layer's own FFN supplies at least half of; 0
+    where there is none. formed_token, formed_dimension (n,): where; supplied (n,): the FFN's part of it.
+    """
+
+    largest: Array
+    token: Array
+    dimension: Array
+    median: Array
+    formed: Array
+    formed_token: Array
+    formed_dimension: Array
+    supplied: Array
+
+    def __post_init__(self) -> None:
+        if self.largest.shape != self.median.shape[:2] or len(self.formed) != self.largest.shape[1]:
+            raise ValueError(f"residual peaks of {self.largest.shape} and {self.median.shape} do not fit")
+
+    @classmethod
+    def empty(cls, layers: int, sequences: int) -> ResidualPeaks:
+        """Nothing seen yet."""
+        sizes: dict[str, tuple[int, ...]] = {"median": (len(KINDS), layers, sequences)}
+        sizes |= dict.fromkeys(("largest", "token", "dimension"), (len(KINDS), layers))
+        whole = ("token", "dimension", "formed_token", "formed_dimension")
+        return cls(
+            **{
+                one.name: np.zeros(sizes.get(one.name, (layers,)), np.int32 if one.name in whole else "f4")
+                for one in fields(cls)
+            }
+        )
+
+
+@dataclass
+class WatchResiduals:
+    """Reads the residual after some layers in one step; all its sequences are of equal length.
+
+    `peaks` tells afterwards.
+    """
+
+    layers: Sequence[Layer]
+    peaks: ResidualPeaks = field(init=False)
+    _written: dict[str, Tensor] = field(default_factory=dict)
+
+    def attach(self, step: Step) -> Iterator[Handle]:
+        """Attach it; yields handles, each to be removed."""
+        self.peaks = ResidualPeaks.empty(len(self.layers), len(step.positions))
+        for at, layer in enumerate(self.layers):
+            for name in layer.writer.modules if layer.writer else ():
+                yield step.loaded.model.get_submodule(name).register_forward_hook(self._keep(name))
+            yield step.loaded.model.get_submodule(layer.module).register_forward_hook(self._read(at, layer))
+
+    def _keep(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            self._written[name] = first_of(output)
+
+        return hook
+
+    def _read(self, at: int, layer: Layer) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            residual = first_of(output)
+            written = [self._written.pop(n) for n in (layer.writer.modules if layer.writer else ())]
+            sizes = residual.abs().float().cpu().numpy()
+            self._note_largest(at, sizes)
+            if sizes.max() > MASSIVE and layer.writer is not None:
+                added = torch.stack([w.reshape(residual.shape) for w in written]).sum(0)
+                self._note_formed(at, residual, layer.writer.factor * added, sizes)
+            self._note_medians(at, sizes)
+
+        return hook
+
+    def _note_largest(self, at: int, sizes: Array) -> None:
+        """sizes (B, T, d): |h|; NaN counts as the largest of all."""
+        length = sizes.shape[1]
+        for kind, part in enumerate((sizes[:, :1], sizes[:, 1:])):
+            if part.size:
+                row, position, dimension = np.unravel_index(part.argmax(), part.shape)
+                self.peaks.largest[kind, at] = part[row, position, dimension]
+                self.peaks.token[kind, at] = row * length + position + kind
+                self.peaks.dimension[kind, at] = dimension
+
+    def _note_formed(self, at: int, residual: Tensor, added: Tensor, sizes: Array) -> None:
+        """residual, added, sizes (B, T, d): h, the FFN's part of it, |h|."""
+        flat = sizes.reshape(len(sizes), -1)
+        least = np.maximum(MASSIVE, TIMES_MEDIAN * _lower_median(flat))
+        row, place = np.nonzero(flat > least[:, None])
+        h = residual.reshape(len(sizes), -1)[row, place].float().cpu().numpy()
+        share = added.reshape(len(sizes), -1)[row, place].float().cpu().numpy() / h
+        formed = np.flatnonzero(share >= SUPPLIED)
+        if len(formed):
+            best = formed[np.abs(h[formed]).argmax()]
+            position, dimension = divmod(int(place[best]), sizes.shape[2])
+            self.peaks.formed[at] = h[best]
+            self.peaks.supplied[at] = share[best]
+            self.peaks.formed_token[at] = row[best] * sizes.shape[1] + position
+            self.peaks.formed_dimension[at] = dimension
+
+    def _note_medians(self, at: int, sizes: Array) -> None:
+        for kind, part in enumerate((sizes[:, :1], sizes[:, 1:])):
+            if part.size:
+                self.peaks.median[kind, at] = _lower_median(part.reshape(len(part), -1))
+
+
+def _lower_median(rows: Array) -> Array:
+    """(B,) the median of each row, the lower of the two in the middle, as torch.median."""
+    middle = (rows.shape[1] - 1) // 2
+    return np.asarray(np.partition(rows, middle, axis=1)[:, middle])

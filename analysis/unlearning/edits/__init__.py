@@ -1,0 +1,1 @@
+"""Neurons that are adjusted, pruned or turned round, and weights with that baked in."""

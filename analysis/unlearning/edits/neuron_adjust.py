@@ -1,0 +1,180 @@
+"""Neuron Adjust: neurons that a skill drives are mirrored into what they do on the skills to be kept.
+
+Li, Hsu and Weng 2025, arXiv 2503.21730 (METHODS §4). Site gate (plain blocks: before the activation),
+every layer. Gaussians N(μ_f, σ_f) and N(μ_r, σ_r) per neuron; selected are the top q % by μ_f − μ_r over the
+whole model.
+
+    where log p_f ≥ log p_r:  with probability sigmoid(log p_f − log p_r):  x' = μ_r − σ_r · (x − μ_f)/σ_f
+
+`as_released` is what the authors' code does where the paper says otherwise: the variance in σ's place, σ_f
+made from μ_f, one draw per row of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis.anatomy.addresses import BlockAddress
+from analysis.anatomy.anatomy import Block
+from analysis.errors import SkillError
+from analysis.intervening.clamps import ClampSite
+from analysis.intervening.steps import Handle, Step
+from analysis.opening.models import LoadedModel
+from analysis.running.probing import Moments, Place
+from analysis.unlearning.edits.counter_draws import uniform
+from analysis.unlearning.edits.selective_prune import check_neurons, top_share
+from analysis.unlearning.edits.site_edits import Rule, SiteEdit, attach_edit
+
+METHOD_VERSION = "1"
+FLOOR = 1e-6
+"""Smallest σ, × the median σ of the block; a neuron that needs it is never selected."""
+
+
+@dataclass(frozen=True, eq=False)
+class AdjustedBlock:
+    """Selected neurons (k,) int64 of one block with both Gaussians: mean and sigma (k,) float32."""
+
+    address: BlockAddress
+    neurons: Tensor
+    forget_mean: Tensor
+    forget_sigma: Tensor
+    retain_mean: Tensor
+    retain_sigma: Tensor
+
+    def __post_init__(self) -> None:
+        arrays = (self.forget_mean, self.forget_sigma, self.retain_mean, self.retain_sigma)
+        if any(array.shape != self.neurons.shape for array in arrays):
+            raise SkillError(f"the neurons of {self.address} and their Gaussians are not of one length")
+        if not all(bool(torch.isfinite(a).all()) for a in arrays) or not all(
+            bool((a > 0).all()) for a in arrays[1::2]
+        ):
+            raise SkillError(f"the Gaussians of {self.address} have no width")
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronAdjust:
+    """The intervention. q: selected share in %; seed: of the draws."""
+
+    blocks: tuple[AdjustedBlock, ...]
+    q: float
+    seed: int = 0
+    as_released: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many neurons are selected."""
+        return sum(len(block.neurons) for block in self.blocks)
+
+    def check(self, loaded: LoadedModel) -> None:
+        """Raises AddressOutOfRange, SkillError for neurons that this model has not."""
+        for adjusted in self.blocks:
+            check_neurons(loaded, adjusted.address, adjusted.neurons)
+
+    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+        """See Attaching."""
+        examples = torch.tensor(step.examples or [0] * len(step.positions), device=step.positions.device)
+        for adjusted in self.blocks:
+            block = step.loaded.anatomy.blocks[step.loaded.anatomy.index(adjusted.address)]
+            rule = self._rule(adjusted, examples)
+            yield from attach_edit(step, SiteEdit(block, gate_site(block), adjusted.neurons, rule), rows)
+
+    def _rule(self, adjusted: AdjustedBlock, examples: Tensor) -> Rule:
+        place = _block_number(adjusted.address)
+
+        def rule(values: Tensor, row: Tensor, position: Tensor) -> Tensor:
+            x = values.float()
+            f_mean, f_sigma, r_mean, r_sigma, neurons = (
+                array.to(x.device)
+                for array in (
+                    adjusted.forget_mean,
+                    adjusted.forget_sigma,
+                    adjusted.retain_mean,
+                    adjusted.retain_sigma,
+                    adjusted.neurons,
+                )
+            )
+            z = (x - f_mean) / f_sigma
+            ratio = ((x - r_mean) / r_sigma).square() / 2 + r_sigma.log() - z.square() / 2 - f_sigma.log()
+            own = (position[:, None], place, neurons) if not self.as_released else (0, 0, 0)
+            draw = uniform(self.seed, examples.to(x.device)[row][:, None], *own)
+            adjust = (ratio >= 0) & (draw < torch.sigmoid(ratio.double()))
+            return torch.where(adjust, r_mean - r_sigma * z, x)
+
+        return rule
+
+
+def gate_site(block: Block) -> ClampSite:
+    """Where a block's values are before its activation."""
+    return "gate" if block.gated else "up"
+
+
+def fit_neuron_adjust(
+    loaded: LoadedModel,
+    forget: Mapping[Place, Moments],
+    retain: Mapping[Place, Moments],
+    q: float,
+    *,
+    seed: int = 0,
+    as_released: bool = False,
+    scores: Tensor | None = None,
+) -> NeuronAdjust:
+    """Select the top q % of the model's neurons by μ_f − μ_r, never one whose σ was floored.
+
+    forget, retain: moments at the gate site over all positions but 0. scores: (neurons,) to select by
+    instead, for a control. Raises SkillError for q out of (0, 100].
+    """
+    fits = [_fit(block, forget, retain, as_released=as_released) for block in loaded.anatomy.blocks]
+    own_scores = torch.cat([fit.score for fit in fits])
+    if scores is not None:
+        own_scores = torch.where(own_scores.isfinite(), scores, own_scores)
+    selected = top_share(own_scores, q)
+    blocks, start = [], 0
+    for fit in fits:
+        own = torch.where(selected[start : start + len(fit.score)])[0]
+        start += len(fit.score)
+        if len(own):
+            arrays = (fit.forget_mean, fit.forget_sigma, fit.retain_mean, fit.retain_sigma)
+            blocks.append(AdjustedBlock(fit.address, own, *(array[own].float() for array in arrays)))
+    return NeuronAdjust(tuple(blocks), q, seed, as_released)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    address: BlockAddress
+    score: Tensor
+    forget_mean: Tensor
+    forget_sigma: Tensor
+    retain_mean: Tensor
+    retain_sigma: Tensor
+
+
+def _fit(
+    block: Block, forget: Mapping[Place, Moments], retain: Mapping[Place, Moments], *, as_released: bool
+) -> _Fit:
+    one, other = (found[block.address, gate_site(block)] for found in (forget, retain))
+    if min(one.count, other.count) < 2:  # an expert that one of the two sets never reached
+        score = torch.full((block.d_ff,), -torch.inf, dtype=torch.float64)
+        ones = torch.ones(block.d_ff, dtype=torch.float64)
+        return _Fit(block.address, score, ones, ones, ones, ones)
+    f_sigma, r_sigma = one.deviation, other.deviation
+    if as_released:
+        f_sigma, r_sigma = one.mean.square(), other.deviation.square()
+    score = one.mean - other.mean
+    floored = torch.zeros(block.d_ff, dtype=torch.bool)
+    sigmas = []
+    for sigma in (f_sigma, r_sigma):
+        floor = FLOOR * sigma.median()
+        floored |= ~(sigma > floor)
+        sigmas.append(sigma.clamp(min=max(float(floor), 1e-30)))
+    score[floored] = -torch.inf
+    return _Fit(block.address, score, one.mean, sigmas[0], other.mean, sigmas[1])
+
+
+def _block_number(address: BlockAddress) -> int:
+    """A number of its own for each block, by which its draws are keyed."""
+    expert = 0 if address.expert is None else 2 * address.expert + 1 + address.shared
+    return address.layer * 2_000_003 + expert

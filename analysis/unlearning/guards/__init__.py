@@ -1,0 +1,1 @@
+"""Guards that abstain by the keys of a query: boxes, rivals, operating points."""

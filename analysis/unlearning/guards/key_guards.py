@@ -1,0 +1,170 @@
+"""Guards that abstain where a query's key lies in a skill's boxes: the paper's, and one with rivals.
+
+The paper (Li, Hsu and Weng 2025, arXiv 2503.21730; METHODS §4) takes one layer's box. Here a guard may hold
+one box a layer: it abstains where a key lies in all of them, so that its depth is the largest of theirs.
+
+A guard with *rivals*, the boxes of skills to be kept, asks besides whose boxes a query lies deepest in:
+
+    abstain  ⇔  d ≤ α  and  d ≤ margin · min over rivals r of d_r
+
+where d and d_r are geometric means over the layers of the depths in the guard's boxes and in the rival's. A
+box alone is as wide as its skill's most unusual probe; a comparison is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from analysis.anatomy.anatomy import Block
+from analysis.errors import SkillError
+from analysis.intervening.hooks import at_positions, site_module
+from analysis.intervening.steps import Handle, Step
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.guards.key_boxes import SLACK, KeyBox, dense_block
+
+REFUSAL = "Sorry, I do not know."
+Check = Literal["prefill", "each_step"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """The boxes of a skill to be kept, in the same layers as the guard's own."""
+
+    skill: str
+    boxes: tuple[KeyBox, ...]
+
+
+def guard_depths(depths: Tensor, margin: float) -> Tensor:
+    """(n,) the smallest α at which a guard abstains, from depths (n, layers, 1 + rivals), its own first.
+
+    Infinite where a rival's boxes, at this margin, are nearer. Without rivals the largest over layers.
+    """
+    if depths.shape[-1] == 1:
+        return depths[..., 0].amax(-1)
+    own, rival = own_and_rival(depths)
+    return torch.where(own <= margin * SLACK * rival, own, torch.inf)
+
+
+def own_and_rival(depths: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) depth in the guard's boxes, and in those of the nearest rival: geometric means over layers."""
+    means = depths.clamp(min=torch.finfo(torch.float32).tiny).log().mean(-2).exp()
+    return means[..., 0], means[..., 1:].amin(-1)
+
+
+class _Faces:
+    """The boxes of one layer, ready to be asked at every step."""
+
+    def __init__(self, boxes: Sequence[KeyBox]) -> None:
+        self.mean = torch.stack([box.mean for box in boxes])[:, None]
+        self.inverse = torch.stack([1 / (box.k * box.sigma.double()) for box in boxes]).float()[:, None]
+
+    def depths(self, keys: Tensor) -> Tensor:
+        """(n, boxes) as `KeyBox.depths`, of keys (n, m)."""
+        if keys.device != self.mean.device:
+            self.mean, self.inverse = self.mean.to(keys.device), self.inverse.to(keys.device)
+        return (keys.float() - self.mean).abs_().mul_(self.inverse).amax(-1).T
+
+
+@dataclass(frozen=True, eq=False)
+class KeyGuard:
+    """Abstain where a query's key lies in the boxes at α and, with rivals, deeper than in theirs.
+
+    check_at: at the prompt's last token, or at each generated token too. as_released: one flag for the whole
+    batch, as the paper's code has it: one row inside makes every row abstain. margin: > 0, see the module;
+    counts only with rivals.
+    """
+
+    boxes: tuple[KeyBox, ...]
+    alpha: float
+    check_at: Check = "prefill"
+    refusal: str = REFUSAL
+    as_released: bool = False
+    rivals: tuple[Rival, ...] = ()
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.boxes:
+            raise SkillError("a guard needs at least one box")
+        if not 0 < self.alpha < 1e6:
+            raise SkillError(f"alpha {self.alpha}: choose a number above 0, such as 1")
+        if not 0 < self.margin < 1e6:
+            raise SkillError(f"margin {self.margin}: choose a number above 0, such as 1")
+        if self.check_at not in ("prefill", "each_step"):
+            raise SkillError(f"check {self.check_at!r} is unknown; choose prefill or each_step")
+        for rival in self.rivals:
+            if [box.layer for box in rival.boxes] != [box.layer for box in self.boxes]:
+                raise SkillError(f"the boxes of {rival.skill} are not in the layers of the guard's own")
+
+    @cached_property
+    def by_layer(self) -> tuple[tuple[KeyBox, ...], ...]:
+        """For each layer its own box, then those of the rivals."""
+        return tuple(zip(self.boxes, *(rival.boxes for rival in self.rivals), strict=True))
+
+    def depths(self, keys: Sequence[Tensor]) -> Tensor:
+        """(n,) the smallest α at which each query is refused; keys (n, m) of each box's layer, in order."""
+        return guard_depths(self.layer_depths(keys), self.margin)
+
+    def layer_depths(self, keys: Sequence[Tensor]) -> Tensor:
+        """(n, layers, 1 + rivals) depths of keys (n, m) of each layer, the guard's own boxes first."""
+        found = [faces.depths(own) for faces, own in zip(self._faces, keys, strict=True)]
+        return torch.stack([depths.to(found[0].device) for depths in found], 1)
+
+    @cached_property
+    def _faces(self) -> tuple[_Faces, ...]:
+        return tuple(_Faces(boxes) for boxes in self.by_layer)
+
+    def check(self, loaded: LoadedModel) -> None:
+        """Raises SkillError where a box is not of this model's width."""
+        for boxes in self.by_layer:
+            block = dense_block(loaded, boxes[0].layer)
+            for box in boxes:
+                if block.d_ff != len(box.mean):
+                    raise SkillError(
+                        f"the box of layer {box.layer} has {len(box.mean)} dimensions, the model's keys "
+                        f"there {block.d_ff}; it belongs to another model"
+                    )
+
+    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+        """See Attaching. Reads keys alone; the step's reach tells which rows abstain, and how."""
+        if step.reach.refusal is None:
+            step.reach.refusal = self.refusal
+        reading = _Reading(self, step, rows)
+        for number, box in enumerate(self.boxes if reading.asked else ()):
+            block = dense_block(step.loaded, box.layer)
+            module = step.loaded.model.get_submodule(site_module(block, "key"))
+            yield module.register_forward_pre_hook(reading.hook(number, block))
+
+
+class _Reading:
+    """One forward step of a guard: the queried positions, and their keys in the layers seen so far."""
+
+    def __init__(self, guard: KeyGuard, step: Step, rows: Sequence[int] | None) -> None:
+        self.guard, self.step = guard, step
+        last = step.lengths[:, None] - 1
+        asked = step.positions == last if guard.check_at == "prefill" else step.positions >= last
+        self.row, self.column = torch.where(asked & step.in_rows(rows))
+        self.asked = len(self.row) > 0
+        self.keys: dict[int, Tensor] = {}
+
+    def hook(self, number: int, block: Block) -> Callable[..., None]:
+        def read(module: nn.Module, args: tuple[Any, ...]) -> None:
+            states = at_positions(args[0].contiguous(), self.step, block)
+            self.keys[number] = states[self.row.to(states.device), self.column.to(states.device)]
+            if len(self.keys) == len(self.guard.boxes):
+                self._abstain()
+
+        return read
+
+    def _abstain(self) -> None:
+        depths = self.guard.depths([self.keys[number] for number in range(len(self.keys))])
+        inside = (depths <= self.guard.alpha * SLACK).to(self.row.device)
+        if not bool(inside.any()):
+            return
+        abstained = set((self.row if self.guard.as_released else self.row[inside]).tolist())
+        self.step.reach.abstained = sorted({*self.step.reach.abstained, *abstained})
