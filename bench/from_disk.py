@@ -27,7 +27,7 @@ def child(folder: Path) -> None:
     from analysis.opening.models import ModelRef
     from store import open_store
     from workbench.models import opened
-    from workbench.neurons import decode_model
+    from workbench.neurons.decoding import decode_model
 
     begin = _peak()
     store = open_store(folder / "bench.db")

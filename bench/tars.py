@@ -19,7 +19,7 @@ from analysis.skills.files import read_skill
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import next_token_log_probabilities
 from demo import BUNDLED
-from workbench.tars import Removal, remove_concept
+from workbench.unlearning.tars import Removal, remove_concept
 
 LOW, FEW = 0.01, 0.3
 

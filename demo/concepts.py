@@ -27,8 +27,8 @@ from analysis.running.prompts import prompt_ids
 from demo.evaluate import Score
 from store import Store, StoreError, open_store
 from workbench.models import opened
-from workbench.neurons import FoundNeuron, find_word
-from workbench.profiles import stored_profile
+from workbench.neurons.decoding import FoundNeuron, find_word
+from workbench.neurons.profiles import stored_profile
 
 CONCEPTS = {
     "dog": "animal",

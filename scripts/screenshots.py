@@ -24,9 +24,9 @@ from demo import BUNDLED
 from scripts.browser import NONE_FOUND, find_browser
 from store import open_store
 from tests.browser.helpers import open_page, running_app, settled
-from workbench.clamping import Request, generate
+from workbench.generating.clamping import Request, generate
 from workbench.models import opened
-from workbench.neurons import find_word
+from workbench.neurons.decoding import find_word
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "screenshot.png"

@@ -12,7 +12,7 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import empty, page_header
 from pages.shared.picker import other_model
 from pages.shared.resources import model, store
-from workbench.comparing import compare
+from workbench.neurons.comparing import compare
 
 page_header("Compare", "Which neurons of a tuned model still say what they said in its base?")
 with shown_errors(), model() as base:

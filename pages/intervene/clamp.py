@@ -23,7 +23,7 @@ from pages.shared.layout import empty, method, page_header, page_link, side_by_s
 from pages.shared.prompts import first_prompt
 from pages.shared.resources import model
 from pages.shared.tokens import plain
-from workbench.clamping import Request
+from workbench.generating.clamping import Request
 
 LONGEST, HOTTEST, LAST_SEED = 4096, 10.0, 2**53 - 1
 METHOD = """

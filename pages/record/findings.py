@@ -10,7 +10,7 @@ from pages.shared.errors import show_unreadable, shown_errors
 from pages.shared.layout import download, empty, page_header, page_link
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.findings import (
+from workbench.findings.findings import (
     EXPORT_FORMATS,
     Finding,
     all_tags,

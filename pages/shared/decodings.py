@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pages.shared.tokens import show_token
-from workbench.neurons import DecodedNeuron
+from workbench.neurons.decoding import DecodedNeuron
 
 SMALL = 50_000
 """Neurons that are decoded without being asked: a matter of seconds."""

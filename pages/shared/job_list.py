@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pages.shared.layout import short
 from pages.shared.resources import jobs, store
 from store import Job, forget_job, list_jobs
-from workbench.job_status import JobStatus, status
+from workbench.jobs.status import JobStatus, status
 
 BUSY_SECONDS, IDLE_SECONDS = 1.0, 3.0
 """How often what is shown of jobs is brought up to date: while one is under way, and otherwise."""

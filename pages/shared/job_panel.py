@@ -9,7 +9,7 @@ from pages.shared.job_list import BUSY_SECONDS, IDLE_SECONDS, age, statuses, sto
 from pages.shared.job_view import show_job
 from pages.shared.layout import duration
 from pages.shared.tokens import plain
-from workbench.job_status import JobStatus
+from workbench.jobs.status import JobStatus
 
 MOST = 5
 """Jobs that stopped before their end that are shown; the others are on the Runs page."""

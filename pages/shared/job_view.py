@@ -11,7 +11,7 @@ from pages.shared.job_list import WORKING, dismiss, model_of
 from pages.shared.layout import duration
 from pages.shared.resources import jobs
 from pages.shared.tokens import plain
-from workbench.job_status import JobStatus
+from workbench.jobs.status import JobStatus
 
 
 def show_job(found: JobStatus, place: str) -> None:

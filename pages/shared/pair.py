@@ -15,7 +15,7 @@ from analysis.running.differences import Piece, log_odds_change, mark_difference
 from pages.shared.layout import caption, download
 from pages.shared.tokens import plain, show_token
 from store.evidence import TokenChances
-from workbench.exports import table_csv
+from workbench.files import table_csv
 
 CONTEXT_SHOWN = 300
 """Characters of the prompt's end that stand before each text."""

@@ -6,7 +6,7 @@ from analysis.opening.models import LoadedModel
 from pages.shared.resources import store
 from pages.shared.waiting import finished
 from workbench.kinds import make_order
-from workbench.profiles import PROFILE, is_profiled
+from workbench.neurons.profiles import PROFILE, is_profiled
 
 
 def profiled(loaded: LoadedModel) -> bool:

@@ -21,7 +21,7 @@ from pages.shared.layout import empty
 from pages.shared.tokens import plain
 from pages.shared.weights import offer_shards, take_from_disk, tell_not_run, weights_of
 from store import Store, open_store
-from workbench.jobs import Jobs
+from workbench.jobs.jobs import Jobs
 from workbench.models import fit_of, hold, is_loaded, model_facts, opened, release
 
 FIRST_MODEL = "demo/base"

@@ -8,7 +8,7 @@ from pages.shared.errors import shown_errors, toasted_errors
 from pages.shared.job_list import BUSY_SECONDS, IDLE_SECONDS, WORKING, age, last_of
 from pages.shared.job_view import show_job
 from pages.shared.resources import jobs
-from workbench.job_status import JobStatus
+from workbench.jobs.status import JobStatus
 from workbench.kinds import Order
 
 QUICK_SECONDS = 1.0

@@ -20,7 +20,7 @@ from analysis.opening.models import LoadedModel
 from analysis.running.generation import Sampling, paired_steps
 from tests.analysis.conftest import FAMILIES, loaded_from, tiny_model
 from tests.analysis.pretend_devices import placed, pretended
-from workbench.browsing import nearest_neurons
+from workbench.neurons.browsing import nearest_neurons
 
 IDS = [5, 9, 11, 3, 7]
 

@@ -20,7 +20,7 @@ from pages.shared.pair import percent
 from store import open_store
 from tests.browser.helpers import AppServer, open_page, settled
 from tests.pages.conftest import tiny_model_folder  # noqa: F401 - a fixture
-from workbench.clamping import Generation, Request, generate
+from workbench.generating.clamping import Generation, Request, generate
 from workbench.models import opened
 
 ServeApp = Callable[..., AppServer]

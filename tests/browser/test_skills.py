@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from store import open_store
 from tests.browser.helpers import AppServer, open_page, settled
 from tests.pages.conftest import tiny_model_folder  # noqa: F401 - a fixture
-from workbench.skill_library import add_skill
+from workbench.skills.library import add_skill
 
 ServeApp = Callable[..., AppServer]
 SLOW_MS = 60_000

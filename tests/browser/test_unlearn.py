@@ -15,7 +15,7 @@ from store import open_store
 from tests.browser.helpers import AppServer, open_page, settled
 from tests.pages.conftest import tiny_model_folder  # noqa: F401 - a fixture
 from tests.pages.unlearning_made import CHOICES, write_skills
-from workbench.skill_library import add_skill
+from workbench.skills.library import add_skill
 
 ServeApp = Callable[..., AppServer]
 SLOW_MS = 60_000

@@ -21,10 +21,10 @@ from store import (
     take_job,
 )
 from tests.workbench.job_engines import SECONDS, another_process
-from workbench.engines import Engine
-from workbench.jobs import Jobs
+from workbench.jobs.engines import Engine
+from workbench.jobs.jobs import Jobs
 from workbench.kinds import Order, make_order
-from workbench.neurons import DECODE, TOP_K
+from workbench.neurons.decoding import DECODE, TOP_K
 
 FAILURE = JobFailure("StoreFull", "No room left: free some space, then resume it.", "OSError: disk full")
 NOBODY = Owner(socket.gethostname(), 2**22 + 1, 0.0)

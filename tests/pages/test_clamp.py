@@ -13,8 +13,8 @@ from analysis.running.generation import Sampling
 from store import default_path, open_store
 from store.errors import StoreFull
 from tests.pages.reading import elements, html_of, labels, press, shown
-from workbench.clamping import Request, generate
-from workbench.findings import list_findings
+from workbench.findings.findings import list_findings
+from workbench.generating.clamping import Request, generate
 from workbench.models import opened
 
 CLAMP = "L1.N3:key:set:4@all"
@@ -187,7 +187,7 @@ def test_a_full_disk_costs_a_warning_and_not_the_text(
     def full(*given: object, **named: object) -> None:
         raise StoreFull("No room left")
 
-    monkeypatch.setattr("workbench.clamping.put_unit", full)
+    monkeypatch.setattr("workbench.generating.clamping.put_unit", full)
     app = press(run_app("/clamp", **VIEW), "Generate")
     assert "No room left" in app.warning[0].value
     assert "<mark" in shown(app)

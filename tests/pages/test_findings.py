@@ -16,10 +16,16 @@ from analysis.running.generation import Sampling
 from pages.shared.tokens import plain
 from store import Finding, Store, default_path, keep_finding, open_store
 from tests.pages.reading import elements, html_of, labels, press, shown
-from workbench.clamping import Request, generate
-from workbench.findings import export_findings, get_finding, keep_generation, keep_neuron, list_findings
+from workbench.findings.findings import (
+    export_findings,
+    get_finding,
+    keep_generation,
+    keep_neuron,
+    list_findings,
+)
+from workbench.generating.clamping import Request, generate
 from workbench.models import opened
-from workbench.profiles import neuron_view
+from workbench.neurons.profiles import neuron_view
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:1) $x$"
 

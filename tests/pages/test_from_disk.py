@@ -16,7 +16,7 @@ from pages.shared.memory import fit_line, needs_table
 from store import default_path, list_jobs, open_store
 from tests.pages.reading import labels, press, shown
 from workbench.models import opened
-from workbench.neurons import find_word
+from workbench.neurons.decoding import find_word
 
 RunApp = Callable[..., AppTest]
 DISK = {"weights": "disk"}

@@ -207,7 +207,7 @@ def test_what_a_button_cannot_do_is_explained(
         raise DatabaseReadOnly("headlamp.db cannot be written")
 
     job = plant_job(database, "failed", decode_order(tiny_model_folder))
-    monkeypatch.setattr("workbench.jobs.requeue_job", read_only)
+    monkeypatch.setattr("workbench.jobs.jobs.requeue_job", read_only)
     app = bare_app("/").button(key=f"panel_resume_{job.id}").click().run()
     assert not app.exception
     assert "**Database read only**" in app.toast[0].value

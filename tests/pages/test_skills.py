@@ -24,10 +24,10 @@ from store import Store, default_path, list_jobs, open_store
 from tests.pages.job_rows import ended, work_with
 from tests.pages.reading import elements, labels, press, shown
 from tests.workbench.job_engines import Gate, Watched
-from workbench.findings import list_findings
-from workbench.key_space import KeySpaceQuestion, stored_key_space
+from workbench.findings.findings import list_findings
 from workbench.models import opened
-from workbench.skill_library import add_skill, remove_skill, skill_library
+from workbench.skills.key_space import KeySpaceQuestion, stored_key_space
+from workbench.skills.library import add_skill, remove_skill, skill_library
 
 RunApp = Callable[..., AppTest]
 WORDS = (" dog", " cat", " day", " Dog", " the", " a", " ran", " and")

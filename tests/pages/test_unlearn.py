@@ -16,7 +16,7 @@ from tests.pages.reading import elements, html_of, labels, press, shown
 from tests.pages.test_experts import moe_folder  # noqa: F401 - a fixture
 from tests.pages.unlearning_made import GO, QUICK, Query, RunApp, Skills, page, question_of, told
 from tests.workbench.job_engines import Gate, Watched, failing_once
-from workbench.unlearning import Unlearned
+from workbench.unlearning.unlearning import Unlearned
 
 
 def test_nothing_was_asked_yet_and_the_page_says_what_to_do(run_app: RunApp, skills: Skills) -> None:
@@ -59,7 +59,7 @@ def test_choosing_another_skill_leaves_a_choice_of_what_is_kept(
     run_app: RunApp, skills: Skills, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     third = shutil.copy(skills["one"], tmp_path / "three.jsonl")
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", skills | {"three": third})
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", skills | {"three": third})
     app = page(run_app, retain="three")
     app.selectbox(key="forget").set_value("two").run()
     assert app.multiselect(key="retain").value == ["three"]
@@ -179,7 +179,7 @@ def test_an_answer_is_kept_as_a_finding_that_is_asked_again(
     again = press(kept, "Run again")
     assert not again.error
     assert "It still holds. Every number is the same." in shown(again).replace("*", "")
-    monkeypatch.setattr("workbench.findings.TOLERANCE", -1.0)
+    monkeypatch.setattr("workbench.findings.findings.TOLERANCE", -1.0)
     assert "It no longer holds." in shown(press(run_app("/findings", finding=finding.id), "Run again"))
     [link] = [element for element in elements(kept, "page_link") if element.label == "Open in Unlearn"]
     query = parse_qs(link.query_string, keep_blank_values=True)

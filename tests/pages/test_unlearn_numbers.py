@@ -17,7 +17,7 @@ from store import Store
 from tests.pages.reading import press, shown
 from tests.pages.test_experts import moe_folder  # noqa: F401 - a fixture
 from tests.pages.unlearning_made import GO, NEW_TOKENS, QUICK, RunApp, Skills, page, question_of, told
-from workbench.unlearning import Unlearned, recipe_of
+from workbench.unlearning.unlearning import Unlearned, recipe_of
 
 
 def test_the_numbers_are_those_of_the_document(run_app: RunApp, answer: tuple[Store, Unlearned]) -> None:
@@ -147,7 +147,7 @@ def test_an_accuracy_that_is_not_above_chance_has_no_drop_but_a_warning(
     wrong = [json.loads(line) | {"answer": "never"} for line in skills["two"].read_text().splitlines()]
     (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, wrong)))
     given = {"one": skills["one"], "two": tmp_path / "two.jsonl"}
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", given)
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", given)
     app = press(page(run_app, methods="KSD", **QUICK), GO)
     assert "KSD, two: accuracy 0.000 before is not above chance (0.000)" in told(app)
     assert "no skill to keep has a drop" in shown(app)

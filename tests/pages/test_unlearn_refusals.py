@@ -68,7 +68,7 @@ def test_skills_that_share_prompts_and_code_that_nobody_allowed_are_refused(
     kept = {"same": tmp_path / "same.jsonl"} | ({} if changed else {"one": skills["one"]})
     if changed:
         kept["two"] = skills["two"]
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", kept)
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", kept)
     app = press(page(run_app, forget="one" if "one" in kept else "same"), GO)
     assert message in told(app)
 
@@ -80,7 +80,7 @@ def test_examples_longer_than_the_context_fail_with_a_sentence(
     long = [line | {"prompt": f"{line['prompt']}{' dog' * 64}"} for line in lines]
     (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, long)))
     given = {"one": skills["one"], "two": tmp_path / "two.jsonl"}
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", given)
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", given)
     app = press(page(run_app, methods="KSD"), GO)
     assert "longer than the model's context of 64 tokens; give shorter ones" in shown(app)
     assert "Resume" in [button.label for button in app.main.button]

@@ -12,7 +12,7 @@ from store.errors import DatabaseReadOnly, StoreFull
 from tests.pages.job_rows import decode_order, ended, plant_job, work_with
 from tests.pages.reading import html_of, press, shown
 from tests.workbench.job_engines import Gate, Watched, failing_once
-from workbench.job_status import JobStatus
+from workbench.jobs.status import JobStatus
 
 RunApp = Callable[..., AppTest]
 SMALL = "pages.explore.parts.neuron_decoding.SMALL"
@@ -70,7 +70,7 @@ def test_a_slow_job_is_shown_and_the_page_stays_usable(
     assert bar.startswith("1 of 2 blocks")
     assert "48 neurons are decoded at up" in shown(app)
     with monkeypatch.context() as patched:
-        patched.setattr("workbench.jobs.Jobs.wait", _never)
+        patched.setattr("workbench.jobs.jobs.Jobs.wait", _never)
         app.text_input(key="word").set_value("dog").run()
     assert not app.exception
     assert page_bars(app)[0].startswith("1 of 2 blocks")
@@ -125,7 +125,7 @@ def _open_while_drawing(gate: Gate, database: Store, monkeypatch: pytest.MonkeyP
 def test_a_job_whose_result_the_page_does_not_find_is_not_asked_again_and_again(
     run_app: RunApp, database: Store, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.browsing.DecodingState.finished", property(lambda found: False))
+    monkeypatch.setattr("workbench.neurons.browsing.DecodingState.finished", property(lambda found: False))
     app = run_app("/neurons")
     gate.wait()
     _open_while_drawing(gate, database, monkeypatch)
@@ -203,7 +203,7 @@ def test_a_store_that_cannot_be_written_is_explained(
         raise DatabaseReadOnly("headlamp.db cannot be written")
 
     run_app("/neurons")
-    monkeypatch.setattr("workbench.jobs.ask_job", read_only)
+    monkeypatch.setattr("workbench.jobs.jobs.ask_job", read_only)
     app = run_app("/neurons", site="down")
     assert not app.exception
     assert app.main.error[0].value.startswith("**Database read only**")

@@ -16,8 +16,8 @@ from analysis.opening.leases import leased
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.skills.answering import answers
 from store import Store, default_path, open_store
-from workbench.skill_sources import skill_source
-from workbench.unlearning import Question, Unlearned, unlearn
+from workbench.skills.sources import skill_source
+from workbench.unlearning.unlearning import Question, Unlearned, unlearn
 
 RunApp = Callable[..., AppTest]
 Query = dict[str, str | list[str]]
@@ -87,7 +87,7 @@ def skill_files(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Pat
 @pytest.fixture
 def skills(skill_files: Skills, monkeypatch: pytest.MonkeyPatch) -> Skills:
     """The two skills stand where the bundled ones do."""
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", skill_files)
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", skill_files)
     return skill_files
 
 

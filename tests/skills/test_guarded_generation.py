@@ -13,8 +13,8 @@ from analysis.running.generation import Sampling, paired_steps
 from analysis.skills.answering import answers
 from tests.skills.test_key_guards import PROMPTS, guard_around
 from tests.skills.test_neuron_methods import adjusting
-from workbench.clamping import Request, generation_spec
-from workbench.pair_evidence import check_keepable
+from workbench.findings.pair_evidence import check_keepable
+from workbench.generating.clamping import Request, generation_spec
 
 REFUSAL = "w50 w51 w52"
 

@@ -17,10 +17,10 @@ from analysis.opening.models import LoadedModel, ModelRef
 from analysis.pulse import Pulse
 from store import Store, open_store
 from workbench.cli.app import app
-from workbench.engines import InThread
-from workbench.jobs import Jobs
+from workbench.jobs.engines import InThread
+from workbench.jobs.jobs import Jobs
 from workbench.kinds import Order, make_order
-from workbench.neurons import DECODE
+from workbench.neurons.decoding import DECODE
 from workbench.runs import DoneUnit
 
 

@@ -17,7 +17,7 @@ from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.analysis.conftest import lock_is_free
 from tests.torture.counts import count
-from workbench.clamping import Generation, Request, fresh, stream
+from workbench.generating.clamping import Generation, Request, fresh, stream
 from workbench.models import opened
 
 PEOPLE = 8

@@ -24,7 +24,7 @@ from store import open_store
 from tests.browser.conftest import ARGUMENTS, VIEWPORT
 from tests.browser.helpers import open_page, running_app, settled
 from tests.torture.counts import count
-from workbench.clamping import Request, fresh
+from workbench.generating.clamping import Request, fresh
 from workbench.models import opened
 
 pytestmark = pytest.mark.browser

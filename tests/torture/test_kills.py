@@ -14,7 +14,7 @@ from tests.torture.children import decode, forked
 from tests.torture.counts import count
 from tests.workbench.job_engines import stored_bytes
 from workbench.models import opened
-from workbench.neurons import decode_spec
+from workbench.neurons.decoding import decode_spec
 
 KILLS = count(quick=10, full=100)
 LAYERS = 32

@@ -14,7 +14,7 @@ from analysis.opening.models import ModelRef
 from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.torture.counts import count
-from workbench.clamping import Request, fresh
+from workbench.generating.clamping import Request, fresh
 from workbench.models import opened
 
 MODELS = 4

@@ -12,7 +12,7 @@ from analysis.opening.models import LoadedModel, ModelRef, Shards, load_model
 from store import Store, open_store, read_arrays
 from tests.analysis.test_streaming import on_disk
 from tests.standin_hub import StandinHub
-from workbench.neurons import decode_model
+from workbench.neurons.decoding import decode_model
 from workbench.runs import Progress
 
 NAME = "some/model"

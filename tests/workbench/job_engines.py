@@ -13,10 +13,10 @@ from analysis.opening.models import LoadedModel, ModelRef
 from analysis.pulse import Pulse
 from store import Owner, Store, open_store
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
-from workbench.engines import InThread
+from workbench.jobs.engines import InThread
 from workbench.kinds import Kind, Order, Stopped, make_order
-from workbench.neurons import DECODE
-from workbench.profiles import PROFILE
+from workbench.neurons.decoding import DECODE
+from workbench.neurons.profiles import PROFILE
 from workbench.runs import DoneUnit
 
 LAYERS = 4

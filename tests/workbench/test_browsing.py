@@ -17,9 +17,9 @@ from demo import concepts
 from demo.concepts import concept, main
 from store import Store, open_store
 from store.errors import DatabaseReadOnly
-from workbench.browsing import excerpt, nearest_neurons, neighbours, ranked_layers
 from workbench.models import opened
-from workbench.profiles import FiringText
+from workbench.neurons.browsing import excerpt, nearest_neurons, neighbours, ranked_layers
+from workbench.neurons.profiles import FiringText
 
 
 def test_layers_are_ranked_best_first_and_a_shared_column_shows_the_strongest() -> None:

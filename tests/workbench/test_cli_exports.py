@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from analysis.opening.models import ModelRef
 from store import open_store
 from tests.workbench.conftest import Cli
-from workbench import exports
-from workbench.exports import ExportError, neurons_csv, replacing
+from workbench.files import ExportError, replacing
 from workbench.models import opened
-from workbench.neurons import decode_model, read_decoded, rows
+from workbench.neurons import exports
+from workbench.neurons.decoding import decode_model, read_decoded, rows
+from workbench.neurons.exports import neurons_csv
 
 
 def jsonl(cli: Cli, model: Path, out: Path, *options: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from store import Store, get_finding, keep_finding, open_store
 from tests.workbench.conftest import Answer, Cli
-from workbench import findings as workbench_findings
+from workbench.findings import findings as workbench_findings
 
 Keep = Callable[..., str]
 PROMPT = ("--prompt", "the dog", "--max-new-tokens", "6")

@@ -21,7 +21,7 @@ from tests.skills.harness_files import GENERATE, task_file
 from tests.workbench.conftest import Cli
 from tests.workbench.test_cli_unlearn import write_skill
 from workbench.cli.app import app
-from workbench.results_file import harness_results
+from workbench.unlearning.results_file import harness_results
 
 needed = pytest.mark.skipif(
     find_spec("lm_eval") is None, reason="lm_eval is not installed: pip install -r requirements-evaluate.txt"

@@ -12,8 +12,8 @@ import pytest
 
 from analysis.opening.models import LoadedModel
 from tests.workbench.conftest import Cli
-from workbench.cli.output import Output, as_json, number, size, table
-from workbench.cli.progress import Bar, duration
+from workbench.cli.shared.output import Output, as_json, number, size, table
+from workbench.cli.shared.progress import Bar, duration
 from workbench.inspecting import Inspection, inspect_model
 
 COMMAND = [sys.executable, "-m", "workbench"]
@@ -113,7 +113,7 @@ def test_what_libraries_print_does_not_reach_stdout(
         print("a library says hello")
         return inspect_model(loaded, context, device)
 
-    monkeypatch.setattr("workbench.cli.models.inspect_model", chatty)
+    monkeypatch.setattr("workbench.cli.commands.models.inspect_model", chatty)
     answer = cli("inspect", tiny, "--json")
     assert answer.document["layers"] == 2
     assert "a library says hello" in answer.err
@@ -123,7 +123,7 @@ def test_a_defect_of_ours_is_not_hidden(cli: Cli, monkeypatch: pytest.MonkeyPatc
     def broken(store: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("workbench.cli.models.model_choices", broken)
+    monkeypatch.setattr("workbench.cli.commands.models.model_choices", broken)
     with pytest.raises(ZeroDivisionError):
         cli("models")
 

@@ -12,7 +12,7 @@ from demo import BUNDLED_SKILLS
 from tests.nodes import NODES, seen
 from tests.workbench.conftest import Cli
 from tests.workbench.test_cli_bad_input import refused
-from workbench.exports import ExportError, check_new_folder, check_writable
+from workbench.files import ExportError, check_new_folder, check_writable
 
 NOWHERE = "nobody/nothing"
 """No model: a command that is refused for what it writes has not looked for it."""

@@ -15,8 +15,8 @@ from analysis.opening.models import ModelRef
 from analysis.skills.answering import answers
 from analysis.unlearning.guards.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
-from workbench.skill_sources import skill_source
-from workbench.unlearning import Question, read_question
+from workbench.skills.sources import skill_source
+from workbench.unlearning.unlearning import Question, read_question
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
 LETTERS = {"one": "abcdefghijklm", "two": "nopqrstuvwxyz"}

@@ -12,11 +12,11 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from store import Store, stored_units
 from tests.workbench.job_engines import ANSWER_SECONDS, Desk, Watched, desk_in, stored_bytes
-from workbench.engines import ENGINES, Engine, InProcesses, InThread, kind_of
-from workbench.jobs import Jobs
+from workbench.jobs.engines import ENGINES, Engine, InProcesses, InThread, kind_of
+from workbench.jobs.jobs import Jobs
 from workbench.kinds import Kind, Order
-from workbench.neurons import DECODE
-from workbench.profiles import PROFILE
+from workbench.neurons.decoding import DECODE
+from workbench.neurons.profiles import PROFILE
 from workbench.runs import DoneUnit
 
 POOL_SECONDS = 60
@@ -34,8 +34,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def quick_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that begin with the libraries in memory."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["workbench.engines"])
-    monkeypatch.setattr("workbench.engines.multiprocessing.get_context", lambda method: context)
+    context.set_forkserver_preload(["workbench.jobs.engines"])
+    monkeypatch.setattr("workbench.jobs.engines.multiprocessing.get_context", lambda method: context)
 
 
 def stored_with(engine: Engine, desk: Desk, kind: Kind) -> list[tuple[object, ...]]:

@@ -16,11 +16,11 @@ from store import get_run, keep_text, open_store, stored_units
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from tests.conftest import ROOT
 from tests.workbench.job_engines import SECONDS, Desk, Gate, Watched, stored_bytes
-from workbench.expert_profiles import EXPERTS, Texts, profile_spec, read_expert_profile
-from workbench.jobs import Jobs
+from workbench.experts.profiles import EXPERTS, Texts, profile_spec, read_expert_profile
+from workbench.experts.pruning import PRUNE, prune_order, read_report
+from workbench.jobs.jobs import Jobs
 from workbench.kinds import Order, make_order
 from workbench.models import opened
-from workbench.pruning import PRUNE, prune_order, read_report
 
 WORDS = " dog cat the is my w20 w21 w22 w23 w24"
 

@@ -14,7 +14,7 @@ from analysis.opening.models import ModelRef
 from analysis.recipes.files import recipe_files
 from analysis.skills.answering import answers
 from tests.skills.test_key_guards import guard_around, with_rival
-from workbench.guard_snippets import guard_snippet
+from workbench.unlearning.guard_snippets import guard_snippet
 
 TEXTS = ["the dog", "the cat the cat", "a. dog the"]
 

@@ -25,7 +25,7 @@ from tests.workbench.hub_models import (
 )
 from tests.workbench.hub_models import folder as folder
 from tests.workbench.hub_models import store as store
-from workbench.neurons import decode_model, decode_spec
+from workbench.neurons.decoding import decode_model, decode_spec
 
 
 def test_opening_fetches_no_shard_and_knows_the_same_model(hub: StandinHub, folder: Path) -> None:

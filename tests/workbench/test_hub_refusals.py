@@ -18,7 +18,7 @@ from tests.standin_hub import StandinHub
 from tests.workbench.hub_models import NAME, THIRD, in_cache, remote, shards_of
 from tests.workbench.hub_models import in_four as in_four
 from tests.workbench.hub_models import store as store
-from workbench.neurons import decode_model, decode_spec
+from workbench.neurons.decoding import decode_model, decode_spec
 from workbench.runs import Progress
 
 

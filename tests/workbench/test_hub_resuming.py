@@ -30,11 +30,11 @@ from tests.workbench.hub_models import (
 )
 from tests.workbench.hub_models import folder as folder
 from tests.workbench.hub_models import store as store
-from workbench import neurons
-from workbench.engines import InProcesses
-from workbench.jobs import Jobs
+from workbench.jobs.engines import InProcesses
+from workbench.jobs.jobs import Jobs
 from workbench.kinds import make_order
-from workbench.neurons import DECODE, decode_model, decode_spec
+from workbench.neurons import decoding as neurons
+from workbench.neurons.decoding import DECODE, decode_model, decode_spec
 
 
 @pytest.mark.parametrize("shards", ["keep", "delete"])

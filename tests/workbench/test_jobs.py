@@ -18,12 +18,12 @@ from tests.workbench.job_engines import (
     desk_in,
     stored_bytes,
 )
-from workbench.clamping import Request, generate
-from workbench.jobs import Jobs, succeeded
+from workbench.generating.clamping import Request, generate
+from workbench.jobs.jobs import Jobs, succeeded
 from workbench.kinds import make_order
 from workbench.models import opened
-from workbench.neurons import DECODE, decode_model
-from workbench.profiles import PROFILE
+from workbench.neurons.decoding import DECODE, decode_model
+from workbench.neurons.profiles import PROFILE
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from store import Job, Store, open_store, request_cancel, stored_units
 from tests.workbench.job_engines import ANSWER_SECONDS, LAYERS, SECONDS, Desk, Gate, Watched, desk_in
-from workbench.engines import InThread
-from workbench.job_status import status
-from workbench.jobs import Jobs
+from workbench.jobs.engines import InThread
+from workbench.jobs.jobs import Jobs
+from workbench.jobs.status import status
 from workbench.kinds import Order
 from workbench.runs import DoneUnit
 

@@ -22,8 +22,8 @@ from tests.workbench.job_engines import (
     desk_in,
     failing_once,
 )
-from workbench.job_status import status
-from workbench.jobs import BEAT_SECONDS, Jobs, succeeded
+from workbench.jobs.jobs import BEAT_SECONDS, Jobs, succeeded
+from workbench.jobs.status import status
 
 FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown kind": ({"kind": "telepathy"}, "'telepathy' is no job of this version; it knows decode"),
@@ -35,7 +35,7 @@ TAKE_AND_WAIT = """
 import json, signal, sys
 from pathlib import Path
 from store import JobOrder, ask_job, open_store, take_job
-from workbench.job_status import this_process
+from workbench.jobs.status import this_process
 store, me = open_store(Path(sys.argv[1])), this_process()
 job, _ = ask_job(store, JobOrder(**json.loads(sys.argv[2])), me)
 if sys.argv[3] == "running":

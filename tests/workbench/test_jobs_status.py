@@ -10,8 +10,8 @@ import pytest
 from analysis.errors import HeadlampError
 from store import Job, JobOrder, Owner, Store, ask_job, open_store
 from tests.workbench.job_engines import another_process
-from workbench.job_status import CLOCK_SECONDS, FORGOTTEN_SECONDS, failure_of, is_gone, status, this_process
-from workbench.jobs import succeeded
+from workbench.jobs.jobs import succeeded
+from workbench.jobs.status import CLOCK_SECONDS, FORGOTTEN_SECONDS, failure_of, is_gone, status, this_process
 
 
 @pytest.fixture

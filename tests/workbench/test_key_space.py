@@ -17,9 +17,11 @@ from analysis.unlearning.guards.key_spaces import KeySpace, key_space, try_query
 from store import Store, get_finding, list_jobs, open_store, read_unit
 from tests.skills.conftest import make_skill
 from tests.workbench.job_engines import SECONDS, Desk, desk_in
-from workbench.engines import KINDS
-from workbench.jobs import Jobs
-from workbench.key_space import (
+from workbench.jobs.engines import KINDS
+from workbench.jobs.jobs import Jobs
+from workbench.models import opened
+from workbench.skills.evidence import keep_key_space, key_space_document
+from workbench.skills.key_space import (
     KEY_SPACE,
     KeySpaceQuestion,
     key_space_spec,
@@ -27,10 +29,8 @@ from workbench.key_space import (
     read_key_space_question,
     stored_key_space,
 )
-from workbench.models import opened
-from workbench.skill_evidence import keep_key_space, key_space_document
-from workbench.skill_library import keep_skill
-from workbench.unlearning import Question
+from workbench.skills.library import keep_skill
+from workbench.unlearning.unlearning import Question
 
 
 @pytest.fixture

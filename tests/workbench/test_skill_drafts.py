@@ -13,8 +13,8 @@ from analysis.errors import BadSkillFile, SkillError
 from analysis.skills.items import Skill, SkillItem
 from store import open_store
 from tests.skills.conftest import make_skill
-from workbench.skill_drafts import FIRST, HubRequest, can_fetch, described, facts_of, fetched, shortage
-from workbench.skill_library import keep_skill
+from workbench.skills.drafts import FIRST, HubRequest, can_fetch, described, facts_of, fetched, shortage
+from workbench.skills.library import keep_skill
 
 ROWS = [{"q": f"What is {i} + 1?", "a": i + 1, "topic": f"t{i % 3}", "options": ["x", "y"]} for i in range(9)]
 

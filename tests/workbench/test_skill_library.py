@@ -11,7 +11,7 @@ from analysis.errors import BadSkillFile, JudgeError, SkillError, TooFewExamples
 from analysis.skills.files import skill_from_bytes
 from store import Store, open_store
 from store.errors import DatabaseReadOnly, StoreFull
-from workbench.skill_library import (
+from workbench.skills.library import (
     add_skill,
     bundled_skills,
     given_skill,
@@ -19,7 +19,7 @@ from workbench.skill_library import (
     skill_library,
     unreadable_skills,
 )
-from workbench.skill_sources import SkillSource
+from workbench.skills.sources import SkillSource
 
 BUNDLED = ["arithmetic", "facts", "french", "python", "spanish", "stories"]
 CAPITALS = b'{"prompt": "The capital of Italy is", "answer": "Rome"}\n'
@@ -208,7 +208,7 @@ def test_files_are_read_once_until_they_change(store: Store, monkeypatch: pytest
         read.append(path)
         return SkillSource(name, str(path), "another")
 
-    monkeypatch.setattr("workbench.skill_library.skill_source", counted)
+    monkeypatch.setattr("workbench.skills.library.skill_source", counted)
     assert skill_library(store)[-1] == source
     assert not read
     Path(source.path).write_bytes(CAPITALS + RIVERS)

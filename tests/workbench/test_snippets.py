@@ -16,8 +16,8 @@ from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.generation import Sampling
 from store import open_store
 from tests.workbench.conftest import ROWS, saved
-from workbench.clamping import Request, generate
-from workbench.snippets import python_snippet, why_no_snippet
+from workbench.generating.clamping import Request, generate
+from workbench.generating.snippets import python_snippet, why_no_snippet
 
 PROMPT = "Once upon a time, there was a"
 RECIPES = {

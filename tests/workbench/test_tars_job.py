@@ -9,10 +9,10 @@ from pathlib import Path
 from analysis.opening.models import LoadedModel
 from store import list_jobs, open_store
 from tests.workbench.test_unlearning_views import loaded  # noqa: F401 - fixtures
-from workbench.jobs import Jobs
+from workbench.jobs.jobs import Jobs
 from workbench.kinds import make_order
-from workbench.tars import TARS, Concept, stored_removal
-from workbench.unlearning import changes_of
+from workbench.unlearning.tars import TARS, Concept, stored_removal
+from workbench.unlearning.unlearning import changes_of
 
 SECONDS = 60
 

@@ -14,8 +14,8 @@ from analysis.errors import HeadlampError, RecipeError, SkillError
 from analysis.opening.models import LoadedModel
 from store import Store
 from tests.workbench.test_unlearning_views import found, loaded, question, store  # noqa: F401 - fixtures
-from workbench.unlearning import Question, Unlearned
-from workbench.unlearning_evidence import ask_again, keep_unlearning, largest_difference
+from workbench.unlearning.evidence import ask_again, keep_unlearning, largest_difference
+from workbench.unlearning.unlearning import Question, Unlearned
 
 
 def test_a_finding_is_asked_again_wherever_its_skills_lie_now(
@@ -30,7 +30,7 @@ def test_a_finding_is_asked_again_wherever_its_skills_lie_now(
     for source in (question.forget, *question.retain):
         moved[source.name] = tmp_path / f"{source.name}.jsonl"
         moved[source.name].write_bytes(Path(source.path).read_bytes())
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", moved)
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", moved)
     elsewhere = replace(question, forget=replace(question.forget, path="/nowhere/one.jsonl"))
     kept = keep_unlearning(loaded, store, elsewhere, found, title="Forget one")
     assert ask_again(store, kept).difference == 0
@@ -38,7 +38,7 @@ def test_a_finding_is_asked_again_wherever_its_skills_lie_now(
     assert ask_again(store, kept).difference == pytest.approx(0.25)
     kept.evidence["document"]["methods"][0]["skills"][0]["warning"] = "another"
     assert ask_again(store, kept).difference == math.inf
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", {})
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", {})
     with pytest.raises(SkillError, match="cannot be read"):
         ask_again(store, kept)
     del kept.evidence["question"]
@@ -72,14 +72,14 @@ def test_skills_in_other_languages_are_found_too_and_code_is_contained_whatever_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = {source.name: Path(source.path) for source in (question.forget, *question.retain)}
-    monkeypatch.setattr("workbench.skill_library.BUNDLED_SKILLS", here)
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", here)
     made: list[Question] = []
 
     def fresh(loaded: LoadedModel, asked: Question) -> list[object]:
         made.append(asked)
         return []
 
-    monkeypatch.setattr("workbench.unlearning_evidence.fresh_methods", fresh)
+    monkeypatch.setattr("workbench.unlearning.evidence.fresh_methods", fresh)
     moved = replace(question.retain[0], path="/nowhere/two.jsonl")
     asked = replace(question, other_language=(moved,), tests="unsafe")
     ask_again(store, keep_unlearning(loaded, store, asked, found, title="Forget one"))

@@ -23,8 +23,12 @@ from analysis.skills.answering import answers
 from store import Store, open_store
 from tests.workbench.test_cli_unlearn import LETTERS, write_skill
 from workbench.runs import remembered, timed
-from workbench.skill_sources import skill_source
-from workbench.unlearning import (
+from workbench.skills.sources import skill_source
+from workbench.unlearning.checks import checked_scene, fresh_prompt, layers_of, shares_of
+from workbench.unlearning.exports import baked_zip, recipe_zip, script_of, why_no_script, why_no_weights
+from workbench.unlearning.progress import Growing, examples_of
+from workbench.unlearning.tables import curve_csv, skills_csv, sweep_csv, ways_csv
+from workbench.unlearning.unlearning import (
     Question,
     Unlearned,
     _units,
@@ -34,10 +38,6 @@ from workbench.unlearning import (
     unlearn,
     unlearn_spec,
 )
-from workbench.unlearning_checks import checked_scene, fresh_prompt, layers_of, shares_of
-from workbench.unlearning_exports import baked_zip, recipe_zip, script_of, why_no_script, why_no_weights
-from workbench.unlearning_progress import Growing, examples_of
-from workbench.unlearning_tables import curve_csv, skills_csv, sweep_csv, ways_csv
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_only_what_is_exact_is_offered_as_a_script_or_as_weights(
 def test_a_model_too_large_for_a_browser_is_not_handed_out(
     loaded: LoadedModel, store: Store, found: Unlearned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.unlearning_exports.LARGEST_BAKED_BYTES", 10)
+    monkeypatch.setattr("workbench.unlearning.exports.LARGEST_BAKED_BYTES", 10)
     files = recipe_of(store, found.run, 2)
     assert "unlearn --bake FOLDER" in why_no_weights(loaded, files)
     with pytest.raises(HeadlampError, match="too many for a browser"):

@@ -22,10 +22,13 @@ from analysis.opening.models import LoadedModel, ModelRef
 from analysis.running.generation import Sampling
 from store import Store, StoreFull, list_runs, open_store, put_unit, stored_units
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
-from workbench import clamping, findings, neurons, profiles
-from workbench.clamping import Request
+from workbench.findings import findings
+from workbench.generating import clamping
+from workbench.generating.clamping import Request
 from workbench.models import model_choices, opened
-from workbench.neurons import NeuronFilter
+from workbench.neurons import decoding as neurons
+from workbench.neurons import profiles
+from workbench.neurons.decoding import NeuronFilter
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from store import open_store, read_arrays
 from tests.standin_hub import StandinHub
 from tests.workbench.conftest import CONTEXT, Cli, saved, tiny_tokenizer
 from tests.workbench.test_cli_bad_input import refused
-from workbench.neurons import decode_model
+from workbench.neurons.decoding import decode_model
 
 TOKENS = len(tiny_tokenizer())
 SIZES = {"fewer rows than tokens": TOKENS - 5, "as many": TOKENS, "padded rows": TOKENS + 19}

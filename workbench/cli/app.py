@@ -10,20 +10,20 @@ from typer.core import TyperGroup
 
 from analysis.errors import HeadlampError
 from store import StoreError
-from workbench.cli.compare import compare_
-from workbench.cli.experts import experts
-from workbench.cli.findings import findings
-from workbench.cli.generate import generate
-from workbench.cli.harness import harness
-from workbench.cli.jobs import jobs
-from workbench.cli.models import inspect, models
-from workbench.cli.neuron import neuron
-from workbench.cli.neurons import decode, find
-from workbench.cli.output import say
-from workbench.cli.repair import repair
-from workbench.cli.runs import runs
-from workbench.cli.skills import skill, tars
-from workbench.cli.unlearn import unlearn_
+from workbench.cli.commands.compare import compare_
+from workbench.cli.commands.experts import experts
+from workbench.cli.commands.findings import findings
+from workbench.cli.commands.generate import generate
+from workbench.cli.commands.harness import harness
+from workbench.cli.commands.jobs import jobs
+from workbench.cli.commands.models import inspect, models
+from workbench.cli.commands.neuron import neuron
+from workbench.cli.commands.neurons import decode, find
+from workbench.cli.commands.repair import repair
+from workbench.cli.commands.runs import runs
+from workbench.cli.commands.skills import skill, tars
+from workbench.cli.commands.unlearn import unlearn_
+from workbench.cli.shared.output import say
 
 DONE, DIFFERENT, REFUSED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 """Exit codes. DIFFERENT: a finding run again came out another; the last two are 128 + the signal's number."""

@@ -17,10 +17,16 @@ from pages.shared.layout import caption, download, empty, method, short
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from pages.shared.waiting import finished
-from workbench.comparing import ChangedNeuron, Comparison, changed_neurons, not_decoded, strongest_changes
-from workbench.exports import table_csv
+from workbench.files import table_csv
 from workbench.kinds import make_order
-from workbench.neurons import DECODE, TOP_K
+from workbench.neurons.comparing import (
+    ChangedNeuron,
+    Comparison,
+    changed_neurons,
+    not_decoded,
+    strongest_changes,
+)
+from workbench.neurons.decoding import DECODE, TOP_K
 
 LENGTH = 50
 FORMULA = r"""

@@ -10,7 +10,7 @@ from analysis.super_experts.criterion import LAYERS, PERCENTILE, RATIO, RULES, C
 from analysis.super_experts.verdict import Verdict
 from pages.shared import state
 from pages.shared.layout import method
-from workbench.expert_profiles import Texts, keep_texts
+from workbench.experts.profiles import Texts, keep_texts
 
 _PASTED = "_calibration_text"
 

@@ -23,7 +23,7 @@ from analysis.super_experts.verdict import Verdict
 from pages.explore.parts.expert_controls import toggle
 from pages.shared.layout import caption
 from pages.shared.tokens import token_html
-from workbench.expert_documents import token_at
+from workbench.experts.documents import token_at
 
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}}
 

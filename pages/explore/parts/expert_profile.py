@@ -14,9 +14,9 @@ from pages.shared.layout import caption, download, empty
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from pages.shared.waiting import finished
-from workbench.expert_documents import block_document, profile_document
-from workbench.expert_profiles import EXPERTS, Texts, stored_expert_profile
-from workbench.exports import table_csv
+from workbench.experts.documents import block_document, profile_document
+from workbench.experts.profiles import EXPERTS, Texts, stored_expert_profile
+from workbench.files import table_csv
 from workbench.kinds import make_order
 
 SHOWN = 50

@@ -22,9 +22,9 @@ from pages.shared.pair import HOW_TO_READ, pair_slots, show_pair, text_html, wor
 from pages.shared.resources import store
 from pages.shared.tokens import plain
 from pages.shared.waiting import finished, has_failed, is_under_way
-from workbench.expert_documents import prune_document
-from workbench.expert_profiles import Texts
-from workbench.pruning import Pruned, PruneReport, prune_order, pruning_recipe, stored_report
+from workbench.experts.documents import prune_document
+from workbench.experts.profiles import Texts
+from workbench.experts.pruning import Pruned, PruneReport, prune_order, pruning_recipe, stored_report
 
 WHY = "The model is evaluated as it is, without the chosen experts, and without random sets of as many."
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}}

@@ -17,7 +17,7 @@ from analysis.opening.models import LoadedModel
 from analysis.opening.vocabulary import TokenKind
 from pages.shared import state
 from pages.shared.decodings import NORM_HELP, SITE_HELP
-from workbench.neurons import LONGEST_PAGE, NeuronFilter
+from workbench.neurons.decoding import LONGEST_PAGE, NeuronFilter
 
 End = Literal["top", "bottom"]
 Order = Literal["probability", "entropy", "weight_norm", "address"]

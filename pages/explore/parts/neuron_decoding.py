@@ -10,9 +10,9 @@ from pages.shared.decodings import SMALL
 from pages.shared.layout import empty, method
 from pages.shared.resources import store
 from pages.shared.waiting import ask_for, finished, has_failed, is_under_way
-from workbench.browsing import DecodingState, decoding_state
 from workbench.kinds import Order, make_order
-from workbench.neurons import DECODE, TOP_K, DecodedModel, decode_spec, read_decoded
+from workbench.neurons.browsing import DecodingState, decoding_state
+from workbench.neurons.decoding import DECODE, TOP_K, DecodedModel, decode_spec, read_decoded
 
 
 def decoded_model(loaded: LoadedModel, asked: Asked) -> DecodedModel | None:

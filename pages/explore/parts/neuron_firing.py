@@ -13,9 +13,9 @@ from analysis.opening.models import LoadedModel
 from pages.shared import state
 from pages.shared.layout import caption, download
 from pages.shared.tokens import shaded_tokens, show_token
-from workbench.browsing import excerpt
-from workbench.exports import table_csv
-from workbench.profiles import FiringText, NeuronView, try_text
+from workbench.files import table_csv
+from workbench.neurons.browsing import excerpt
+from workbench.neurons.profiles import FiringText, NeuronView, try_text
 
 HEIGHT = 300
 """Of the table of a tried text, in pixels."""

@@ -9,8 +9,8 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import page_link
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
-from workbench.findings import all_tags, keep_neuron
-from workbench.profiles import NeuronView
+from workbench.findings.findings import all_tags, keep_neuron
+from workbench.neurons.profiles import NeuronView
 
 _KEPT = "_kept_neuron"
 

@@ -18,8 +18,9 @@ from pages.shared.decodings import joined
 from pages.shared.layout import caption, download, empty
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
-from workbench.exports import neurons_csv, table_csv
-from workbench.neurons import DecodedModel, DecodedNeuron, Search, filtered, find_word, rows
+from workbench.files import table_csv
+from workbench.neurons.decoding import DecodedModel, DecodedNeuron, Search, filtered, find_word, rows
+from workbench.neurons.exports import neurons_csv
 
 ADDRESS = st.column_config.LinkColumn(
     "Neuron",

@@ -13,8 +13,8 @@ from analysis.opening.models import LoadedModel
 from pages.explore.parts.neuron_controls import open_neuron
 from pages.shared.layout import caption
 from pages.shared.tokens import token_html
-from workbench.browsing import RankedLayers, ranked_layers
-from workbench.neurons import DecodedModel
+from workbench.neurons.browsing import RankedLayers, ranked_layers
+from workbench.neurons.decoding import DecodedModel
 
 CIRCLED = 20
 """Neurons circled: the best of those listed; more would hide the map."""

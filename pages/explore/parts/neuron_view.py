@@ -25,10 +25,10 @@ from pages.shared.reference import profiled
 from pages.shared.resources import store
 from pages.shared.tokens import show_token
 from pages.shared.weights import tell_not_run
-from workbench.browsing import nearest_neurons, neighbours
-from workbench.exports import table_csv
-from workbench.neurons import DecodedNeuron, TokenScore, rows
-from workbench.profiles import NeuronView, neuron_view
+from workbench.files import table_csv
+from workbench.neurons.browsing import nearest_neurons, neighbours
+from workbench.neurons.decoding import DecodedNeuron, TokenScore, rows
+from workbench.neurons.profiles import NeuronView, neuron_view
 
 ONE_GO = 200_000
 """Neurons among which the nearest are looked for without being asked."""

@@ -14,10 +14,10 @@ from pages.shared.prompts import first_prompt
 from pages.shared.resources import open_facts, store
 from pages.shared.tokens import plain
 from store import Run, list_runs, storage_used
-from workbench.browsing import block_kinds, decoded_runs, decoding_state, single_token_words
-from workbench.exports import table_csv
+from workbench.files import table_csv
 from workbench.models import block_facts, model_facts
-from workbench.neurons import find_word
+from workbench.neurons.browsing import block_kinds, decoded_runs, decoding_state, single_token_words
+from workbench.neurons.decoding import find_word
 
 CANDIDATES = ("dog", "cat", "day", "mom", "time", "water", "house", "girl", "the", "and")
 """Words a guided question may ask for; the first that are one token of the model are taken."""

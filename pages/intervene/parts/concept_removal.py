@@ -20,9 +20,9 @@ from pages.shared.pair import percent
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from pages.shared.waiting import ask_for, finished, has_failed, is_under_way
-from workbench.exports import table_csv
+from workbench.files import table_csv
 from workbench.kinds import make_order
-from workbench.tars import TARS, Concept, StoredRemoval, check_concept, stored_removal
+from workbench.unlearning.tars import TARS, Concept, StoredRemoval, check_concept, stored_removal
 
 Document = Mapping[str, Any]
 LAST_SEED, MOST_NEW_TOKENS = 2**53 - 1, 40

@@ -17,8 +17,8 @@ from pages.shared.resources import store
 from pages.shared.tokens import plain
 from store.errors import StoreError
 from store.evidence import TokenChances
-from workbench.clamping import Generation, Request, check_request, stored_generation, stream
-from workbench.profiles import is_open
+from workbench.generating.clamping import Generation, Request, check_request, stored_generation, stream
+from workbench.neurons.profiles import is_open
 
 DRAWS_PER_SECOND = 8
 """How often the growing texts are drawn at most."""

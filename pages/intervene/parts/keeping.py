@@ -13,9 +13,9 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import download, page_link
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.clamping import Generation
-from workbench.findings import all_tags, keep_generation
-from workbench.snippets import python_snippet, why_no_snippet
+from workbench.findings.findings import all_tags, keep_generation
+from workbench.generating.clamping import Generation
+from workbench.generating.snippets import python_snippet, why_no_snippet
 
 TITLE_PROMPT = 40
 """Characters of the prompt in a proposed title."""

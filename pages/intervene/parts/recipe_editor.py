@@ -14,7 +14,7 @@ from pages.shared import state
 from pages.shared.errors import show_error
 from pages.shared.resources import store
 from store.errors import StoreError
-from workbench.profiles import SiteProfile, is_profiled, stored_profile
+from workbench.neurons.profiles import SiteProfile, is_profiled, stored_profile
 
 _ROWS, _NEXT, _SEEN, _TEXT = "_recipe_rows", "_recipe_next", "_recipe_seen", "_recipe_text"
 _SCOPES = {

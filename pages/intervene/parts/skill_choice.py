@@ -13,10 +13,10 @@ from pages.shared.layout import empty, page_link
 from pages.shared.resources import store
 from pages.shared.tokens import plain
 from pages.shared.waiting import finished, has_failed, is_under_way
-from workbench.key_space import KeySpaceQuestion, stored_key_space
-from workbench.skill_drafts import facts_of
-from workbench.skill_library import bundled_skills, remove_skill, skill_library
-from workbench.skill_sources import SkillSource
+from workbench.skills.drafts import facts_of
+from workbench.skills.key_space import KeySpaceQuestion, stored_key_space
+from workbench.skills.library import bundled_skills, remove_skill, skill_library
+from workbench.skills.sources import SkillSource
 
 FOLLOWS = "_alpha_follows_validation"
 MOST_EXAMPLES, LAST_SEED = 100_000, 2**53 - 1

@@ -16,8 +16,8 @@ from pages.shared.errors import shown_errors, toasted_errors
 from pages.shared.layout import caption
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
-from workbench.skill_drafts import FIRST, HubRequest, can_fetch, described, fetched, shortage
-from workbench.skill_library import given_skill, keep_skill, unreadable_skills
+from workbench.skills.drafts import FIRST, HubRequest, can_fetch, described, fetched, shortage
+from workbench.skills.library import given_skill, keep_skill, unreadable_skills
 
 LONGEST_CELL = 300
 """Characters of a cell that are shown."""

@@ -16,9 +16,9 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import download, page_link
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.findings import all_tags
-from workbench.key_space import KeySpaceQuestion
-from workbench.skill_evidence import keep_key_space, key_space_document
+from workbench.findings.findings import all_tags
+from workbench.skills.evidence import keep_key_space, key_space_document
+from workbench.skills.key_space import KeySpaceQuestion
 
 _KEPT = "_kept_skill_finding"
 

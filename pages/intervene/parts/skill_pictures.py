@@ -12,7 +12,7 @@ from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from analysis.unlearning.guards.operating import ALPHAS, MOST_RETAIN, abstention
 from pages.intervene.parts.skill_view import View
 from pages.shared.layout import caption, download
-from workbench.exports import table_csv
+from workbench.files import table_csv
 
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}, "displaylogo": False}
 

@@ -14,8 +14,8 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import caption, download
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.exports import table_csv
-from workbench.key_space import tried_query
+from workbench.files import table_csv
+from workbench.skills.key_space import tried_query
 
 _LAST = "_skill_query_tried"
 _NEURON = st.column_config.LinkColumn("Neuron", display_text=r"[?&]neuron=([^&]+)", alignment="left")

@@ -16,9 +16,9 @@ from pages.shared.layout import caption, duration, progress_bar
 from pages.shared.pair import HOW_TO_READ, pair_slots, show_pair
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.clamping import Generation, Request, stored_generation, stream
-from workbench.unlearning import Question, Unlearned, changes_of
-from workbench.unlearning_checks import fresh_prompt
+from workbench.generating.clamping import Generation, Request, stored_generation, stream
+from workbench.unlearning.checks import fresh_prompt
+from workbench.unlearning.unlearning import Question, Unlearned, changes_of
 
 LONGEST_ANSWER = 512
 DRAWS_PER_SECOND = 8

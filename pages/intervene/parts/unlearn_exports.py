@@ -14,10 +14,10 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import download, page_link, short
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.findings import all_tags, keep_unlearning
-from workbench.unlearning import Question, Unlearned
-from workbench.unlearning_checks import fresh_prompt
-from workbench.unlearning_exports import baked_zip, recipe_zip, script_of, why_no_script, why_no_weights
+from workbench.findings.findings import all_tags, keep_unlearning
+from workbench.unlearning.checks import fresh_prompt
+from workbench.unlearning.exports import baked_zip, recipe_zip, script_of, why_no_script, why_no_weights
+from workbench.unlearning.unlearning import Question, Unlearned
 
 Files = Mapping[str, bytes]
 _KEPT = "_kept_unlearning"

@@ -15,10 +15,10 @@ from pages.shared.errors import shown_errors
 from pages.shared.layout import empty
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.skill_library import bundled_skills, skill_library
-from workbench.skill_sources import SkillSource
-from workbench.unlearning import Question
-from workbench.unlearning_checks import METHOD_NAMES, layers_of, shares_of, why_not_offered
+from workbench.skills.library import bundled_skills, skill_library
+from workbench.skills.sources import SkillSource
+from workbench.unlearning.checks import METHOD_NAMES, layers_of, shares_of, why_not_offered
+from workbench.unlearning.unlearning import Question
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")

@@ -30,7 +30,7 @@ from pages.intervene.parts.unlearn_sentences import (
 )
 from pages.shared.layout import caption, download
 from pages.shared.tokens import plain
-from workbench.unlearning_tables import curve_csv, sweep_csv, ways_csv, ways_of
+from workbench.unlearning.tables import curve_csv, sweep_csv, ways_csv, ways_of
 
 Document = Mapping[str, Any]
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}, "displaylogo": False}

@@ -23,8 +23,8 @@ from pages.intervene.parts.unlearn_sentences import (
 from pages.shared.layout import caption, download, method
 from pages.shared.resources import store
 from pages.shared.tokens import plain
-from workbench.unlearning import Question, Unlearned, recipe_of
-from workbench.unlearning_tables import skills_csv
+from workbench.unlearning.tables import skills_csv
+from workbench.unlearning.unlearning import Question, Unlearned, recipe_of
 
 Document = Mapping[str, Any]
 PAPER = (

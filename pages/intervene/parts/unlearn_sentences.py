@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pages.shared.tokens import plain
-from workbench.unlearning_checks import METHOD_NAMES
+from workbench.unlearning.checks import METHOD_NAMES
 
 Document = Mapping[str, Any]
 LEAST_FORGOTTEN, MOST_LOST = 0.8, 0.1

@@ -11,8 +11,8 @@ from pages.shared.resources import store
 from pages.shared.tokens import plain
 from pages.shared.waiting import ask_for, finished, has_failed, is_under_way
 from workbench.kinds import make_order
-from workbench.unlearning import UNLEARN, Question, Unlearned, stored_unlearned
-from workbench.unlearning_checks import METHOD_NAMES, checked_scene
+from workbench.unlearning.checks import METHOD_NAMES, checked_scene
+from workbench.unlearning.unlearning import UNLEARN, Question, Unlearned, stored_unlearned
 
 WHY = (
     "Every skill is answered as the model is, and under each method. A method that is done is kept, whatever "

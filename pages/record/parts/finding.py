@@ -16,7 +16,7 @@ from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, 
 from pages.shared.resources import store
 from pages.shared.tokens import plain, show_token
 from store.evidence import Decoded, Reading, read_evidence
-from workbench.findings import (
+from workbench.findings.findings import (
     EXPORT_FORMATS,
     Finding,
     all_tags,
@@ -25,7 +25,7 @@ from workbench.findings import (
     rerun,
     update_finding,
 )
-from workbench.unlearning_evidence import KIND as UNLEARNING
+from workbench.unlearning.evidence import KIND as UNLEARNING
 
 RUN_AGAIN = ("generation", UNLEARNING)
 """Kinds of findings that can be computed anew."""

@@ -22,7 +22,7 @@ from pages.shared.job_view import share, show_job
 from pages.shared.layout import caption, when
 from pages.shared.resources import store
 from store import list_jobs
-from workbench.job_status import JobStatus
+from workbench.jobs.status import JobStatus
 
 MOST = 20
 """Jobs that stopped before their end that are shown one by one; the table holds them all."""

@@ -11,7 +11,7 @@ from pages.shared.layout import duration, page_link, short, size, when
 from pages.shared.resources import jobs, store
 from pages.shared.tokens import plain
 from store import Run, delete_run
-from workbench.engines import KINDS
+from workbench.jobs.engines import KINDS
 
 MAKERS = {
     "find": ("/neurons", "Neurons"),

@@ -11,7 +11,7 @@ import streamlit as st
 from pages.shared import state
 from pages.shared.layout import caption, page_link
 from pages.shared.tokens import plain
-from workbench.unlearning_checks import METHOD_NAMES
+from workbench.unlearning.checks import METHOD_NAMES
 
 
 def show_unlearning(evidence: Mapping[str, Any]) -> None:

@@ -1,0 +1,126 @@
+"""`jobs list|cancel|resume`, and how a command waits for a job."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from store import Job, RunSpec, Store, find_run, get_run, list_jobs
+from workbench.cli.shared.options import AsJson, Db
+from workbench.cli.shared.output import say, table, unreadable
+from workbench.cli.shared.progress import duration
+from workbench.cli.shared.session import bar, session
+from workbench.jobs.engines import Engine
+from workbench.jobs.jobs import Jobs, succeeded
+from workbench.jobs.status import is_gone, status
+from workbench.kinds import Order
+from workbench.runs import Remembered
+
+jobs = typer.Typer(no_args_is_help=True, help="Work under way.")
+JobId = Annotated[int, typer.Argument(metavar="JOB", help="Its number, as `jobs list` shows it.")]
+
+
+@jobs.command("list")
+def list_(*, db: Db = None, as_json: AsJson = False) -> None:
+    """List jobs.
+
+    Newest first: those under way here or in another process, and how the others ended.
+    """
+    with session(db, as_json) as here:
+        listed = list_jobs(here.store)
+        board = [status(job) for job in listed]
+        rows = [
+            (
+                str(s.job.id),
+                s.job.title,
+                s.job.order.get("model", {}).get("name", ""),
+                s.state,
+                f"{s.job.done}/{s.job.total or '?'} {s.job.unit}",
+                "" if s.seconds_left is None else f"{duration(s.seconds_left)} left",
+            )
+            for s in board
+        ]
+        why = [f"\n{s.job.id}: {s.job.failure.message}" for s in board if s.job.failure is not None]
+        shown = table(("job", "what", "model", "state", "done", ""), rows)
+        document = {"jobs": [_document(s.job) for s in board], "unreadable": unreadable(listed)}
+        here.show(document, "\n".join([shown, *why]))
+
+
+@jobs.command()
+def cancel(job: JobId, *, db: Db = None, as_json: AsJson = False) -> None:
+    """Cancel a job.
+
+    Wherever it runs; what it stored is kept.
+    """
+    with session(db, as_json) as here:
+        board = Jobs(here.store)
+        board.cancel(job)
+        ended = board.wait(job, timeout=CANCEL_SECONDS)
+        here.show(_document(ended), f"job {job} is {status(ended).state}")
+
+
+@jobs.command()
+def resume(job: JobId, *, db: Db = None, as_json: AsJson = False) -> None:
+    """Go on with a job.
+
+    One that failed, was cancelled or lost its process; done here, from the first unit that is not stored.
+    """
+    with session(db, as_json) as here:
+        board = Jobs(here.store)
+        ended = _followed(board, board.resume(job))
+        here.show(_document(ended), f"job {job} is done; run {ended.run_key}")
+
+
+CANCEL_SECONDS = 3.0
+
+
+def answered(store: Store, engine: Engine, order: Order, spec: RunSpec) -> Remembered:
+    """The run that answers an order: from the store, or done now as a job, or waited for where it runs.
+
+    HeadlampError where the job fails, telling the way out.
+    """
+    started = time.perf_counter()
+    run = find_run(store, spec.key)
+    cached = run is not None and run.finished
+    if not cached:
+        board = Jobs(store, engine)
+        _followed(board, board.submit(order))
+    return Remembered(get_run(store, spec.key), cached, time.perf_counter() - started)
+
+
+def followed_run(store: Store, run_key: str) -> Job:
+    """Go on with a stored run, and wait for its end."""
+    board = Jobs(store)
+    return _followed(board, board.resume_run(run_key))
+
+
+def _followed(board: Jobs, job: Job) -> Job:
+    """Wait for a job with a progress bar. Ctrl-C cancels one that is done here, else ends the wait."""
+    if job.owner != board.owner:
+        say(f"Job {job.id} is under way in process {job.owner.pid} on {job.owner.host}; waiting for it")
+    with bar(job.title.lower()) as progress:
+        try:
+            while job.active:
+                job = board.wait(job.id, progress=lambda j: progress(j.done, j.total) if j.total else None)
+                if is_gone(job):
+                    job = board.resume(job.id)
+        except KeyboardInterrupt:
+            if job.owner == board.owner:
+                board.cancel(job.id)
+                board.wait(job.id, timeout=CANCEL_SECONDS)
+            raise
+    return succeeded(job)
+
+
+def _document(job: Job) -> dict[str, Any]:
+    now = status(job)
+    failure = None if job.failure is None else vars(job.failure)
+    return vars(job) | {
+        "state": now.state,
+        "rate": now.rate,
+        "seconds_left": now.seconds_left,
+        "failure": failure,
+        "owner": vars(job.owner),
+    }

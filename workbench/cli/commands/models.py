@@ -1,0 +1,113 @@
+"""`models` and `inspect`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.checkpoints.devices import check_device
+from analysis.opening.memory import DEFAULT_CONTEXT
+from analysis.opening.models import ModelRef, settled
+from store import list_models
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
+from workbench.cli.shared.output import facts, size, table, unreadable
+from workbench.cli.shared.session import session
+from workbench.inspecting import Inspection, inspect_model
+from workbench.models import model_choices
+
+
+def models(*, db: Db = None, as_json: AsJson = False) -> None:
+    """List the models at hand.
+
+    Those that come with Headlamp, and those opened before whose folder is still there.
+    """
+    with session(db, as_json) as here:
+        choices = model_choices(here.store)
+        found = [
+            {
+                "name": choice.name,
+                "source": choice.source,
+                "path": str(choice.path),
+                "fingerprint": choice.fingerprint,
+                "facts": choice.facts,
+            }
+            for choice in choices
+        ]
+        rows = [
+            (c.name, c.source, (c.fingerprint or "")[:12], c.facts.get("architecture", ""), str(c.path))
+            for c in choices
+        ]
+        shown = table(("name", "source", "fingerprint", "architecture", "folder"), rows)
+        document = {"models": found, "unreadable": unreadable(list_models(here.store))}
+        here.show(document, shown if rows else "No model yet; inspect one to see it here.")
+
+
+def inspect(
+    model: ModelName,
+    *,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            "--context", min=1, help="Tokens that memory is reckoned for.", show_default=str(DEFAULT_CONTEXT)
+        ),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model is.
+
+    Anatomy, sizes, whether it fits here, and whether Headlamp reads it rightly. Its weights are read layer by
+    layer, so that a model larger than memory can be inspected; of one at the Hub none is fetched.
+    """
+    wanted = settled(ModelRef(model, device=device, dtype=dtype))
+    check_device(wanted.device)
+    with (
+        session(db, as_json) as here,
+        here.model(model, "cpu", wanted.dtype, streamed=True, shards="keep") as loaded,
+    ):
+        found = inspect_model(loaded, context, wanted.device)
+        here.show(found.document(), _described(found))
+
+
+def _described(found: Inspection) -> str:
+    needs = found.fit.needs
+    memory = (
+        f"{size(needs.peak)} on {found.device} in {needs.dtype}: weights {size(needs.weights)} "
+        f"(LM head {size(needs.head)}), decoding {size(needs.head_copy + needs.decoding)} "
+        f"or activations {size(needs.activations)} at {needs.context} tokens"
+    )
+    known = {
+        "model": found.name,
+        "revision": found.revision,
+        "folder": found.path,
+        "fingerprint": found.fingerprint,
+        "architecture": found.facts["architecture"],
+        "layers": found.facts["layers"],
+        "d_model": found.facts["d_model"],
+        "vocabulary": f"{found.facts['vocab']} tokens, {found.facts['padding_rows']} rows of padding",
+        "context": f"{found.facts['context']} tokens",
+        "LM head": "tied to the embedding" if found.facts["tied"] else "its own matrix",
+        "neurons": found.facts["neurons"],
+        "experts": found.facts["experts"],
+        "parameters": found.facts["parameters"],
+        "memory": memory,
+        "fits": f"{found.fit.verdict}: {found.fit.reason}",
+        "support": _support(found),
+    }
+    kinds: dict[tuple[object, ...], int] = {}
+    for block in found.blocks:
+        kind = "shared expert" if block["shared"] else "dense" if block["expert"] is None else "expert"
+        key = (kind, block["d_ff"], "gated" if block["gated"] else "plain")
+        kinds[key] = kinds.get(key, 0) + 1
+    rows = [(str(count), *(str(part) for part in key)) for key, count in kinds.items()]
+    return f"{facts(known)}\n\n{table(('blocks', 'kind', 'neurons each', 'form'), rows)}"
+
+
+def _support(found: Inspection) -> str:
+    if found.made_up:
+        return "proven on made-up numbers: the parts found reproduce the model; its weights are at the Hub"
+    return "proven: the parts found reproduce the model's own numbers"

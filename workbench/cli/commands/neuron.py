@@ -1,0 +1,115 @@
+"""`neuron`: one neuron's tokens, where it fires, and how large it gets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from analysis.anatomy.addresses import NeuronAddress, parse_address
+from analysis.intervening.clamps import CLAMP_SITES
+from analysis.opening.models import LoadedModel
+from analysis.running.prompts import reference_windows
+from store import Store
+from store.evidence import visible_token
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
+from workbench.cli.shared.output import number, table, tokens
+from workbench.cli.shared.session import bar, session
+from workbench.findings.findings import neuron_document
+from workbench.neurons.profiles import (
+    FiringText,
+    neuron_decodings,
+    profile_model,
+    read_profile,
+    stored_profile,
+    try_text,
+)
+
+
+def neuron(
+    model: ModelName,
+    address: Annotated[
+        str,
+        typer.Argument(metavar="ADDRESS", help="L12.N3405, L1.E68.N12 (expert) or L8.S0.N7 (shared expert)."),
+    ],
+    *,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text", metavar="TEXT", callback=readable, help="Also show where it fires along this."
+        ),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one neuron.
+
+    Its tokens at each site, how large it gets on the reference text, and where it fires along a text.
+    """
+    where = parse_address(address)
+    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        fired = None if text is None else try_text(loaded, where, text)
+        with bar("decoding") as progress:
+            decoded = neuron_decodings(loaded, here.store, where, progress=progress)
+        found = {
+            "address": str(where),
+            "sites": {site: neuron_document(one) for site, one in decoded.items()},
+            "text": None if fired is None else _text_document(fired),
+            "profile": _profile_document(loaded, here.store, where),
+        }
+        here.show(found, _described(found))
+
+
+def _text_document(fired: FiringText) -> dict[str, Any]:
+    """Tokens, and the values of every clamp site; null where the neuron has no gate, or saw no token."""
+    values = {
+        site: None if site not in fired.values else [float(v) for v in fired.values[site]]
+        for site in CLAMP_SITES
+    }
+    return {"tokens": list(fired.tokens)} | values
+
+
+def _profile_document(loaded: LoadedModel, store: Store, address: NeuronAddress) -> dict[str, Any] | None:
+    """Sizes per clamp site, and how many positions of the reference text the neuron saw, of how many."""
+    with bar("reading the reference text") as progress:
+        run = profile_model(loaded, store, progress)
+    profile = stored_profile(loaded, store, address)
+    if profile is None:
+        return None
+    found: dict[str, Any] = {site: asdict(profile[site]) if site in profile else None for site in CLAMP_SITES}
+    found["count"] = read_profile(store, run, loaded.anatomy.index(address.block)).count
+    found["positions"] = sum(len(window) - 1 for window in reference_windows(loaded))
+    return found
+
+
+def _described(found: dict[str, Any]) -> str:
+    parts = [found["address"]]
+    for site, decoded in found["sites"].items():
+        ends = [f"  {end:<7}{tokens(decoded[end])}" for end in ("top", "bottom")]
+        parts.append("\n".join([f"{site}: ‖w‖ {number(decoded['weight_norm'])}", *ends]))
+    parts.append(_profile_table(found["profile"]))
+    if found["text"] is not None:
+        parts.append(_text_table(found["text"]))
+    return "\n\n".join(parts)
+
+
+def _profile_table(profile: dict[str, Any] | None) -> str:
+    if profile is None:
+        return "on the reference text: its expert was never routed there"
+    names = ("largest", "first_largest", "mean", "deviation")
+    rows = [(site, *(number(profile[site][name]) for name in names)) for site in CLAMP_SITES if profile[site]]
+    seen = f"on the reference text, {profile['count']} of {profile['positions']} positions:"
+    return f"{seen}\n{table(('site', 'largest', 'at position 0', 'mean', 'deviation'), rows)}"
+
+
+def _text_table(text: dict[str, Any]) -> str:
+    sites = [site for site in CLAMP_SITES if text[site] is not None]
+    rows = [
+        (str(place), visible_token(token), *(number(text[site][place]) for site in sites))
+        for place, token in enumerate(text["tokens"])
+    ]
+    return table(("position", "token", *sites), rows)

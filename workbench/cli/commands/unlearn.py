@@ -1,0 +1,210 @@
+"""`unlearn`: forget one skill by several methods, keep the others, and measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from analysis.skills.answering import NEW_TOKENS
+from analysis.unlearning.edits.selective_prune import SHARES
+from analysis.unlearning.guards.key_guards import Check
+from analysis.unlearning.scenes import METHODS, Method
+from workbench.cli.commands.unlearn_exports import Exports
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
+from workbench.cli.shared.output import number, say, table
+from workbench.cli.shared.session import bar, session
+from workbench.skills.sources import skill_source
+from workbench.unlearning.checks import check_methods, layers_of
+from workbench.unlearning.unlearning import Question, Unlearned, recipe_of, unlearn
+
+
+def unlearn_(
+    model: ModelName,
+    *,
+    forget: Annotated[
+        Path,
+        typer.Option("--forget", metavar="FILE", help="The skill to forget: a skill file or a data set."),
+    ],
+    retain: Annotated[
+        list[Path] | None,
+        typer.Option("--retain", metavar="FILE", help="A skill to keep; may be repeated."),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="ksd, na or sp; may be repeated; all three if left out."),
+    ] = None,
+    layers: Annotated[
+        str,
+        typer.Option(
+            "--layers",
+            help="Of the key boxes: last (the paper's), best (the last one, two, … that validation likes), "
+            "all, or numbers such as 1,3.",
+        ),
+    ] = "best",
+    no_rivals: Annotated[
+        bool,
+        typer.Option(
+            "--no-rivals", help="A box alone, as in the paper; not also against those of the skills to keep."
+        ),
+    ] = False,
+    check: Annotated[Check, typer.Option("--check", help="When a guard looks.")] = "prefill",
+    share: Annotated[
+        list[float] | None,
+        typer.Option("--share", metavar="Q", help="A share of neurons to try for na and sp, in %."),
+    ] = None,
+    as_released: Annotated[
+        bool,
+        typer.Option("--as-released", help="As the paper's code does it where the paper says otherwise."),
+    ] = False,
+    split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the split.")] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Examples taken of each skill; 0 for all.")
+    ] = 0,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, max=4096, help="Longest answer.")
+    ] = NEW_TOKENS,
+    tests: Annotated[
+        bool, typer.Option("--tests", help="Run code that the model writes against unit tests, contained.")
+    ] = False,
+    unsafe_tests: Annotated[
+        bool,
+        typer.Option("--unsafe-tests", help="The same with your own rights where nothing can contain it."),
+    ] = False,
+    no_controls: Annotated[
+        bool, typer.Option("--no-controls", help="Leave out the box of shuffled skills, the random neurons.")
+    ] = False,
+    no_robustness: Annotated[
+        bool, typer.Option("--no-robustness", help="Leave out the forget skill in other forms.")
+    ] = False,
+    other_language: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--other-language", metavar="FILE", help="The forget skill in another language; may be repeated."
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="OUT", help="Write the first method's intervention as a recipe."),
+    ] = None,
+    snippet: Annotated[
+        Path | None,
+        typer.Option("--snippet", metavar="OUT", help="Write a Python script that answers under the guard."),
+    ] = None,
+    bake: Annotated[
+        Path | None,
+        typer.Option("--bake", metavar="FOLDER", help="Save the model with the pruned neurons at 0."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="OUT", help="Write all numbers as lm-evaluation-harness does."),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget one skill and keep others.
+
+    Fitted on probes, set on validation, measured on a test whose facts and templates neither has seen. What
+    was answered before is read from the store.
+    """
+    question = Question(
+        forget=skill_source(forget),
+        retain=tuple(skill_source(path) for path in retain or ()),
+        methods=tuple(cast("list[Method]", method)) if method else METHODS,
+        layers=layers_of(layers),
+        rivals=not no_rivals,
+        check=check,
+        shares=tuple(share) if share else SHARES,
+        as_released=as_released,
+        split_seed=split_seed,
+        seed=seed,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        tests="unsafe" if unsafe_tests else "contained" if tests else "off",
+        controls=not no_controls,
+        robustness=not no_robustness,
+        other_language=tuple(skill_source(path) for path in other_language or ()),
+    )
+    exports = Exports(recipe, snippet, bake, results)
+    exports.check(question)
+    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        check_methods(loaded, question)
+        with bar("examples") as progress:
+            found = unlearn(loaded, here.store, question, progress)
+        exports.write(loaded, question, recipe_of(here.store, found.run, 0))
+        exports.write_results(loaded, here.store, found)
+        for warning in _warnings(found):
+            say(f"Warning: {warning}")
+        here.show(found.document, _described(found))
+
+
+def _warnings(found: Unlearned) -> list[str]:
+    told = [
+        f"{skill['skill']}: {skill['warning']}"
+        for skill in found.document["methods"][0]["skills"]
+        if skill["warning"]
+    ]
+    for split in found.document["split"]["skills"]:
+        if split["near_duplicates"]:
+            told.append(
+                f"{split['skill']}: {split['near_duplicates']} pairs of prompts in the test and outside it "
+                "are near-duplicates"
+            )
+    return told
+
+
+def _described(found: Unlearned) -> str:
+    opened = found.document["split"]["test_opened"]
+    parts = [f"forget {found.document['forget']}; this test has met {opened} question(s); run {found.run}"]
+    for method in found.document["methods"]:
+        rows = [
+            (
+                f"{s['skill']}{' (forget)' if s['role'] == 'forget' else ''}",
+                str(s["n"]),
+                number(s["before"]),
+                number(s["after"]),
+                number(s["relative_drop"]),
+                _interval(s["interval"]),
+            )
+            for s in method["skills"]
+        ]
+        unseen = method["skills"][0]["unseen"]
+        parts.append(f"{method['method']}: {_parameters(method['parameters'])}")
+        parts.append(table(("skill", "n", "before", "after", "drop", "95 %"), rows))
+        if unseen:
+            drop = number(unseen["relative_drop"])
+            parts.append(f"in wordings that no probe had ({unseen['n']} examples): drop {drop}")
+        if method["robustness"]:
+            parts.append(table(("asked otherwise", "n", "before", "after", "drop"), _forms(method)))
+        parts.append(f"over-refusal {number(method['over_refusal'])}")
+        if unrelated := method["parameters"].get("unrelated"):
+            parts.append(
+                f"of unrelated text refused {number(unrelated['refused'])} ({unrelated['n']} pieces)"
+            )
+    return "\n\n".join(parts)
+
+
+def _forms(method: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{form['form']} {form['lang'] or ''}".strip(),
+            str(form["n"]),
+            *(number(form[name]) for name in ("before", "after", "relative_drop")),
+        )
+        for form in method["robustness"]
+    ]
+
+
+def _parameters(parameters: dict[str, Any]) -> str:
+    shown = {
+        name: value for name, value in parameters.items() if name not in ("k", "validation", "unrelated")
+    }
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _interval(interval: list[float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}"

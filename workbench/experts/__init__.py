@@ -1,0 +1,1 @@
+"""Experts as use cases: profile them, prune them and see."""

@@ -1,0 +1,1 @@
+"""Findings: kept with their evidence, carried in and out, and run again."""

@@ -1,0 +1,195 @@
+"""Keep what was found with its evidence, carry it in and out, and run it again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from analysis.errors import HeadlampError, RecipeError
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
+from store import (
+    Finding,
+    ImportResult,
+    Store,
+    all_tags,
+    delete_finding,
+    findings_csv,
+    findings_html,
+    findings_json,
+    findings_markdown,
+    get_finding,
+    import_findings,
+    list_findings,
+    update_finding,
+)
+from workbench.findings.pair_evidence import evidence
+from workbench.findings.recorded import Recorded, recorded
+from workbench.generating.clamping import Generation, fresh
+from workbench.keeping import keep
+from workbench.models import opened
+from workbench.neurons.profiles import NeuronView
+from workbench.unlearning.evidence import KIND, ask_again, keep_unlearning
+
+ExportFormat = Literal["html", "json", "csv", "md"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+TOLERANCE = 1e-4
+"""Largest difference in a probability that a re-run may show; token ids must be equal."""
+
+_WRITERS: dict[ExportFormat, Callable[[Iterable[Finding]], str]] = {
+    "html": findings_html,
+    "json": findings_json,
+    "csv": findings_csv,
+    "md": findings_markdown,
+}
+
+__all__ = [
+    "EXPORT_FORMATS",
+    "TOLERANCE",
+    "ExportFormat",
+    "Finding",
+    "ImportResult",
+    "Rerun",
+    "all_tags",
+    "delete_finding",
+    "export_findings",
+    "get_finding",
+    "import_findings",
+    "keep_generation",
+    "keep_neuron",
+    "keep_unlearning",
+    "list_findings",
+    "rerun",
+    "update_finding",
+]
+
+
+def keep_generation(
+    loaded: LoadedModel,
+    store: Store,
+    generation: Generation,
+    *,
+    title: str,
+    note: str = "",
+    tags: Sequence[str] = (),
+) -> Finding:
+    """Freeze a finished pair of texts: recipe, prompt, outputs, probabilities, versions and seed."""
+    if not generation.done:
+        raise HeadlampError("the text is still being generated; keep it when it is finished")
+    return keep(loaded, store, "generation", evidence(loaded, generation), title, note, tags)
+
+
+def keep_neuron(
+    loaded: LoadedModel,
+    store: Store,
+    view: NeuronView,
+    *,
+    title: str,
+    note: str = "",
+    tags: Sequence[str] = (),
+) -> Finding:
+    """Freeze what a neuron decodes to at each site, and how it fires on the reference text."""
+    document = {
+        "address": str(view.address),
+        "sites": {site: neuron_document(neuron) for site, neuron in view.decoded.items()},
+        "profile": None if view.profile is None else {s: asdict(p) for s, p in view.profile.items()},
+        "dtype": loaded.dtype,
+        "device": loaded.ref.device,
+        "versions": versions(),
+    }
+    return keep(loaded, store, "neuron", document, title, note, tags)
+
+
+def neuron_document(neuron: Any) -> dict[str, Any]:
+    """One site of one neuron, as `neuron --json` prints it."""
+    return {
+        "top": [asdict(score) for score in neuron.top],
+        "bottom": [asdict(score) for score in neuron.bottom],
+        "log_z": neuron.log_z,
+        "weight_norm": neuron.weight_norm,
+    }
+
+
+def export_findings(findings: Iterable[Finding], format: ExportFormat) -> str:
+    """Findings as one document. Raises HeadlampError for an unknown format."""
+    if format not in _WRITERS:
+        raise HeadlampError(f"format {format!r} is unknown; choose {', '.join(EXPORT_FORMATS)}")
+    return _WRITERS[format](findings)
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What running a finding again gave. same: tokens equal and no probability further off than tolerance."""
+
+    same: bool
+    tokens_equal: bool
+    largest_difference: float
+    tolerance: float
+    run: str
+    seconds: float
+    explanation: str
+
+
+def rerun(store: Store, finding_id: str) -> Rerun:
+    """Compute a finding again, never from stored results: token ids exactly, numbers within TOLERANCE.
+
+    Raises HeadlampError where the finding's model cannot be opened, or is no longer the same bytes.
+    """
+    finding = get_finding(store, finding_id)
+    if finding.kind == KIND:
+        return _unlearned_again(store, finding)
+    then = recorded(finding)
+    with opened(then.ref, store) as loaded:
+        if loaded.fingerprint != finding.model_fingerprint:
+            raise RecipeError(
+                f"{finding.model_name} is no longer the model this finding was made with: fingerprint "
+                f"{loaded.fingerprint[:12]}… now, {finding.model_fingerprint[:12]}… then; open the old folder"
+            )
+        unknown = [i for i in then.answer if not 0 <= i < len(loaded.vocabulary)]
+        if unknown:
+            raise HeadlampError(f"this finding lists token {unknown[0]}, which the model does not have")
+        started = time.perf_counter()
+        result = fresh(loaded, store, then.request, also=list(then.answer))
+    return _compared(then, result, time.perf_counter() - started)
+
+
+def _unlearned_again(store: Store, finding: Finding) -> Rerun:
+    found = ask_again(store, finding)
+    same = found.difference <= TOLERANCE
+    if not same:
+        said = "the numbers are not the same; compare the versions and the device they were measured with"
+    else:
+        said = (
+            f"no number differs by more than {found.difference:.1e}"
+            if found.difference
+            else "every number is the same"
+        )
+    gap = min(found.difference, 1.0)
+    run = str(finding.evidence.get("run") or "")
+    return Rerun(same, found.difference < math.inf, gap, TOLERANCE, run, found.seconds, said)
+
+
+def _compared(then: Recorded, result: Generation, seconds: float) -> Rerun:
+    difference = _largest_difference(then, result)
+    tokens_equal = (then.base_ids, then.changed_ids) == (result.base_ids, result.changed_ids)
+    close = difference <= TOLERANCE
+    if tokens_equal and close:
+        said = f"every token is the same and no probability differs by more than {difference:.1e}"
+    elif tokens_equal:
+        said = f"every token is the same, but a probability differs by {difference:.1e}"
+    else:
+        said = "the text is not the same; compare the versions and the device it was made with"
+    return Rerun(tokens_equal and close, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
+
+
+def _largest_difference(then: Recorded, result: Generation) -> float:
+    """Over every token listed then, and the word: |p then − p now|; NaN counts as 1."""
+    now = {token.token_id: (token.base, token.changed) for token in result.answer}
+    pairs = [pair for token, was in then.answer.items() for pair in zip(was, now[token], strict=True)]
+    if then.word is not None and result.word is not None:
+        pairs += zip(then.word, result.word, strict=True)
+    gaps = (abs(was - found) for was, found in pairs)
+    return max((gap if gap <= 1 else 1.0 for gap in gaps), default=0.0)

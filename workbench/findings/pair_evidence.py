@@ -1,0 +1,67 @@
+"""What is printed and kept of a finished pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.errors import HeadlampError
+from analysis.intervening.interventions import Change
+from analysis.intervening.steps import Attaching
+from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
+from workbench.generating.clamping import Generation
+
+
+def check_keepable(changes: Sequence[Change]) -> None:
+    """Raises HeadlampError where a change carries tensors, which a finding cannot hold."""
+    if any(isinstance(change, Attaching) for change in changes):
+        raise HeadlampError(
+            "a finding holds no tensors, and a guard or an unlearned skill is made of them; keep its recipe "
+            "with the safetensors file beside it instead"
+        )
+
+
+def evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
+    """What a finding freezes of a generation: enough to show it, and to run it again.
+
+    Raises HeadlampError as check_keepable.
+    """
+    check_keepable(result.request.clamps)
+    sampling = result.request.sampling
+    return {
+        "run": result.run,
+        "recipe": result.recipe,
+        "clamps": [str(clamp) for clamp in result.request.clamps],
+        "prompt": result.request.prompt,
+        "answer_prefix": result.request.answer_prefix,
+        "seed": sampling.seed,
+        "temperature": sampling.temperature,
+        "max_new_tokens": sampling.max_new_tokens,
+        **outputs(result),
+        "word": result.word
+        and {"word": result.request.word, "base": result.word[0], "changed": result.word[1]},
+        "dtype": loaded.dtype,
+        "device": loaded.ref.device,
+        "revision": loaded.ref.revision,
+        "controls": None,
+        "reach": result.reach.counts(),
+        "versions": versions(),
+    }
+
+
+def outputs(result: Generation) -> dict[str, Any]:
+    """base, changed, answer and word, as `generate --json` prints them."""
+    word = result.word and {"base": result.word[0], "changed": result.word[1]}
+    return {
+        "base": {"text": result.base_text, "token_ids": list(result.base_ids)},
+        "changed": {"text": result.changed_text, "token_ids": list(result.changed_ids)},
+        "answer": {
+            row: [
+                {"token_id": t.token_id, "token": t.token, "probability": getattr(t, row)}
+                for t in result.answer
+            ]
+            for row in ("base", "changed")
+        },
+        "word": word,
+    }

@@ -1,0 +1,79 @@
+"""What a finding says was asked and answered, read whole before anything is run again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.errors import HeadlampError
+from analysis.opening.models import ModelRef
+from analysis.recipes.recipes import recorded_raw
+from analysis.running.generation import Sampling
+from store import Finding
+from workbench.generating.clamping import Request
+
+ROWS = ("base", "changed")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a finding says was asked and answered. answer: token id → (base, changed) probability."""
+
+    ref: ModelRef
+    request: Request
+    base_ids: tuple[int, ...]
+    changed_ids: tuple[int, ...]
+    answer: dict[int, tuple[float, float]]
+    word: tuple[float, float] | None
+
+
+def recorded(finding: Finding) -> Recorded:
+    """The finding's evidence, read whole before anything is generated; it may come from anywhere.
+
+    Raises HeadlampError.
+    """
+    document = finding.evidence
+    if finding.kind != "generation":
+        raise HeadlampError(
+            f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations and unlearning run "
+            "again"
+        )
+    try:
+        rows = [document["answer"][row] for row in ROWS]
+        word = document.get("word")
+        return Recorded(
+            ref=ModelRef(
+                finding.model_name,
+                revision=_text(document.get("revision")),
+                device=_text(document.get("device")) or "cpu",
+                dtype=_text(document.get("dtype")) or "auto",
+            ),
+            request=_request(document, str(word["word"]) if word else ""),
+            base_ids=tuple(int(i) for i in document["base"]["token_ids"]),
+            changed_ids=tuple(int(i) for i in document["changed"]["token_ids"]),
+            answer={
+                int(b["token_id"]): (float(b["probability"]), float(c["probability"]))
+                for b, c in zip(*rows, strict=True)
+            },
+            word=(float(word["base"]), float(word["changed"])) if word else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise HeadlampError(
+            f"this finding's evidence is not complete enough to run again: {type(error).__name__} {error}"
+        ) from error
+
+
+def _request(document: dict[str, Any], word: str) -> Request:
+    return Request(
+        prompt=str(document["prompt"]),
+        clamps=recorded_raw(document["recipe"]),
+        answer_prefix=str(document.get("answer_prefix") or ""),
+        sampling=Sampling(
+            int(document["max_new_tokens"]), float(document["temperature"]), int(document["seed"])
+        ),
+        word=word,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,237 @@
+"""Generate with and without a recipe of clamps, streamed; the finished pair is remembered."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from analysis.intervening.clamps import Clamp
+from analysis.intervening.hooks import Reach
+from analysis.intervening.interventions import Change, check_changes
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
+from analysis.opening.vocabulary import word_tokens
+from analysis.recipes.files import digest_of
+from analysis.recipes.recipes import recipe_document, versions
+from analysis.running import generation
+from analysis.running.generation import (
+    BASE,
+    CHANGED,
+    AnswerPosition,
+    Sampling,
+    Step,
+    answer_position,
+    paired_steps,
+    word_probability,
+)
+from analysis.running.prompts import answer_text, prompt_ids, token_texts
+from store import RunSpec, Store, StoreError, begin_run, put_unit, read_unit, stored_units
+from workbench.neurons.profiles import is_open, is_profiled, reference_digest, resolve_clamps
+from workbench.runs import Progress, run_spec
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate: a prompt, a recipe, how tokens are chosen, and the word whose probability counts."""
+
+    prompt: str
+    clamps: tuple[Change, ...] = ()
+    answer_prefix: str = ""
+    sampling: Sampling = Sampling()
+    word: str = ""
+
+
+@dataclass(frozen=True)
+class TokenProbability:
+    """One token of the answer position. token: its exact text."""
+
+    token_id: int
+    token: str
+    base: float
+    changed: float
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Base and changed text, as far as they have come; `done` when finished, `stored` when also remembered.
+
+    *_tokens: the text token by token, ends of text left out, for marking differences. word: (base, changed)
+    probability of the word at the answer position. reach: per clamp, positions covered and acted on.
+    """
+
+    run: str
+    request: Request
+    prompt_ids: tuple[int, ...]
+    base_ids: tuple[int, ...]
+    changed_ids: tuple[int, ...]
+    base_text: str
+    changed_text: str
+    base_tokens: tuple[str, ...]
+    changed_tokens: tuple[str, ...]
+    answer: tuple[TokenProbability, ...]
+    word: tuple[float, float] | None
+    reach: Reach
+    recipe: dict[str, Any]
+    done: bool
+    stored: bool
+    seconds: float
+    warning: str = ""
+
+
+def check_request(loaded: LoadedModel, request: Request) -> None:
+    """Refuse what cannot be generated before anything is measured for it. Raises HeadlampError."""
+    prompt_ids(loaded, request.prompt, request.answer_prefix)
+    check_changes(loaded, request.clamps)
+
+
+def stream(
+    loaded: LoadedModel,
+    store: Store,
+    request: Request,
+    progress: Progress = lambda done, total: None,
+    *,
+    rerun: str = "",
+    also: Sequence[int] = (),
+) -> Iterator[Generation]:
+    """The pair as it grows, one snapshot per position; the last one is done, and stored unless it warns.
+
+    The same request asked again is answered from the store, in one snapshot. rerun: a name of its own makes
+    it a new run. also: tokens whose probabilities are wanted at the answer position, however small.
+    """
+    started = time.perf_counter()
+    ids = prompt_ids(loaded, request.prompt, request.answer_prefix)
+    tokens = word_tokens(loaded.vocabulary, loaded.tokenizer, request.word) if request.word.strip() else ()
+    clamps = tuple(resolve_clamps(loaded, store, request.clamps, progress))
+    request = replace(request, clamps=clamps)
+    spec = generation_spec(loaded, request, rerun)
+    if _is_stored(store, spec):
+        yield _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
+        return
+    payload: dict[str, Any] = {"base": [], "changed": [], "answer": [], "word": None, "reach": None}
+    reach = Reach()
+    for step in paired_steps(loaded, ids, request.clamps, request.sampling):
+        _add_step(payload, step, tokens, reach, also)
+        payload["seconds"] = time.perf_counter() - started
+        yield replace(_from_payload(loaded, request, spec.key, ids, payload), done=False, stored=False)
+    warning = _keep(store, spec, payload)
+    finished = _from_payload(loaded, request, spec.key, ids, payload)
+    yield replace(finished, stored=not warning, warning=warning)
+
+
+def generate(
+    loaded: LoadedModel, store: Store, request: Request, progress: Progress = lambda done, total: None
+) -> Generation:
+    """The finished pair."""
+    *_, last = stream(loaded, store, request, progress)
+    return last
+
+
+def fresh(loaded: LoadedModel, store: Store, request: Request, also: Sequence[int] = ()) -> Generation:
+    """The pair computed anew, whatever is stored; a run of its own, so that both answers stay.
+
+    also: tokens whose probabilities the answer position must list.
+    """
+    *_, last = stream(loaded, store, request, rerun=uuid.uuid4().hex, also=also)
+    return last
+
+
+def stored_generation(loaded: LoadedModel, store: Store, request: Request) -> Generation | None:
+    """The pair if this very request was answered before, without generating anything."""
+    if any(is_open(change) for change in request.clamps) and not is_profiled(loaded, store):
+        return None
+    request = replace(request, clamps=tuple(resolve_clamps(loaded, store, request.clamps)))
+    ids = prompt_ids(loaded, request.prompt, request.answer_prefix)
+    spec = generation_spec(loaded, request)
+    if not _is_stored(store, spec):
+        return None
+    return _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
+
+
+def generation_spec(loaded: LoadedModel, request: Request, rerun: str = "") -> RunSpec:
+    """The key of a generation: everything that changes its answer, with every clamp's raw value."""
+    parameters = {
+        "prompt": request.prompt,
+        "answer_prefix": request.answer_prefix,
+        "clamps": [named_change(change) for change in request.clamps],
+        "max_new_tokens": request.sampling.max_new_tokens,
+        "temperature": request.sampling.temperature,
+        "word": request.word.strip(),
+        "reference": reference_digest(),
+    }
+    if rerun:
+        parameters["rerun"] = rerun
+    version, seed = generation.METHOD_VERSION, request.sampling.seed
+    return run_spec(loaded, "generate", version, parameters, units=1, seed=seed)
+
+
+def named_change(change: Change) -> list[Any]:
+    """A change as it stands in the key: a clamp with its raw value, tensors by their digest."""
+    if isinstance(change, Clamp):
+        return [str(change), change.raw]
+    return (
+        [str(change), 0.0] if isinstance(change, PruneExpert) else [type(change).__name__, digest_of(change)]
+    )
+
+
+def _is_stored(store: Store, spec: RunSpec) -> bool:
+    """A store that cannot be read answers nothing; the text is then generated anew."""
+    try:
+        return bool(stored_units(store, spec.key))
+    except StoreError:
+        return False
+
+
+def _add_step(
+    payload: dict[str, Any], step: Step, word: Sequence[int], reach: Reach, also: Sequence[int]
+) -> None:
+    for row, name in ((BASE, "base"), (CHANGED, "changed")):
+        token = step.tokens[row]
+        if token is not None:
+            payload[name].append(token)
+    reach.add(step.reach)
+    payload["reach"] = reach.counts()
+    if not payload["answer"]:
+        payload["answer"] = _answer_rows(answer_position(step, also=also))
+        payload["word"] = word_probability(step, word) if word else None
+
+
+def _answer_rows(answer: AnswerPosition) -> list[tuple[int, float, float]]:
+    return list(zip(answer.token_ids, answer.base, answer.changed, strict=True))
+
+
+def _keep(store: Store, spec: RunSpec, payload: dict[str, Any]) -> str:
+    """Store the pair; a store that cannot take it costs a warning, never the result."""
+    try:
+        begin_run(store, spec, versions())
+        put_unit(store, spec.key, 0, name="pair", payload=payload, seconds=payload.get("seconds", 0.0))
+    except StoreError as error:
+        return f"the text is shown but not kept: {error}"
+    return ""
+
+
+def _from_payload(
+    loaded: LoadedModel, request: Request, run: str, ids: Sequence[int], payload: dict[str, Any]
+) -> Generation:
+    shown = {row: [i for i in payload[row] if i not in loaded.special_ids] for row in ("base", "changed")}
+    texts = loaded.vocabulary.texts
+    return Generation(
+        run=run,
+        request=request,
+        prompt_ids=tuple(ids),
+        base_ids=tuple(payload["base"]),
+        changed_ids=tuple(payload["changed"]),
+        base_text=answer_text(loaded, payload["base"]),
+        changed_text=answer_text(loaded, payload["changed"]),
+        base_tokens=tuple(token_texts(loaded, shown["base"])),
+        changed_tokens=tuple(token_texts(loaded, shown["changed"])),
+        answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in payload["answer"]),
+        word=payload["word"] and (payload["word"][0], payload["word"][1]),
+        reach=Reach(**payload["reach"]),
+        recipe=recipe_document(loaded, request.clamps),
+        done=True,
+        stored=True,
+        seconds=payload.get("seconds", 0.0),
+    )

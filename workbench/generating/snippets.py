@@ -1,0 +1,144 @@
+"""A pair of texts as a Python script that needs nothing but torch and transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.checkpoints.devices import BALANCED
+from analysis.errors import HeadlampError
+from analysis.intervening.clamps import Clamp
+from analysis.intervening.hooks import site_columns, site_module
+from analysis.intervening.interventions import Change
+from analysis.intervening.pruning import PruneExpert
+from analysis.opening.models import LoadedModel
+from demo import BUNDLED
+from workbench.generating.clamping import Generation
+
+
+def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change]) -> str:
+    """Why these changes cannot be told as forward hooks; empty where they can."""
+    if loaded.ref.device == BALANCED:
+        return "The model is spread over several devices; open it on one, and the script is at hand."
+    for clamp in changes:
+        if isinstance(clamp, PruneExpert):
+            return (
+                f"{clamp.address} is pruned, which its recipe alone can tell: `python -m workbench generate "
+                "MODEL --recipe FILE --prompt TEXT` applies it."
+            )
+        if not isinstance(clamp, Clamp):
+            return "This is no clamp; its recipe is the export, which `generate --recipe FILE` applies."
+        if loaded.anatomy.block(clamp.address).fused:
+            return (
+                f"{clamp.address} belongs to an expert. All experts of a layer are one fused weight, "
+                "so that no forward hook reaches a single neuron: the recipe is the export, and `python -m "
+                "workbench generate MODEL --recipe FILE --prompt TEXT` applies it."
+            )
+    return ""
+
+
+def python_snippet(loaded: LoadedModel, result: Generation) -> str:
+    """The script that generates `result` again, token for token. HeadlampError: a fused expert."""
+    reason = why_no_snippet(loaded, result.request.clamps)
+    if reason:
+        raise HeadlampError(reason)
+    request, sampling = result.request, result.request.sampling
+    facts = {
+        "MODEL": str(BUNDLED.get(loaded.ref.name, loaded.ref.name)),
+        "REVISION": loaded.ref.revision,
+        "DEVICE": loaded.ref.device,
+        "PROMPT": request.prompt,
+        "ANSWER_PREFIX": request.answer_prefix,
+        "MAX_NEW_TOKENS": sampling.max_new_tokens,
+        "TEMPERATURE": sampling.temperature,
+        "SEED": sampling.seed,
+        "CONTEXT": loaded.anatomy.context,
+        "VOCABULARY": len(loaded.vocabulary),
+        "ENDS": sorted(loaded.ends_of_text),
+    }
+    lines = [f"{name} = {value!r}" for name, value in facts.items()]
+    lines.append(f"DTYPE = torch.{loaded.dtype}")
+    held = [clamp for clamp in request.clamps if isinstance(clamp, Clamp)]
+    clamps = [_clamp_line(loaded, clamp, len(result.prompt_ids)) for clamp in held]
+    encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
+    settings = "\n".join([*lines, _CLAMPS_COMMENT, "CLAMPS = [", *clamps, "]"])
+    return _HEAD + settings + _SETUP + encode + _LOOP
+
+
+def _clamp_line(loaded: LoadedModel, clamp: Clamp, prompt_length: int) -> str:
+    block = loaded.anatomy.block(clamp.address)
+    first, last = clamp.scope.interval(prompt_length)
+    rule = clamp.mode if clamp.mode in ("add", "scale") else "set"
+    last_text = 'float("inf")' if last == float("inf") else str(last)
+    place = f"{site_module(block, clamp.site)!r}, {'input' if clamp.site == 'key' else 'output'!r}"
+    columns = site_columns(block, clamp.site)
+    column = (columns.start or 0) + (columns.step or 1) * clamp.address.neuron
+    held = f"{column}, {rule!r}, {clamp.raw!r}, {max(first, 0)}, {last_text}"
+    return f"    ({place}, {held}),  # {clamp}"
+
+
+_HEAD = '''"""One text as the model writes it and one with neurons held: two rows of one batch."""
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+'''
+
+_CLAMPS_COMMENT = (
+    "# module, hooked at its input or output, column, rule, raw value, first and last position acted on"
+)
+
+_SETUP = """
+
+tokenizer = AutoTokenizer.from_pretrained(MODEL, revision=REVISION)
+model = AutoModelForCausalLM.from_pretrained(MODEL, revision=REVISION, dtype=DTYPE).to(DEVICE).eval()
+positions = None  # of the tokens fed in the current step
+
+
+def held(values, column, rule, value, first, last):
+    changed = values.clone()
+    old = changed.view(2, len(positions), -1)[1, :, column]
+    new = {"set": torch.full_like(old, value), "add": old + value, "scale": old * value}[rule]
+    old.copy_(torch.where((positions >= first) & (positions <= last), new, old))
+    return changed
+
+
+for name, side, *rest in CLAMPS:
+    module = model.get_submodule(name)
+    if side == "input":
+        module.register_forward_pre_hook(lambda m, args, rest=rest: (held(args[0], *rest), *args[1:]))
+    else:
+        module.register_forward_hook(lambda m, args, output, rest=rest: held(output, *rest))
+
+"""
+
+_ENCODE_PLAIN = """ids = tokenizer.encode(PROMPT + ANSWER_PREFIX)
+"""
+
+_ENCODE_CHAT = """chat = [{"role": "user", "content": PROMPT}]
+asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+ids = tokenizer.encode(asked + ANSWER_PREFIX, add_special_tokens=False)
+"""
+
+_LOOP = """cache, fed, start = DynamicCache(config=model.config), torch.tensor([ids, ids], device=DEVICE), 0
+texts, ended = ([], []), [False, False]
+for step in range(min(MAX_NEW_TOKENS, CONTEXT - len(ids))):
+    positions = torch.arange(start, start + fed.shape[1], device=DEVICE)
+    with torch.inference_mode():
+        output = model(fed, position_ids=positions.expand(2, -1), past_key_values=cache, logits_to_keep=1)
+    scores = torch.log_softmax(output.logits[:, -1, :VOCABULARY].float(), -1).cpu()
+    if TEMPERATURE:  # the same noise for both rows, so that only the clamps make a difference
+        generator = torch.Generator().manual_seed((SEED * 1_000_003 + step) % 2**63)
+        uniform = torch.rand(scores.shape[-1], generator=generator, dtype=torch.float64)
+        scores = scores.double() / TEMPERATURE - torch.log(-torch.log(uniform.clamp(min=1e-300)))
+    chosen = scores.argmax(-1).tolist()
+    for row, token in enumerate(chosen):
+        if not ended[row]:
+            texts[row].append(token)
+            ended[row] = token in ENDS
+    if all(ended):
+        break
+    start, fed = start + fed.shape[1], torch.tensor(chosen, device=DEVICE)[:, None]
+
+for title, tokens in zip(("as it is:", "clamped: "), texts):
+    print(title, repr(tokenizer.decode(tokens, skip_special_tokens=True)))
+"""

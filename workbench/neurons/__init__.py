@@ -1,0 +1,1 @@
+"""Neurons as use cases: decode, find, profile, browse, compare, export."""

@@ -1,0 +1,142 @@
+"""A decoding as a file, one row per neuron: JSON lines, CSV or Parquet; whole, or not at all.
+
+jsonl     every number exactly; one ASCII JSON document a line
+csv       token and probability columns; a text that a spreadsheet would run as a formula begins with '
+parquet   the shape of the JSON lines with their types; one row group per block
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.opening.models import LoadedModel
+from store.csv_cells import write_csv
+from workbench.files import ExportError, check_writable, replacing, table_csv
+from workbench.neurons.decoding import DecodedModel, DecodedNeuron, rows
+from workbench.runs import Progress
+
+Row = dict[str, Any]
+_TOKENS = pa.list_(
+    pa.struct(
+        [
+            ("token_id", pa.int32()),
+            ("token", pa.string()),
+            ("logit", pa.float32()),
+            ("probability", pa.float64()),
+        ]
+    )
+)
+SCHEMA = pa.schema(
+    [
+        pa.field("layer", pa.int32(), nullable=False),
+        pa.field("expert", pa.int32()),
+        pa.field("shared", pa.bool_(), nullable=False),
+        pa.field("neuron", pa.int32(), nullable=False),
+        pa.field("top", _TOKENS),
+        pa.field("bottom", _TOKENS),
+        *(pa.field(name, pa.float32()) for name in ("weight_norm", "log_z", "entropy")),
+    ]
+)
+
+
+def write_decoding(
+    path: Path, loaded: LoadedModel, decoded: DecodedModel, progress: Progress = lambda done, total: None
+) -> int:
+    """Write every neuron of a decoding to path, in the format of its suffix; how many. Raises ExportError."""
+    write = _writer(path)
+    with replacing(path) as stream:
+        write(stream, _by_block(loaded, decoded, progress), decoded.top_ids.shape[1])
+    return len(decoded)
+
+
+def check_target(path: Path) -> None:
+    """Refuse a decoding's target before hours of work are done for it. Raises ExportError."""
+    _writer(path)
+    check_writable(path)
+
+
+def neuron_row(neuron: DecodedNeuron) -> Row:
+    """One neuron as the JSON lines have it; a number that JSON cannot hold is None."""
+    block = neuron.address.block
+    return {
+        "layer": block.layer,
+        "expert": block.expert,
+        "shared": block.shared,
+        "neuron": neuron.address.neuron,
+        "top": [_finite(asdict(score)) for score in neuron.top],
+        "bottom": [_finite(asdict(score)) for score in neuron.bottom],
+        **_finite({name: getattr(neuron, name) for name in ("weight_norm", "log_z", "entropy")}),
+    }
+
+
+def neurons_csv(neurons: Iterable[DecodedNeuron], k: int) -> bytes:
+    """Any decoded neurons with k tokens at each end, as the CSV of a whole decoding has them."""
+    return table_csv(_csv_header(k), map(_csv_row, map(neuron_row, neurons)))
+
+
+def _finite(numbers: Row) -> Row:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in numbers.items()
+    }
+
+
+def _by_block(loaded: LoadedModel, decoded: DecodedModel, progress: Progress) -> Iterator[list[Row]]:
+    for number, block in enumerate(decoded.blocks):
+        progress(number, len(decoded.blocks))
+        first = int(decoded.first[number])
+        yield [neuron_row(neuron) for neuron in rows(loaded, decoded, range(first, first + block.d_ff))]
+    progress(len(decoded.blocks), len(decoded.blocks))
+
+
+def _write_jsonl(stream: BinaryIO, blocks: Iterator[list[Row]], k: int) -> None:
+    for block in blocks:
+        stream.writelines(json.dumps(row, allow_nan=False).encode("ascii") + b"\n" for row in block)
+
+
+def _write_csv(stream: BinaryIO, blocks: Iterator[list[Row]], k: int) -> None:
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+    write_csv(text, _csv_header(k), (_csv_row(row) for block in blocks for row in block))
+    text.detach()
+
+
+_CSV_TOKEN = ("token", "probability")
+
+
+def _csv_header(k: int) -> list[str]:
+    ends = [f"{end}_{what}_{i + 1}" for end in ("top", "bottom") for i in range(k) for what in _CSV_TOKEN]
+    return ["layer", "expert", "shared", "neuron", *ends, "weight_norm", "log_z", "entropy"]
+
+
+def _csv_row(row: Row) -> list[Any]:
+    scores = [score for end in ("top", "bottom") for score in row[end]]
+    return [
+        *(row[name] for name in ("layer", "expert", "shared", "neuron")),
+        *(value for score in scores for value in (score["token"], score["probability"])),
+        *(row[name] for name in ("weight_norm", "log_z", "entropy")),
+    ]
+
+
+def _write_parquet(stream: BinaryIO, blocks: Iterator[list[Row]], k: int) -> None:
+    with pq.ParquetWriter(stream, SCHEMA, compression="zstd") as writer:
+        for block in blocks:
+            writer.write_table(pa.Table.from_pylist(block, schema=SCHEMA), row_group_size=len(block))
+
+
+Write = Callable[[BinaryIO, Iterator[list[Row]], int], None]
+WRITERS: dict[str, Write] = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
+
+
+def _writer(path: Path) -> Write:
+    if path.suffix.lower() not in WRITERS:
+        raise ExportError(f"{path}: its name says no format; end it in {', '.join(WRITERS)}")
+    return WRITERS[path.suffix.lower()]

@@ -1,0 +1,247 @@
+"""How neurons fire: the whole model on the reference text, once; one neuron on any text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.anatomy.anatomy import Site
+from analysis.intervening.clamps import CLAMP_SITES, Clamp, ClampSite
+from analysis.intervening.interventions import Change, check_changes
+from analysis.neurons import activations
+from analysis.neurons.activations import BlockProfile, neuron_firing, profile_blocks
+from analysis.neurons.decoding import NeuronNorm
+from analysis.opening.models import LoadedModel
+from analysis.pulse import Pulse
+from analysis.running.prompts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
+from store import RunSpec, Store, read_array, read_unit, stored_units
+from workbench.kinds import Kind
+from workbench.neurons.decoding import DecodedNeuron, decode_model, read_decoded, rows
+from workbench.runs import DoneUnit, Progress, UnitResult, remembered, run_spec, timed
+
+_ARRAYS = ("largest", "first_largest", "mean", "deviation")
+BEST_TEXTS = 5
+"""How many stretches of the reference text a neuron's page shows."""
+
+
+def profile_spec(loaded: LoadedModel) -> RunSpec:
+    """The run that profiles every neuron on the reference text; one unit per block."""
+    parameters = {"reference": reference_digest(), "window": WINDOW}
+    units = len(loaded.anatomy.blocks)
+    return run_spec(loaded, "profile", activations.METHOD_VERSION, parameters, units=units)
+
+
+def is_profiled(loaded: LoadedModel, store: Store) -> bool:
+    """Whether the reference text has been read with this model before."""
+    spec = profile_spec(loaded)
+    return len(stored_units(store, spec.key)) == spec.units
+
+
+def profile_model(loaded: LoadedModel, store: Store, progress: Progress = lambda done, total: None) -> str:
+    """The key of the run that profiles every neuron on the reference text, here and now; remembered.
+
+    progress: of the text, in windows.
+    """
+
+    def units(missing: Sequence[int]) -> Iterable[DoneUnit]:
+        return timed(_profile_units(loaded, {}, missing, progress))
+
+    return remembered(store, profile_spec(loaded), units).run.key
+
+
+def _profile_units(
+    loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
+) -> Iterator[tuple[int, UnitResult]]:
+    """One pass over the reference text gives all blocks at once."""
+    if not units:
+        return
+    profiles = profile_blocks(loaded, reference_windows(loaded), pulse)
+    for index in units:
+        arrays = {name: getattr(profiles[index], name).numpy() for name in _ARRAYS}
+        address = str(loaded.anatomy.blocks[index].address)
+        yield index, UnitResult(address, arrays, {"count": profiles[index].count})
+
+
+PROFILE = Kind(
+    name="profile",
+    unit="blocks",
+    parameters=(),
+    title=lambda asked: "Read the reference text",
+    spec=lambda loaded, asked: profile_spec(loaded),
+    compute=_profile_units,
+    together="windows",
+)
+
+
+def reference_digest() -> str:
+    """SHA-256 of the reference text: part of the key of everything measured on it."""
+    return hashlib.sha256("\0".join(reference_passages()).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def read_profile(store: Store, run: str, block: int) -> BlockProfile:
+    """One block's profile from the store."""
+    arrays = {name: torch.from_numpy(read_array(store, run, block, name).copy()) for name in _ARRAYS}
+    unit = read_unit(store, run, block)
+    return BlockProfile(**arrays, count=int(unit.payload["count"]) if isinstance(unit.payload, dict) else 0)
+
+
+def is_open(change: Change) -> bool:
+    """Whether a change's size is yet to be measured on the reference text."""
+    return isinstance(change, Clamp) and change.needs_profile and change.raw is None
+
+
+def resolve_clamps(
+    loaded: LoadedModel,
+    store: Store,
+    clamps: Sequence[Change],
+    progress: Progress = lambda done, total: None,
+) -> list[Change]:
+    """Clamps with their raw values; profiles the model on the reference text where one is given in ×max.
+
+    A clamp that has a raw value already keeps it: a recorded one means the same whatever is measured now.
+    All changes are checked before anything is measured.
+    """
+    check_changes(loaded, clamps)
+    resolved: list[Change] = []
+    for clamp in clamps:
+        if not isinstance(clamp, Clamp) or clamp.raw is not None:
+            resolved.append(clamp)
+            continue
+        largest, mean = 0.0, 0.0
+        if clamp.needs_profile:
+            run = profile_model(loaded, store, progress)
+            profile = read_profile(store, run, loaded.anatomy.index(clamp.address.block))
+            largest, _, mean = profile.of(clamp.site, clamp.address.neuron)
+        resolved.append(clamp.resolved(largest=largest, mean=mean))
+    return resolved
+
+
+@dataclass(frozen=True)
+class SiteProfile:
+    """One neuron at one site on the reference text: largest |activation|, at position 0, mean, deviation."""
+
+    largest: float
+    first_largest: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class FiringText:
+    """One neuron along one text. values[site] (T,) with NaN where its expert did not see the token."""
+
+    tokens: tuple[str, ...]
+    values: dict[ClampSite, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class NeuronView:
+    """Everything a neuron's page shows.
+
+    decoded: per decodable site. profile: per clamp site; None where its expert saw none of the reference
+    text. count: positions it saw, of `positions`. texts: where |key| is largest. samples: all its key values.
+    """
+
+    address: NeuronAddress
+    d_ff: int
+    gated: bool
+    decoded: dict[Site, DecodedNeuron]
+    profile: dict[ClampSite, SiteProfile] | None
+    count: int
+    positions: int
+    texts: tuple[FiringText, ...]
+    samples: np.ndarray[Any, Any]
+
+
+def neuron_view(
+    loaded: LoadedModel,
+    store: Store,
+    address: NeuronAddress,
+    *,
+    norm: NeuronNorm = "none",
+    progress: Progress = lambda done, total: None,
+) -> NeuronView:
+    """A neuron's tokens at each site and how it fires; decodes and profiles the model where needed.
+
+    Of a model whose weights stay on disk, nothing is known of how it fires: no profile, texts, samples.
+    """
+    block = loaded.anatomy.block(address)
+    decoded = neuron_decodings(loaded, store, address, norm=norm, progress=progress)
+    if loaded.streamed is not None:
+        return NeuronView(address, block.d_ff, block.gated, decoded, None, 0, 0, (), np.zeros(0))
+    run = profile_model(loaded, store, progress)
+    stored = read_profile(store, run, loaded.anatomy.index(block.address))
+    windows = reference_windows(loaded)
+    firings = [fired_on(loaded, address, window) for window in windows]
+    peak = [np.nan_to_num(np.abs(f.values["key"][1:]), nan=0.0).max(initial=0.0) for f in firings]
+    best = np.argsort(peak, kind="stable")[::-1][:BEST_TEXTS]
+    return NeuronView(
+        address=address,
+        d_ff=block.d_ff,
+        gated=block.gated,
+        decoded=decoded,
+        profile=_site_profiles(stored, address.neuron, gated=block.gated) if stored.count else None,
+        count=stored.count,
+        positions=sum(len(window) - 1 for window in windows),
+        texts=tuple(firings[i] for i in best if peak[i] > 0),
+        samples=np.concatenate([f.values["key"][1:] for f in firings]),
+    )
+
+
+def neuron_decodings(
+    loaded: LoadedModel,
+    store: Store,
+    address: NeuronAddress,
+    *,
+    norm: NeuronNorm = "none",
+    progress: Progress = lambda done, total: None,
+) -> dict[Site, DecodedNeuron]:
+    """What one neuron decodes to at each site it has."""
+    block = loaded.anatomy.block(address)
+    found: dict[Site, DecodedNeuron] = {}
+    for site in loaded.anatomy.sites:
+        if site == "gate" and not block.gated:
+            continue
+        run = decode_model(loaded, store, site=site, norm=norm, progress=progress).run
+        decoded = read_decoded(loaded, store, run.key, site)
+        found[site] = next(rows(loaded, decoded, [decoded.index(address)]))
+    return found
+
+
+def stored_profile(
+    loaded: LoadedModel, store: Store, address: NeuronAddress
+) -> dict[ClampSite, SiteProfile] | None:
+    """A neuron's profile on the reference text; None where its expert saw none of it."""
+    block = loaded.anatomy.block(address)
+    run = profile_model(loaded, store)
+    profile = read_profile(store, run, loaded.anatomy.index(block.address))
+    return _site_profiles(profile, address.neuron, gated=block.gated) if profile.count else None
+
+
+def _site_profiles(profile: BlockProfile, neuron: int, *, gated: bool) -> dict[ClampSite, SiteProfile]:
+    sites = CLAMP_SITES if gated else CLAMP_SITES[:2]
+    arrays = [getattr(profile, name) for name in _ARRAYS]
+    return {
+        site: SiteProfile(*(float(array[CLAMP_SITES.index(site), neuron]) for array in arrays))
+        for site in sites
+    }
+
+
+def try_text(loaded: LoadedModel, address: NeuronAddress, text: str) -> FiringText:
+    """Where a neuron fires along a text somebody typed. Raises EmptyPrompt, PromptTooLong."""
+    return fired_on(loaded, address, text_ids(loaded, text))
+
+
+def fired_on(loaded: LoadedModel, address: NeuronAddress, ids: Sequence[int]) -> FiringText:
+    """Where a neuron fires along a sequence of token ids."""
+    firing = neuron_firing(loaded, address, ids)
+    values = {site: value.numpy() for site, value in firing.values.items()}
+    return FiringText(tuple(token_texts(loaded, ids)), values)

@@ -1,0 +1,153 @@
+"""Fitting a skill's boxes as long work: one unit that holds all that pictures, curves and queries need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from analysis.opening.models import LoadedModel
+from analysis.pulse import Pulse
+from analysis.skills.unrelated import COUNT
+from analysis.unlearning.guards import key_boxes, key_spaces
+from analysis.unlearning.guards.key_boxes import KeyBox
+from analysis.unlearning.guards.key_planes import Plane
+from analysis.unlearning.guards.key_spaces import (
+    KeySpace,
+    LayerKeys,
+    TriedQuery,
+    check_boxes,
+    key_space,
+    try_query,
+)
+from store import RunSpec, Store, find_run, read_array, read_unit
+from workbench.kinds import Kind, Order, make_order
+from workbench.runs import UnitResult, run_spec
+from workbench.skills.scenes import read_scene
+from workbench.skills.sources import SkillSource
+
+_SHARED = ("which", "probe", "drawn")
+_BOX, _PLANE, _OTHER = ("mean", "sigma", "own_k"), ("axes", "shares"), ("depths", "points", "corners")
+
+
+@dataclass(frozen=True)
+class KeySpaceQuestion:
+    """Whose boxes are fitted, what they are compared with, and how examples are split.
+
+    limit: of examples per skill, spread evenly; 0 for all. unrelated: pieces of text of no skill.
+    """
+
+    skill: SkillSource
+    compared: tuple[SkillSource, ...] = ()
+    limit: int = 0
+    split_seed: int = 0
+    unrelated: int = COUNT
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; `read_key_space_question` reads it."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    def order(self, loaded: LoadedModel) -> Order:
+        """The job that answers it on a model."""
+        return make_order(KEY_SPACE, loaded.ref, question=self.document())
+
+
+def read_key_space_question(document: Mapping[str, Any]) -> KeySpaceQuestion:
+    """The question that `KeySpaceQuestion.document` wrote."""
+    fields = dict(document)
+    fields["skill"] = SkillSource(**fields["skill"])
+    fields["compared"] = tuple(SkillSource(**source) for source in fields["compared"])
+    return KeySpaceQuestion(**fields)
+
+
+def key_space_spec(loaded: LoadedModel, question: KeySpaceQuestion) -> RunSpec:
+    """The run that answers a question; where the files lie does not change the answer.
+
+    Raises SkillError for a model without a dense layer.
+    """
+    check_boxes(loaded)
+    parameters = question.document()
+    for source in (parameters["skill"], *parameters["compared"]):
+        del source["path"]
+    version = f"{key_spaces.METHOD_VERSION}.{key_boxes.METHOD_VERSION}"
+    return run_spec(loaded, "keyspace", version, parameters, units=1, seed=question.split_seed)
+
+
+def _units(
+    loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
+) -> Iterator[tuple[int, UnitResult]]:
+    question = read_key_space_question(parameters["question"])
+    for index in units:
+        scene = read_scene(question.skill, question.compared, seed=question.split_seed, limit=question.limit)
+        yield index, _unit(key_space(loaded, scene, question.unrelated, pulse))
+
+
+KEY_SPACE = Kind(
+    name="keyspace",
+    unit="skills",
+    parameters=("question",),
+    title=lambda asked: f"Fit the key box of {asked['question']['skill']['name']}",
+    spec=lambda loaded, asked: key_space_spec(loaded, read_key_space_question(asked["question"])),
+    compute=_units,
+    together="queries",
+)
+
+
+def stored_key_space(
+    loaded: LoadedModel, store: Store, question: KeySpaceQuestion
+) -> tuple[str, KeySpace] | None:
+    """The key of the run that answered a question, and the answer; None where none has."""
+    run = find_run(store, key_space_spec(loaded, question).key)
+    return None if run is None or not run.finished else (run.key, read_key_space(store, run.key))
+
+
+@lru_cache(maxsize=4)
+def read_key_space(store: Store, run: str) -> KeySpace:
+    """A finished answer from the store; the last few are kept in memory."""
+    facts = read_unit(store, run, 0).payload
+    which, probe, drawn = (_tensor(store, run, name) for name in _SHARED)
+    return KeySpace(
+        tuple(facts["names"]),
+        which.long(),
+        probe.bool(),
+        drawn.long(),
+        tuple(facts["texts"]),
+        tuple(facts["too_long"]),
+        {int(layer): _layer(store, run, int(layer), told) for layer, told in facts["layers"].items()},
+    )
+
+
+def tried_query(loaded: LoadedModel, store: Store, run: str, text: str) -> TriedQuery:
+    """Where a query lies among the boxes of a stored answer. Raises EmptyPrompt, PromptTooLong."""
+    return try_query(loaded, read_key_space(store, run), text)
+
+
+def _unit(space: KeySpace) -> UnitResult:
+    arrays = {name: getattr(space, name).numpy().astype(np.int32) for name in _SHARED}
+    for layer, found in space.layers.items():
+        parts = ((found.box, _BOX), (found.plane, _PLANE), (found, _OTHER))
+        arrays |= {f"{name}_{layer}": getattr(part, name).numpy() for part, names in parts for name in names}
+    payload = {
+        "names": space.names,
+        "texts": space.texts,
+        "too_long": space.too_long,
+        "layers": {str(layer): {"k": f.box.k, "n": f.box.n} for layer, f in space.layers.items()},
+    }
+    return UnitResult(space.names[0], arrays, json.loads(json.dumps(payload)))
+
+
+def _layer(store: Store, run: str, layer: int, told: Mapping[str, Any]) -> LayerKeys:
+    names = (*_BOX, *_PLANE, *_OTHER)
+    found = {name: _tensor(store, run, f"{name}_{layer}") for name in names}
+    box = KeyBox(layer, found["mean"], found["sigma"], float(told["k"]), int(told["n"]), found["own_k"])
+    plane = Plane(box.mean, found["axes"], found["shares"])
+    return LayerKeys(box, found["depths"], plane, found["points"], found["corners"])
+
+
+def _tensor(store: Store, run: str, name: str) -> torch.Tensor:
+    return torch.from_numpy(read_array(store, run, 0, name).copy())

@@ -1,0 +1,29 @@
+"""Skills named by their files, read and split: what is fitted on, and what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.skills.splits import FRACTIONS, split_skill
+from analysis.unlearning.scenes import Scene
+from workbench.skills.sources import SkillSource
+
+
+def read_scene(
+    first: SkillSource,
+    others: Sequence[SkillSource] = (),
+    *,
+    seed: int = 0,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    hold_wordings: bool = True,
+    limit: int = 0,
+) -> Scene:
+    """The first skill beside the others, each split. limit: of examples per skill, spread evenly; 0 for all.
+
+    Raises SkillError.
+    """
+    splits = [
+        split_skill(source.read(limit), seed=seed, fractions=fractions, hold_wordings=hold_wordings)
+        for source in (first, *others)
+    ]
+    return Scene(splits[0], tuple(splits[1:]))

@@ -1,0 +1,90 @@
+"""The numbers behind the pictures of unlearning, as CSV; read from its document, whatever else is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from workbench.files import table_csv
+
+Document = Mapping[str, Any]
+_CHANGE = ("n", "chance", "before", "after", "relative_drop", "corrected_drop", "abstained")
+_INTERVALS = ("before_interval", "after_interval", "interval")
+_LAST = ("perplexity_ratio", "warning")
+
+
+def skills_csv(document: Document) -> bytes:
+    """A row per method and skill: before and after with intervals, divergence, the control's drop."""
+    header = ["method", "skill", "role", *_change_header(), "kl_median", "kl_mean", "js", "control_drop"]
+    return table_csv(header, _skill_rows(document))
+
+
+def _skill_rows(document: Document) -> Iterator[list[Any]]:
+    for method in document["methods"]:
+        control = method["control"]["drop"]
+        for skill in method["skills"]:
+            kl = skill["kl"]
+            yield [
+                method["method"],
+                skill["skill"],
+                skill["role"],
+                *_change_cells(skill),
+                *(kl["median"], kl["mean"], skill["js"], control.get(skill["skill"])),
+            ]
+
+
+def ways_csv(document: Document) -> bytes:
+    """A row per method and way of asking for the forgotten skill."""
+    rows = (
+        [method["method"], way, *_change_cells(change)]
+        for method in document["methods"]
+        for way, change in ways_of(method).items()
+    )
+    return table_csv(["method", "way", *_change_header()], rows)
+
+
+def ways_of(method: Document) -> dict[str, Document]:
+    """Way of asking for the forgotten skill → what a method did to it: test, wordings, other forms."""
+    forget = method["skills"][0]
+    told = {"test": forget, "unseen_wordings": forget.get("unseen"), "seen_wordings": forget.get("seen")}
+    forms = {
+        f"{form['form']} {form.get('lang') or ''}".strip(): form
+        for form in method["robustness"]
+        if form["form"] != "paraphrase" or not forget.get("unseen")  # those are the unseen wordings
+    }
+    return {name: change for name, change in (told | forms).items() if change}
+
+
+def sweep_csv(document: Document) -> bytes:
+    """A row per point that validation tried, with all that the document says of it."""
+    points = [
+        {"method": method["method"]} | {name: _cell(value) for name, value in point.items()}
+        for method in document["methods"]
+        for point in method["sweep"]
+    ]
+    header = list(dict.fromkeys(name for point in points for name in point))
+    return table_csv(header, ([point.get(name) for name in header] for point in points))
+
+
+def curve_csv(method: Document) -> bytes:
+    """A row per α: the share of every skill's test that it refuses."""
+    curve = method["curve"]
+    shares = curve["abstention"]
+    return table_csv(["alpha", *shares], zip(curve["alphas"], *shares.values(), strict=True))
+
+
+def _change_header() -> list[str]:
+    ends = [f"{name}_{end}" for name in _INTERVALS for end in ("low", "high")]
+    return [*_CHANGE, *ends, *_LAST]
+
+
+def _change_cells(change: Document) -> list[Any]:
+    ends: list[Any] = []
+    for name in _INTERVALS:
+        ends += change[name] or [None, None]
+    return [*(change[name] for name in _CHANGE), *ends, *(change[name] for name in _LAST)]
+
+
+def _cell(value: Any) -> Any:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return " ".join(map(str, value)) if listed else value
