@@ -5,24 +5,24 @@ from streamlit.navigation.page import Page
 
 from pages.shared.brand import ICON, LOGO
 from pages.shared.errors import shown_errors
-from pages.shared.job_panel import job_panel
+from pages.shared.jobs.panel import job_panel
 from pages.shared.picker import model_picker, show_open_model
 
 SECTIONS = {
     "Explore": (
-        ("pages/explore/overview.py", "Overview", "map", ""),
-        ("pages/explore/neurons.py", "Neurons", "scatter_plot", "neurons"),
-        ("pages/explore/experts.py", "Experts", "hub", "experts"),
-        ("pages/explore/compare.py", "Compare", "compare_arrows", "compare"),
+        ("pages/explore/overview/page.py", "Overview", "map", ""),
+        ("pages/explore/neurons/page.py", "Neurons", "scatter_plot", "neurons"),
+        ("pages/explore/experts/page.py", "Experts", "hub", "experts"),
+        ("pages/explore/compare/page.py", "Compare", "compare_arrows", "compare"),
     ),
     "Intervene": (
-        ("pages/intervene/clamp.py", "Clamp", "tune", "clamp"),
-        ("pages/intervene/skills.py", "Skills", "school", "skills"),
-        ("pages/intervene/unlearn.py", "Unlearn", "backspace", "unlearn"),
+        ("pages/intervene/clamp/page.py", "Clamp", "tune", "clamp"),
+        ("pages/intervene/skills/page.py", "Skills", "school", "skills"),
+        ("pages/intervene/unlearn/page.py", "Unlearn", "backspace", "unlearn"),
     ),
     "Record": (
-        ("pages/record/findings.py", "Findings", "book", "findings"),
-        ("pages/record/runs.py", "Runs", "history", "runs"),
+        ("pages/record/findings/page.py", "Findings", "book", "findings"),
+        ("pages/record/runs/page.py", "Runs", "history", "runs"),
     ),
 }
 

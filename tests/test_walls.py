@@ -54,7 +54,7 @@ def _imports(tree: ast.AST, module: tuple[str, ...], root: Path) -> Iterator[tup
 
 def _allowed(name: str, module: tuple[str, ...], root: Path) -> bool:
     """The doors in the walls: for pages some names of store, its errors and its evidence, pages.shared and
-    their own section's parts; for all the bundled models' names."""
+    the parts beside them; for all the bundled models' names."""
     top, _, rest = name.partition(".")
     door = rest.split(".")[0]
     if module[0] in {"app", "pages"} and (top, door) in {
@@ -62,7 +62,7 @@ def _allowed(name: str, module: tuple[str, ...], root: Path) -> bool:
         ("pages", "shared"),
     }:
         return True
-    if module[0] == "pages" and name.startswith(f"pages.{module[1]}.parts."):
+    if module[0] == "pages" and len(module) > 3 and name.startswith(f"pages.{module[1]}.{module[2]}."):
         return True
     is_module = (root / top / door).is_dir() or (root / top / f"{door}.py").is_file()
     return top == "demo" and bool(door) and not is_module
@@ -174,7 +174,7 @@ def test_each_cell_of_the_table_is_seen(tmp_path: Path, layer: str, target: str)
         ("pages/explore/a.py", "from store.errors_of_mine import x", "store.errors_of_mine.x"),
         ("pages/explore/a.py", "import store", "store"),
         ("pages/explore/a.py", "from pages.intervene import clamp", "pages.intervene.clamp"),
-        ("pages/explore/a.py", "from pages.record.parts import finding", "pages.record.parts.finding"),
+        ("pages/explore/b/page.py", "from pages.explore.neurons import map", "pages.explore.neurons.map"),
         ("pages/shared/a.py", "from pages.record.parts import finding", "pages.record.parts.finding"),
         ("pages/explore/a.py", "from ..intervene.clamp import draw", "pages.intervene.clamp.draw"),
         ("pages/explore/a.py", "from . import neurons", "pages.explore.neurons"),
@@ -227,8 +227,8 @@ def test_a_script_directly_in_pages_is_seen(tmp_path: Path) -> None:
         ("pages/__init__.py", ""),
         ("pages/explore/a.py", "import streamlit\nfrom pages.shared import a\nfrom store.errors import Bad"),
         ("pages/explore/a.py", "from store import Run, list_runs\nfrom store.evidence import read_evidence"),
-        ("pages/explore/a.py", "from pages.explore.parts.map import draw"),
-        ("pages/explore/parts/b.py", "from pages.explore.parts.map import draw"),
+        ("pages/explore/neurons/page.py", "from pages.explore.neurons.map import draw"),
+        ("pages/explore/neurons/b.py", "from . import lists"),
         ("pages/explore/a.py", "from ..shared.a import keys\nfrom store import errors\nimport workbench.a"),
         ("pages/explore/a.py", "from demo import BUNDLED\nimport torchmetrics, storekeeper"),
         ("workbench/a.py", "import torch, store.runs\nfrom analysis import models\nfrom . import jobs"),

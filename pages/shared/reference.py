@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from analysis.opening.models import LoadedModel
+from pages.shared.jobs.waiting import finished
 from pages.shared.resources import store
-from pages.shared.waiting import finished
 from workbench.kinds import make_order
 from workbench.neurons.profiles import PROFILE, is_profiled
 

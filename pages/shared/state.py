@@ -82,15 +82,15 @@ TRIED = "tried"
 ASK = "ask"
 
 PAGES = {
-    "/": "pages/explore/overview.py",
-    "/neurons": "pages/explore/neurons.py",
-    "/experts": "pages/explore/experts.py",
-    "/compare": "pages/explore/compare.py",
-    "/clamp": "pages/intervene/clamp.py",
-    "/skills": "pages/intervene/skills.py",
-    "/unlearn": "pages/intervene/unlearn.py",
-    "/findings": "pages/record/findings.py",
-    "/runs": "pages/record/runs.py",
+    "/": "pages/explore/overview/page.py",
+    "/neurons": "pages/explore/neurons/page.py",
+    "/experts": "pages/explore/experts/page.py",
+    "/compare": "pages/explore/compare/page.py",
+    "/clamp": "pages/intervene/clamp/page.py",
+    "/skills": "pages/intervene/skills/page.py",
+    "/unlearn": "pages/intervene/unlearn/page.py",
+    "/findings": "pages/record/findings/page.py",
+    "/runs": "pages/record/runs/page.py",
 }
 """Address → script, relative to app.py."""
 

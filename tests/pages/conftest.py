@@ -34,15 +34,15 @@ WORDS = (
     "c",
 )
 SCRIPTS = {
-    "/": "pages/explore/overview.py",
-    "/neurons": "pages/explore/neurons.py",
-    "/experts": "pages/explore/experts.py",
-    "/compare": "pages/explore/compare.py",
-    "/clamp": "pages/intervene/clamp.py",
-    "/skills": "pages/intervene/skills.py",
-    "/unlearn": "pages/intervene/unlearn.py",
-    "/findings": "pages/record/findings.py",
-    "/runs": "pages/record/runs.py",
+    "/": "pages/explore/overview/page.py",
+    "/neurons": "pages/explore/neurons/page.py",
+    "/experts": "pages/explore/experts/page.py",
+    "/compare": "pages/explore/compare/page.py",
+    "/clamp": "pages/intervene/clamp/page.py",
+    "/skills": "pages/intervene/skills/page.py",
+    "/unlearn": "pages/intervene/unlearn/page.py",
+    "/findings": "pages/record/findings/page.py",
+    "/runs": "pages/record/runs/page.py",
 }
 
 
@@ -87,7 +87,7 @@ def bare_app(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
     Jobs of the tiny model are quick, also on a busy machine; `work_with` makes them slow.
     """
-    monkeypatch.setattr("pages.shared.waiting.QUICK_SECONDS", SECONDS)
+    monkeypatch.setattr("pages.shared.jobs.waiting.QUICK_SECONDS", SECONDS)
     monkeypatch.setattr("pages.shared.resources.BUNDLED", {})
     monkeypatch.chdir(repo_root)
 

@@ -73,4 +73,4 @@ def ended(store: Store, job_id: int) -> Job:
 def work_with(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     """Let the app's jobs be computed by an engine of the test's, which no page waits for."""
     monkeypatch.setattr("pages.shared.resources.Jobs", lambda store: Jobs(store, engine))
-    monkeypatch.setattr("pages.shared.waiting.QUICK_SECONDS", 0.2)
+    monkeypatch.setattr("pages.shared.jobs.waiting.QUICK_SECONDS", 0.2)

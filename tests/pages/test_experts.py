@@ -151,7 +151,7 @@ def test_a_dense_model_gets_its_blocks_and_a_sentence(run_app: RunApp) -> None:
 
 
 def test_a_click_on_the_map_adds_an_expert_and_takes_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.explore.parts import expert_controls
+    from pages.explore.experts import controls as expert_controls
 
     kept: dict[str, str] = {}
     monkeypatch.setattr(expert_controls.st, "session_state", kept)

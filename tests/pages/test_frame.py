@@ -130,7 +130,7 @@ def test_an_error_that_is_not_ours_is_not_swallowed(run_app: RunApp, monkeypatch
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pages.explore.parts.overview.block_kinds", fail)
+    monkeypatch.setattr("pages.explore.overview.panels.block_kinds", fail)
     assert len(run_app("/").exception) == 1
 
 

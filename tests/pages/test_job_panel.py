@@ -220,7 +220,7 @@ def test_a_list_of_jobs_that_cannot_be_read_leaves_the_page_usable(
     def busy(*given: object, **named: object) -> None:
         raise DatabaseReadOnly("headlamp.db cannot be read")
 
-    monkeypatch.setattr("pages.shared.job_list.list_jobs", busy)
+    monkeypatch.setattr("pages.shared.jobs.listing.list_jobs", busy)
     app = run_app("/")
     assert not app.exception
     assert "cannot be read" in app.sidebar.error[0].value

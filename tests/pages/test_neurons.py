@@ -34,7 +34,7 @@ def test_a_small_model_is_decoded_at_once_and_listed_best_first(run_app: RunApp)
 
 
 def test_a_large_model_is_decoded_only_when_asked(run_app: RunApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pages.explore.parts.neuron_decoding.SMALL", 10)
+    monkeypatch.setattr("pages.explore.neurons.decoding.SMALL", 10)
     app = run_app("/neurons")
     assert "each of the 48 neurons" in app.info[0].value
     assert not app.dataframe
@@ -46,7 +46,7 @@ def test_a_large_model_is_decoded_only_when_asked(run_app: RunApp, monkeypatch: 
 def test_a_large_model_is_not_decoded_by_the_link_to_a_neuron(
     run_app: RunApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pages.explore.parts.neuron_decoding.SMALL", 10)
+    monkeypatch.setattr("pages.explore.neurons.decoding.SMALL", 10)
     app = run_app("/neurons", neuron="L0.N1")
     for site in ("up", "gate", "down"):
         assert not app.dataframe
@@ -243,7 +243,7 @@ def test_the_last_view_is_not_computed_again_when_a_widget_is_touched(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("pages.explore.parts.neuron_view.neuron_view", fail)
+    monkeypatch.setattr("pages.explore.neurons.view.neuron_view", fail)
     app.selectbox(key="shade").set_value("up").run()
     assert not app.exception
 

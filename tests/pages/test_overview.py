@@ -32,14 +32,14 @@ def test_it_asks_for_a_word_that_is_one_token(run_app: RunApp) -> None:
 def test_it_asks_for_another_word_where_the_first_is_no_token(
     run_app: RunApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pages.explore.parts.overview.CANDIDATES", ("zebra", "day"))
+    monkeypatch.setattr("pages.explore.overview.panels.CANDIDATES", ("zebra", "day"))
     assert any("“day”" in text.value for text in run_app("/").markdown)
 
 
 def test_it_does_not_ask_for_a_word_where_none_is_a_token(
     run_app: RunApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pages.explore.parts.overview.CANDIDATES", ("zebra",))
+    monkeypatch.setattr("pages.explore.overview.panels.CANDIDATES", ("zebra",))
     app = run_app("/")
     assert not app.exception
     assert not any("Which neurons say" in text.value for text in app.markdown)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.record.parts import run_files
+from pages.record.runs import files as run_files
 from store import (
     Store,
     default_path,

@@ -18,8 +18,9 @@ from streamlit.testing.v1 import AppTest
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.unlearning.guards.key_spaces import KeySpace, try_query
 from analysis.unlearning.guards.operating import OperatingPoint, chosen_point
-from pages.intervene.parts import skill_define, skill_query
-from pages.intervene.parts.skill_view import View, why_alpha
+from pages.intervene.skills import define as skill_define
+from pages.intervene.skills import query as skill_query
+from pages.intervene.skills.view import View, why_alpha
 from store import Store, default_path, list_jobs, open_store
 from tests.pages.job_rows import ended, work_with
 from tests.pages.reading import elements, labels, press, shown
@@ -260,8 +261,8 @@ def test_a_query_that_cannot_be_read_is_told_and_the_rest_stays(
 
 
 def test_the_numbers_behind_each_picture_are_those_of_the_boxes(fitted: AppTest, space: KeySpace) -> None:
-    from pages.intervene.parts import skill_pictures
-    from pages.intervene.parts.skill_view import View
+    from pages.intervene.skills import pictures as skill_pictures
+    from pages.intervene.skills.view import View
 
     view = View(1, (0, 1), 0.9, chosen_point(space.curve((0, 1))))
     rows = list(csv.DictReader(io.StringIO(skill_pictures._keys_csv(space, view).decode("utf-8-sig"))))

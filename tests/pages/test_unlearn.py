@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from pages.record.parts.unlearn_finding import open_unlearning
+from pages.record.findings.unlearn_finding import open_unlearning
 from store import Store, default_path, list_findings, list_jobs, open_store
 from store.errors import StoreFull
 from tests.pages.job_rows import ended, work_with
@@ -158,7 +158,7 @@ def test_a_kept_answer_without_rivals_opens_without_them(
 ) -> None:
     view: dict[str, object] = {}
     monkeypatch.setattr(
-        "pages.record.parts.unlearn_finding.page_link", lambda *_, **named: view.update(named)
+        "pages.record.findings.unlearn_finding.page_link", lambda *_, **named: view.update(named)
     )
     open_unlearning({"question": {} if rivals is None else {"rivals": rivals}}, "demo/base")
     assert view.get("rivals") == said

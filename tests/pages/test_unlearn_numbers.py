@@ -156,7 +156,7 @@ def test_an_accuracy_that_is_not_above_chance_has_no_drop_but_a_warning(
 
 def test_parts_that_nearly_share_prompts_are_told(answer: tuple[Store, Unlearned]) -> None:
     def show(document: dict[str, object]) -> None:
-        from pages.intervene.parts.unlearn_results import show_split
+        from pages.intervene.unlearn.results import show_split
 
         show_split(document)
 

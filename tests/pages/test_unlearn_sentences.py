@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pages.intervene.parts.unlearn_pictures import _frontier
-from pages.intervene.parts.unlearn_sentences import headline, method_name, verdict, way_name
+from pages.intervene.unlearn.pictures import _frontier
+from pages.intervene.unlearn.sentences import headline, method_name, verdict, way_name
 
 
 def skill(name: str, before: float | None, after: float | None, **more: Any) -> dict[str, Any]:

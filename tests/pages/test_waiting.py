@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.shared import waiting
+from pages.shared.jobs import waiting
 from store import Store, default_path, list_jobs, list_runs, open_store
 from store.errors import DatabaseReadOnly, StoreFull
 from tests.pages.job_rows import decode_order, ended, plant_job, work_with
@@ -15,7 +15,7 @@ from tests.workbench.job_engines import Gate, Watched, failing_once
 from workbench.jobs.status import JobStatus
 
 RunApp = Callable[..., AppTest]
-SMALL = "pages.explore.parts.neuron_decoding.SMALL"
+SMALL = "pages.explore.neurons.decoding.SMALL"
 CLAMP_IN_MAX = {"clamps": "L1.N3:key:set:2x@all", "prompt": " the dog", "tokens": "4"}
 
 

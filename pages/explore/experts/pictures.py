@@ -1,0 +1,128 @@
+"""The pictures of the Experts page: map, sorted maxima, residual curve, load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from analysis.figures.experts import (
+    ExpertCells,
+    ResidualCurve,
+    expert_map_figure,
+    residual_figure,
+    sorted_maxima_figure,
+)
+from analysis.opening.models import LoadedModel
+from analysis.super_experts.controls import Part
+from analysis.super_experts.criterion import compared
+from analysis.super_experts.profile import BlockRow, ExpertProfile
+from analysis.super_experts.residuals import MASSIVE
+from analysis.super_experts.verdict import Verdict
+from pages.explore.experts.controls import toggle
+from pages.shared.layout import caption
+from pages.shared.tokens import token_html
+from workbench.experts.documents import token_at
+
+_CONFIG = {"toImageButtonOptions": {"format": "svg"}}
+
+
+def expert_map(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict, chosen: Sequence[Part]) -> None:
+    """Layer × expert, coloured by the largest output; a click adds to what is pruned or takes away."""
+    rows = profile.experts or profile.dense
+    names = [str(part) for part in chosen]
+    texts = [_told(loaded, row) for row in rows]
+    cells = _cells(rows, np.array([row.max_abs for row in rows]), texts)
+    supers = [str(row.block.address) for row in verdict.supers]
+    figure = expert_map_figure(
+        cells, {"super": supers, "chosen": names}, measure="max |down output|", log=True
+    )
+    st.subheader("Map", anchor=False)
+    st.plotly_chart(
+        figure,
+        key="expert_map",
+        on_select=lambda: _toggle_clicked(names),
+        selection_mode="points",
+        alt="Largest down-projection output by layer and expert",
+        config=_CONFIG,
+    )
+    columns = "Column: expert (E routed, S shared). " if profile.experts else ""
+    what = "an expert" if profile.experts else "a block"
+    caption(
+        f"Row: layer. {columns}Colour: the largest value it wrote, logarithmic. Ring: super. Cross: what is "
+        f"pruned below; click {what} to add it or to take it away."
+    )
+
+
+def _cells(rows: Sequence[BlockRow], values: np.ndarray, texts: Sequence[str]) -> ExpertCells:
+    addresses = [row.block.address for row in rows]
+    columns = ["dense" if a.expert is None else f"{'S' if a.shared else 'E'}{a.expert}" for a in addresses]
+    return ExpertCells([a.layer for a in addresses], columns, values, [str(a) for a in addresses], texts)
+
+
+def _told(loaded: LoadedModel, row: BlockRow) -> str:
+    if row.place is None:
+        return f"{row.block.address}: no token was routed to it"
+    token = token_html(token_at(loaded, row.place))
+    return f"{row.block.address}: {row.max_abs:.4g} at {token}<br>{row.count:,} tokens"
+
+
+def _toggle_clicked(chosen: list[str]) -> None:
+    points = st.session_state["expert_map"]["selection"]["points"]
+    if points and points[0].get("customdata"):
+        name = points[0]["customdata"]
+        toggle(name if isinstance(name, str) else name[0], chosen)
+
+
+def sorted_maxima(profile: ExpertProfile, verdict: Verdict) -> None:
+    """All maxima by rank, with the bounds."""
+    threshold = verdict.threshold
+    rows, sizes = compared(profile, as_released=threshold.as_released)
+    small = threshold.rule == "small"
+    bound = threshold.small_value if small else threshold.percentile_value
+    name = "median + 5 MAD" if small else f"P{threshold.percentile:g}"
+    bounds = {name: bound or 0.0, f"{threshold.ratio:g} × largest": threshold.ratio_value}
+    names = [str(row.block.address) for row in rows]
+    supers = [str(row.block.address) for row in verdict.supers]
+    st.subheader("Sorted maxima", anchor=False)
+    figure = sorted_maxima_figure(sizes, names, supers, bounds)
+    st.plotly_chart(figure, key="sorted_maxima", alt="Largest outputs by rank", config=_CONFIG)
+    what = "an expert" if profile.experts else "an FFN block"
+    caption(f"Each dot is {what}, largest first; amber: super. Dashed: what a must exceed.")
+
+
+def residual_curve(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict) -> None:
+    """Massive activations through the layers."""
+    layers = [row for row in profile.layers if row.first is not None]
+    if not layers:
+        return
+    nan = float("nan")
+    curve = ResidualCurve(
+        [row.layer for row in layers],
+        [row.first.max_abs if row.first else nan for row in layers],
+        [row.others.max_abs if row.others else nan for row in layers],
+        [row.others.median if row.others else nan for row in layers],
+        [row.formed is not None for row in layers],
+    )
+    st.subheader("Massive activations", anchor=False)
+    figure = residual_figure(curve, massive=MASSIVE)
+    st.plotly_chart(figure, key="residual_curve", alt="Largest residual values by layer", config=_CONFIG)
+    caption(
+        "The largest |h| of the residual after each layer, at the first token and elsewhere, and the median. "
+        "Star: the layer's own FFN supplies at least half of a massive activation (above 100, dotted, and "
+        "above 1000 × the median)."
+    )
+
+
+def load_map(profile: ExpertProfile) -> None:
+    """How many tokens the router sent to each routed expert."""
+    rows = [row for row in profile.experts if row.block.routed]
+    if not rows:
+        return
+    shares = np.array([row.count / profile.tokens for row in rows])
+    texts = [f"{row.block.address}: {row.count:,} of {profile.tokens:,} tokens" for row in rows]
+    st.subheader("Router load", anchor=False)
+    figure = expert_map_figure(_cells(rows, shares, texts), {}, measure="share of tokens", log=False)
+    st.plotly_chart(figure, key="load_map", alt="Share of tokens by layer and expert", config=_CONFIG)
+    caption("Which share of the text's tokens each routed expert saw; blank: none.")

@@ -1,0 +1,168 @@
+"""Prune and see: perplexity, texts and attention sinks without some experts, beside random ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.figures.pruning import decay_figure, effect_figure, sink_figure
+from analysis.opening.models import LoadedModel
+from analysis.running.differences import mark_differences
+from analysis.running.perplexity import Estimate
+from analysis.super_experts.controls import DRAWS, Part
+from analysis.super_experts.profile import ExpertProfile
+from analysis.super_experts.verdict import Verdict
+from pages.shared import state
+from pages.shared.jobs.waiting import finished, has_failed, is_under_way
+from pages.shared.layout import caption, download, empty, method
+from pages.shared.pair import HOW_TO_READ, pair_slots, show_pair, text_html, words_of
+from pages.shared.resources import store
+from pages.shared.tokens import plain
+from workbench.experts.documents import prune_document
+from workbench.experts.profiles import Texts
+from workbench.experts.pruning import Pruned, PruneReport, prune_order, pruning_recipe, stored_report
+
+WHY = "The model is evaluated as it is, without the chosen experts, and without random sets of as many."
+_CONFIG = {"toImageButtonOptions": {"format": "svg"}}
+
+
+def prune_and_see(
+    loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict, chosen: Sequence[Part], texts: Texts
+) -> None:
+    """The panel: nothing chosen, a button, the job, or what came of it."""
+    st.subheader("Prune and see", anchor=False)
+    if not chosen:
+        empty("Nothing is super under these rules. Click cells of the map, or name some under **Prune**.")
+        return
+    draws, seed = st.columns(2)
+    spared = [row.block.address for row in verdict.supers]
+    order = prune_order(
+        loaded,
+        profile,
+        chosen,
+        texts,
+        spared=spared,
+        draws=int(draws.number_input("Random sets", 0, 100, DRAWS, key=state.DRAWS, bind="query-params")),
+        seed=int(seed.number_input("Seed", 0, None, 0, key=state.SEED, bind="query-params")),
+    )
+    report = stored_report(loaded, store(), order)
+    names = plain(", ".join(map(str, chosen)))
+    if report is None:
+        pressed = st.button(f"Prune {names} and see", type="primary", icon=":material/content_cut:")
+        if (pressed or is_under_way(order) or has_failed(order)) and finished(order, WHY):
+            report = stored_report(loaded, store(), order)
+    if report is not None:
+        _effects(report)
+        _sinks(report)
+        _samples(report)
+        recipe = json.dumps(pruning_recipe(loaded, chosen), indent=1)
+        numbers = json.dumps(prune_document(report))
+        with st.container(horizontal=True):
+            download("Recipe as JSON", recipe, "pruned-experts.json", key="prune_recipe")
+            download("Numbers as JSON", numbers, "pruning.json", key="prune_numbers")
+
+
+def _effects(report: PruneReport) -> None:
+    for remark in report.remarks:
+        st.info(plain(remark), icon=":material/info:")
+    groups = _groups(report)
+    with st.container(horizontal=True):
+        st.metric("Perplexity as it is", f"{report.base.perplexity.value:.4g}", border=True)
+        for name, sets in groups.items():
+            middle = float(np.median([one.perplexity.value for one in sets]))
+            st.metric(name if len(sets) == 1 else f"{name}, median", f"{middle:.4g}", border=True)
+    effects = {name: [one.effect.value for one in sets] for name, sets in groups.items()}
+    st.plotly_chart(effect_figure(effects), key="effects", alt="Change of mean NLL", config=_CONFIG)
+    caption(
+        f"Change of the mean NLL over {report.targets:,} tokens in {report.windows:,} windows that the "
+        "experts were not chosen on. Each grey dot is one random set of as many experts."
+    )
+    rows = [("as it is", report.base), ("pruned", report.pruned)]
+    rows += [(f"random {i + 1}", one) for i, one in enumerate(report.random)]
+    rows += [(f"same layers {i + 1}", one) for i, one in enumerate(report.same_layer)]
+    with st.expander("Numbers"):
+        st.dataframe(pd.DataFrame([_row(name, one) for name, one in rows]), hide_index=True)
+    method("How pruning is measured", _FORMULA, "Su et al. 2025, ICLR 2026, arXiv 2507.23279")
+
+
+def _groups(report: PruneReport) -> dict[str, Sequence[Pruned]]:
+    """What was pruned, and the random sets beside it, by what they are called."""
+    sets = {"pruned": (report.pruned,), "random": report.random, "random, same layers": report.same_layer}
+    return {name: group for name, group in sets.items() if group}
+
+
+_FORMULA = r"""
+A pruned expert contributes 0; the router's other weights are not renormalised. Perplexity
+$= \exp(\text{mean NLL})$ over windows without overlap; intervals (95 %) by bootstrap over windows, in pairs
+for the effect. Sink mass of a head: the mean attention to the first token over queries $t \ge 8$ that can see
+it; decay $= 1 - \text{pruned} / \text{base}$, the mean over heads whose base mass is at least 0.1.
+"""
+
+
+def _row(name: str, one: Pruned) -> dict[str, object]:
+    decay = [value for value in one.decay if value is not None]
+    return {
+        "": name,
+        "experts": ", ".join(one.parts) or "–",
+        "perplexity": one.perplexity.value,
+        "perplexity, 95 %": _interval(one.perplexity),
+        "Δ NLL": one.effect.value,
+        "Δ NLL, 95 %": _interval(one.effect),
+        "mean sink decay": float(np.mean(decay)) if decay else None,
+    }
+
+
+def _interval(one: Estimate) -> str:
+    return "–" if one.interval is None else f"{one.interval[0]:.4g} to {one.interval[1]:.4g}"
+
+
+def _sinks(report: PruneReport) -> None:
+    base, pruned = report.base.sinks, report.pruned.sinks
+    layers = [int(i) for i in np.flatnonzero((base.queries > 0).any(1))]
+    if not layers:
+        return
+    st.markdown("**Attention sinks**")
+    even = np.nanmean(base.even[layers], axis=1)
+    figure = sink_figure(layers, base.masses[layers], pruned.masses[layers], even)
+    st.plotly_chart(figure, key="sinks", alt="Attention to the first token by layer", config=_CONFIG)
+    heads = sum(report.pruned.heads)
+    caption(
+        "Each dot is a head: the share of its attention that lies on the first token. Dotted: what attention "
+        f"spread evenly would give. {heads or 'No'} heads have a sink (a share of at least 0.1 as it is)"
+        f"{'.' if heads else ', so that nothing can decay.'}"
+    )
+    if heads:
+        decays = {name: [one.decay for one in sets] for name, sets in _groups(report).items()}
+        st.plotly_chart(decay_figure(decays), key="decay", alt="Sink decay by layer", config=_CONFIG)
+        caption(
+            "How much of their sinks the heads of each layer lose, on the mean: 1 all of it, 0 nothing. "
+            "Grey: random sets of as many experts, dots from any layer, diamonds from the same layers."
+        )
+
+
+def _samples(report: PruneReport) -> None:
+    one, other = report.base.sample, report.pruned.sample
+    if one is None or other is None:
+        return
+    st.markdown("**The same text continued**")
+    show_pair(pair_slots(), words_of(one.text), words_of(other.text), before=report.prompt)
+    shares = ["–" if s.repeated is None else f"{s.repeated:.0%}" for s in (one, other)]
+    caption(f"{HOW_TO_READ} Repeated 4-grams: {shares[0]} as it is, {shares[1]} pruned.")
+    _other_samples(report, words_of(one.text))
+
+
+def _other_samples(report: PruneReport, base: list[str]) -> None:
+    """The same text without the first random set of either kind."""
+    groups = {"Random experts pruned": report.random, "Random experts of the same layers": report.same_layer}
+    told = {title: sets[0] for title, sets in groups.items() if sets and sets[0].sample is not None}
+    if not told:
+        return
+    with st.expander("Without random experts instead"):
+        for column, (title, one) in zip(st.columns(len(told)), told.items(), strict=True):
+            text = one.sample.text if one.sample is not None else ""
+            column.markdown(f"**{title}**: {plain(', '.join(one.parts))}")
+            column.html(text_html(mark_differences(base, words_of(text))[1], before=report.prompt))

@@ -1,0 +1,78 @@
+"""The map of the Neurons page: layer against rank, the listed neurons circled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from analysis.figures.neurons import MOST_COLUMNS, LayerMap, Marks, layer_map_figure
+from analysis.opening.models import LoadedModel
+from pages.explore.neurons.controls import open_neuron
+from pages.shared.layout import caption
+from pages.shared.tokens import token_html
+from workbench.neurons.browsing import RankedLayers, ranked_layers
+from workbench.neurons.decoding import DecodedModel
+
+CIRCLED = 20
+"""Neurons circled: the best of those listed; more would hide the map."""
+
+
+def layer_map(
+    loaded: LoadedModel,
+    decoded: DecodedModel,
+    scores: np.ndarray[Any, Any],
+    circled: Sequence[int],
+    *,
+    measure: str,
+    signed: bool,
+    bottom: bool = False,
+) -> None:
+    """All neurons by score (n,), those at the indices `circled` to be clicked."""
+    ranked = ranked_layers(decoded.layer, scores, MOST_COLUMNS)
+    texts = _texts(loaded, decoded, ranked, measure, bottom=bottom)
+    cells = LayerMap(ranked.layers, ranked.rank, ranked.value, texts, signed, measure)
+    figure = layer_map_figure(cells, _marks(decoded, ranked, circled[:CIRCLED]))
+    st.subheader("Map", anchor=False)
+    st.plotly_chart(
+        figure,
+        key="map",
+        on_select=_open_clicked,
+        selection_mode="points",
+        alt=f"Neurons by layer and rank, coloured by {measure}",
+        config={"toImageButtonOptions": {"format": "svg"}},
+    )
+    step = int(ranked.rank[1] - ranked.rank[0]) if len(ranked.rank) > 1 else 1
+    each = "one neuron" if step == 1 else f"the strongest of {step} neurons"
+    caption(
+        f"Row: layer. Cell: {each}, largest {measure} at the left, coloured by it. "
+        "Circled: the best in the table; click one to open it."
+    )
+
+
+def _texts(
+    loaded: LoadedModel, decoded: DecodedModel, ranked: RankedLayers, measure: str, *, bottom: bool
+) -> np.ndarray[Any, Any]:
+    labels = (decoded.bottom_ids if bottom else decoded.top_ids)[:, 0]
+    vocabulary = loaded.vocabulary.texts
+    texts = np.full(ranked.index.shape, "", dtype=object)
+    for place, index in np.ndenumerate(ranked.index):
+        if index >= 0:
+            label = token_html(vocabulary[int(labels[index])])
+            texts[place] = f"{decoded.address(int(index))}: {label}<br>{measure} {ranked.value[place]:.3g}"
+    return texts
+
+
+def _marks(decoded: DecodedModel, ranked: RankedLayers, circled: Sequence[int]) -> Marks:
+    rows, columns = np.nonzero(np.isin(ranked.index, list(circled)))
+    names = [str(decoded.address(int(i))) for i in ranked.index[rows, columns]]
+    return Marks(rows.tolist(), columns.tolist(), names)
+
+
+def _open_clicked() -> None:
+    points = st.session_state["map"]["selection"]["points"]
+    if points and points[0].get("customdata"):
+        name = points[0]["customdata"]
+        open_neuron(name if isinstance(name, str) else name[0])

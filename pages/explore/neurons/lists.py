@@ -1,0 +1,197 @@
+"""The two tables of the Neurons page: the neurons of a word, and all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis.opening.models import LoadedModel
+from pages.explore.neurons.controls import Asked, open_neuron
+from pages.explore.neurons.decoding import decoding_method
+from pages.explore.neurons.layer_map import layer_map
+from pages.shared import state
+from pages.shared.decodings import joined
+from pages.shared.layout import caption, download, empty
+from pages.shared.resources import store
+from pages.shared.tokens import plain, show_token
+from workbench.files import table_csv
+from workbench.neurons.decoding import DecodedModel, DecodedNeuron, Search, filtered, find_word, rows
+from workbench.neurons.exports import neurons_csv
+
+ADDRESS = st.column_config.LinkColumn(
+    "Neuron",
+    display_text=r"[?&]neuron=([^&]+)",
+    alignment="left",
+    help="Opens in a new tab; tick a row to stay",
+)
+PROBABILITY = st.column_config.NumberColumn(
+    format="%.4f", help="Share of the softmax over the vocabulary, 0 to 1"
+)
+
+
+def search_results(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> None:
+    """The neurons that decode to a word, best first. Raises UnknownWord with the word's pieces."""
+    found = _find(loaded, asked, asked.length)
+    variants = ", ".join(plain(show_token(token)) for token in found.tokens)
+    st.subheader(f"Neurons of “{plain(found.word)}”", anchor=False)
+    st.markdown(f"Variants merged: {variants}")
+    if not found.neurons:
+        empty("No neuron has this sign in these layers: widen the layers, or choose another sign.")
+        return
+    indices = [neuron.index for neuron in found.neurons]
+    tops = [joined(neuron) for neuron in rows(loaded, decoded, indices)]
+    addresses = [str(neuron.address) for neuron in found.neurons]
+    table = {
+        "address": links(addresses, asked),
+        "sign": ["+" if n.sign == "+" else "−" for n in found.neurons],
+        "token": [show_token(n.token) for n in found.neurons],
+        "p": [n.probability for n in found.neurons],
+        "z-score": [n.z_score for n in found.neurons],
+        "cosine": [n.cosine for n in found.neurons],
+        "top tokens": tops,
+    }
+    config = {
+        "address": ADDRESS,
+        "p": PROBABILITY,
+        "z-score": st.column_config.NumberColumn(
+            format="%+.2f", help="Standard deviations over the vocabulary"
+        ),
+        "cosine": st.column_config.NumberColumn(
+            format="%+.3f", help="Of the neuron's vector and the word's row"
+        ),
+        "top tokens": st.column_config.TextColumn(width="large"),
+    }
+    neuron_table(table, addresses, config, key="found")
+    caption(
+        f"The {len(indices):,} best of {len(decoded):,} neurons by {asked.by}. Token: the variant that "
+        f"counts most. {_sign(asked)} Tick a row to open its neuron."
+    )
+    with st.container(horizontal=True):
+        download("All as CSV", lambda: _search_csv(loaded, asked), "neurons.csv", key="found_csv")
+        decoding_method()
+    scores, signed = found.scores.by(asked.by).numpy(), asked.by != "probability"
+    layer_map(loaded, decoded, scores, indices, measure=_MEASURES[asked.by], signed=signed)
+
+
+_MEASURES = {"probability": "probability", "z": "z-score", "cosine": "cosine"}
+
+
+def _sign(asked: Asked) -> str:
+    """What the table's signs mean at the site and in the ranking asked for."""
+    against = "cosine" if asked.by == "cosine" else "z-score"
+    if asked.site == "down":
+        return f"Sign −: its {against} is negative, so positive values of the neuron push it down."
+    return f"Sign −: its {against} is negative; what the neuron does is told by the site down."
+
+
+def _find(loaded: LoadedModel, asked: Asked, limit: int) -> Search:
+    with nullcontext() if loaded.streamed is None else st.spinner("Reading every vector from disk …"):
+        return find_word(
+            loaded,
+            store(),
+            asked.word,
+            site=asked.site,
+            norm=asked.norm,
+            by=asked.by,
+            sign=asked.sign,
+            layers=asked.wanted.layers,
+            limit=limit,
+        )
+
+
+def _search_csv(loaded: LoadedModel, asked: Asked) -> bytes:
+    found = _find(loaded, asked, loaded.anatomy.neurons)
+    header = ["address", "site", "sign", "token", "probability", "z_score", "cosine"]
+    return table_csv(
+        header,
+        (
+            [str(n.address), n.site, n.sign, n.token, n.probability, n.z_score, n.cosine]
+            for n in found.neurons
+        ),
+    )
+
+
+def browse(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> None:
+    """All neurons that pass the filters, a page at a time."""
+    indices = filtered(loaded, decoded, asked.wanted)
+    if len(indices) == 0:
+        empty(
+            "No neuron passes these filters: lower the smallest probability, or choose more layers or kinds."
+        )
+        return
+    pages = -(-len(indices) // asked.length)
+    bottom = asked.wanted.end == "bottom"
+
+    def csv() -> bytes:
+        return neurons_csv(rows(loaded, decoded, indices.tolist()), decoded.top_ids.shape[1])
+
+    place = st.container()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        page = st.pagination(pages, key=state.PAGE, bind="query-params") if pages > 1 else 1
+        count = f"{len(indices):,} of {len(decoded):,} neurons"
+        st.caption(f"{count} · page {page:,} of {pages:,}", width="content")
+    shown = [int(i) for i in indices[(page - 1) * asked.length : page * asked.length]]
+    with place:
+        _browse_table(list(rows(loaded, decoded, shown)), asked)
+    with st.container(horizontal=True):
+        download(f"All {len(indices):,} rows as CSV", csv, "neurons.csv", key="browse_csv")
+        decoding_method()
+    label_p = decoded.probability(bottom=bottom)[:, 0]
+    layer_map(loaded, decoded, label_p, shown, measure="probability", signed=False, bottom=bottom)
+
+
+def _browse_table(neurons: Sequence[DecodedNeuron], asked: Asked) -> None:
+    end = asked.wanted.end
+    addresses = [str(neuron.address) for neuron in neurons]
+    table = {
+        "address": links(addresses, asked),
+        "label": [show_token(getattr(n, end)[0].token) for n in neurons],
+        "p": [getattr(n, end)[0].probability for n in neurons],
+        "logit": [getattr(n, end)[0].logit for n in neurons],
+        "entropy": [n.entropy for n in neurons],
+        "norm": [n.weight_norm for n in neurons],
+        f"{end} tokens": [joined(n, end) for n in neurons],
+    }
+    config = {
+        "address": ADDRESS,
+        "p": PROBABILITY,
+        "logit": st.column_config.NumberColumn(format="%.2f"),
+        "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.2f"),
+        "norm": st.column_config.NumberColumn("‖w‖", format="%.2f", help="Length of the vector"),
+        f"{end} tokens": st.column_config.TextColumn(width="large"),
+    }
+    neuron_table(table, addresses, config, key="browsed")
+    promoted = "promotes" if end == "top" else "suppresses"
+    caption(
+        f"A label is the token that the {asked.site} vector {promoted} most. Tick a row to open its neuron."
+    )
+
+
+def links(addresses: Sequence[str], asked: Asked) -> list[str]:
+    """The address of each neuron's own view, at the site and norm asked for."""
+    norm = None if asked.norm == "none" else asked.norm
+    site = None if asked.site == "up" else asked.site
+    return [state.link("/neurons", neuron=address, site=site, norm=norm) for address in addresses]
+
+
+def neuron_table(
+    table: dict[str, Any], addresses: Sequence[str], config: dict[str, Any], *, key: str
+) -> None:
+    st.dataframe(
+        pd.DataFrame(table),
+        hide_index=True,
+        column_config=config,
+        key=key,
+        on_select=lambda: _open_row(key, addresses),
+        selection_mode="single-row",
+    )
+
+
+def _open_row(key: str, addresses: Sequence[str]) -> None:
+    chosen = st.session_state[key]["selection"]["rows"]
+    if chosen:
+        open_neuron(addresses[chosen[0]])

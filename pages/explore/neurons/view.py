@@ -1,0 +1,231 @@
+"""One neuron: what it says at each site, how it fires, who is like it, and what to do with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.anatomy.anatomy import Site
+from analysis.figures.neurons import activation_histogram
+from analysis.intervening.clamps import ClampSite
+from analysis.opening.models import LoadedModel
+from pages.explore.neurons.controls import Asked, close_neuron, open_neuron
+from pages.explore.neurons.decoding import decoded_model, decoding_method
+from pages.explore.neurons.firing import best_texts, try_box
+from pages.explore.neurons.keeping import keep_popover
+from pages.explore.neurons.lists import ADDRESS, links, neuron_table
+from pages.shared import state
+from pages.shared.decodings import joined
+from pages.shared.layout import caption, download, method, page_link
+from pages.shared.reference import profiled
+from pages.shared.resources import store
+from pages.shared.tokens import show_token
+from pages.shared.weights import tell_not_run
+from workbench.files import table_csv
+from workbench.neurons.browsing import nearest_neurons, neighbours
+from workbench.neurons.decoding import DecodedNeuron, TokenScore, rows
+from workbench.neurons.profiles import NeuronView, neuron_view
+
+ONE_GO = 200_000
+"""Neurons among which the nearest are looked for without being asked."""
+
+SITE_TITLES: dict[Site, str] = {"up": "up: reads", "gate": "gate: opens for", "down": "down: writes"}
+_VIEW = "_neuron_view"
+
+
+def neuron_page(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> None:
+    """Everything about one neuron. Raises AddressOutOfRange, saying what there is."""
+    before, after = neighbours(loaded.anatomy, address)
+    for site in view_sites(loaded, address):
+        if decoded_model(loaded, replace(asked, site=site)) is None:
+            return
+    runs = loaded.streamed is None
+    if runs and not profiled(loaded):
+        return
+    st.subheader(f"Neuron {address}", anchor=False)
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    view = _view(loaded, address, asked)
+    with bar:
+        st.button("Back to the list", icon=":material/arrow_back:", on_click=close_neuron)
+        _step("Previous", ":material/chevron_left:", before)
+        _step("Next", ":material/chevron_right:", after)
+        if runs:
+            clamp = f"{address}:key:set:-8x@all"
+            page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
+        keep_popover(loaded, view)
+    _decoded(view)
+    if runs:
+        _profile(view)
+        shade = _site_choice(view)
+        best_texts(view, shade)
+        try_box(loaded, view, shade)
+    _nearest(loaded, address, asked)
+    if not runs:
+        tell_not_run(loaded.ref, "Showing where a neuron fires")
+
+
+def view_sites(loaded: LoadedModel, address: NeuronAddress) -> list[Site]:
+    """The decodable sites of a neuron's block. Raises AddressOutOfRange, saying what there is."""
+    gated = loaded.anatomy.block(address).gated
+    return [site for site in loaded.anatomy.sites if gated or site != "gate"]
+
+
+def _step(label: str, icon: str, address: NeuronAddress | None) -> None:
+    name = str(address) if address else ""
+    st.button(label, icon=icon, help=name or None, disabled=not name, on_click=open_neuron, args=(name,))
+
+
+def _view(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> NeuronView:
+    """The neuron's view; the last one is kept for the session, so that a widget touched computes nothing."""
+    key = (loaded.ref, loaded.fingerprint, address, asked.norm)
+    kept, view = st.session_state.get(_VIEW, (None, None))
+    if view is None or kept != key:
+        with st.spinner("Looking where it fires …", show_time=True):
+            view = neuron_view(loaded, store(), address, norm=asked.norm)
+        st.session_state[_VIEW] = (key, view)
+    return view
+
+
+def _decoded(view: NeuronView) -> None:
+    """Top and bottom tokens at each site, side by side."""
+    for tab, end in zip(st.tabs(["Promotes", "Suppresses"]), ("top", "bottom"), strict=True):
+        with tab:
+            for column, (site, neuron) in zip(
+                st.columns(len(view.decoded)), view.decoded.items(), strict=True
+            ):
+                with column:
+                    _site_table(site, neuron, end)
+    caption(
+        "Best first: each token's logit through the head, and its share p of the softmax over the vocabulary."
+    )
+    with st.container(horizontal=True):
+        download("Tokens as CSV", _tokens_csv(view), f"{view.address}-tokens.csv", key="tokens_csv")
+        decoding_method()
+
+
+def _site_table(site: Site, neuron: DecodedNeuron, end: str) -> None:
+    scores: tuple[TokenScore, ...] = getattr(neuron, end)
+    st.markdown(f"**{SITE_TITLES[site]}**")
+    table = {
+        "token": [show_token(score.token) for score in scores],
+        "logit": [score.logit for score in scores],
+        "p": [score.probability for score in scores],
+    }
+    config = {
+        "logit": st.column_config.NumberColumn(format="%.2f"),
+        "p": st.column_config.NumberColumn(format="%.4f" if end == "top" else "%.1e"),
+    }
+    st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config, height="content")
+    st.caption(f"log Z {neuron.log_z:.2f} · entropy {neuron.entropy:.2f} nats · ‖w‖ {neuron.weight_norm:.2f}")
+
+
+def _tokens_csv(view: NeuronView) -> bytes:
+    rows = [
+        [str(view.address), site, end, rank, score.token_id, score.token, score.logit, score.probability]
+        for site, neuron in view.decoded.items()
+        for end in ("top", "bottom")
+        for rank, score in enumerate(getattr(neuron, end), start=1)
+    ]
+    return table_csv(["address", "site", "end", "rank", "token_id", "token", "logit", "probability"], rows)
+
+
+def _profile(view: NeuronView) -> None:
+    """How it fires over the whole reference text."""
+    st.subheader("On the reference text", anchor=False)
+    if view.profile is None:
+        st.info("Its expert saw none of the reference text, so there is nothing to profile.")
+        return
+    left, right = st.columns([3, 2])
+    with left:
+        st.plotly_chart(activation_histogram(view.samples, measure="activation at key"), key="histogram")
+        caption("How many positions have each value of the neuron (key: what enters the down projection).")
+    with right:
+        st.dataframe(_profile_table(view), height="content", column_config=_PROFILE_CONFIG)
+        caption(f"Largest |activation| is the unit of a clamp's ×. {_coverage(view)}")
+        _profile_method()
+
+
+_PROFILE_CONFIG = {
+    "_index": st.column_config.TextColumn("site"),
+    **{
+        name: st.column_config.NumberColumn(format="%.3g")
+        for name in ("largest", "at position 0", "mean", "deviation")
+    },
+}
+
+
+def _profile_table(view: NeuronView) -> pd.DataFrame:
+    profile = view.profile or {}
+    columns = {
+        "largest": [site.largest for site in profile.values()],
+        "at position 0": [site.first_largest for site in profile.values()],
+        "mean": [site.mean for site in profile.values()],
+        "deviation": [site.deviation for site in profile.values()],
+    }
+    return pd.DataFrame(columns, index=list(profile))
+
+
+def _coverage(view: NeuronView) -> str:
+    share = view.count / view.positions if view.positions else math.nan
+    if view.address.block.expert is None or view.address.block.shared:
+        return f"{view.count:,} positions."
+    return f"Its expert saw {view.count:,} of {view.positions:,} positions ({share:.1%})."
+
+
+def _profile_method() -> None:
+    paper = "Massive activations at the first token: Sun et al. 2024, arXiv 2402.17762"
+    method("How it is measured", PROFILE, paper)
+
+
+PROFILE = r"""
+The reference text that ships with Headlamp is read in windows of at most 256 tokens. *key*
+$= \mathrm{act}(g) \cdot u$ enters the down projection; *up* $= u$ and *gate* $= g$ are before it. Position 0
+is left out and shown apart: many models have activations there that are thousands of times larger than
+anywhere else, which would make × meaningless.
+"""
+
+
+def _site_choice(view: NeuronView) -> ClampSite:
+    st.subheader("Where it fires", anchor=False)
+    sites: list[ClampSite] = ["key", "up", "gate"] if view.gated else ["key", "up"]
+    return st.selectbox(
+        "Shade by",
+        sites,
+        key=state.SHADE,
+        bind="query-params",
+        width=200,
+        help="key: what enters the down projection. up and gate: the projections before it.",
+    )
+
+
+def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> None:
+    """The neurons with the most similar vectors."""
+    st.subheader("Nearest neurons", anchor=False)
+    site = asked.site if asked.site in view_sites(loaded, address) else "up"
+    takes_long = loaded.anatomy.neurons > ONE_GO or loaded.streamed is not None
+    if takes_long and not st.button("Look for them", icon=":material/radar:", key="nearest"):
+        st.caption(f"Compares the {site} vector with those of all {loaded.anatomy.neurons:,} neurons.")
+        return
+    decoded = decoded_model(loaded, replace(asked, site=site))
+    if decoded is None:
+        return
+    found = nearest_neurons(loaded, address, site=site, norm=asked.norm)
+    names = [str(other) for other, _ in found]
+    table = {
+        "address": links(names, asked),
+        "cosine": [cosine for _, cosine in found],
+        "top tokens": [
+            joined(n) for n in rows(loaded, decoded, [decoded.index(other) for other, _ in found])
+        ],
+    }
+    config = {
+        "address": ADDRESS,
+        "cosine": st.column_config.NumberColumn(format="%+.3f"),
+        "top tokens": st.column_config.TextColumn(width="large"),
+    }
+    neuron_table(table, names, config, key="nearest_table")
+    caption(f"By cosine of the {site} vectors, over all neurons; negative: pointing the other way.")

@@ -1,1 +1,0 @@
-"""What the Explore pages are made of."""

@@ -1,1 +1,0 @@
-"""What the Clamp page is made of."""

@@ -1,0 +1,1 @@
+"""The Skills page."""

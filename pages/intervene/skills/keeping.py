@@ -1,0 +1,71 @@
+"""What to take away from the Skills page: a finding, the numbers, the way on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from analysis.opening.models import LoadedModel
+from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
+from pages.intervene.skills.choice import unlearn_link
+from pages.intervene.skills.view import View
+from pages.shared import state
+from pages.shared.errors import shown_errors
+from pages.shared.layout import download, page_link
+from pages.shared.resources import store
+from pages.shared.tokens import plain
+from workbench.findings.findings import all_tags
+from workbench.skills.evidence import keep_key_space, key_space_document
+from workbench.skills.key_space import KeySpaceQuestion
+
+_KEPT = "_kept_skill_finding"
+
+
+def take_away(
+    loaded: LoadedModel,
+    question: KeySpaceQuestion,
+    run: str,
+    space: KeySpace,
+    view: View,
+    tried: TriedQuery | None,
+) -> None:
+    """Keep it, export it, go on and forget the skill."""
+    asked = None if tried is None else (str(st.session_state[state.QUERY]), tried)
+    document = key_space_document(
+        loaded, question, run, space, view.layers, view.alpha, layer=view.layer, tried=asked
+    )
+    st.divider()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Keep as a finding", icon=":material/bookmark_add:"):
+            _keep_form(loaded, document)
+        download("Numbers as JSON", json.dumps(document), "skill.json", key="skill_numbers")
+        unlearn_link(question.skill.name)
+
+
+def _keep_form(loaded: LoadedModel, document: dict[str, Any]) -> None:
+    with st.form("keep_skill", border=False):
+        title = st.text_input("Title", _proposed(document))
+        note = st.text_area("Note", placeholder="What it shows, and what would speak against it")
+        tags = st.multiselect(
+            "Tags", list(all_tags(store())), accept_new_options=True, placeholder="Choose or type"
+        )
+        pressed = st.form_submit_button("Keep", type="primary")
+    this = (document["run"], document["layers"], document["alpha"], document.get("prompt"))
+    if pressed:
+        with shown_errors():
+            finding = keep_key_space(loaded, store(), document, title=title, note=note, tags=tags)
+            st.session_state[_KEPT] = (this, finding.id)
+            st.toast(f"Kept: {plain(finding.title)}", icon=":material/bookmark_added:")
+    kept, finding_id = st.session_state.get(_KEPT, (None, None))
+    if kept == this:
+        page_link("Open the finding you kept", "/findings", icon=":material/bookmark:", finding=finding_id)
+
+
+def _proposed(document: dict[str, Any]) -> str:
+    """`arithmetic: 87 % inside the box of L3 at α = 3.25`."""
+    own, layers = document["sets"][0], document["layers"]
+    boxes = f"the box of L{layers[0]}" if len(layers) == 1 else f"the boxes of {len(layers)} layers"
+    share = "none told" if own["refused"] is None else f"{own['refused']:.0%}"
+    return f"{document['skill']}: {share} inside {boxes} at α = {document['alpha']:g}"

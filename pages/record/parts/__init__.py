@@ -1,1 +1,0 @@
-"""What the Findings page is made of."""
