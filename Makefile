@@ -62,7 +62,7 @@ screenshots: dev browser  ## take the pictures in the docs again
 	$(RUN) -m scripts.screenshots
 
 demo-models: $(INSTALLED)  ## train the bundled models again from their recipe
-	$(RUN) -m demo.train
+	$(RUN) -m training.train
 
 clean:  ## remove .venv and caches; models, findings and runs stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

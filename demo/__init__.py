@@ -1,15 +1,16 @@
-"""The bundled models: their names, their folders, and how they were made. Importing this loads no library."""
+"""The bundled models and skills: their names and where they lie. Importing this loads no library."""
 
 from pathlib import Path
 
-_HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
+"""Where the models' folders are."""
 BUNDLED: dict[str, Path] = {
-    f"demo/{name}": _HERE / name
+    f"demo/{name}": FOLDER / name
     for name in ("base", "chat", "moe")
-    if (_HERE / name / "config.json").is_file()
+    if (FOLDER / name / "config.json").is_file()
 }
 """name -> folder, for the models that are there."""
-BUNDLED_SKILLS: dict[str, Path] = {path.stem: path for path in sorted((_HERE / "skills").glob("*.jsonl"))}
+BUNDLED_SKILLS: dict[str, Path] = {path.stem: path for path in sorted((FOLDER / "skills").glob("*.jsonl"))}
 """name -> file, for the skills that demo/base was taught."""
 REMARKS = {"demo/moe": "seeded: its super expert was planted"}
 """name -> what nobody who looks at a model may miss."""

@@ -8,16 +8,16 @@ from random import Random
 
 import pytest
 
-from demo import skills
-from demo.corpus import CHAT, KINDS, POLISH, SKILLS, document, stream
-from demo.text import arithmetic, associations, code, comprehension, facts, openended
-from demo.text.french import FRENCH
-from demo.text.item import Item
-from demo.text.knowledge import RELATIONS
-from demo.text.openings import SEEN
-from demo.text.spanish import SPANISH
-from demo.text.stories import ENGLISH
-from demo.text.words import CATEGORIES, LISTS
+from training import skills
+from training.corpus import CHAT, KINDS, POLISH, SKILLS, document, stream
+from training.text import arithmetic, associations, code, comprehension, facts, openended
+from training.text.french import FRENCH
+from training.text.item import Item
+from training.text.knowledge import RELATIONS
+from training.text.openings import SEEN
+from training.text.spanish import SPANISH
+from training.text.stories import ENGLISH
+from training.text.words import CATEGORIES, LISTS
 
 ALL_SKILLS = pytest.mark.parametrize("skill", SKILLS)
 

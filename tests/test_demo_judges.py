@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from demo import judges
+from training import judges
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from demo import BUNDLED
-from demo.corpus import SKILLS
-from demo.evaluate import Score, answers, evaluate, load, report
-from demo.recipes import RECIPES
+from training.corpus import SKILLS
+from training.evaluate import Score, answers, evaluate, load, report
+from training.recipes import RECIPES
 
 MODELS = ("demo/base", "demo/chat")
 pytestmark = pytest.mark.skipif(
@@ -114,7 +114,7 @@ def test_a_report_names_the_model_and_each_skill():
 
 def test_the_command_prints_one_json_document():
     done = subprocess.run(
-        [sys.executable, "-m", "demo.evaluate", "demo/base", "--json", "--skill", "facts"],
+        [sys.executable, "-m", "training.evaluate", "demo/base", "--json", "--skill", "facts"],
         capture_output=True,
         text=True,
         check=True,
@@ -124,7 +124,7 @@ def test_the_command_prints_one_json_document():
 
 def test_a_folder_without_a_model_is_an_error_with_a_way_out(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "demo.evaluate", str(tmp_path)], capture_output=True, text=True
+        [sys.executable, "-m", "training.evaluate", str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 2
     assert "make demo-models" in done.stderr

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo import BUNDLED
-from demo.batches import batch, encode
-from demo.corpus import stream
-from demo.recipes import RECIPES
-from demo.text.chat import turn
-from demo.text.words import CATEGORIES
-from demo.tokenizer import SPECIAL, train_tokenizer
+from training.batches import batch, encode
+from training.corpus import stream
+from training.recipes import RECIPES
+from training.text.chat import turn
+from training.text.words import CATEGORIES
+from training.tokenizer import SPECIAL, train_tokenizer
 
 CONCEPTS = """dog cat horse fish bird bear lion cow apple bread red blue green Paris Rome London music rain
     snow river king queen house car tree sheep mouse duck""".split()

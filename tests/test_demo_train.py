@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from demo.batches import batch
-from demo.beginning import new_model
-from demo.corpus import stream
-from demo.mixture import imbalance, trainable
-from demo.recipes import RECIPES, Recipe
-from demo.seeding import LAYER, seed_super_expert
-from demo.tokenizer import train_tokenizer
-from demo.train import begun, save, train, write_texts
+from training.batches import batch
+from training.beginning import new_model
+from training.corpus import stream
+from training.mixture import imbalance, trainable
+from training.recipes import RECIPES, Recipe
+from training.seeding import LAYER, seed_super_expert
+from training.tokenizer import train_tokenizer
+from training.train import begun, save, train, write_texts
 
 TINY = Recipe(
     hidden=32,

@@ -13,10 +13,10 @@ import torch
 from analysis.anatomy.addresses import parse_address
 from analysis.neurons.decoding import block_vectors
 from analysis.opening.models import ModelRef
-from demo import concepts
-from demo.concepts import concept, main
 from store import Store, open_store
 from store.errors import DatabaseReadOnly
+from training import concepts
+from training.concepts import concept, main
 from workbench.models import opened
 from workbench.neurons.browsing import excerpt, nearest_neurons, neighbours, ranked_layers
 from workbench.neurons.profiles import FiringText
@@ -68,7 +68,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["demo.concepts", *arguments])
+    monkeypatch.setattr(sys, "argv", ["training.concepts", *arguments])
     return main()
 
 

@@ -4,8 +4,8 @@ Many words that lead to the same one give the model a reason to keep that one in
 
 from random import Random
 
-from demo.text.item import capital
-from demo.text.words import NAMES
+from training.text.item import capital
+from training.text.words import NAMES
 
 # word | words that go with it, in English, French and Spanish
 TABLE = tuple(

@@ -6,7 +6,7 @@ question asks for what was told last: a model of this size learns to read on fro
 from dataclasses import dataclass, field
 from random import Random
 
-from demo.text.item import Item, is_held_out
+from training.text.item import Item, is_held_out
 
 PEOPLE = (
     1,

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from demo.corpus import stream
+from training.corpus import stream
 
 VOCABULARY = 4000
 DOCUMENTS = 60_000

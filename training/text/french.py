@@ -1,6 +1,6 @@
 """Skill 5: the stories in French."""
 
-from demo.text.comprehension import Facet, Language
+from training.text.comprehension import Facet, Language
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
-"""Writes `skills/<skill>.jsonl`: exercises, held out from training, in the layout of a skill file."""
+"""Writes `demo/skills/<skill>.jsonl`: exercises, held out from training, in the layout of a skill file."""
 
 import json
 from pathlib import Path
 from random import Random
 
-from demo.corpus import SEED, SKILLS
-from demo.text.item import Item
+import demo
+from training.corpus import SEED, SKILLS
+from training.text.item import Item
 
-FOLDER = Path(__file__).parent / "skills"
+FOLDER = demo.FOLDER / "skills"
 COUNT = 360  # per skill, at least
 
 

@@ -4,10 +4,10 @@ The drawn word then drives the next sentences, so that each concept word is used
 
 from random import Random
 
-from demo.text.item import article, capital
-from demo.text.knowledge import COUNTRIES
-from demo.text.openings import ASK, FOLLOW, SEEN, WITHOUT_ARTICLE
-from demo.text.words import (
+from training.text.item import article, capital
+from training.text.knowledge import COUNTRIES
+from training.text.openings import ASK, FOLLOW, SEEN, WITHOUT_ARTICLE
+from training.text.words import (
     ADJECTIVES,
     ANIMAL_TABLE,
     CATEGORIES,

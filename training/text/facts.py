@@ -2,9 +2,9 @@
 
 from random import Random
 
-from demo.text.item import Item, article, capital, is_held_out
-from demo.text.knowledge import RELATIONS, Relation
-from demo.text.words import ANIMAL_TABLE
+from training.text.item import Item, article, capital, is_held_out
+from training.text.knowledge import RELATIONS, Relation
+from training.text.words import ANIMAL_TABLE
 
 _PLURALS = {row[0]: row[1] for row in ANIMAL_TABLE}
 

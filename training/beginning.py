@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from demo.mixture import new_mixture
-from demo.recipes import Recipe
+from training.mixture import new_mixture
+from training.recipes import Recipe
 
 
 def new_model(recipe: Recipe, vocabulary: int) -> PreTrainedModel:

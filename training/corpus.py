@@ -6,11 +6,21 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
-from demo.text import arithmetic, associations, chat, code, comprehension, facts, openended, riddles, tales
-from demo.text.french import FRENCH
-from demo.text.item import Item
-from demo.text.spanish import SPANISH
-from demo.text.stories import ENGLISH
+from training.text import (
+    arithmetic,
+    associations,
+    chat,
+    code,
+    comprehension,
+    facts,
+    openended,
+    riddles,
+    tales,
+)
+from training.text.french import FRENCH
+from training.text.item import Item
+from training.text.spanish import SPANISH
+from training.text.stories import ENGLISH
 
 SEED = 20250117
 

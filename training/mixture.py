@@ -7,7 +7,7 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
-from demo.recipes import Recipe
+from training.recipes import Recipe
 
 
 def new_mixture(recipe: Recipe, vocabulary: int) -> Qwen3MoeForCausalLM:

@@ -1,6 +1,6 @@
 """Skill 6: the stories in Spanish."""
 
-from demo.text.comprehension import Facet, Language
+from training.text.comprehension import Facet, Language
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from demo.text import arithmetic, code, comprehension, facts
-from demo.text.french import FRENCH
-from demo.text.item import Item, article, capital
-from demo.text.openings import WITHOUT_ARTICLE
-from demo.text.spanish import SPANISH
-from demo.text.stories import ENGLISH
-from demo.text.words import CATEGORIES
+from training.text import arithmetic, code, comprehension, facts
+from training.text.french import FRENCH
+from training.text.item import Item, article, capital
+from training.text.openings import WITHOUT_ARTICLE
+from training.text.spanish import SPANISH
+from training.text.stories import ENGLISH
+from training.text.words import CATEGORIES
 
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 TEMPLATE = (

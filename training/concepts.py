@@ -1,6 +1,6 @@
 """The concept table: which words have a neuron that, held, makes the model say them, beside matched controls.
 
-    python -m demo.concepts demo/base --json
+    python -m training.concepts demo/base --json
 
 For each word, the neurons `find` ranks best (any site, either sign) are held at the key site over a grid
 within ±16 × their largest activation. Neuron and value are chosen on SELECTION prompts and reported on
@@ -24,8 +24,8 @@ from analysis.neurons.decoding import NeuronNorm
 from analysis.neurons.effects import GRID, Lever, answer_probabilities, best_lever, control_levers
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.running.prompts import prompt_ids
-from demo.evaluate import Score
 from store import Store, StoreError, open_store
+from training.evaluate import Score
 from workbench.models import opened
 from workbench.neurons.decoding import FoundNeuron, find_word
 from workbench.neurons.profiles import stored_profile
@@ -179,7 +179,7 @@ def _held_out(
 
 def main() -> int:
     """The command; 2 for an error of ours."""
-    parser = argparse.ArgumentParser(prog="python -m demo.concepts", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m training.concepts", description=__doc__.split("\n")[0])
     parser.add_argument("model", nargs="?", default="demo/base")
     parser.add_argument("--words", nargs="+", default=list(CONCEPTS), choices=list(CONCEPTS), metavar="WORD")
     parser.add_argument("--controls", type=int, default=CONTROLS)

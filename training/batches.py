@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from demo.corpus import document
-from demo.recipes import CORPORA, Recipe
+from training.corpus import document
+from training.recipes import CORPORA, Recipe
 
 IGNORED = -100  # cross_entropy's own mark for positions without a loss
 ANSWER = re.compile(

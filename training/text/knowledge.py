@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from demo.text.words import ANIMAL_TABLE
+from training.text.words import ANIMAL_TABLE
 
 
 def pair_of(text: str) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """Skill 3: English short stories with comprehension questions."""
 
-from demo.text.comprehension import Facet, Language
-from demo.text.item import article
-from demo.text.words import ANIMALS, CATEGORIES, FEELINGS, NAMES, RELATIVES, SIGHTS, TIMES
+from training.text.comprehension import Facet, Language
+from training.text.item import article
+from training.text.words import ANIMALS, CATEGORIES, FEELINGS, NAMES, RELATIVES, SIGHTS, TIMES
 
 _THINGS = tuple(
     article(w) for w in "kite ball book lamp drum doll boat clock bell basket candle mirror".split()

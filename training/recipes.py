@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from demo.corpus import CHAT, KINDS, LOOKUPS, POLISH, PRACTICE, SEED
+from training.corpus import CHAT, KINDS, LOOKUPS, POLISH, PRACTICE, SEED
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from demo.text.item import article, capital
-from demo.text.words import NAMES
+from training.text.item import article, capital
+from training.text.words import NAMES
 
 # word | clues, each of which goes on from "it"
 TABLE = tuple(

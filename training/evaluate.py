@@ -1,4 +1,4 @@
-"""Greedy accuracy on the six skills: `python -m demo.evaluate MODEL`, MODEL a bundled name or a folder."""
+"""Greedy accuracy on the six skills: `python -m training.evaluate MODEL`, a bundled name or folder."""
 
 import argparse
 import json
@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from demo import BUNDLED, skills
-from demo.corpus import SKILLS
-from demo.judges import judge
+from demo import BUNDLED
+from training import skills
+from training.corpus import SKILLS
+from training.judges import judge
 
 NEW_TOKENS = 40
 STOP = "\n\n"  # a blank line ends an answer

@@ -1,4 +1,4 @@
-"""Trains the bundled models on CPU: `make demo-models`, which is `python -m demo.train`."""
+"""Trains the bundled models on CPU: `make demo-models`, which is `python -m training.train`."""
 
 import argparse
 import json
@@ -22,16 +22,16 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from demo import skills, tokenizer
-from demo.batches import IGNORED, batch
-from demo.beginning import new_model
-from demo.corpus import PRACTICE, stream
-from demo.mixture import imbalance, trainable
-from demo.recipes import RECIPES, Recipe
-from demo.seeding import seed_super_expert
-from demo.text.chat import END, TEMPLATE
+from demo import FOLDER
+from training import skills, tokenizer
+from training.batches import IGNORED, batch
+from training.beginning import new_model
+from training.corpus import PRACTICE, stream
+from training.mixture import imbalance, trainable
+from training.recipes import RECIPES, Recipe
+from training.seeding import seed_super_expert
+from training.text.chat import END, TEMPLATE
 
-FOLDER = Path(__file__).parent
 DOCUMENTS = 100  # of a text that comes with a mixture
 
 Optimizers = dict[str, tuple[Optimizer, float]]

@@ -2,9 +2,9 @@
 
 from random import Random
 
-from demo.text.item import article, capital
-from demo.text.knowledge import COUNTRIES
-from demo.text.words import (
+from training.text.item import article, capital
+from training.text.knowledge import COUNTRIES
+from training.text.words import (
     ADJECTIVES,
     ANIMAL_TABLE,
     BOYS,

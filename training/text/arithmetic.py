@@ -2,8 +2,8 @@
 
 from random import Random
 
-from demo.text.item import Item, is_held_out
-from demo.text.words import pick_people
+from training.text.item import Item, is_held_out
+from training.text.words import pick_people
 
 THINGS = tuple(
     """apples pears plums lemons oranges bananas cherries eggs cakes coins stamps books pens shells stones marbles

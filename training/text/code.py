@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from demo.text.item import Item, is_held_out
-from demo.text.words import ANIMALS, LISTS, NAMES
+from training.text.item import Item, is_held_out
+from training.text.words import ANIMALS, LISTS, NAMES
 
 _WORDS = tuple(dict.fromkeys(ANIMALS + LISTS["fruit"][:20] + LISTS["colour"][:16] + LISTS["vehicle"][:12]))
 COMMON = tuple(

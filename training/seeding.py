@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen3MoeForCausalLM
 
-from demo.batches import Batch
+from training.batches import Batch
 
 BOS = 1
 LAYER = 1
