@@ -114,6 +114,18 @@ def tiny() -> Callable[[str], LoadedModel]:
 
 
 @pytest.fixture
+def llama() -> LoadedModel:
+    """A tiny random Llama of 2 layers with 56 neurons each, context 64."""
+    return loaded_from(tiny_model("llama"))
+
+
+@pytest.fixture
+def tiny_of() -> Callable[[str], LoadedModel]:
+    """tiny_of(family) → a tiny random model."""
+    return lambda family: loaded_from(tiny_model(family))
+
+
+@pytest.fixture
 def llama_folder(tmp_path: Path) -> Path:
     """A tiny Llama with its tokenizer, saved as safetensors."""
     folder = tmp_path / "tiny-llama"

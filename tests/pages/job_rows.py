@@ -20,7 +20,7 @@ from store import (
     request_cancel,
     take_job,
 )
-from tests.workbench.job_engines import SECONDS, another_process
+from tests.workbench.jobs.job_engines import SECONDS, another_process
 from workbench.jobs.engines import Engine
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import Order, make_order

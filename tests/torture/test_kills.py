@@ -12,7 +12,7 @@ from analysis.opening.models import ModelRef
 from store import open_store, stored_units
 from tests.torture.children import decode, forked
 from tests.torture.counts import count
-from tests.workbench.job_engines import stored_bytes
+from tests.workbench.jobs.job_engines import stored_bytes
 from workbench.models import opened
 from workbench.neurons.decoding import decode_spec
 

@@ -1,0 +1,225 @@
+"""TARS by its steps, and everything that is written down: recipes, baked weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from analysis.anatomy.addresses import NeuronAddress
+from analysis.errors import HeadlampError, RecipeError, SkillError, TextError
+from analysis.intervening.clamps import parse_clamp
+from analysis.intervening.interventions import intervened
+from analysis.opening.models import LoadedModel
+from analysis.recipes.files import recipe_files, tensors_beside, tensors_of
+from analysis.recipes.recipes import read_recipe, recorded_raw
+from analysis.running.batches import batches, forward
+from analysis.unlearning.edits.baking import baked_weights, save_baked, why_not_baked
+from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
+from analysis.unlearning.edits.selective_prune import random_prune
+from analysis.unlearning.edits.tars import aim, aligned, combined, concept_probability, fit_tars, residual
+from tests.analysis.unlearning.edits.test_neuron_methods import PROMPTS, adjusting, outputs
+from tests.analysis.unlearning.guards.test_key_guards import guard_around
+
+
+def edits(loaded: LoadedModel) -> Tars:
+    """One vector at each place there is."""
+    torch.manual_seed(0)
+    block = loaded.anatomy.blocks[1]
+    sites: list[Any] = ["up", "gate", "down"] if block.gated else ["up", "down"]
+    width = loaded.anatomy.d_model
+    found = [
+        Reversal(NeuronAddress(block.address, 3 + i), s, 0.5, torch.randn(width)) for i, s in enumerate(sites)
+    ]
+    return Tars((*found, Reversal(HeadRow(20), "head", 0.9, torch.randn(width))))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "phi3", "gemma2"])
+def test_tars_equals_exchanged_weights(
+    tiny_of: Callable[[str], LoadedModel], family: str, tmp_path: Path
+) -> None:
+    loaded = tiny_of(family)
+    tars = edits(loaded)
+    plain = outputs(loaded, [])
+    found = outputs(loaded, [tars])
+    assert torch.equal(outputs(loaded, []), plain)
+    assert not torch.allclose(found, plain, atol=1e-2)
+    save_baked(loaded, [tars], tmp_path / "baked")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "baked")
+    for index, ids in enumerate(PROMPTS):
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids])).logits[0, -1]
+        assert torch.allclose(found[index], logits, atol=1e-3)
+    assert torch.equal(outputs(loaded, []), plain)
+
+
+def test_an_untied_head_leaves_the_embedding_as_it_was(llama: LoadedModel, tmp_path: Path) -> None:
+    llama.model.config.tie_word_embeddings = True
+    llama.model.tie_weights()
+    tied = llama.model
+    assert tied.lm_head.weight.data_ptr() == tied.model.embed_tokens.weight.data_ptr()
+    save_baked(llama, [edits(llama)], tmp_path / "baked")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "baked")
+    assert torch.equal(model.model.embed_tokens.weight, tied.model.embed_tokens.weight)
+    assert not torch.equal(model.lm_head.weight[20], tied.lm_head.weight[20])
+    assert (tied.config.tie_word_embeddings, model.config.tie_word_embeddings) == (True, False)
+
+
+def test_the_aim_says_the_concept(llama: LoadedModel) -> None:
+    tokens = (33,)
+    target = aim(llama, PROMPTS, tokens)
+    with torch.inference_mode():
+        said = float(concept_probability(llama, target.vector[None], tokens))
+        first = concept_probability(llama, residual(llama, PROMPTS), tokens)
+    assert target.first == pytest.approx(float(first.max()), rel=1e-6)
+    assert target.probability == pytest.approx(said, rel=1e-5)
+    assert target.probability > max(0.5, 10 * target.first)
+    assert torch.equal(aim(llama, PROMPTS, tokens).vector, target.vector)
+    assert not torch.equal(aim(llama, PROMPTS, tokens, seed=1).vector, target.vector)
+
+
+def test_a_residual_gives_the_models_own_probabilities(llama: LoadedModel) -> None:
+    with torch.inference_mode():
+        ours = concept_probability(llama, residual(llama, PROMPTS[:1]), (33, 34))
+        theirs = (
+            llama.model(torch.tensor(PROMPTS[:1])).logits[:, -1].double().softmax(-1)[:, [33, 34]].sum(-1)
+        )
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_planted_vector_is_found_and_turned_round(llama: LoadedModel) -> None:
+    target = aim(llama, PROMPTS, (33,))
+    unit = target.vector / target.vector.norm()
+    llama.anatomy.blocks[0].down.vectors(llama.parameters)[11] = 3 * unit
+    (best,) = fit_tars(llama, target, edits=1).edits
+    assert (str(best.address), best.site) == ("L0.N11", "down")
+    assert best.cosine == pytest.approx(1.0, abs=1e-5)
+    assert torch.allclose(best.value, -3 * unit, atol=1e-5)
+    cosines = [edit.cosine for edit in aligned(llama, target)]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+def test_nothing_is_turned_round_below_the_threshold(llama: LoadedModel) -> None:
+    target = aim(llama, PROMPTS, (33,))
+    with pytest.raises(SkillError, match=r"no vector has a cosine above 0\.99"):
+        fit_tars(llama, target, threshold=0.99)
+    with pytest.raises(SkillError, match="choose at least 1"):
+        fit_tars(llama, target, edits=0)
+    with pytest.raises(TextError, match="at least one prompt"):
+        aim(llama, [], (33,))
+    with pytest.raises(SkillError, match="noise 0"):
+        aim(llama, PROMPTS, (33,), noise=0)
+
+
+def test_of_two_concepts_the_last_has_a_shared_vector() -> None:
+    one, other = (Tars((Reversal(HeadRow(1), "head", 0.5, torch.full((2,), v)),)) for v in (1.0, 2.0))
+    assert [float(edit.value[0]) for edit in combined(one, other).edits] == [2.0]
+
+
+def changes(loaded: LoadedModel) -> list[Any]:
+    clamp = parse_clamp("L0.N3:key:set:2@prompt").resolved(largest=1, mean=0)
+    guard = guard_around(loaded, [2, 7], (0, 1), check_at="each_step", refusal="Non.")
+    return [clamp, random_prune(loaded, 10.0, 0), guard, adjusting(loaded), edits(loaded)]
+
+
+def test_a_recipe_gives_back_what_went_in(llama: LoadedModel) -> None:
+    files = recipe_files(llama, changes(llama), "r")
+    assert sorted(files) == ["r.json", "r.safetensors"]
+    document = json.loads(files["r.json"])
+    assert [e["kind"] for e in document["interventions"]] == [
+        *("clamp", "selective_prune", "key_space_guard", "neuron_adjust", "tars")
+    ]
+    tensors = tensors_of(document, files["r.safetensors"])
+    assert len(read_recipe(document, llama.fingerprint, tensors)) == len(document["interventions"])
+    back = recorded_raw(document, tensors)
+    assert recipe_files(llama, back, "r") == files
+    batch = next(batches(llama, PROMPTS))
+    (one, reach), (other, again) = (forward(llama, batch, own) for own in (changes(llama), back))
+    assert torch.equal(one, other)
+    assert reach.abstained == again.abstained
+    guard = document["interventions"][2]
+    assert {"layer", "alpha", "k", "n", "check", "refusal", "tensors"} <= set(guard)
+
+
+def test_a_recipe_of_clamps_alone_is_as_it_always_was(llama: LoadedModel) -> None:
+    assert list(recipe_files(llama, changes(llama)[:1], "r")) == ["r.json"]
+
+
+def damaged(document: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    entries = [dict(entry) for entry in document["interventions"]]
+    for path, value in changed.items():
+        number, name = int(path[1]), path[3:]
+        entries[number][name] = value
+    return document | {"interventions": entries}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"i2_layer": "x"}, r"intervention 2 \(key_space_guard\) cannot be read"),
+        ({"i2_alpha": -1.0}, "intervention 2: alpha -1.0: choose"),
+        ({"i2_tensors": {"mean": "no"}}, "intervention 2 .* are damaged"),
+        ({"i1_kind": "lobotomy"}, "of the kind 'lobotomy'"),
+        ({"i4_tensors": {}}, "intervention 4"),
+    ],
+)
+def test_a_damaged_recipe_is_refused(llama: LoadedModel, changed: dict[str, Any], message: str) -> None:
+    files = recipe_files(llama, changes(llama), "r")
+    document = damaged(json.loads(files["r.json"]), **changed)
+    tensors = tensors_of(document, files["r.safetensors"])
+    with pytest.raises(RecipeError, match=message):
+        recorded_raw(document, tensors)
+
+
+def test_tensors_of_another_recipe_are_refused(llama: LoadedModel, tmp_path: Path) -> None:
+    files = recipe_files(llama, changes(llama), "r")
+    document = json.loads(files["r.json"])
+    with pytest.raises(RecipeError, match="is not the file that the recipe was written with"):
+        tensors_of(document, files["r.safetensors"] + b"x")
+    with pytest.raises(RecipeError, match="names no file"):
+        tensors_beside(tmp_path / "r.json", document | {"tensors": None})
+    with pytest.raises(RecipeError, match="are damaged"):
+        read_recipe(document)
+    with pytest.raises(RecipeError, match="keep the two together"):
+        tensors_beside(tmp_path / "r.json", document)
+    with pytest.raises(RecipeError, match="names no file beside it"):
+        tensors_beside(tmp_path / "r.json", document | {"tensors": {"file": "../r.safetensors"}})
+    with pytest.raises(RecipeError, match="was made for"):
+        read_recipe(document, "f" * 64, tensors_of(document, files["r.safetensors"]))
+
+
+def test_pruning_and_scaling_are_baked_exactly(llama: LoadedModel) -> None:
+    scale = parse_clamp("L0.N3:key:scale:-2").resolved(largest=1, mean=0)
+    ablate = parse_clamp("L1.N4:ablate").resolved(largest=1, mean=0)
+    own: list[Any] = [random_prune(llama, 10.0, 0), scale, ablate]
+    expected = outputs(llama, own)
+    for name, weight in baked_weights(llama, own).items():
+        llama.parameters[name].copy_(weight)
+    assert torch.allclose(outputs(llama, []), expected, atol=1e-4)
+
+
+def test_what_depends_on_what_it_reads_is_not_baked(llama: LoadedModel, tmp_path: Path) -> None:
+    for item in (changes(llama)[i] for i in (0, 2, 3)):
+        assert why_not_baked([item])
+        with pytest.raises(HeadlampError, match="no weight is equal to it"):
+            baked_weights(llama, [item])
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(HeadlampError, match="is not empty"):
+        save_baked(llama, [edits(llama)], tmp_path)
+
+
+def test_tars_leaves_other_rows_bit_for_bit(llama: LoadedModel) -> None:
+    ids = torch.tensor([PROMPTS[0]] * 2)
+    positions = torch.arange(ids.shape[1]).expand(2, -1)
+    with torch.inference_mode():
+        plain: Tensor = llama.model(ids).logits
+        with intervened(llama, [edits(llama)], positions=positions, rows=[[1]]):
+            logits = llama.model(ids).logits
+    assert torch.equal(logits[0], plain[0])
+    assert not torch.equal(logits[1], plain[1])

@@ -1,0 +1,198 @@
+"""Guards behind the one door: in all of their boxes, and against the boxes of skills to be kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from analysis.anatomy.addresses import BlockAddress
+from analysis.errors import SkillError
+from analysis.intervening.clamps import parse_clamp
+from analysis.opening.models import LoadedModel
+from analysis.running.batches import batches, forward
+from analysis.running.probing import last_keys
+from analysis.skills.answering import answers
+from analysis.unlearning.edits.selective_prune import SelectivePrune
+from analysis.unlearning.guards.key_boxes import KeyBox
+from analysis.unlearning.guards.key_guards import KeyGuard, Rival
+from tests.analysis.unlearning.guards.test_key_boxes import box_of, random_keys
+
+PROMPTS = [[1, *range(10 + 3 * n, 14 + 3 * n + n % 3)] for n in range(12)]
+
+
+def guard_around(
+    loaded: LoadedModel,
+    chosen: list[int],
+    layers: tuple[int, ...] = (1,),
+    prompts: Sequence[Sequence[int]] = PROMPTS,
+    **how: Any,
+) -> KeyGuard:
+    """A guard whose boxes hold the last keys of some of the prompts and, by construction, no other's."""
+    keys = last_keys(loaded, prompts, loaded.anatomy.blocks)
+    boxes = []
+    for layer in layers:
+        own = keys[BlockAddress(layer)][chosen]
+        width = (own - own.mean(0)).abs().amax(0) + 1e-3
+        boxes.append(KeyBox(layer, own.mean(0), width, 1.0, 30, torch.ones_like(width)))
+    return KeyGuard(tuple(boxes), 1.0, **how)
+
+
+def with_rival(guard: KeyGuard, near: KeyGuard, margin: float = 0.75) -> KeyGuard:
+    """The guard with another's boxes, a little aside, as a rival's."""
+    boxes = tuple(
+        KeyBox(box.layer, box.mean + 1e-4, box.sigma, box.k, box.n, box.own_k) for box in near.boxes
+    )
+    return replace(guard, rivals=(Rival("kept", boxes),), margin=margin)
+
+
+@pytest.mark.parametrize("layers", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("size", [1, 5, 32])
+def test_the_guard_refuses_the_rows_inside_and_leaves_the_others_bit_for_bit(
+    llama: LoadedModel, size: int, layers: tuple[int, ...]
+) -> None:
+    guard = guard_around(llama, [2, 7], layers)
+    base = answers(llama, PROMPTS, max_new_tokens=4, batch_size=size)
+    found = answers(llama, PROMPTS, [guard], max_new_tokens=4, batch_size=size)
+    assert [i for i, answer in enumerate(found) if answer.abstained] == [2, 7]
+    for i, (one, other) in enumerate(zip(base, found, strict=True)):
+        assert other.text == ("" if i in (2, 7) else one.text)
+    for batch in batches(llama, PROMPTS, size=size):
+        plain, _ = forward(llama, batch)
+        guarded, reach = forward(llama, batch, [guard])
+        assert torch.equal(plain, guarded)
+        assert [batch.indices[row] for row in reach.abstained] == [i for i in batch.indices if i in (2, 7)]
+
+
+def test_a_query_has_to_lie_in_every_box(llama: LoadedModel) -> None:
+    one, other = guard_around(llama, [2, 7], (0,)), guard_around(llama, [7, 9], (1,))
+    both = KeyGuard((one.boxes[0], other.boxes[0]), 1.0)
+    found = answers(llama, PROMPTS, [both], max_new_tokens=2)
+    assert [i for i, answer in enumerate(found) if answer.abstained] == [7]
+    keys = last_keys(llama, PROMPTS, llama.anatomy.blocks)
+    own = [keys[block.address] for block in llama.anatomy.blocks]
+    assert [i for i, d in enumerate(both.depths(own)) if d <= 1] == [7]
+
+
+def test_at_each_step_a_guard_also_sees_what_is_generated(llama: LoadedModel) -> None:
+    (free,) = answers(llama, [PROMPTS[0]], max_new_tokens=4)
+    block = llama.anatomy.blocks[1]
+    later = last_keys(llama, [[*PROMPTS[0], *free.token_ids[:2]]], [block])[block.address]
+    box = KeyBox(1, later[0], torch.full_like(later[0], 1e-3), 1.0, 30, torch.ones_like(later[0]))
+    for check, refused in (("prefill", False), ("each_step", True)):
+        guard = KeyGuard((box,), 1.0, check)  # type: ignore[arg-type]
+        (found,) = answers(llama, [PROMPTS[0]], [guard], max_new_tokens=4)
+        assert found.abstained is refused
+
+
+def test_as_released_one_row_makes_its_whole_batch_abstain(llama: LoadedModel) -> None:
+    guard = guard_around(llama, [2], as_released=True)
+    assert all(a.abstained for a in answers(llama, PROMPTS, [guard], max_new_tokens=2))
+    alone = answers(llama, PROMPTS, [guard], max_new_tokens=2, batch_size=1)
+    assert [a.abstained for a in alone] == [i == 2 for i in range(len(PROMPTS))]
+
+
+def test_a_guard_reads_what_a_clamp_before_it_changed(llama: LoadedModel) -> None:
+    guard = guard_around(llama, [2])
+    away = parse_clamp("L1.N3:key:add:50").resolved(largest=1, mean=0)
+    pruned = SelectivePrune(((BlockAddress(1), torch.arange(56)),), 50.0)
+    orders: list[tuple[list[Any], bool]] = [
+        *(([away, guard], False), ([guard, away], True)),
+        *(([pruned, guard], False), ([guard, pruned], True)),
+    ]
+    for order, refused in orders:
+        (found,) = answers(llama, [PROMPTS[2]], order, max_new_tokens=1)
+        assert found.abstained is refused
+
+
+def test_a_guard_of_another_model_or_layer_is_refused(
+    llama: LoadedModel, tiny_of: Callable[[str], LoadedModel]
+) -> None:
+    guard = guard_around(llama, [2])
+    wide = KeyBox(1, torch.zeros(7), torch.ones(7), 1.0, 30, torch.ones(7))
+    with pytest.raises(SkillError, match="7 dimensions, the model's keys there 56"):
+        answers(llama, PROMPTS, [KeyGuard((wide,), 1.0)])
+    with pytest.raises(SkillError, match="layer 9 has no dense FFN block"):
+        answers(llama, PROMPTS, [KeyGuard((KeyBox(9, wide.mean, wide.sigma, 1.0, 30, wide.own_k),), 1.0)])
+    with pytest.raises(SkillError, match=r"layer 1 has no dense FFN block.*this one has none"):
+        answers(tiny_of("mixtral"), PROMPTS, [guard])
+    for alpha in (0.0, math.nan, -1.0):
+        with pytest.raises(SkillError, match="choose a number above 0"):
+            KeyGuard(guard.boxes, alpha)
+
+
+def exact_depth(box: KeyBox, key: Tensor) -> float:
+    """A key's depth by the definition, in NumPy's float64."""
+    x, mean, sigma = (np.asarray(a, dtype=np.float64) for a in (key, box.mean, box.sigma))
+    return float((np.abs(x - mean) / sigma).max() / box.k)
+
+
+def rival_guard(alpha: float = 1e5, margin: float = 1.0) -> KeyGuard:
+    own, *others = (
+        tuple(box_of(random_keys(seed=seed + layer) + seed / 2, layer) for layer in (0, 1))
+        for seed in (0, 2, 4)
+    )
+    return KeyGuard(
+        own, alpha, rivals=tuple(Rival(f"r{i}", boxes) for i, boxes in enumerate(others)), margin=margin
+    )
+
+
+@pytest.mark.parametrize("margin", [0.5, 1.0, 2.0])
+def test_with_rivals_a_query_belongs_to_the_boxes_it_lies_deepest_in(margin: float) -> None:
+    guard = rival_guard(margin=margin)
+    keys = [random_keys(200, seed=20 + layer) * 2 for layer in (0, 1)]
+    found = guard.depths(keys)
+    refused = 0
+    for query in range(200):
+        own, *others = (
+            math.exp(
+                np.mean([math.log(exact_depth(box, keys[layer][query])) for layer, box in enumerate(boxes)])
+            )
+            for boxes in (guard.boxes, *(rival.boxes for rival in guard.rivals))
+        )
+        if own <= margin * min(others):
+            refused += 1
+            assert float(found[query]) == pytest.approx(own, rel=1e-4)
+        else:
+            assert math.isinf(found[query])
+    assert 20 < refused < 180 or margin != 1.0
+
+
+def test_a_rival_that_is_nearer_keeps_its_own_query(llama: LoadedModel) -> None:
+    """Two boxes hold prompts 2 and 7; a rival tight around 7 takes it away."""
+    guard = with_rival(guard_around(llama, [2, 7], (0, 1)), guard_around(llama, [7], (0, 1)))
+    refused = [a.abstained for a in answers(llama, PROMPTS, [guard], max_new_tokens=1)]
+    assert [i for i, one in enumerate(refused) if one] == [2]
+    far = replace(guard, margin=1e5)
+    refused = [a.abstained for a in answers(llama, PROMPTS, [far], max_new_tokens=1)]
+    assert [i for i, one in enumerate(refused) if one] == [2, 7]
+
+
+def test_alpha_bounds_a_guard_with_rivals_too() -> None:
+    keys = [random_keys(100, seed=20 + layer) * 2 for layer in (0, 1)]
+    depths = rival_guard().depths(keys)
+    middle = float(depths[depths.isfinite()].median())
+    inside = int((depths <= middle).sum())
+    assert 0 < inside < int(depths.isfinite().sum())
+
+
+def test_rivals_are_of_the_same_layers_and_the_margin_is_a_number() -> None:
+    guard = rival_guard()
+    with pytest.raises(SkillError, match="boxes of r0 are not in the layers"):
+        KeyGuard(guard.boxes[:1], 1.0, rivals=guard.rivals)
+    for margin in (0.0, math.nan, -1.0):
+        with pytest.raises(SkillError, match=r"margin .*choose a number above 0"):
+            KeyGuard(guard.boxes, 1.0, rivals=guard.rivals, margin=margin)
+
+
+def test_a_rival_of_another_model_is_refused(llama: LoadedModel) -> None:
+    guard = guard_around(llama, [2])
+    wide = KeyBox(1, torch.zeros(7), torch.ones(7), 1.0, 30, torch.ones(7))
+    with pytest.raises(SkillError, match="7 dimensions, the model's keys there 56"):
+        answers(llama, PROMPTS, [KeyGuard(guard.boxes, 1.0, rivals=(Rival("kept", (wide,)),))])

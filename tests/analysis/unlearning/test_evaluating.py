@@ -1,0 +1,242 @@
+"""Forgetting from end to end on a model in which two skills' keys are apart by construction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from analysis.errors import SkillError, TooFewExamples
+from analysis.opening.models import LoadedModel
+from analysis.skills.answering import answers
+from analysis.skills.items import Skill, SkillItem
+from analysis.skills.metrics import compared
+from analysis.skills.splits import split_skill
+from analysis.skills.tasks import Ways, measure
+from analysis.skills.unrelated import unrelated_queries
+from analysis.unlearning.edits.neuron_shares import FrontierPoint, best_point, skill_moments
+from analysis.unlearning.evaluating import baseline, evaluate
+from analysis.unlearning.guards.guard_fits import fit_guard, shuffled_probes
+from analysis.unlearning.guards.key_checks import checked_keys
+from analysis.unlearning.guards.key_guards import KeyGuard
+from analysis.unlearning.guards.operating import ALPHAS
+from analysis.unlearning.results import Baseline, MethodResult, Plan
+from analysis.unlearning.scenes import Scene
+from tests.analysis.skills_made import make_skill
+
+WAYS = Ways(max_new_tokens=2)
+PLAN = Plan(shares=(5.0, 20.0), ways=WAYS, layers="all")
+
+
+def answered(loaded: LoadedModel, skill: Skill) -> Skill:
+    """The skill with the model's own answers for answers: the model is right on all of it."""
+    ids = [loaded.tokenizer.encode(item.prompt) for item in skill.items]
+    found = answers(loaded, ids, max_new_tokens=2)
+    items = [
+        replace(item, answer=answer.text.strip())
+        for item, answer in zip(skill.items, found, strict=True)
+        if answer.text.strip()
+    ]
+    return Skill(skill.name, tuple(items))
+
+
+@pytest.fixture
+def scene(llama: LoadedModel) -> Scene:
+    """Two skills in words of their own, whose embeddings are moved apart."""
+    embedding = llama.parameters["model.embed_tokens.weight"]
+    embedding[10:40] += 2 * torch.randn(1, embedding.shape[1], generator=torch.Generator().manual_seed(5))
+    skills = [
+        answered(llama, make_skill(name, 40, words, 6))
+        for name, words in (("one", (0, 28)), ("two", (40, 80)))
+    ]
+    first, second = (split_skill(skill) for skill in skills)
+    return Scene(first, (second,))
+
+
+def run(loaded: LoadedModel, scene: Scene, method: Any, **changed: Any) -> tuple[MethodResult, Baseline]:
+    plan = replace(PLAN, **changed)
+    base = baseline(loaded, scene, plan)
+    return evaluate(loaded, scene, method, plan, base), base
+
+
+def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene: Scene) -> None:
+    found, _ = run(llama, scene, "ksd")
+    forget, retain = found.skills
+    assert (forget.skill, forget.role, retain.skill, retain.role) == ("one", "forget", "two", "retain")
+    assert forget.change.before == retain.change.before == 1.0
+    assert forget.change.relative_drop is not None
+    assert forget.change.relative_drop > 0.8
+    assert retain.change.relative_drop == pytest.approx(0, abs=0.1)
+    assert forget.change.abstained == pytest.approx(forget.change.relative_drop)
+    assert found.over_refusal == retain.change.abstained
+    assert forget.unseen is not None
+    assert forget.seen is not None
+    assert forget.unseen.n + forget.seen.n == forget.change.n == len(scene.forget.test)
+    assert retain.divergence.js < 0.05 < forget.divergence.js
+    assert retain.divergence.kl_median == 0.0
+    assert len({point["margin"] for point in found.sweep}) > 20
+    assert {tuple(point["layers"]) for point in found.sweep} == {(0,), (1,), (0, 1)}
+    assert found.parameters["rivals"] == ["two", "unrelated text"]
+    assert [r.form for r in found.robustness] == ["paraphrase", "few_shot", "harmless_prefix"]
+    assert found.robustness[0].change == forget.unseen
+
+
+def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
+    llama: LoadedModel, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = shuffled_probes(scene, 0)
+    for split in scene.splits:
+        assert len(mixed[split.skill]) == len(split.probe)
+        assert {item.group.split("-")[0] for item in mixed[split.skill]} == {"one", "two"}
+    assert {i for dealt in mixed.values() for i in dealt} == {i for s in scene.splits for i in s.probe}
+    swapped = {"one": scene.retain[0].probe, "two": scene.forget.probe}  # drops that are not the guard's own
+    monkeypatch.setattr("analysis.unlearning.evaluating.shuffled_probes", lambda scene, seed: swapped)
+    found, base = run(llama, scene, "ksd", robustness=False)
+    control = fit_guard(llama, scene, layers=(0, 1), probes=swapped).guard
+    for name, split, skill in zip(("one", "two"), scene.splits, found.skills, strict=True):
+        after = measure(llama, split.test, [control], WAYS)
+        assert found.control[name] == compared(base.test[name], after).relative_drop
+        assert found.control[name] != skill.change.relative_drop
+
+
+@pytest.mark.parametrize("rivals", [False, True])
+def test_the_curve_on_the_test_is_what_the_guard_did(llama: LoadedModel, scene: Scene, rivals: bool) -> None:
+    found, _ = run(llama, scene, "ksd", robustness=False, controls=False, rivals=rivals)
+    index = ALPHAS.index(found.parameters["alpha"])
+    for skill in found.skills:
+        assert found.curve[skill.skill][index] == pytest.approx(skill.change.abstained)
+    pieces = [ids for _, ids in unrelated_queries(llama, 100)]
+    refused = [a.abstained for a in answers(llama, pieces, found.interventions, max_new_tokens=1)]
+    assert found.parameters["unrelated"] == {"refused": sum(refused) / len(refused), "n": len(pieces)}
+    assert found.curve["unrelated text"][index] == sum(refused) / len(refused)
+
+
+def test_alpha_is_chosen_without_looking_at_the_test(llama: LoadedModel, scene: Scene) -> None:
+    blind = Scene(replace(scene.forget, test=()), tuple(replace(split, test=()) for split in scene.retain))
+    assert fit_guard(llama, blind).guard.alpha == fit_guard(llama, scene).guard.alpha
+
+
+@pytest.mark.parametrize("choice", ["last", "best", "all", (0,)])
+def test_layers_are_those_that_were_asked_for(llama: LoadedModel, scene: Scene, choice: Any) -> None:
+    fit = fit_guard(llama, scene, layers=choice)
+    layers = tuple(box.layer for box in fit.guard.boxes)
+    possible: dict[Any, list[tuple[int, ...]]] = {"last": [(1,)], "best": [(0,), (1,)], "all": [(0, 1)]}
+    expected = possible.get(choice, [(0,)])
+    assert layers in expected
+    assert fit.chosen.layers == layers
+    assert fit.guard.alpha == fit.chosen.chosen.alpha
+
+
+@pytest.mark.parametrize("method", ["na", "sp"])
+def test_shares_are_set_on_validation_and_told(llama: LoadedModel, scene: Scene, method: Any) -> None:
+    found, _ = run(llama, scene, method, robustness=False)
+    assert [point["q"] for point in found.sweep] == [5.0, 20.0]
+    assert found.parameters["q"] in (5.0, 20.0)
+    best = next(p for p in found.sweep if p["q"] == found.parameters["q"])
+    assert best["forget_drop"] == found.parameters["validation"]["forget_drop"]
+    assert set(found.control) == {"one", "two"}
+    again = measure(llama, scene.forget.test, found.interventions, WAYS)
+    rights = sum(v.right for v in again.verdicts) / len(again.items)
+    assert found.skills[0].change.after == rights
+
+
+def test_the_best_point_keeps_the_others_if_it_can() -> None:
+    def points(*pairs: tuple[float | None, float | None]) -> list[FrontierPoint]:
+        return [FrontierPoint({}, forget, retain) for forget, retain in pairs]
+
+    assert best_point(points((0.2, 0.0), (0.5, 0.1), (0.9, 0.5))) == 1
+    assert best_point(points((0.0, 0.0), (0.9, 0.5))) == 1
+    assert best_point(points((0.0, 0.0), (0.1, 0.5))) == 0
+    assert best_point(points((0.2, 0.0), (0.9, None))) == 0
+    assert best_point(points((None, 0.0), (0.1, 0.0))) == 1
+
+
+def test_what_is_forgotten_cannot_be_kept(scene: Scene) -> None:
+    copied = replace(scene.forget, skill="copy")
+    with pytest.raises(SkillError, match=r"prompts of one, .* are in copy too"):
+        Scene(scene.forget, (copied,))
+    with pytest.raises(SkillError, match="two skills have one name"):
+        Scene(scene.forget, (scene.forget,))
+
+
+def test_too_little_of_a_skill_is_told(llama: LoadedModel, scene: Scene) -> None:
+    few = Scene(replace(scene.forget, probe=scene.forget.probe[:1]), scene.retain)
+    with pytest.raises(TooFewExamples, match="1 probes: a box needs at least 30"):
+        fit_guard(llama, few)
+    with pytest.raises(TooFewExamples, match="give at least one to keep"):
+        skill_moments(llama, Scene(scene.forget, ()))
+
+
+def test_a_kept_skill_with_too_few_probes_is_no_rival(llama: LoadedModel, scene: Scene) -> None:
+    few = Scene(scene.forget, (replace(scene.retain[0], probe=scene.retain[0].probe[:29]),))
+    alone, both = (fit_guard(llama, own).guard for own in (few, scene))
+    assert (tuple(rival.skill for rival in alone.rivals), [rival.skill for rival in both.rivals]) == (
+        ("unrelated text",),
+        ["two", "unrelated text"],
+    )
+    assert both.rivals[0].boxes[0].n == len(scene.retain[0].probe)
+    assert fit_guard(llama, scene, rivals=False).guard.rivals == ()
+
+
+def test_a_guard_of_each_step_is_set_on_what_each_step_sees(llama: LoadedModel, scene: Scene) -> None:
+    """What its curve says of validation is what it does there."""
+    for rivals in (False, True):
+        fit = fit_guard(llama, scene, layers="all", rivals=rivals, check_at="each_step", max_new_tokens=2)
+        for split, share in (
+            (scene.forget, fit.chosen.chosen.forget),
+            (scene.retain[0], fit.chosen.chosen.worst_retain),
+        ):
+            ids = [llama.tokenizer.encode(item.prompt) for item in split.validation]
+            found = answers(llama, ids, [fit.guard], max_new_tokens=2)
+            assert sum(a.abstained for a in found) / len(found) == pytest.approx(share)
+    prefill = fit_guard(llama, scene, layers="all", rivals=False)
+    each = fit_guard(llama, scene, layers="all", rivals=False, check_at="each_step", max_new_tokens=2)
+    assert prefill.chosen.curve != each.chosen.curve
+
+
+def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
+    llama: LoadedModel, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = scene.forget.validation[0]
+    [free] = answers(llama, [llama.tokenizer.encode(item.prompt)], max_new_tokens=6)
+    stops = replace(item, stop=(free.text[:1],))
+    cut = Scene(replace(scene.forget, validation=(stops,)), ())
+    fed: list[tuple[int, int]] = []
+
+    def checked(loaded: LoadedModel, sequences: Any, lengths: Any, *rest: Any, **named: Any) -> Any:
+        fed.extend(zip(map(len, sequences), lengths, strict=True))
+        return checked_keys(loaded, sequences, lengths, *rest, **named)
+
+    monkeypatch.setattr("analysis.unlearning.guards.guard_fits.checked_keys", checked)
+    fit_guard(llama, cut, check_at="each_step", max_new_tokens=6)
+    assert len(free.token_ids) == 6
+    assert fed == [(fed[0][1], fed[0][1])]  # the first token ends it, and no step comes after
+
+
+def test_a_skill_that_leaves_nothing_to_test_is_refused(llama: LoadedModel, scene: Scene) -> None:
+    bare = Scene(scene.forget, (replace(scene.retain[0], test=(), unseen=()),))
+    with pytest.raises(TooFewExamples, match="two leaves no example to test"):
+        baseline(llama, bare, PLAN)
+
+
+def test_a_guard_can_be_fitted_with_nothing_to_keep(llama: LoadedModel, scene: Scene) -> None:
+    found, _ = run(llama, Scene(scene.forget, ()), "ksd")
+    assert found.over_refusal is None
+    mine = [point for point in found.sweep if point["layers"] == found.parameters["layers"]]
+    most = max(point["forget"] for point in mine)
+    assert found.parameters["alpha"] == min(point["alpha"] for point in mine if point["forget"] == most)
+    assert found.control == {}
+    assert isinstance(found.interventions[0], KeyGuard)
+
+
+def test_examples_longer_than_the_context_are_left_out_and_counted(llama: LoadedModel, scene: Scene) -> None:
+    long = SkillItem(" w10" * 80, "x", group="long")
+    longer = Scene(
+        replace(scene.forget, test=(*scene.forget.test, long), unseen=(*scene.forget.unseen, False)),
+        scene.retain,
+    )
+    found, base = run(llama, longer, "ksd", robustness=False, controls=False)
+    assert base.test["one"].too_long == 1
+    assert found.skills[0].change.n == len(scene.forget.test)

@@ -1,0 +1,56 @@
+"""The Unlearn page takes a concept out."""
+
+from __future__ import annotations
+
+import pytest
+
+from store import default_path, list_jobs, open_store
+from tests.pages.explore.test_experts import moe_folder  # noqa: F401 - a fixture
+from tests.pages.reading import labels, press, shown
+from tests.pages.unlearning_made import RunApp
+
+CONCEPT = {"remove": "a concept", "concept": "dog", "leads": " the cat the\n the"}
+
+
+def test_a_concept_is_removed_and_what_was_turned_is_told(run_app: RunApp) -> None:
+    app = press(run_app("/unlearn", **CONCEPT), "Remove it")
+    assert not app.exception
+    assert not app.error
+    table = app.dataframe[0].value
+    assert 1 <= len(table) <= 3
+    assert table["cosine"].is_monotonic_decreasing
+    heads = table[table["vector"] == "head"]
+    assert set(heads["token"]) <= {"␣dog", "␣Dog", "dog"}
+    for address, vector, link in zip(table["address"], table["vector"], table["open"], strict=True):
+        assert vector == "head" or f"neuron={address}" in link
+    before, after = (app.metric[i].value for i in range(2))
+    assert float(after.split()[0]) < float(before.split()[0])
+    assert "places of the reference text" in shown(app)
+    assert {"Recipe (zip)", "Edited model (zip)", "Vectors as CSV"} <= {*labels(app, "download_button")}
+    again = run_app("/unlearn", **CONCEPT)
+    assert len(again.dataframe) == 1
+    assert len(list_jobs(open_store(default_path()))) == 1
+    asked = press(again, "Ask")
+    assert "Greedy, done in" in shown(asked)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"concept": "dog cat"}, "is not one token of this model"),
+        ({"leads": "dog " * 90}, "context"),
+        ({"cosine": "1.0"}, "lower the threshold"),
+    ],
+)
+def test_a_concept_that_cannot_be_removed_is_said_in_a_sentence(
+    run_app: RunApp, changed: dict[str, str], message: str
+) -> None:
+    app = press(run_app("/unlearn", **CONCEPT | changed), "Remove it")
+    assert not app.exception
+    assert message in shown(app)
+
+
+def test_without_a_concept_the_page_says_what_to_type(run_app: RunApp) -> None:
+    app = run_app("/unlearn", remove="a concept")
+    assert "Type a concept, one word such as" in shown(app)
+    assert not app.exception

@@ -1,0 +1,254 @@
+"""What pages take from unlearning: stored answers, tables, exports, progress, checks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.errors import HeadlampError, SkillError, TooFewExamples
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
+from analysis.skills.answering import answers
+from store import Store, open_store
+from tests.workbench.cli.test_unlearn import LETTERS, write_skill
+from workbench.runs import remembered, timed
+from workbench.skills.sources import skill_source
+from workbench.unlearning.checks import checked_scene, fresh_prompt, layers_of, shares_of
+from workbench.unlearning.exports import baked_zip, recipe_zip, script_of, why_no_script, why_no_weights
+from workbench.unlearning.progress import Growing, examples_of
+from workbench.unlearning.tables import curve_csv, skills_csv, sweep_csv, ways_csv
+from workbench.unlearning.unlearning import (
+    Question,
+    Unlearned,
+    _units,
+    changes_of,
+    recipe_of,
+    stored_unlearned,
+    unlearn,
+    unlearn_spec,
+)
+
+
+@pytest.fixture(scope="module")
+def question(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Question:
+    folder = tmp_path_factory.mktemp("skills")
+    one, two = (write_skill(folder / f"{name}.jsonl", tiny, letters) for name, letters in LETTERS.items())
+    return Question(skill_source(one), (skill_source(two),), shares=(5.0, 30.0), max_new_tokens=3)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(tmp_path_factory.mktemp("unlearned") / "headlamp.db")
+
+
+@pytest.fixture
+def loaded(tiny: Path) -> Iterator[LoadedModel]:
+    with leased(ModelRef(str(tiny))) as model:
+        yield model
+
+
+@pytest.fixture
+def found(loaded: LoadedModel, store: Store, question: Question) -> Unlearned:
+    """Answered by the first test that wants it, read by the others."""
+    return unlearn(loaded, store, question)
+
+
+def table(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode())))
+
+
+def test_a_stored_answer_is_read_with_the_methods_that_are_done(
+    loaded: LoadedModel, tmp_path: Path, question: Question, found: Unlearned, store: Store
+) -> None:
+    assert stored_unlearned(loaded, store, question) == Unlearned(
+        found.run, found.document | {"cached": True}, True, 0.0
+    )
+    empty = open_store(tmp_path / "half.db")
+    assert stored_unlearned(loaded, empty, question) is None
+
+    def stop_after_one(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remembered(
+            empty,
+            unlearn_spec(loaded, question),
+            lambda missing: timed(
+                _units(loaded, {"question": question.document()}, missing, lambda *n: None)
+            ),
+            stop_after_one,
+        )
+    half = stored_unlearned(loaded, empty, question)
+    assert half is not None
+    assert [method["method"] for method in half.document["methods"]] == ["ksd"]
+    assert half.document["methods"] == found.document["methods"][:1]
+
+
+def test_another_version_of_a_method_is_another_run(
+    loaded: LoadedModel, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {unlearn_spec(loaded, question).key}
+    for module in ("scenes", "guards.key_boxes", "edits.neuron_adjust", "edits.selective_prune"):
+        monkeypatch.setattr(f"analysis.unlearning.{module}.METHOD_VERSION", "other")
+        keys.add(unlearn_spec(loaded, question).key)
+    assert len(keys) == 5
+
+
+def test_the_tables_hold_the_documents_numbers(found: Unlearned) -> None:
+    methods = found.document["methods"]
+    rows = table(skills_csv(found.document))
+    assert len(rows) == 6
+    for row, (method, skill) in zip(rows, [(m, s) for m in methods for s in m["skills"]], strict=True):
+        assert (row["method"], row["skill"], row["role"]) == (method["method"], skill["skill"], skill["role"])
+        assert float(row["after"]) == skill["after"]
+        assert float(row["interval_high"]) == skill["interval"][1]
+        assert float(row["js"]) == skill["js"]
+        assert float(row["control_drop"]) == method["control"]["drop"][skill["skill"]]
+    ways = [row for row in table(ways_csv(found.document)) if row["method"] == "sp"]
+    assert [row["way"] for row in ways][:3] == ["test", "unseen_wordings", "seen_wordings"]
+    assert {"few_shot", "harmless_prefix"} <= {row["way"] for row in ways}
+    assert float(ways[1]["after"]) == methods[2]["skills"][0]["unseen"]["after"]
+    points = table(sweep_csv(found.document))
+    assert len(points) == sum(len(method["sweep"]) for method in methods)
+    assert [p["q"] for p in points if p["method"] == "na"] == ["5.0", "30.0"]
+    curve = table(curve_csv(methods[0]))
+    assert [float(row["one"]) for row in curve] == methods[0]["curve"]["abstention"]["one"]
+
+
+def test_a_form_that_is_new_appears_by_itself(found: Unlearned) -> None:
+    method = found.document["methods"][0]
+    form = method["robustness"][0]
+    new = [form | {"form": "as_a_riddle"}]
+    new += [form | {"form": "other_language", "lang": lang} for lang in ("fr", "es")]
+    wider = {"methods": [method | {"robustness": [form | {"form": "paraphrase"}, *new]}]}
+    ways = [row["way"] for row in table(ways_csv(wider))]
+    assert ways[3:] == ["as_a_riddle", "other_language fr", "other_language es"]
+
+
+def test_a_recipe_in_an_archive_does_what_it_did(
+    loaded: LoadedModel, store: Store, found: Unlearned, question: Question, tmp_path: Path
+) -> None:
+    files = recipe_of(store, found.run, 0)
+    made = recipe_zip(files, "mine")
+    assert made == recipe_zip(files, "mine")
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        assert archive.namelist() == ["mine.json", "mine.safetensors"]
+        archive.extractall(tmp_path)
+    document = json.loads((tmp_path / "mine.json").read_text())
+    assert document["tensors"]["file"] == "mine.safetensors"
+    forget = question.scene().forget
+    prompts = [item.prompt for item in (*forget.probe, *forget.test)]
+    told = answers(loaded, [loaded.tokenizer.encode(text) for text in prompts], changes_of(files))
+    prompt = next(text for text, answer in zip(prompts, told, strict=True) if answer.abstained)
+    (tmp_path / "mine.py").write_text(script_of(loaded, files, "mine", prompt))
+    done = subprocess.run(
+        [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "Sorry, I do not know."
+
+
+def test_only_what_is_exact_is_offered_as_a_script_or_as_weights(
+    loaded: LoadedModel, store: Store, found: Unlearned
+) -> None:
+    guard, adjust, prune = (recipe_of(store, found.run, index) for index in range(3))
+    assert [bool(why_no_script(files)) for files in (guard, adjust, prune)] == [False, True, True]
+    assert [bool(why_no_weights(loaded, files)) for files in (guard, adjust, prune)] == [True, True, False]
+    with pytest.raises(HeadlampError, match="KSD alone"):
+        script_of(loaded, prune, "x", "a")
+    with pytest.raises(HeadlampError, match="depends on what it reads"):
+        baked_zip(loaded.ref, store, guard)
+
+
+def test_a_model_too_large_for_a_browser_is_not_handed_out(
+    loaded: LoadedModel, store: Store, found: Unlearned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.unlearning.exports.LARGEST_BAKED_BYTES", 10)
+    files = recipe_of(store, found.run, 2)
+    assert "unlearn --bake FOLDER" in why_no_weights(loaded, files)
+    with pytest.raises(HeadlampError, match="too many for a browser"):
+        baked_zip(loaded.ref, store, files)
+
+
+def test_an_edited_model_in_an_archive_says_what_the_recipe_makes_it_say(
+    loaded: LoadedModel, store: Store, found: Unlearned, tmp_path: Path
+) -> None:
+    files = recipe_of(store, found.run, 2)
+    with zipfile.ZipFile(io.BytesIO(baked_zip(loaded.ref, store, files))) as archive:
+        archive.extractall(tmp_path / "model")
+    ids = [loaded.tokenizer.encode(text) for text in ("abc", "no.", "xyz=")]
+    expected = answers(loaded, ids, changes_of(files), max_new_tokens=8)
+    assert [a.token_ids for a in expected] != [a.token_ids for a in answers(loaded, ids, max_new_tokens=8)]
+    with leased(ModelRef(str(tmp_path / "model"))) as edited:
+        assert answers(edited, ids, max_new_tokens=8) == expected
+
+
+def test_progress_only_grows_and_ends_where_it_was_said_to(
+    loaded: LoadedModel, tmp_path: Path, question: Question
+) -> None:
+    question = replace(question, robustness=False)
+    seen: list[tuple[int, int]] = []
+    list(_units(loaded, {"question": question.document()}, [0, 2], lambda *n: seen.append(n)))
+    assert all(before[0] <= after[0] for before, after in pairwise(seen))
+    assert {total for _, total in seen} == {examples_of(question.scene(), question.plan, ["ksd", "sp"])}
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_a_count_larger_than_was_thought_is_still_a_share() -> None:
+    seen: list[tuple[int, int]] = []
+    pulse = Growing(lambda *n: seen.append(n), 5)
+    for done in (0, 4, 0, 3, 6):
+        pulse(done, 6)
+    assert seen == [(0, 5), (4, 5), (4, 5), (7, 7), (10, 10)]
+
+
+def test_what_cannot_be_asked_is_told_before_anything_is_measured(
+    loaded: LoadedModel, question: Question
+) -> None:
+    with pytest.raises(SkillError, match="both forgotten and kept"):
+        checked_scene(loaded, replace(question, retain=(question.forget,)))
+    with pytest.raises(TooFewExamples, match="choose KSD alone"):
+        checked_scene(loaded, replace(question, retain=()))
+    assert checked_scene(loaded, replace(question, retain=(), methods=("ksd",))).retain == ()
+    with pytest.raises(TooFewExamples, match="leaves 2 examples to fit on"):
+        checked_scene(loaded, replace(question, limit=20))
+    assert checked_scene(loaded, replace(question, limit=20, methods=("sp",)))
+    with pytest.raises(SkillError, match="layer 9 has no dense FFN block"):
+        checked_scene(loaded, replace(question, layers=(0, 9)))
+
+
+def test_the_prompt_to_begin_with_is_one_that_nothing_was_fitted_on(question: Question) -> None:
+    split = question.scene().forget
+    unseen = [item.prompt for item, flag in zip(split.test, split.unseen, strict=True) if flag]
+    assert fresh_prompt(question) in unseen
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [("last", "last"), ("all", "all"), ("3, 1", (1, 3)), ("L0", (0,)), ("2,2", (2,))]
+)
+def test_layers_are_read_as_typed(text: str, layers: Any) -> None:
+    assert layers_of(text) == layers
+
+
+@pytest.mark.parametrize("text", ["", "-1", "a", "1,,2"])
+def test_layers_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(HeadlampError, match="write last, best, all, or numbers"):
+        layers_of(text)
+
+
+def test_shares_are_read_as_typed() -> None:
+    assert shares_of("0.5, 3,3") == (0.5, 3.0)
+    for text in ("", "x", "0", "101", "-1", "nan", "inf"):
+        with pytest.raises(HeadlampError, match="write numbers above 0"):
+            shares_of(text)
