@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from scripts.rooms import called, imported
+
 APP = {"app", "pages", "workbench", "analysis", "store"}
-ASIDE = {"demo", "bench"}
+ASIDE = {"demo", "training", "bench"}
 NEVER = {
     "app": {"torch", "transformers", "sqlite_utils", "store", "pages"} | ASIDE,
     "pages": {"torch", "transformers", "sqlite_utils", "store", "pages"} | ASIDE,
     "workbench": {"streamlit", "pages", "sqlite_utils"} | ASIDE,
     "analysis": {"streamlit", "sqlite_utils", "store", "workbench", "pages"} | ASIDE,
     "store": {"streamlit", "torch", "transformers", "plotly", "analysis", "workbench", "pages"} | ASIDE,
-    "demo": {"streamlit", "pages", "bench"},
-    "bench": {"streamlit", "pages", "demo"},
+    "demo": {"streamlit", "torch", "transformers", "analysis", "workbench", "store", "pages"}
+    | ASIDE - {"demo"},
+    "training": {"streamlit", "pages", "bench"},
+    "bench": {"streamlit", "pages"} | ASIDE - {"bench"},
 }
 SHOWN_OF_STORE = {
     *("Job", "Listed", "Run", "Store", "open_store"),
@@ -68,36 +72,6 @@ def _allowed(name: str, module: tuple[str, ...], root: Path) -> bool:
     return top == "demo" and bool(door) and not is_module
 
 
-def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of each import, at any depth: statements, import_module("x"), __import__("x")."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute("." * node.level + (node.module or ""), package)
-            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and _called(node).split(".")[-1] in {"import_module", "__import__"}:
-            for value in [*node.args[:1], *(word.value for word in node.keywords if word.arg == "name")]:
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    yield node.lineno, _absolute(value.value, package)
-
-
-def _absolute(name: str, package: tuple[str, ...]) -> str:
-    """`..x` in package (a, b) is a.x; a name without dots in front stays as it is."""
-    level = len(name) - len(name.lstrip("."))
-    return ".".join([*package[: len(package) - level + 1], name.lstrip(".")]).strip(".") if level else name
-
-
-def _called(call: ast.Call, names: dict[str, str] | None = None) -> str:
-    """`torch.load` of `torch.load(...)`, also where torch was imported under another name."""
-    parts: list[str] = []
-    node = call.func
-    while isinstance(node, ast.Attribute):
-        parts, node = [node.attr, *parts], node.value
-    first = node.id if isinstance(node, ast.Name) else "?"
-    return ".".join([(names or {}).get(first, first), *parts])
-
-
 def _aliases(tree: ast.AST) -> dict[str, str]:
     """What each imported name stands for: {"t": "torch", "read": "torch.load"}."""
     names: dict[str, str] = {}
@@ -114,9 +88,9 @@ def _unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
     names = _aliases(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            called = _called(node, names)
-            if called in UNSAFE_CALLS or called.split(".")[-1] in PICKLING:
-                yield node.lineno, f"uses {called}"
+            used = called(node, names)
+            if used in UNSAFE_CALLS or used.split(".")[-1] in PICKLING:
+                yield node.lineno, f"uses {used}"
         for switch, value in _switches(node):
             if switch in UNSAFE_SWITCHES and not (isinstance(value, ast.Constant) and value.value is False):
                 yield value.lineno, f"uses {switch}"
@@ -132,8 +106,8 @@ def _switches(node: ast.AST) -> Iterator[tuple[object, ast.expr]]:
 
 
 def plant(root: Path, place: str, source: str) -> list[str]:
-    """The violations of a tree that holds this source at this place, beside two modules of demo/."""
-    for path, text in (("demo/__init__.py", "BUNDLED = ()\n"), ("demo/train.py", "\n"), (place, source)):
+    """The violations of a tree that holds this source at this place, beside one module of demo/."""
+    for path, text in (("demo/__init__.py", "BUNDLED = ()\n"), ("demo/cards.py", "\n"), (place, source)):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
     return violations(root)
@@ -160,7 +134,7 @@ def test_contributing_shows_the_same_table(repo_root: Path) -> None:
 )
 def test_each_cell_of_the_table_is_seen(tmp_path: Path, layer: str, target: str) -> None:
     place = "app.py" if layer == "app" else f"{layer}/room/module.py"
-    name = f"{target}.train" if target == "demo" else f"{target}.explore"
+    name = f"{target}.cards" if target == "demo" else f"{target}.explore"
     assert plant(tmp_path, place, f"def late():\n    import {name}\n") == [f"{place}:2 imports {name}"]
 
 
@@ -182,8 +156,8 @@ def test_each_cell_of_the_table_is_seen(tmp_path: Path, layer: str, target: str)
         ("pages/shared/a.py", "from pages import explore", "pages.explore"),
         ("app.py", "import pages.explore.a", "pages.explore.a"),
         ("workbench/a.py", "if TYPE_CHECKING:\n import sqlite_utils", "sqlite_utils"),
-        ("workbench/a.py", "from demo.train import main", "demo.train.main"),
-        ("workbench/a.py", "from demo import train", "demo.train"),
+        ("workbench/a.py", "from training.train import main", "training.train.main"),
+        ("workbench/a.py", "from demo import cards", "demo.cards"),
         ("analysis/a.py", "import importlib\nimportlib.import_module('store.runs')", "store.runs"),
         ("analysis/a.py", "from importlib import import_module\nimport_module(name='store')", "store"),
         ("analysis/a.py", "__import__('streamlit')", "streamlit"),
@@ -234,9 +208,10 @@ def test_a_script_directly_in_pages_is_seen(tmp_path: Path) -> None:
         ("workbench/a.py", "import torch, store.runs\nfrom analysis import models\nfrom . import jobs"),
         ("analysis/a.py", "import torch\nmodel.eval()\nframe.load('f')\nload(trust_remote_code=False)"),
         ("store/a.py", "import sqlite_utils\nimport_module(f'{x}')\ntext = 'import torch; eval(1)'"),
-        ("demo/a.py", "import torch, analysis.models\nfrom demo import train\ntorch.load('f')"),
+        ("demo/a.py", "from pathlib import Path\nfrom demo import cards"),
+        ("training/a.py", "import torch, analysis.models\nfrom demo import BUNDLED\ntorch.load('f')"),
         ("bench/a.py", "import pickle, workbench, store"),
-        ("tests/a.py", "import streamlit, demo.train, pages.explore.a"),
+        ("tests/a.py", "import streamlit, training.train, pages.explore.a"),
     ],
 )  # fmt: skip
 def test_what_is_allowed_raises_no_alarm(tmp_path: Path, place: str, source: str) -> None:
