@@ -15,6 +15,7 @@ from analysis.errors import HarnessError
 from analysis.harness.measuring import check_harness, harness_tasks, measure_tasks
 from analysis.opening.models import LoadedModel
 from tests.analysis.harness.harness_files import CHOICE, GENERATE, documents, task_file
+from tests.nodes import NODES
 
 BESIDE = "def text(document):\n    raise SystemExit('code ran')\n"
 
@@ -76,6 +77,13 @@ def test_trust_in_remote_code_is_never_given(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("{data_files", "{trust_remote_code: true, data_files"))
     with pytest.raises(HarnessError, match="trust_remote_code, which is never given"):
         opened(path)
+
+
+@needed
+def test_a_task_file_that_is_a_device_is_not_read(tmp_path: Path) -> None:
+    NODES["a character device"](tmp_path / "node.yaml")
+    with pytest.raises(HarnessError, match=r"node\.yaml cannot be read: it is a device"):
+        opened(tmp_path / "node.yaml")
 
 
 @needed
