@@ -311,10 +311,16 @@ def _is_stored(store: Store, key: str, idx: int) -> bool:
 
 
 def _insert(db: Database, key: str, unit: NewUnit) -> None:
-    db.table("units").insert(unit.row() | {"run_key": key})
+    _insert_row(db, "units", unit.row() | {"run_key": key})
     place = {"run_key": key, "unit_idx": unit.idx}
     for name, blob in unit.arrays.items():
-        db.table("arrays").insert(place | {"name": clean_text(name)} | vars(blob))
+        _insert_row(db, "arrays", place | {"name": clean_text(name)} | vars(blob))
+
+
+def _insert_row(db: Database, table: str, row: Mapping[str, Any]) -> None:
+    """Insert without looking at the schema first, which would hold the lock several times as long."""
+    marks = ", ".join("?" * len(row))
+    db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 
 
 def _account(db: Database, key: str, seconds: float) -> None:
