@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.installed-dev
 
-.PHONY: help install dev app test torture contract lint format browser screenshots demo-models clean
+.PHONY: help install dev app test torture contract lint format docs browser screenshots demo-models clean
 
 help:  ## list what can be made
 	@echo "Headlamp: look into a language model's neurons and experts, change them, keep the evidence."
@@ -46,14 +46,18 @@ torture: dev browser  ## the tests that wear the app out, all of it: about twent
 contract: $(INSTALLED)  ## check every architecture transformers has (about 5 minutes) and write docs/models.md
 	@$(RUN) -m tests.contract
 
-lint: dev  ## check style and types, change nothing
+lint: dev  ## check style, types, and what the docs say of the program; change nothing
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m scripts.docs --check
 
 format: dev  ## put the code into the house style
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: $(INSTALLED)  ## write the command-line reference and what the quick examples print into the docs
+	$(RUN) -m scripts.docs
 
 browser: dev  ## find a browser for the tests; as root on Debian or Ubuntu, install one
 	@$(RUN) scripts/browser.py
