@@ -77,7 +77,7 @@ def test_numbers_may_differ_in_their_last_digit_and_nothing_else(one: str, other
         FIND,
         ".venv/bin/python -m workbench --help",
         ".venv/bin/python -m workbench generate demo/base --prompt 'a b' \\\n    --word dog",
-        ".venv/bin/python -m demo.concepts demo/base --words dog",
+        ".venv/bin/python -m training.concepts demo/base --words dog",
     ],
 )
 def test_a_command_that_can_be_pasted_raises_no_alarm(command: str) -> None:
