@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from scripts.browser import NONE_FOUND, find_browser, on_build_server
 from tests.browser.helpers import AppServer, running_app
+from tests.patience import MILLISECONDS
 
 HERE = Path(__file__).resolve().parent
 VIEWPORT = {"width": 1280, "height": 900}
@@ -23,6 +24,7 @@ ARGUMENTS = (
     "--disable-sync",
 )
 RUNNING: list[AppServer] = []
+expect.set_options(timeout=MILLISECONDS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,6 +93,7 @@ def new_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
             settings = {"viewport": VIEWPORT, "accept_downloads": True, **options}
             context = chromium.new_context(**settings)  # type: ignore[arg-type]
             stack.callback(context.close)
+            context.set_default_timeout(MILLISECONDS)
             context.on("weberror", lambda error: errors.append(f"uncaught in the page: {error.error}"))
             context.on("console", lambda message: errors.extend(_complaint(message)))
             return context.new_page()

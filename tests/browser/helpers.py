@@ -15,10 +15,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from tests.patience import SECONDS
+
 HOST = "127.0.0.1"
-START_SECONDS = 90
 STOP_SECONDS = 10
-SETTLE_MS = 60_000
 QUIET_MS = 400
 
 # True once Streamlit is connected, runs no script and shows nothing left over from the run before;
@@ -59,7 +59,7 @@ def running_app(
 ) -> Iterator[AppServer]:
     """The app under root, served on a free port with its database and log in folder; ended on leaving.
 
-    Raises RuntimeError with the log where the app does not come up within START_SECONDS.
+    Raises RuntimeError with the log where the app does not come up.
     """
     port, log = free_port(), folder / "app.log"
     settings = {**os.environ, "HEADLAMP_DB": str(folder / "headlamp.db"), **(environment or {})}
@@ -83,7 +83,7 @@ def running_app(
 
 
 def _wait_until_healthy(server: AppServer) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + SECONDS
     while server.process.poll() is None and time.monotonic() < deadline:
         with suppress(urllib.error.URLError, OSError):
             if urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=2).status == 200:
@@ -101,15 +101,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait(STOP_SECONDS)
 
 
-def settled(page: Page, timeout_ms: float = SETTLE_MS) -> Page:
+def settled(page: Page) -> Page:
     """Wait until the app rests, and check that no error reached the reader unhandled."""
     page.evaluate("() => { window.headlampRestsSince = undefined; }")
-    page.wait_for_function(RESTS, arg=[QUIET_MS, BUSY_SIGNS], timeout=timeout_ms)
+    page.wait_for_function(RESTS, arg=[QUIET_MS, BUSY_SIGNS])
     expect(page.get_by_test_id("stException")).to_have_count(0)
     return page
 
 
-def open_page(page: Page, url: str, timeout_ms: float = SETTLE_MS) -> Page:
+def open_page(page: Page, url: str) -> Page:
     """Go to the address and wait until the app rests."""
-    page.goto(url, timeout=timeout_ms)
-    return settled(page, timeout_ms)
+    page.goto(url)
+    return settled(page)

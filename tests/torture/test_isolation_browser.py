@@ -23,6 +23,7 @@ from scripts.browser import NONE_FOUND, find_browser, on_build_server
 from store import open_store
 from tests.browser.conftest import ARGUMENTS, VIEWPORT
 from tests.browser.helpers import open_page, running_app, settled
+from tests.patience import MILLISECONDS
 from tests.torture.counts import count
 from workbench.generating.clamping import Request, fresh
 from workbench.models import opened
@@ -32,8 +33,6 @@ PEOPLE = count(quick=4, full=8)
 ROUNDS = count(quick=2, full=25)
 LEAVES_EVERY = 5
 """In the first of so many rounds one page is closed while its text grows."""
-PATIENCE_MS = 300_000
-"""How long all pages at once may take on a busy machine."""
 TOKENS = 80
 TRIES, LOOK_MS = 6, 3_000
 """How often, and for how long each time, a text is looked for that grows."""
@@ -86,8 +85,8 @@ class Crowd:
 
     def _page(self, person: int) -> Page:
         page = self._chromium.new_context(viewport=VIEWPORT).new_page()  # type: ignore[arg-type]
-        page.set_default_timeout(PATIENCE_MS)
-        return open_page(page, self.asked[person].link, PATIENCE_MS)
+        page.set_default_timeout(MILLISECONDS)
+        return open_page(page, self.asked[person].link)
 
     def write(self, seed: int, *, one_leaves: bool) -> None:
         """Everybody generates at once; who leaves comes back with a page of their own for the next round."""
@@ -97,8 +96,8 @@ class Crowd:
         leaver = self._leave(seed) if one_leaves else None
         for person, page in enumerate(self.pages):
             if person != leaver:
-                page.get_by_text(f"seed {seed} · greedy").wait_for(timeout=PATIENCE_MS)
-                self._compare(person, settled(page, PATIENCE_MS))
+                page.get_by_text(f"seed {seed} · greedy").wait_for()
+                self._compare(person, settled(page))
         if leaver is not None:
             self.pages[leaver] = self._page(leaver)
 

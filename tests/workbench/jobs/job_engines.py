@@ -13,6 +13,7 @@ from analysis.opening.models import LoadedModel, ModelRef
 from analysis.pulse import Pulse
 from store import Owner, Store, open_store
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
+from tests.patience import SECONDS
 from workbench.jobs.engines import InThread
 from workbench.kinds import Kind, Order, Stopped, make_order
 from workbench.neurons.decoding import DECODE
@@ -20,10 +21,6 @@ from workbench.neurons.profiles import PROFILE
 from workbench.runs import DoneUnit
 
 LAYERS = 4
-SECONDS = 20
-"""How long a job of a tiny model may take on a busy machine."""
-ANSWER_SECONDS = 2.0
-"""Within which a cancelled job says so."""
 
 
 @dataclass(frozen=True)

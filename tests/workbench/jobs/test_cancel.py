@@ -1,6 +1,5 @@
-"""Cancelling a job: answered within two seconds whatever it does, from any process; resumed where it was."""
+"""Cancelling a job: it ends within the unit under way, from any process, and is resumed where it was."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import pytest
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from store import Job, Store, open_store, request_cancel, stored_units
-from tests.workbench.jobs.job_engines import ANSWER_SECONDS, LAYERS, SECONDS, Desk, Gate, Watched, desk_in
+from tests.patience import SECONDS
+from tests.workbench.jobs.job_engines import LAYERS, Desk, Gate, Watched, desk_in
 from workbench.jobs.engines import InThread
 from workbench.jobs.jobs import Jobs
 from workbench.jobs.status import status
@@ -24,12 +24,10 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.store.close()
 
 
-def cancelled_within_two_seconds(jobs: Jobs, job: Job, cancel: Callable[[int], Job]) -> Job:
-    """The job after it was cancelled, and the check that it did not take longer than promised."""
-    started = time.monotonic()
+def after_cancel(jobs: Jobs, job: Job, cancel: Callable[[int], Job]) -> Job:
+    """The job after it was cancelled."""
     cancel(job.id)
     ended = jobs.wait(job.id, SECONDS)
-    assert time.monotonic() - started <= ANSWER_SECONDS
     assert ended.state == "cancelled"
     return ended
 
@@ -39,7 +37,7 @@ def test_a_job_is_cancelled_in_the_middle_of_a_unit_and_keeps_the_units_before(d
     jobs = Jobs(desk.store, Watched(gate))
     job = jobs.submit(desk.order())
     gate.wait()
-    ended = cancelled_within_two_seconds(jobs, job, jobs.cancel)
+    ended = after_cancel(jobs, job, jobs.cancel)
     assert (gate.stopped, ended.done, ended.total) == (True, 2, LAYERS)
     assert stored_units(desk.store, str(ended.run_key)) == {0, 1}
     assert status(ended).resumable
@@ -50,7 +48,7 @@ def test_another_process_cancels_a_job_through_the_store_alone(desk: Desk) -> No
     jobs, elsewhere = Jobs(desk.store, Watched(gate)), open_store(desk.store.path)
     job = jobs.submit(desk.order())
     gate.wait()
-    cancelled_within_two_seconds(jobs, job, lambda job_id: request_cancel(elsewhere, job_id))
+    after_cancel(jobs, job, lambda job_id: request_cancel(elsewhere, job_id))
     assert gate.stopped
 
 
@@ -69,7 +67,7 @@ def test_a_job_that_hangs_is_given_up_and_the_next_one_is_done_once_it_comes_bac
     jobs = Jobs(desk.store, Watched(gate))
     hanging, next_one = jobs.submit(desk.order()), jobs.submit(desk.order(top_k=3))
     gate.wait()
-    ended = cancelled_within_two_seconds(jobs, hanging, jobs.cancel)
+    ended = after_cancel(jobs, hanging, jobs.cancel)
     assert jobs.wait(next_one.id, 0).state == "queued"
     gate.opened.set()
     assert jobs.wait(next_one.id, SECONDS).state == "done"
@@ -83,7 +81,7 @@ def test_a_job_that_was_given_up_and_resumed_before_it_came_back_is_done_once(de
     jobs = Jobs(desk.store, engine)
     job = jobs.submit(desk.order())
     gate.wait()
-    cancelled_within_two_seconds(jobs, job, jobs.cancel)
+    after_cancel(jobs, job, jobs.cancel)
     assert jobs.resume(job.id).state == "queued"
     gate.opened.set()
     assert jobs.wait(job.id, SECONDS).state == "done"
@@ -110,7 +108,7 @@ def test_a_resumed_job_computes_only_the_units_that_are_missing(desk: Desk) -> N
     jobs = Jobs(desk.store, engine)
     job = jobs.submit(desk.order())
     gate.wait()
-    cancelled_within_two_seconds(jobs, job, jobs.cancel)
+    after_cancel(jobs, job, jobs.cancel)
     engine.asked.clear()
     gate.opened.set()
     again = jobs.wait(jobs.resume(job.id).id, SECONDS)
@@ -150,6 +148,6 @@ def test_decoding_can_be_cancelled_between_two_tiles(desk: Desk, monkeypatch: py
     jobs = Jobs(desk.store, StopsAtATile(gate))
     job = jobs.submit(desk.order())
     gate.wait()
-    ended = cancelled_within_two_seconds(jobs, job, jobs.cancel)
+    ended = after_cancel(jobs, job, jobs.cancel)
     assert gate.stopped
     assert stored_units(desk.store, str(ended.run_key)) == {0}

@@ -11,16 +11,14 @@ from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from store import Store, stored_units
-from tests.workbench.jobs.job_engines import ANSWER_SECONDS, Desk, Watched, desk_in, stored_bytes
+from tests.patience import SECONDS
+from tests.workbench.jobs.job_engines import Desk, Watched, desk_in, stored_bytes
 from workbench.jobs.engines import ENGINES, Engine, InProcesses, InThread, kind_of
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import Kind, Order
 from workbench.neurons.decoding import DECODE
 from workbench.neurons.profiles import PROFILE
 from workbench.runs import DoneUnit
-
-POOL_SECONDS = 60
-"""How long a job in a pool may take: its workers read the libraries first."""
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def quick_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 def stored_with(engine: Engine, desk: Desk, kind: Kind) -> list[tuple[object, ...]]:
     """What a job stores under an engine."""
     jobs = Jobs(desk.store, engine)
-    job = jobs.wait(jobs.submit(desk.order(kind)).id, POOL_SECONDS)
+    job = jobs.wait(jobs.submit(desk.order(kind)).id, SECONDS)
     assert job.state == "done", job.failure
     return stored_bytes(desk.store, job.run_key)
 
@@ -96,7 +94,7 @@ def test_a_worker_that_is_killed_fails_the_job_with_a_word_about_memory_and_it_c
     slow_desk: Desk, quick_pool: None
 ) -> None:
     jobs = Jobs(slow_desk.store, LosesAWorker())
-    job = jobs.wait(jobs.submit(slow_desk.order()).id, POOL_SECONDS)
+    job = jobs.wait(jobs.submit(slow_desk.order()).id, SECONDS)
     assert job.failure is not None
     assert "a worker process died, most likely because memory ran out" in job.failure.message
     assert "Resume with fewer than 1 workers; what was stored is kept" in job.failure.message
@@ -104,21 +102,20 @@ def test_a_worker_that_is_killed_fails_the_job_with_a_word_about_memory_and_it_c
     assert 1 <= len(kept) < 8
     engine = Watched()
     again = Jobs(slow_desk.store, engine)
-    assert again.wait(again.resume(job.id).id, POOL_SECONDS).state == "done"
+    assert again.wait(again.resume(job.id).id, SECONDS).state == "done"
     assert engine.asked == sorted(set(range(8)) - kept)
 
 
-def test_a_pool_is_cancelled_within_two_seconds_and_its_workers_have_ended_then(
+def test_a_pool_that_is_cancelled_ends_early_and_its_workers_with_it(
     slow_desk: Desk, quick_pool: None
 ) -> None:
     jobs = Jobs(slow_desk.store, InProcesses(2))
     job = jobs.submit(slow_desk.order())
     while jobs.wait(job.id, 0).done == 0:
         time.sleep(0.01)
-    started = time.monotonic()
     jobs.cancel(job.id)
-    ended = jobs.wait(job.id, POOL_SECONDS)
+    ended = jobs.wait(job.id, SECONDS)
     left = multiprocessing.active_children()
-    assert (ended.state, time.monotonic() - started <= ANSWER_SECONDS) == ("cancelled", True)
+    assert ended.state == "cancelled"
     assert 1 <= ended.done < 8
     assert left == []

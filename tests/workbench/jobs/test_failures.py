@@ -13,8 +13,8 @@ import pytest
 from analysis.errors import HeadlampError
 from store import Job, JobOrder, StoreFull, ask_job, get_job, put_unit, requeue_job, stored_units
 from tests.conftest import ROOT
+from tests.patience import SECONDS
 from tests.workbench.jobs.job_engines import (
-    SECONDS,
     Desk,
     Gate,
     Watched,

@@ -8,9 +8,9 @@ import pytest
 from analysis.errors import HeadlampError
 from analysis.opening.models import ModelRef
 from store import get_job, list_jobs, open_store
+from tests.patience import SECONDS
 from tests.workbench.jobs.job_engines import (
     LAYERS,
-    SECONDS,
     Desk,
     Gate,
     Watched,

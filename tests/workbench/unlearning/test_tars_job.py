@@ -8,13 +8,12 @@ from pathlib import Path
 
 from analysis.opening.models import LoadedModel
 from store import list_jobs, open_store
+from tests.patience import SECONDS
 from tests.workbench.unlearning.test_views import loaded  # noqa: F401 - fixtures
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import make_order
 from workbench.unlearning.tars import TARS, Concept, stored_removal
 from workbench.unlearning.unlearning import changes_of
-
-SECONDS = 60
 
 
 def test_a_concept_is_removed_by_a_job_and_read_again(loaded: LoadedModel, tmp_path: Path) -> None:
