@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.sync_api import Page, expect
 
 from tests.browser.helpers import AppServer, open_page, settled
-from tests.pages.explore.test_experts import moe_folder  # noqa: F401 - a fixture
+from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 
 ServeApp = Callable[..., AppServer]
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM,
     CohereConfig,
     GPT2Config,
     GptOssConfig,
@@ -27,7 +26,8 @@ from analysis.checkpoints.rehearsal import made_up
 from analysis.errors import HeadlampError, ModelError
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.generation import Sampling, paired_steps
-from tests.analysis.conftest import FAMILIES, VOCAB, tiny_model, tiny_tokenizer
+from tests.analysis.checkpoints.streamed_made import on_disk
+from tests.analysis.conftest import FAMILIES, VOCAB, tiny_model
 
 SIZES = {
     "vocab_size": VOCAB,
@@ -44,14 +44,6 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "experts one by one on disk": MixtralConfig(**SIZES, num_local_experts=4),
     "experts fused on disk": GptOssConfig(**SIZES, num_local_experts=4, head_dim=8),
 }
-
-
-def on_disk(folder: Path, config: PretrainedConfig, shard: str = "5GB") -> Path:
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
-    model.save_pretrained(folder, max_shard_size=shard)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

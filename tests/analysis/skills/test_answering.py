@@ -19,7 +19,7 @@ from analysis.skills.likelihoods import likelihoods, next_token_log_probabilitie
 from analysis.skills.tasks import Form, Ways, measure
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.skills_made import make_skill, reading_tokenizer
-from tests.analysis.unlearning.guards.test_key_guards import guard_around
+from tests.analysis.unlearning.guards.guards_made import guard_around
 
 PROMPTS = [[1, *range(10, 10 + n)] for n in (2, 9, 5, 2, 14, 7, 1)]
 

@@ -27,9 +27,9 @@ from analysis.unlearning.guards.key_guards import KeyGuard
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe
 from tests.analysis.pretend_devices import placed, pretended
-from tests.analysis.unlearning.edits.test_neuron_methods import adjusting
-from tests.analysis.unlearning.edits.test_tars import edits
-from tests.analysis.unlearning.guards.test_key_guards import PROMPTS, guard_around, with_rival
+from tests.analysis.unlearning.edits.neuron_methods_made import adjusting
+from tests.analysis.unlearning.edits.tars_made import edits
+from tests.analysis.unlearning.guards.guards_made import PROMPTS, guard_around, with_rival
 
 EXPERT = BlockAddress(1, False, 2)
 

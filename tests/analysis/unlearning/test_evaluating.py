@@ -1,64 +1,29 @@
 """Forgetting from end to end on a model in which two skills' keys are apart by construction."""
 
+# ruff: noqa: F811 - what tests ask for are the fixtures
+
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 from analysis.errors import SkillError, TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.skills.answering import answers
-from analysis.skills.items import Skill, SkillItem
+from analysis.skills.items import SkillItem
 from analysis.skills.metrics import compared
-from analysis.skills.splits import split_skill
-from analysis.skills.tasks import Ways, measure
+from analysis.skills.tasks import measure
 from analysis.skills.unrelated import unrelated_queries
 from analysis.unlearning.edits.neuron_shares import FrontierPoint, best_point, skill_moments
-from analysis.unlearning.evaluating import baseline, evaluate
+from analysis.unlearning.evaluating import baseline
 from analysis.unlearning.guards.guard_fits import fit_guard, shuffled_probes
 from analysis.unlearning.guards.key_checks import checked_keys
 from analysis.unlearning.guards.key_guards import KeyGuard
 from analysis.unlearning.guards.operating import ALPHAS
-from analysis.unlearning.results import Baseline, MethodResult, Plan
 from analysis.unlearning.scenes import Scene
-from tests.analysis.skills_made import make_skill
-
-WAYS = Ways(max_new_tokens=2)
-PLAN = Plan(shares=(5.0, 20.0), ways=WAYS, layers="all")
-
-
-def answered(loaded: LoadedModel, skill: Skill) -> Skill:
-    """The skill with the model's own answers for answers: the model is right on all of it."""
-    ids = [loaded.tokenizer.encode(item.prompt) for item in skill.items]
-    found = answers(loaded, ids, max_new_tokens=2)
-    items = [
-        replace(item, answer=answer.text.strip())
-        for item, answer in zip(skill.items, found, strict=True)
-        if answer.text.strip()
-    ]
-    return Skill(skill.name, tuple(items))
-
-
-@pytest.fixture
-def scene(llama: LoadedModel) -> Scene:
-    """Two skills in words of their own, whose embeddings are moved apart."""
-    embedding = llama.parameters["model.embed_tokens.weight"]
-    embedding[10:40] += 2 * torch.randn(1, embedding.shape[1], generator=torch.Generator().manual_seed(5))
-    skills = [
-        answered(llama, make_skill(name, 40, words, 6))
-        for name, words in (("one", (0, 28)), ("two", (40, 80)))
-    ]
-    first, second = (split_skill(skill) for skill in skills)
-    return Scene(first, (second,))
-
-
-def run(loaded: LoadedModel, scene: Scene, method: Any, **changed: Any) -> tuple[MethodResult, Baseline]:
-    plan = replace(PLAN, **changed)
-    base = baseline(loaded, scene, plan)
-    return evaluate(loaded, scene, method, plan, base), base
+from tests.analysis.unlearning.evaluations_made import PLAN, WAYS, answered, run, scene  # noqa: F401 - fixtures
 
 
 def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene: Scene) -> None:

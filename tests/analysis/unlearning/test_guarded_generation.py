@@ -11,8 +11,8 @@ from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
 from analysis.running.generation import Sampling, paired_steps
 from analysis.skills.answering import answers
-from tests.analysis.unlearning.edits.test_neuron_methods import adjusting
-from tests.analysis.unlearning.guards.test_key_guards import PROMPTS, guard_around
+from tests.analysis.unlearning.edits.neuron_methods_made import adjusting
+from tests.analysis.unlearning.guards.guards_made import PROMPTS, guard_around
 from workbench.findings.pair_evidence import check_keepable
 from workbench.generating.clamping import Request, generation_spec
 

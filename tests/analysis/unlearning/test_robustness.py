@@ -16,7 +16,7 @@ from analysis.unlearning.guards.guard_fits import fit_guard
 from analysis.unlearning.robustness import check_languages, robustness
 from analysis.unlearning.scenes import Scene
 from tests.analysis.skills_made import make_skill
-from tests.analysis.unlearning.test_evaluating import PLAN, answered, run, scene
+from tests.analysis.unlearning.evaluations_made import PLAN, answered, run, scene
 
 __all__ = ["scene"]
 

@@ -11,7 +11,7 @@ import pytest
 from pages.record.findings.unlearn_finding import open_unlearning
 from store import Store, default_path, list_findings, list_jobs, open_store
 from store.errors import StoreFull
-from tests.pages.explore.test_experts import moe_folder  # noqa: F401 - a fixture
+from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.job_rows import ended, work_with
 from tests.pages.reading import elements, html_of, labels, press, shown
 from tests.pages.unlearning_made import GO, QUICK, Query, RunApp, Skills, page, question_of, told

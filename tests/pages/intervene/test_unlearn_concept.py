@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from store import default_path, list_jobs, open_store
-from tests.pages.explore.test_experts import moe_folder  # noqa: F401 - a fixture
+from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.reading import labels, press, shown
 from tests.pages.unlearning_made import RunApp
 

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from store import Store
-from tests.pages.explore.test_experts import moe_folder  # noqa: F401 - a fixture
+from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.reading import press, shown
 from tests.pages.unlearning_made import GO, NEW_TOKENS, QUICK, RunApp, Skills, page, question_of, told
 from workbench.unlearning.unlearning import Unlearned, recipe_of

@@ -1,51 +1,27 @@
 """The runs page: empty, full, filtered, one run in detail, deleted, and room made."""
 
+# ruff: noqa: F811 - what tests ask for are the fixtures
+
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from store import (
     JobOrder,
     Owner,
-    Run,
-    RunSpec,
     Store,
     ask_job,
-    begin_run,
-    default_path,
     find_run,
     keep_finding,
     list_findings,
-    open_store,
-    put_unit,
     storage_used,
 )
 from tests.pages.reading import labels, press, shown
+from tests.pages.record.runs_made import database, plant  # noqa: F401 - fixtures
 
 HOSTILE = "<script>alert(1)</script> ![x](http://x) $x$"
-
-
-@pytest.fixture
-def database(isolated_environment: None) -> Store:
-    """The store the page will open."""
-    return open_store(default_path())
-
-
-def plant(database: Store, kind: str = "decode", *, stored: int = 2, units: int = 2, **named: str) -> Run:
-    """A run with so many of its units stored, 4 kB each."""
-    told = {"model_name": "demo/base", "prompt": "x"} | named
-    parameters = {"site": "up", "prompt": told["prompt"]}
-    spec = RunSpec(kind, "1", "f" * 8, told["model_name"], "float32", "cpu", parameters, 7, units)
-    run = begin_run(database, spec, {"torch": "2.13.0"})
-    for index in range(stored):
-        put_unit(
-            database, run.key, index, name=f"L{index}", arrays={"a": np.zeros(1000, np.float32)}, seconds=1.5
-        )
-    return find_run(database, run.key) or run
 
 
 def test_without_runs_the_page_says_what_makes_them(run_app: Callable[..., AppTest]) -> None:

@@ -21,7 +21,7 @@ from store import (
 )
 from tests.pages.job_rows import decode_order, ended, plant_job, set_back, work_with
 from tests.pages.reading import labels, press, shown
-from tests.pages.record.test_runs import plant
+from tests.pages.record.runs_made import plant
 from tests.workbench.jobs.job_engines import Gate, Watched
 
 RunApp = Callable[..., AppTest]

@@ -8,8 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.pages.reading import shown
-from tests.pages.shared.test_from_disk import DISK
-from tests.workbench.cli.test_bad_files import AGAIN, DAMAGES
+from tests.pages.shared.from_disk_made import DISK
+from tests.workbench.cli.bad_files_made import AGAIN, DAMAGES
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -1,5 +1,7 @@
 """A model that does not fit into memory, decoded from disk: what works then, and what says why not."""
 
+# ruff: noqa: F811 - what tests ask for are the fixtures
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +17,12 @@ from analysis.opening.models import ModelRef
 from pages.shared.memory import fit_line, needs_table
 from store import default_path, list_jobs, open_store
 from tests.pages.reading import labels, press, shown
+from tests.pages.shared.from_disk_made import DISK, asked_models, folder  # noqa: F401 - fixtures
 from workbench.models import opened
 from workbench.neurons.decoding import find_word
 
 RunApp = Callable[..., AppTest]
-DISK = {"weights": "disk"}
 READ_WHOLE = read_weights
-
-
-@pytest.fixture
-def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
-    """The tiny model in a folder that no test before has opened."""
-    return Path(shutil.copytree(tiny_model_folder, tmp_path / "tiny"))
 
 
 @pytest.fixture
@@ -41,12 +37,6 @@ def too_large(folder: Path, bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("analysis.opening.models.read_weights", read_whole)
     monkeypatch.setenv("HEADLAMP_MODEL", str(folder))
     return bare_app
-
-
-def asked_models() -> list[tuple[str, bool]]:
-    """Name and streamed of the model of every job, newest first."""
-    models = [job.order["model"] for job in list_jobs(open_store(default_path()))]
-    return [(model["name"], model["streamed"]) for model in models]
 
 
 @pytest.mark.parametrize("verdict", ["decode from disk", "load in bfloat16"])

@@ -9,8 +9,8 @@ from streamlit.testing.v1 import AppTest
 from analysis.checkpoints.devices import Memory
 from analysis.opening.memory import needs
 from tests.pages.reading import press, shown
-from tests.pages.shared.test_from_disk import DISK, asked_models
-from tests.pages.shared.test_from_disk import folder as folder
+from tests.pages.shared.from_disk_made import DISK, asked_models
+from tests.pages.shared.from_disk_made import folder as folder
 from tests.standin_hub import StandinHub
 
 RunApp = Callable[..., AppTest]

@@ -11,18 +11,10 @@ from safetensors.torch import save_file
 from torch import zeros
 from transformers import BertConfig
 
+from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import CONTEXT, Cli
 
 PROMPT = ("--prompt", "the dog")
-
-
-def refused(cli: Cli, *arguments: object, says: str) -> None:
-    """The command ends with exit code 2, nothing on stdout, and the words on stderr."""
-    answer = cli(*arguments)
-    assert answer.code == 2, answer
-    assert says in answer.err
-    assert answer.out == ""
-    assert "Traceback" not in answer.err
 
 
 def test_a_folder_that_is_not_there(cli: Cli, tmp_path: Path) -> None:

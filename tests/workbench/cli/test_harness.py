@@ -18,7 +18,7 @@ from analysis.skills.answering import answers
 from analysis.skills.items import SkillItem
 from analysis.skills.tasks import Ways, measure
 from tests.analysis.harness.harness_files import GENERATE, task_file
-from tests.workbench.cli.test_unlearn import write_skill
+from tests.workbench.cli.skill_files_made import write_skill
 from tests.workbench.conftest import Cli
 from workbench.cli.app import app
 from workbench.unlearning.results_file import harness_results

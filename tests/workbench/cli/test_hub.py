@@ -11,7 +11,7 @@ import pytest
 from analysis.checkpoints.headers import INDEX, stored_tensors
 from analysis.checkpoints.hub import hub_model
 from tests.standin_hub import StandinHub
-from tests.workbench.cli.test_bad_input import refused
+from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import Cli
 from tests.workbench.neurons.hub_models import CONFIGS, NAME, THIRD, at_hub, in_cache
 from tests.workbench.neurons.hub_models import in_four as in_four

@@ -10,7 +10,7 @@ import pytest
 
 from demo import BUNDLED_SKILLS
 from tests.nodes import NODES, seen
-from tests.workbench.cli.test_bad_input import refused
+from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import Cli
 from workbench.files import ExportError, check_new_folder, check_writable
 

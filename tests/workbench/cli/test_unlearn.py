@@ -10,16 +10,13 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import SkillError
-from analysis.opening.leases import leased
-from analysis.opening.models import ModelRef
-from analysis.skills.answering import answers
 from analysis.unlearning.guards.key_guards import REFUSAL
+from tests.workbench.cli.skill_files_made import LETTERS, write_skill
 from tests.workbench.conftest import Cli
 from workbench.skills.sources import skill_source
 from workbench.unlearning.unlearning import Question, read_question
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
-LETTERS = {"one": "abcdefghijklm", "two": "nopqrstuvwxyz"}
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +24,6 @@ def skills(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Pa
     """Two skill files in letters of their own, whose answers are the model's."""
     folder = tmp_path_factory.mktemp("skills")
     return {name: write_skill(folder / f"{name}.jsonl", tiny, letters) for name, letters in LETTERS.items()}
-
-
-def write_skill(path: Path, model: Path, letters: str) -> Path:
-    prompts = [
-        (f"{a}{b}{letters[(i + j) % 13]}{end}", f"{path.stem}-{a}{b}", f"{path.stem}-{end}")
-        for i, a in enumerate(letters)
-        for j, b in enumerate(letters[:6])
-        for end in ("." if (i + j) % 2 else "=", "<", ">", letters[-1])
-    ]
-    with leased(ModelRef(str(model))) as loaded:
-        found = answers(loaded, [loaded.tokenizer.encode(p) for p, _, _ in prompts], max_new_tokens=3)
-    records = [
-        {"prompt": p, "answer": a.text, "judge": "substring", "group": group, "wording": wording}
-        for (p, group, wording), a in zip(prompts, found, strict=True)
-        if a.text.strip()
-    ]
-    path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
-    return path
 
 
 def asked(skills: dict[str, Path], *more: object) -> tuple[object, ...]:

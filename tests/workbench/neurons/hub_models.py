@@ -10,7 +10,7 @@ from transformers import GptOssConfig, LlamaConfig, MixtralConfig, PretrainedCon
 
 from analysis.opening.models import LoadedModel, ModelRef, Shards, load_model
 from store import Store, open_store, read_arrays
-from tests.analysis.checkpoints.test_streaming import on_disk
+from tests.analysis.checkpoints.streamed_made import on_disk
 from tests.standin_hub import StandinHub
 from workbench.neurons.decoding import decode_model
 from workbench.runs import Progress

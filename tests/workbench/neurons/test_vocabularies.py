@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from analysis.opening.models import ModelRef, load_model
 from store import open_store, read_arrays
 from tests.standin_hub import StandinHub
-from tests.workbench.cli.test_bad_input import refused
+from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import CONTEXT, Cli, saved, tiny_tokenizer
 from workbench.neurons.decoding import decode_model
 

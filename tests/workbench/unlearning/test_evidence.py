@@ -13,7 +13,7 @@ import pytest
 from analysis.errors import HeadlampError, RecipeError, SkillError
 from analysis.opening.models import LoadedModel
 from store import Store
-from tests.workbench.unlearning.test_views import found, loaded, question, store  # noqa: F401 - fixtures
+from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.unlearning.evidence import ask_again, keep_unlearning, largest_difference
 from workbench.unlearning.unlearning import Question, Unlearned
 

@@ -13,7 +13,7 @@ from analysis.opening.leases import leased
 from analysis.opening.models import ModelRef
 from analysis.recipes.files import recipe_files
 from analysis.skills.answering import answers
-from tests.analysis.unlearning.guards.test_key_guards import guard_around, with_rival
+from tests.analysis.unlearning.guards.guards_made import guard_around, with_rival
 from workbench.unlearning.guard_snippets import guard_snippet
 
 TEXTS = ["the dog", "the cat the cat", "a. dog the"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.opening.models import LoadedModel
 from store import list_jobs, open_store
 from tests.patience import SECONDS
-from tests.workbench.unlearning.test_views import loaded  # noqa: F401 - fixtures
+from tests.workbench.unlearning.unlearned_made import loaded  # noqa: F401 - fixtures
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import make_order
 from workbench.unlearning.tars import TARS, Concept, stored_removal

@@ -1,5 +1,7 @@
 """What pages take from unlearning: stored answers, tables, exports, progress, checks."""
 
+# ruff: noqa: F811 - what tests ask for are the fixtures
+
 from __future__ import annotations
 
 import csv
@@ -8,7 +10,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,9 +22,8 @@ from analysis.opening.leases import leased
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.skills.answering import answers
 from store import Store, open_store
-from tests.workbench.cli.test_unlearn import LETTERS, write_skill
+from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.runs import remembered, timed
-from workbench.skills.sources import skill_source
 from workbench.unlearning.checks import checked_scene, fresh_prompt, layers_of, shares_of
 from workbench.unlearning.exports import baked_zip, recipe_zip, script_of, why_no_script, why_no_weights
 from workbench.unlearning.progress import Growing, examples_of
@@ -35,33 +35,8 @@ from workbench.unlearning.unlearning import (
     changes_of,
     recipe_of,
     stored_unlearned,
-    unlearn,
     unlearn_spec,
 )
-
-
-@pytest.fixture(scope="module")
-def question(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Question:
-    folder = tmp_path_factory.mktemp("skills")
-    one, two = (write_skill(folder / f"{name}.jsonl", tiny, letters) for name, letters in LETTERS.items())
-    return Question(skill_source(one), (skill_source(two),), shares=(5.0, 30.0), max_new_tokens=3)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return open_store(tmp_path_factory.mktemp("unlearned") / "headlamp.db")
-
-
-@pytest.fixture
-def loaded(tiny: Path) -> Iterator[LoadedModel]:
-    with leased(ModelRef(str(tiny))) as model:
-        yield model
-
-
-@pytest.fixture
-def found(loaded: LoadedModel, store: Store, question: Question) -> Unlearned:
-    """Answered by the first test that wants it, read by the others."""
-    return unlearn(loaded, store, question)
 
 
 def table(data: bytes) -> list[dict[str, str]]:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from analysis.anatomy.addresses import NeuronAddress
 from analysis.errors import HeadlampError, RecipeError, SkillError, TextError
 from analysis.intervening.clamps import parse_clamp
 from analysis.intervening.interventions import intervened
@@ -24,20 +23,9 @@ from analysis.unlearning.edits.baking import baked_weights, save_baked, why_not_
 from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
 from analysis.unlearning.edits.selective_prune import random_prune
 from analysis.unlearning.edits.tars import aim, aligned, combined, concept_probability, fit_tars, residual
-from tests.analysis.unlearning.edits.test_neuron_methods import PROMPTS, adjusting, outputs
-from tests.analysis.unlearning.guards.test_key_guards import guard_around
-
-
-def edits(loaded: LoadedModel) -> Tars:
-    """One vector at each place there is."""
-    torch.manual_seed(0)
-    block = loaded.anatomy.blocks[1]
-    sites: list[Any] = ["up", "gate", "down"] if block.gated else ["up", "down"]
-    width = loaded.anatomy.d_model
-    found = [
-        Reversal(NeuronAddress(block.address, 3 + i), s, 0.5, torch.randn(width)) for i, s in enumerate(sites)
-    ]
-    return Tars((*found, Reversal(HeadRow(20), "head", 0.9, torch.randn(width))))
+from tests.analysis.unlearning.edits.neuron_methods_made import PROMPTS, adjusting, outputs
+from tests.analysis.unlearning.edits.tars_made import edits
+from tests.analysis.unlearning.guards.guards_made import guard_around
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "phi3", "gemma2"])

@@ -6,26 +6,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from analysis.errors import SkillError, TooFewExamples
-from analysis.running.probing import Moments, Tally
-from analysis.unlearning.guards.key_boxes import FLOOR, KeyBox, fit_box
+from analysis.unlearning.guards.key_boxes import FLOOR
 from analysis.unlearning.guards.operating import abstention
-
-
-def moments(keys: Tensor) -> Moments:
-    tally = Tally(keys.shape[1])
-    tally.add(keys)
-    return tally.moments()
-
-
-def box_of(keys: Tensor, layer: int = 0) -> KeyBox:
-    return fit_box(layer, moments(keys))
-
-
-def random_keys(n: int = 50, m: int = 6, seed: int = 0) -> Tensor:
-    return torch.randn(n, m, generator=torch.Generator().manual_seed(seed))
+from tests.analysis.unlearning.guards.boxes_made import box_of, random_keys
 
 
 def test_the_box_is_that_of_its_definition() -> None:

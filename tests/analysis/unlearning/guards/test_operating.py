@@ -21,7 +21,7 @@ from analysis.unlearning.guards.operating import (
     operating_curve,
     separation,
 )
-from tests.analysis.unlearning.guards.test_key_guards import PROMPTS
+from tests.analysis.unlearning.guards.guards_made import PROMPTS
 
 
 def alone(*depths: float) -> Checks:

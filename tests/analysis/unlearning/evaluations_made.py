@@ -1,0 +1,55 @@
+"""What several tests share of evaluations made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from analysis.opening.models import LoadedModel
+from analysis.skills.answering import answers
+from analysis.skills.items import Skill
+from analysis.skills.splits import split_skill
+from analysis.skills.tasks import Ways
+from analysis.unlearning.evaluating import baseline, evaluate
+from analysis.unlearning.results import Baseline, MethodResult, Plan
+from analysis.unlearning.scenes import Scene
+from tests.analysis.skills_made import make_skill
+
+WAYS = Ways(max_new_tokens=2)
+
+
+PLAN = Plan(shares=(5.0, 20.0), ways=WAYS, layers="all")
+
+
+def answered(loaded: LoadedModel, skill: Skill) -> Skill:
+    """The skill with the model's own answers for answers: the model is right on all of it."""
+    ids = [loaded.tokenizer.encode(item.prompt) for item in skill.items]
+    found = answers(loaded, ids, max_new_tokens=2)
+    items = [
+        replace(item, answer=answer.text.strip())
+        for item, answer in zip(skill.items, found, strict=True)
+        if answer.text.strip()
+    ]
+    return Skill(skill.name, tuple(items))
+
+
+@pytest.fixture
+def scene(llama: LoadedModel) -> Scene:
+    """Two skills in words of their own, whose embeddings are moved apart."""
+    embedding = llama.parameters["model.embed_tokens.weight"]
+    embedding[10:40] += 2 * torch.randn(1, embedding.shape[1], generator=torch.Generator().manual_seed(5))
+    skills = [
+        answered(llama, make_skill(name, 40, words, 6))
+        for name, words in (("one", (0, 28)), ("two", (40, 80)))
+    ]
+    first, second = (split_skill(skill) for skill in skills)
+    return Scene(first, (second,))
+
+
+def run(loaded: LoadedModel, scene: Scene, method: Any, **changed: Any) -> tuple[MethodResult, Baseline]:
+    plan = replace(PLAN, **changed)
+    base = baseline(loaded, scene, plan)
+    return evaluate(loaded, scene, method, plan, base), base

@@ -1,0 +1,43 @@
+"""What several tests share of unlearned made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analysis.opening.leases import leased
+from analysis.opening.models import LoadedModel, ModelRef
+from store import Store, open_store
+from tests.workbench.cli.test_unlearn import LETTERS, write_skill
+from workbench.skills.sources import skill_source
+from workbench.unlearning.unlearning import (
+    Question,
+    Unlearned,
+    unlearn,
+)
+
+
+@pytest.fixture(scope="module")
+def question(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Question:
+    folder = tmp_path_factory.mktemp("skills")
+    one, two = (write_skill(folder / f"{name}.jsonl", tiny, letters) for name, letters in LETTERS.items())
+    return Question(skill_source(one), (skill_source(two),), shares=(5.0, 30.0), max_new_tokens=3)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(tmp_path_factory.mktemp("unlearned") / "headlamp.db")
+
+
+@pytest.fixture
+def loaded(tiny: Path) -> Iterator[LoadedModel]:
+    with leased(ModelRef(str(tiny))) as model:
+        yield model
+
+
+@pytest.fixture
+def found(loaded: LoadedModel, store: Store, question: Question) -> Unlearned:
+    """Answered by the first test that wants it, read by the others."""
+    return unlearn(loaded, store, question)
