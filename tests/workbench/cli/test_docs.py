@@ -64,8 +64,14 @@ def test_no_section_names_an_option_that_is_not_there(sections: dict[str, str], 
 def test_every_command_takes_the_common_options(command: str) -> None:
     without = ("models", "findings", "runs", "jobs", "repair", "skill import")
     opens_a_model = not command.startswith(without)
-    common = {"--db", "--json"} | ({"--device", "--dtype", "--seed"} if opens_a_model else set())
+    common = {"--db", "--json"} | ({"--device", "--dtype"} if opens_a_model else set())
     assert common <= commands()[command]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_only_a_command_that_draws_takes_a_seed(command: str) -> None:
+    draws = command in ("generate", "experts", "unlearn", "tars", "harness")
+    assert ("--seed" in commands()[command]) == draws
 
 
 @pytest.mark.parametrize("command", commands())

@@ -9,7 +9,7 @@ import typer
 from analysis.neurons.decoding import NeuronNorm
 from store.evidence import visible_token
 from workbench.cli.commands.neurons import SiteOption
-from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName
 from workbench.cli.shared.output import number, table
 from workbench.cli.shared.session import bar, session
 from workbench.neurons.comparing import ChangedNeuron, Comparison, changed_neurons, compare, strongest_changes
@@ -31,7 +31,6 @@ def compare_(
     ] = LISTED,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    seed: Seed = 0,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:

@@ -10,7 +10,7 @@ from analysis.checkpoints.devices import check_device
 from analysis.opening.memory import DEFAULT_CONTEXT
 from analysis.opening.models import ModelRef, settled
 from store import list_models
-from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName
 from workbench.cli.shared.output import facts, size, table, unreadable
 from workbench.cli.shared.session import session
 from workbench.inspecting import Inspection, inspect_model
@@ -54,7 +54,6 @@ def inspect(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    seed: Seed = 0,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:

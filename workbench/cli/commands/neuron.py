@@ -13,7 +13,7 @@ from analysis.opening.models import LoadedModel
 from analysis.running.prompts import reference_windows
 from store import Store
 from store.evidence import visible_token
-from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, readable
 from workbench.cli.shared.output import number, table, tokens
 from workbench.cli.shared.session import bar, session
 from workbench.findings.findings import neuron_document
@@ -42,7 +42,6 @@ def neuron(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    seed: Seed = 0,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:

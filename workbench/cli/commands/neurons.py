@@ -14,7 +14,7 @@ from analysis.neurons.word_search import By, Sign
 from analysis.opening.models import Shards
 from store.evidence import visible_token
 from workbench.cli.commands.jobs import answered
-from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, readable
 from workbench.cli.shared.output import number, table
 from workbench.cli.shared.session import bar, session
 from workbench.jobs.engines import ENGINES
@@ -73,7 +73,6 @@ def decode(
     ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    seed: Seed = 0,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
@@ -132,7 +131,6 @@ def find(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many neurons are listed.")] = 20,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    seed: Seed = 0,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:

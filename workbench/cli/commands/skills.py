@@ -39,7 +39,6 @@ def fit(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    seed: Seed = 0,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +70,6 @@ def check(
     ],
     device: Device = "auto",
     dtype: Dtype = "auto",
-    seed: Seed = 0,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:

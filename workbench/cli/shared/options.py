@@ -31,7 +31,7 @@ Dtype = Annotated[
         "--dtype", help="auto, float32, bfloat16 or float16; auto is float32 on the CPU, else bfloat16."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of random draws.")]
 Db = Annotated[
     Path | None,
     typer.Option(
