@@ -104,7 +104,7 @@ def test_a_negative_probability(cli: Cli, tiny: Path) -> None:
         (("decode", "M", "--site", "key"), "'key' is not one of 'up', 'gate', 'down'"),
         (("decode", "M", "--norm", "l2"), "'l2' is not one of 'none', 'unit', 'final', 'through'"),
         (("decode", "M", "--top-k", "0"), "Input should be greater than or equal to 1"),
-        (("decode", "M", "--engine", "ray"), "the engine ray is not part of this version"),
+        (("decode", "M", "--engine", "ray"), "'ray' is not one of 'local', 'processes'"),
         (("decode", "M", "--engine", "abacus"), "'abacus' is not one of"),
         (("decode", "M", "--out", "x.xlsx"), "its name says no format; end it in .jsonl, .csv, .parquet"),
         (("find", "M", "dog", "--limit", "0"), "Input should be greater than or equal to 1"),

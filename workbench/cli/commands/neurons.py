@@ -43,7 +43,7 @@ def decode(
     ] = "none",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tokens kept at either end.")] = TOP_K,
     engine: Annotated[
-        Literal["local", "processes", "ray"], typer.Option("--engine", help="Where the work is done.")
+        Literal["local", "processes"], typer.Option("--engine", help="Where the work is done.")
     ] = "local",
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes, with --engine processes.")
@@ -81,8 +81,6 @@ def decode(
     What was decoded before is answered from the store; an interrupted decoding goes on where it stopped.
     It is a job: where the app decodes the same already, this command waits for that.
     """
-    if engine not in ENGINES:
-        raise HeadlampError(f"the engine {engine} is not part of this version; choose {', '.join(ENGINES)}")
     if out is not None:
         check_target(out)
     shards = _shards(from_disk, delete_shards, engine)
