@@ -17,8 +17,8 @@ DEV_INSTALLED := $(VENV)/.installed-dev
 
 .PHONY: help install dev app test torture contract lint format docs browser screenshots demo-models clean
 
-help:  ## list what can be made
-	@echo "Headlamp: look into a language model's neurons and experts, change them, keep the evidence."
+help:  ## list the targets
+	@echo "Headlamp: decode a language model's neurons and experts, change them, keep the evidence."
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
@@ -40,7 +40,7 @@ test: dev browser  ## lint, types and every test; browser tests need Chromium or
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not torture"
 	$(RUN) -m pytest -m torture
 
-torture: dev browser  ## the tests that wear the app out, all of it: about twenty minutes
+torture: dev browser  ## all stress tests: about twenty minutes
 	HEADLAMP_TORTURE=full $(RUN) -m pytest -m torture -s
 
 contract: $(INSTALLED)  ## check every architecture transformers has (about 5 minutes) and write docs/models.md
@@ -62,7 +62,7 @@ docs: $(INSTALLED)  ## write the command-line reference and what the quick examp
 browser: dev  ## find a browser for the tests; as root on Debian or Ubuntu, install one
 	@$(RUN) scripts/browser.py
 
-screenshots: dev browser  ## take the pictures in the docs again
+screenshots: dev browser  ## retake the screenshots in the docs
 	$(RUN) -m scripts.screenshots
 
 demo-models: $(INSTALLED)  ## train the bundled models again from their recipe

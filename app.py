@@ -1,12 +1,12 @@
-"""The frame: page config, navigation, model picker, job panel. Everything else is on the pages."""
+"""The app's frame: page config, navigation, model picker, job panel. Everything else is on the pages."""
 
 import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages.shared.brand import ICON, LOGO
-from pages.shared.errors import shown_errors
-from pages.shared.jobs.panel import job_panel
-from pages.shared.picker import model_picker, show_open_model
+from pages.shared.errors import show_errors
+from pages.shared.jobs.panel import show_job_panel
+from pages.shared.picker import pick_model, show_open_model
 
 SECTIONS = {
     "Explore": (
@@ -28,16 +28,16 @@ SECTIONS = {
 
 
 def page(script: str, title: str, icon: str, path: str) -> Page:
-    """One page; the one without a path is what `/` shows."""
+    """Declare a page; the one without a path is `/`."""
     return st.Page(script, title=title, icon=f":material/{icon}:", url_path=path or None, default=not path)
 
 
 st.set_page_config(page_title="Headlamp", page_icon=ICON, layout="wide")
 st.logo(LOGO, size="large")
 here = st.navigation({section: [page(*row) for row in rows] for section, rows in SECTIONS.items()})
-with shown_errors():
-    open_model = model_picker()
+with show_errors():
+    open_model = pick_model()
     with st.sidebar:
-        job_panel()
+        show_job_panel()
     here.run()
     show_open_model(open_model)

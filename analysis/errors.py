@@ -1,30 +1,30 @@
-"""Everything analysis refuses, as one tree. Each message says what, why and the way out.
+"""The errors of analysis as one tree. Each message says what failed, why, and what to do.
 
 HeadlampError
 ├── ModelError
 │   ├── ModelNotFound       no such bundled name, folder or Hub id
-│   │   └── NotFetched      a Hub id that is not on this machine, and nobody said to fetch it
-│   ├── FetchFailed         a file of a Hub model that did not come
+│   │   └── NotFetched      a Hub id that is not on this machine, and fetching was not requested
+│   ├── FetchFailed         a file of a Hub model could not be fetched
 │   ├── NotAModel           a folder without config.json or without weights
-│   ├── UnsafeWeights       only pickled weights, or code of its own
+│   ├── UnsafeWeights       only pickled weights, or custom code
 │   ├── NotCausal           an encoder, or an encoder–decoder
-│   ├── NoTokenizer         nothing turns text into its tokens
+│   ├── NoTokenizer         no tokenizer could be loaded
 │   ├── UnknownStructure    anatomy could not find the head or the FFN blocks
 │   ├── ContractBroken      found, but the description does not reproduce the model
-│   └── NotComparable       two models that have not the same neurons or tokens
+│   └── NotComparable       two models with different neurons or tokens
 ├── AddressError
 │   ├── BadAddress          not of the form L12.N3405
 │   └── AddressOutOfRange   well formed, but this model has no such neuron
 ├── ClampError              a clamp that cannot be read, or cannot be applied
-├── ExpertError             experts that cannot be read, or cannot be pruned so
+├── ExpertError             experts that cannot be read, or cannot be pruned this way
 ├── RecipeError             a recipe document that cannot be read, or is for another model
-├── SkillError              a skill, or a way to forget it, that is of no use
-│   ├── BadSkillFile        not in any layout known, or damaged
-│   ├── TooFewExamples      not enough of them to fit or to measure anything
-│   ├── JudgeError          no such judge, or one that refuses to judge here
+├── SkillError              a skill, or an unlearning method, that cannot be used
+│   ├── BadSkillFile        unknown layout, or damaged
+│   ├── TooFewExamples      not enough examples to fit or measure
+│   ├── JudgeError          unknown judge, or one that cannot run here
 │   └── HarnessError        lm-evaluation-harness, or a task of it, that cannot be used here
 └── TextError
-    ├── EmptyPrompt         nothing to read
+    ├── EmptyPrompt         empty prompt
     ├── PromptTooLong       longer than the model's context
     └── UnknownWord         not one token of this model's vocabulary
 """
@@ -33,7 +33,7 @@ from __future__ import annotations
 
 
 class HeadlampError(Exception):
-    """Base of all errors that are ours to explain; anything else is a bug."""
+    """Base class of our own errors; any other exception is a bug."""
 
 
 class ModelError(HeadlampError):
@@ -45,11 +45,11 @@ class ModelNotFound(ModelError):
 
 
 class NotFetched(ModelNotFound):
-    """A Hub id that is not on this machine, and nobody said to fetch it."""
+    """A Hub id that is not on this machine, and fetching was not requested."""
 
 
 class FetchFailed(ModelError):
-    """A file of a Hub model that did not come."""
+    """A file of a Hub model could not be fetched."""
 
 
 class NotAModel(ModelError):
@@ -57,7 +57,7 @@ class NotAModel(ModelError):
 
 
 class UnsafeWeights(ModelError):
-    """Only pickled weights, or a model that needs code of its own."""
+    """Only pickled weights, or a model with custom code."""
 
 
 class NotCausal(ModelError):
@@ -65,11 +65,11 @@ class NotCausal(ModelError):
 
 
 class NoTokenizer(ModelError):
-    """The model comes without a tokenizer that could be loaded."""
+    """The model has no tokenizer that could be loaded."""
 
 
 class UnknownStructure(ModelError):
-    """Anatomy could not find the head or the FFN blocks."""
+    """The head or the FFN blocks could not be found."""
 
 
 class ContractBroken(ModelError):
@@ -77,11 +77,11 @@ class ContractBroken(ModelError):
 
 
 class NotComparable(ModelError):
-    """Two models that have not the same neurons or tokens."""
+    """Two models with different neurons or tokens."""
 
 
 class AddressError(HeadlampError):
-    """A neuron's address is of no use."""
+    """A neuron address that cannot be used."""
 
 
 class BadAddress(AddressError):
@@ -97,7 +97,7 @@ class ClampError(HeadlampError):
 
 
 class ExpertError(HeadlampError):
-    """Experts that cannot be read, or cannot be pruned so."""
+    """Experts that cannot be read, or cannot be pruned this way."""
 
 
 class RecipeError(HeadlampError):
@@ -105,19 +105,19 @@ class RecipeError(HeadlampError):
 
 
 class SkillError(HeadlampError):
-    """A skill, or a way to forget it, that is of no use."""
+    """A skill, or an unlearning method, that cannot be used."""
 
 
 class BadSkillFile(SkillError):
-    """Not in any layout known, or damaged."""
+    """An unknown layout, or a damaged file."""
 
 
 class TooFewExamples(SkillError):
-    """Not enough examples to fit or to measure anything."""
+    """Not enough examples to fit or measure."""
 
 
 class JudgeError(SkillError):
-    """No such judge, or one that refuses to judge here."""
+    """An unknown judge, or one that cannot run here."""
 
 
 class HarnessError(SkillError):
@@ -129,7 +129,7 @@ class TextError(HeadlampError):
 
 
 class EmptyPrompt(TextError):
-    """Nothing to read."""
+    """An empty prompt."""
 
 
 class PromptTooLong(TextError):

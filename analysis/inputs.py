@@ -1,4 +1,4 @@
-"""Files that people give to be read."""
+"""Input files given by users."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def check_input(path: Path, *, seekable: bool = False) -> None:
-    """Refuse a file that reading would never end on. Raises OSError, also where nothing is there.
+    """Refuse an input file whose reading would never end. Raises OSError, also if it does not exist.
 
-    A pipe, as the shell makes one for <(command), is read to its end, and refused where `seekable` says that
-    a file is not read from its beginning to its end. Nothing is opened.
+    A pipe, as the shell makes one for <(command), is read to its end, but refused where `seekable`:
+    the file is then not read sequentially. Nothing is opened.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        raise OSError(errno.EINVAL, "it is a device, which need not end; give a file", str(path))
+        raise OSError(errno.EINVAL, "it is a device, which may never end; give a file", str(path))
     if seekable and stat.S_ISFIFO(mode):
-        raise OSError(errno.ESPIPE, "it is a pipe, and is not read in one go; give a file", str(path))
+        raise OSError(errno.ESPIPE, "it is a pipe, which cannot be read out of order; give a file", str(path))

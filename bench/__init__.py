@@ -1,1 +1,3 @@
-"""Measurements, side by side in one run each: `python -m bench.NAME`. None is a test of correctness."""
+"""Benchmarks, each comparing alternatives in one run: `python -m bench.NAME`. They are not tests of
+correctness.
+"""

@@ -52,7 +52,7 @@ CONFIGS: dict[str, Any] = {
 
 
 def write(name: str, folder: Path, gigabytes: float) -> int:
-    """Write a bf16 checkpoint of at least so many gigabytes; the bytes of its weights."""
+    """Write a bf16 checkpoint of at least this many gigabytes; returns the bytes of its weights."""
     one = _bytes(CONFIGS[name](1))
     layers = 1 + int(gigabytes * 1e9 / (_bytes(CONFIGS[name](2)) - one))
     config = CONFIGS[name](layers)
@@ -109,7 +109,7 @@ def _write_whole(shapes: dict[str, Tensor], folder: Path) -> None:
 
 
 def _random(name: str, like: Tensor) -> Tensor:
-    """Weights as large as in a trained model; the same for one name in every run."""
+    """Weights with the scale of a trained model; the same for one name in every run."""
     generator = torch.Generator().manual_seed(sum(name.encode()))
     if like.dim() == 1:
         return torch.ones(like.shape, dtype=torch.bfloat16)

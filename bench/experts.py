@@ -1,8 +1,8 @@
-"""What profiling experts costs: `python -m bench.experts [REPEATS]`, default 7.
+"""Cost of profiling experts: `python -m bench.experts [REPEATS]`, default 7.
 
-Random mixture-of-experts models are written to a temporary folder. Each reads one text plainly and while it
-is profiled, in turns, in one process: the median of each, and of the ratio of neighbours. Then both once
-more, each in a fresh process: the peak of resident memory.
+Random mixture-of-experts models are written to a temporary folder. Each reads one text with and without
+profiling, alternately, in one process: the medians, and the median ratio of neighbours. Then each once more
+in a fresh process: the peak of resident memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.fit import _status as status
+from bench.fit import read_status as status
 
 TOKENS, WINDOW = 4096, 1024
 
@@ -53,8 +53,8 @@ def windows() -> list[list[int]]:
     return [[(start + i) * 7919 % 3990 + 5 for i in range(WINDOW)] for start in range(0, TOKENS, WINDOW)]
 
 
-def plain(loaded: Any, ids: list[list[int]]) -> None:
-    """One forward pass as profiling runs it, with nothing attached."""
+def run_plain(loaded: Any, ids: list[list[int]]) -> None:
+    """One forward pass as profiling runs it, with no hooks."""
     import torch
 
     fed = torch.tensor(ids)
@@ -63,23 +63,23 @@ def plain(loaded: Any, ids: list[list[int]]) -> None:
         loaded.model(input_ids=fed, position_ids=positions, use_cache=False, logits_to_keep=1)
 
 
-def profiled(loaded: Any, ids: list[list[int]]) -> None:
-    """The same pass, profiled."""
+def run_profiled(loaded: Any, ids: list[list[int]]) -> None:
+    """The same pass with profiling."""
     from analysis.super_experts.profiling import profile_batch
 
     profile_batch(loaded, ids)
 
 
-WAYS = {"plain": plain, "profiled": profiled}
+WAYS = {"plain": run_plain, "profiled": run_profiled}
 
 
 def times(folder: Path, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way over the whole text, in turns."""
-    from analysis.opening.leases import leased
+    """Seconds of each variant over the whole text, alternately."""
+    from analysis.opening.leases import lease_model
     from analysis.opening.models import ModelRef
 
     found: dict[str, list[float]] = {way: [] for way in WAYS}
-    with leased(ModelRef(str(folder), dtype="float32")) as loaded:
+    with lease_model(ModelRef(str(folder), dtype="float32")) as loaded:
         for run in WAYS.values():
             run(loaded, windows()[:1])
         for _ in range(repeats):
@@ -92,11 +92,11 @@ def times(folder: Path, repeats: int) -> dict[str, list[float]]:
 
 
 def memory(folder: Path, way: str) -> None:
-    """Print the peak of resident memory, in bytes, once the model was opened, for one way in this process."""
-    from analysis.opening.leases import leased
+    """Print the peak resident memory, in bytes, after opening the model, for one variant in this process."""
+    from analysis.opening.leases import lease_model
     from analysis.opening.models import ModelRef
 
-    with leased(ModelRef(str(folder), dtype="float32")) as loaded:
+    with lease_model(ModelRef(str(folder), dtype="float32")) as loaded:
         WAYS[way](loaded, [windows()[0][:16]])
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
         for window in windows():
@@ -105,7 +105,7 @@ def memory(folder: Path, way: str) -> None:
 
 
 def in_a_process(folder: Path, way: str) -> int:
-    """What `memory` prints in a process of its own."""
+    """Run `memory` in a process of its own and return what it printed."""
     command = [sys.executable, "-m", "bench.experts", "--memory", str(folder), way]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(json.loads(done.stdout.splitlines()[-1]))

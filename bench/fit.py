@@ -1,10 +1,10 @@
-"""How good the memory estimate is, and what loading takes: `python -m bench.fit`.
+"""Accuracy of the memory estimate, and cost of loading: `python -m bench.fit`.
 
 Three models of different families are written to a temporary folder. For each, a fresh process opens it,
-decodes a block and continues a text of the whole context; its peak beyond what it took before is set beside
-the estimate. Before: a small model of the same family was opened and run in the same dtype, so that what the
-libraries themselves take is not counted. What freed tensors leave behind differs from run to run: the ratio
-is that of the median, loading that of the worst.
+decodes a block and continues a text of the whole context; its additional peak is compared with
+the estimate. The baseline is taken after opening and running a small model of the same family and dtype, so
+that the libraries' own memory is not counted. Fragmentation varies between runs: the ratio uses the median,
+loading the worst case.
 """
 
 from __future__ import annotations
@@ -51,35 +51,35 @@ def configs(*, small: bool = False) -> dict[str, Any]:
 
 
 def child(folder: Path, dtype: str) -> None:
-    """Print the estimate, and the bytes that opening and running really took."""
-    from analysis.checkpoints.devices import give_back
-    from analysis.neurons.decoding import block_vectors, decode
-    from analysis.opening.leases import leased
-    from analysis.opening.memory import needs
+    """Print the estimate, and the bytes that opening and running took."""
+    from analysis.checkpoints.devices import free_unused
+    from analysis.neurons.decoding import decode_vectors, read_block_vectors
+    from analysis.opening.leases import lease_model
+    from analysis.opening.memory import estimate_folder
     from analysis.opening.models import ModelRef
-    from analysis.running.generation import Sampling, paired_steps
+    from analysis.running.generation import Sampling, generate_steps
 
     def run(ref: ModelRef, length: int) -> int:
-        with leased(ref) as loaded:
-            opened = _status("VmHWM")
-            vectors = block_vectors(loaded.anatomy, loaded.anatomy.blocks[0], loaded.parameters, "up")
-            decode(vectors, loaded.head)
+        with lease_model(ref) as loaded:
+            opened = read_status("VmHWM")
+            vectors = read_block_vectors(loaded.anatomy, loaded.anatomy.blocks[0], loaded.parameters, "up")
+            decode_vectors(vectors, loaded.head)
             del vectors
-            for _ in paired_steps(loaded, [7] * length, [], Sampling(max_new_tokens=2)):
+            for _ in generate_steps(loaded, [7] * length, [], Sampling(max_new_tokens=2)):
                 pass
         return opened
 
-    of = needs(folder / "model", dtype, CONTEXT)
+    of = estimate_folder(folder / "model", dtype, CONTEXT)
     run(ModelRef(str(folder / "small"), dtype=dtype), 4)
-    give_back()
-    before = _status("VmRSS")
+    free_unused()
+    before = read_status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
     opened = run(ModelRef(str(folder / "model"), dtype=dtype), CONTEXT - 2)
-    took = {"loading": opened - before, "peak": _status("VmHWM") - before}
+    took = {"loading": opened - before, "peak": read_status("VmHWM") - before}
     print(json.dumps({"estimate": of.peak, "weights": of.weights} | took))
 
 
-def _status(field: str) -> int:
+def read_status(field: str) -> int:
     return 1024 * int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])
 
 

@@ -1,4 +1,4 @@
-"""How long runs take to come in from a file, by their number of units, and what memory that takes.
+"""Import benchmark: time and memory by the number of units.
 
     python -m bench.run_files [UNITS ...]      default: 1000 4000 16000
 
@@ -23,7 +23,7 @@ from store import RunSpec, begin_run, export_runs, import_runs, open_store, put_
 from store.models import FileHashes
 
 MEMORY = 8 << 30
-"""Free memory as told to the import."""
+"""Free memory assumed by the import."""
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def _import(answers: Queue[object], file: Path, units: int) -> None:
     stop.set()
     other.join()
     if came.units != units:
-        raise SystemExit(f"{came.units} of {units} units came")
+        raise SystemExit(f"{came.units} of {units} units imported")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     answers.put((seconds, grown, max(waited)))
 

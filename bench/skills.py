@@ -1,8 +1,8 @@
-"""What a guard and probing cost: `python -m bench.skills [MODEL]`.
+"""Cost of guards and of probing: `python -m bench.skills [MODEL]`.
 
-All in one process, turn about, in CPU seconds, which other work on the machine weighs on little: generation
-plain and under a guard that never abstains, a forward pass plain and with moments of the keys of every layer.
-Reported is the median of the pairs' ratios.
+In one process, alternately, in CPU seconds, which other load affects little: generation with and without a
+guard that never abstains, a forward pass with and without moments of the keys of every layer. Reports the
+median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
-from analysis.running.batches import batches, forward
+from analysis.running.batches import make_batches, run_batch
 from analysis.running.probing import Where, probe
 from analysis.running.prompts import reference_windows
-from analysis.skills.answering import answers
+from analysis.skills.answering import answer_prompts
 from analysis.unlearning.guards.key_boxes import KeyBox, dense_block, dense_layers
 from analysis.unlearning.guards.key_guards import Check, KeyGuard
 
@@ -29,16 +29,16 @@ PROMPTS, LENGTH, NEW_TOKENS, TURNS = 16, 48, 24, 15
 
 def main() -> None:
     """Measure one model and print the table."""
-    with leased(ModelRef(sys.argv[1] if len(sys.argv) > 1 else "demo/base")) as loaded:
+    with lease_model(ModelRef(sys.argv[1] if len(sys.argv) > 1 else "demo/base")) as loaded:
         prompts = _prompts(loaded)
         last = dense_layers(loaded)[-1:]
         rows: list[tuple[Any, ...]] = [
-            (f"guard, {check}, {len(layers)} layer(s)", *_guarded(loaded, prompts, layers, check))
+            (f"guard, {check}, {len(layers)} layer(s)", *_measure_guard(loaded, prompts, layers, check))
             for layers in (last, dense_layers(loaded))
             for check in ("prefill", "each_step")
         ]
         rows += [
-            (f"probing keys, {where}", *_probed(loaded, prompts, where))
+            (f"probing keys, {where}", *_measure_probing(loaded, prompts, where))
             for where in ("last", "all but first")
         ]
         boxes = 3 * 4 * sum(b.d_ff for b in loaded.anatomy.blocks if b.address.layer in last)
@@ -54,31 +54,31 @@ def _prompts(loaded: LoadedModel) -> list[list[int]]:
     return [ids[i * 7 : i * 7 + LENGTH] for i in range(PROMPTS)]
 
 
-def _guarded(
+def _measure_guard(
     loaded: LoadedModel, prompts: list[list[int]], layers: tuple[int, ...], check: Check
 ) -> tuple[float, ...]:
     widths = {layer: dense_block(loaded, layer).d_ff for layer in layers}
-    boxes = tuple(  # far away from every key: it looks, and never abstains
+    boxes = tuple(  # far from every key: it checks, and never abstains
         KeyBox(layer, torch.full((m,), 1e6), torch.ones(m), 1.0, 30, torch.ones(m))
         for layer, m in widths.items()
     )
     guard = KeyGuard(boxes, 1.0, check)
-    return _compared(
-        lambda: answers(loaded, prompts, max_new_tokens=NEW_TOKENS, stops=[()] * PROMPTS),
-        lambda: answers(loaded, prompts, [guard], max_new_tokens=NEW_TOKENS, stops=[()] * PROMPTS),
+    return _compare_times(
+        lambda: answer_prompts(loaded, prompts, max_new_tokens=NEW_TOKENS, stops=[()] * PROMPTS),
+        lambda: answer_prompts(loaded, prompts, [guard], max_new_tokens=NEW_TOKENS, stops=[()] * PROMPTS),
     )
 
 
-def _probed(loaded: LoadedModel, prompts: list[list[int]], where: Where) -> tuple[float, ...]:
+def _measure_probing(loaded: LoadedModel, prompts: list[list[int]], where: Where) -> tuple[float, ...]:
     def plain() -> None:
-        for batch in batches(loaded, prompts):
-            forward(loaded, batch)
+        for batch in make_batches(loaded, prompts):
+            run_batch(loaded, batch)
 
-    return _compared(plain, lambda: probe(loaded, prompts, {"key": loaded.anatomy.blocks}, where=where))
+    return _compare_times(plain, lambda: probe(loaded, prompts, {"key": loaded.anatomy.blocks}, where=where))
 
 
-def _compared(plain: Callable[[], object], changed: Callable[[], object]) -> tuple[float, ...]:
-    """CPU seconds of both, and the ratio's median and middle half, over turns in which either goes first."""
+def _compare_times(plain: Callable[[], object], changed: Callable[[], object]) -> tuple[float, ...]:
+    """CPU seconds of both, and the ratio's median and middle half, over pairs in alternating order."""
     pairs = []
     for turn in range(TURNS + 1):
         seconds = {}

@@ -13,4 +13,4 @@ BUNDLED: dict[str, Path] = {
 BUNDLED_SKILLS: dict[str, Path] = {path.stem: path for path in sorted((FOLDER / "skills").glob("*.jsonl"))}
 """name -> file, for the skills that demo/base was taught."""
 REMARKS = {"demo/moe": "seeded: its super expert was planted"}
-"""name -> what nobody who looks at a model may miss."""
+"""name -> a caveat that is always shown with the model."""

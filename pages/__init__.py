@@ -1,1 +1,1 @@
-"""Pages show: what a person sees, one script per page, in sections. No script lies directly here."""
+"""Pages: the user interface, one script per page, in sections. No script lies directly here."""

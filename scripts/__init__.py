@@ -1,1 +1,1 @@
-"""Small programs that the Makefile and the tests run."""
+"""Scripts used by the Makefile and the tests."""

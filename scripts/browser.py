@@ -1,7 +1,7 @@
 """Find a Chromium or Chrome for the browser tests; as root on Debian or Ubuntu, install Chromium.
 
-HEADLAMP_BROWSER names one. Nothing is downloaded but through apt. Where none is found the browser tests
-skip; on a build server (CI set) that is a failure, since there a skipped test would go unseen.
+HEADLAMP_BROWSER names one. Downloads only through apt. If none is found the browser tests are
+skipped; on a build server (CI set) that is a failure.
 """
 
 import os
@@ -23,12 +23,12 @@ NONE_FOUND = (
 
 
 def on_build_server() -> bool:
-    """Whether CI is set to anything but a no."""
+    """Whether CI is set to a true value."""
     return os.environ.get("CI", "").lower() not in {"", "0", "false", "no"}
 
 
 def starts(browser: str) -> bool:
-    """Whether the program tells its version: Ubuntu's chromium may be a stub that only names a snap."""
+    """Whether the program reports its version: Ubuntu's chromium may be a stub that only names a snap."""
     try:
         call = subprocess.run(
             [browser, "--version"], capture_output=True, timeout=VERSION_SECONDS, check=False
@@ -53,7 +53,7 @@ def may_install() -> bool:
 
 
 def install() -> None:
-    """Install Chromium through apt-get, refreshing its package lists only where the first try fails."""
+    """Install Chromium through apt-get, refreshing its package lists only if the first try fails."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     chromium = ["apt-get", "install", "-y", "chromium"]
     for command in (chromium, ["apt-get", "update"], chromium):
@@ -63,7 +63,7 @@ def install() -> None:
 
 
 def main() -> int:
-    """Find a browser or install one; say what the tests will do."""
+    """Find or install a browser, and report what the tests will do."""
     if find_browser() is None and may_install():
         print("No Chromium or Chrome was found: installing chromium with apt-get.", flush=True)
         install()

@@ -1,6 +1,6 @@
-"""Say whether the app can listen on a port, before Streamlit starts: `python scripts/check_port.py 8501`.
+"""Check whether the app can listen on a port, before Streamlit starts: `python scripts/check_port.py 8501`.
 
-Exit 0: the port is free. Exit 2: one message on stderr says what is wrong and the way out.
+Exit 0: the port is free. Exit 2: one message on stderr says what is wrong and what to do.
 """
 
 import errno
@@ -37,7 +37,7 @@ def next_free(port: int) -> int | None:
 
 
 def problem(text: str) -> str | None:
-    """What is wrong with this port and the way out, or None where the app can listen on it."""
+    """What is wrong with this port and what to do, or None if the app can listen on it."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= LAST_PORT):
         return f"PORT={text} is not a port: a whole number from 1 to {LAST_PORT}, as in: make app PORT=8502"
     port = int(text)

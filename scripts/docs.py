@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from scripts.cli_reference import reference
-from scripts.examples import ROOT, drifted, rewritten, unpasteable
+from scripts.examples import ROOT, find_drift, rewrite, unpasteable
 
 CLI = ROOT / "docs" / "cli.md"
 README = ROOT / "README.md"
@@ -22,7 +22,7 @@ def write(*, slow: bool) -> None:
     """Bring the files up to date."""
     CLI.write_text(reference(CLI.read_text(encoding="utf-8")), encoding="utf-8")
     for path in EXAMPLES:
-        path.write_text(rewritten(path.read_text(encoding="utf-8"), slow=slow), encoding="utf-8")
+        path.write_text(rewrite(path.read_text(encoding="utf-8"), slow=slow), encoding="utf-8")
 
 
 def wrong() -> list[str]:
@@ -31,7 +31,7 @@ def wrong() -> list[str]:
     found = ["docs/cli.md is not what --help says"] if reference(text) != text else []
     for path in EXAMPLES:
         found += [f"{path.name}: {why}" for why in unpasteable(path.read_text(encoding="utf-8"))]
-    return [*found, *(f"README.md: {what}" for what in drifted(README.read_text(encoding="utf-8")))]
+    return [*found, *(f"README.md: {what}" for what in find_drift(README.read_text(encoding="utf-8")))]
 
 
 def main() -> int:

@@ -67,7 +67,7 @@ def examples(text: str) -> list[Example]:
     return found
 
 
-def rewritten(text: str, *, slow: bool) -> str:
+def rewrite(text: str, *, slow: bool) -> str:
     """The file with every example's output as it is now; slow: those that take long, too."""
 
     def new(found: re.Match[str]) -> str:
@@ -75,18 +75,18 @@ def rewritten(text: str, *, slow: bool) -> str:
         if one.slow and not slow:
             return found[0]
         start, end = (at - found.start() for at in found.span("printed"))
-        return found[0][:start] + shown(run(one.command), one.lines) + found[0][end:]
+        return found[0][:start] + elide(run(one.command), one.lines) + found[0][end:]
 
     with own_database():
         return _EXAMPLE.sub(new, text)
 
 
-def drifted(text: str) -> list[str]:
+def find_drift(text: str) -> list[str]:
     """What the quick examples of a file print otherwise than it says; a sentence each."""
     found = []
     with own_database():
         for one in examples(text):
-            if not one.slow and not same(now := shown(run(one.command), one.lines), one.printed):
+            if not one.slow and not same(now := elide(run(one.command), one.lines), one.printed):
                 found.append(f"{one.command}\n--- in the docs\n{one.printed}--- printed now\n{now}")
     return found
 
@@ -103,7 +103,7 @@ def unpasteable(text: str) -> list[str]:
     return [f"{line}: {why}" for line in typed if (why := _why_not(line))]
 
 
-def shown(printed: str, lines: tuple[str, ...]) -> str:
+def elide(printed: str, lines: tuple[str, ...]) -> str:
     """The lines that are wanted, `…` in place of the others. Raises ValueError for one that is not there."""
     every = printed.rstrip("\n").split("\n")
     wanted = sorted(

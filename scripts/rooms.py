@@ -15,7 +15,7 @@ TOPS = ("analysis", "workbench", "pages", "store", "demo", "training", "bench", 
 Arrows = Mapping[str, Collection[str]]
 
 
-def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+def list_imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     """(line, dotted name) of each import, at any depth: statements, import_module("x"), __import__("x")."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -23,7 +23,7 @@ def imported(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str
         elif isinstance(node, ast.ImportFrom):
             base = _absolute("." * node.level + (node.module or ""), package)
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and called(node).split(".")[-1] in {"import_module", "__import__"}:
+        elif isinstance(node, ast.Call) and call_name(node).split(".")[-1] in {"import_module", "__import__"}:
             for value in [*node.args[:1], *(word.value for word in node.keywords if word.arg == "name")]:
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
                     yield node.lineno, _absolute(value.value, package)
@@ -35,8 +35,8 @@ def _absolute(name: str, package: tuple[str, ...]) -> str:
     return ".".join([*package[: len(package) - level + 1], name.lstrip(".")]).strip(".") if level else name
 
 
-def called(call: ast.Call, names: Mapping[str, str] | None = None) -> str:
-    """`torch.load` of `torch.load(...)`, also where torch was imported under another name."""
+def call_name(call: ast.Call, names: Mapping[str, str] | None = None) -> str:
+    """`torch.load` of `torch.load(...)`, also where torch was list_imports under another name."""
     parts: list[str] = []
     node = call.func
     while isinstance(node, ast.Attribute):
@@ -59,13 +59,13 @@ def arrows(modules: Mapping[str, Path]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, path in modules.items():
         package = tuple(name.split(".")[: None if path.stem == "__init__" else -1])
-        names = imported(ast.parse(path.read_text(encoding="utf-8")), package)
+        names = list_imports(ast.parse(path.read_text(encoding="utf-8")), package)
         found[name] = {module for _, one in names if (module := module_of(one, modules))} - {name}
     return found
 
 
 def module_of(name: str, modules: Collection[str]) -> str:
-    """The module that an imported name is, or lies in; empty for a library's."""
+    """The module that an list_imports name is, or lies in; empty for a library's."""
     while name and name not in modules:
         name = name.rpartition(".")[0]
     return name

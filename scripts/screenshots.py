@@ -1,8 +1,8 @@
-"""Take the picture in the docs again; with --all FOLDER, every page in light and dark for review.
+"""Take the screenshot in the docs; with --all FOLDER, every page in light and dark for review.
 
     python -m scripts.screenshots [MODEL] [--prompt TEXT] [--word WORD] [--all FOLDER]
 
-The app is started on a free port with a database of its own; what is kept elsewhere is not touched.
+The app is started on a free port with a database of its own; existing findings are not touched.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from demo import BUNDLED
 from scripts.browser import NONE_FOUND, find_browser
 from store import open_store
 from tests.browser.helpers import open_page, running_app, settled
-from workbench.generating.clamping import Request, generate
-from workbench.models import opened
+from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.models import open_model
 from workbench.neurons.decoding import find_word
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,12 +35,12 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backg
              "--disable-component-update", "--disable-sync"]  # fmt: skip
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 TRIED = 8
-"""Neurons tried for the picture's clamp, each with both signs."""
+"""Candidate neurons for the screenshot's clamp, each with both signs."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the Clamp page shows: a model, a prompt, a word and the clamp that moves it most."""
+    """The Clamp page in the screenshot: a model, a prompt, a word and the clamp that moves it most."""
 
     model: str
     prompt: str
@@ -58,21 +58,21 @@ class Scene:
 
 
 def best_clamp(model: str, prompt: str, word: str, folder: Path) -> str:
-    """Of the neurons that write the word, the clamp at ±16× its maximum that makes it likeliest."""
+    """The clamp at ±16 × max, over neurons that write the word, with the largest P(word)."""
     store = open_store(folder / "search.db")
-    with opened(ModelRef(model), store) as loaded:
+    with open_model(ModelRef(model), store) as loaded:
         found = find_word(loaded, store, word, site="down", by="z", limit=TRIED).neurons
         changes = {}
         for neuron in found:
             for text in (f"{neuron.address}:key:set:{sign}16x@last" for sign in ("", "-")):
-                request = Request(prompt, (parse_clamp(text),), sampling=Sampling(1), word=word)
-                pair = generate(loaded, store, request).word
+                request = GenerationRequest(prompt, (parse_clamp(text),), sampling=Sampling(1), word=word)
+                pair = generate_pair(loaded, store, request).word
                 changes[text] = pair[1] if pair else 0.0
     return max(changes, key=lambda text: changes[text])
 
 
 @contextmanager
-def served(model: str, folder: Path) -> Iterator[tuple[str, Browser]]:
+def serve_app(model: str, folder: Path) -> Iterator[tuple[str, Browser]]:
     """The app's address and a browser."""
     path = find_browser()
     if path is None:
@@ -83,7 +83,7 @@ def served(model: str, folder: Path) -> Iterator[tuple[str, Browser]]:
         browser.close()
 
 
-def generated(page: Page, url: str, scene: Scene) -> Page:
+def open_pair(page: Page, url: str, scene: Scene) -> Page:
     """The Clamp page with its pair of texts."""
     open_page(page, url + scene.clamp_page)
     page.get_by_role("button", name="Generate").click()
@@ -92,10 +92,10 @@ def generated(page: Page, url: str, scene: Scene) -> Page:
 
 
 def take_picture(scene: Scene, folder: Path) -> None:
-    """The one picture in the docs."""
-    with served(scene.model, folder) as (url, browser):
+    """Take the screenshot of the docs."""
+    with serve_app(scene.model, folder) as (url, browser):
         page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="light")
-        generated(page, url, scene)
+        open_pair(page, url, scene)
         PICTURE.parent.mkdir(exist_ok=True)
         page.screenshot(path=PICTURE)
     print(f"{PICTURE}: {scene.clamp}")
@@ -104,12 +104,12 @@ def take_picture(scene: Scene, folder: Path) -> None:
 def take_all(scene: Scene, folder: Path, into: Path) -> None:
     """Every page, empty and full, whole length, in both themes."""
     into.mkdir(parents=True, exist_ok=True)
-    with served(scene.model, folder) as (url, browser):
+    with serve_app(scene.model, folder) as (url, browser):
         for theme in THEMES:
             page = browser.new_page(viewport=SIZE, color_scheme=theme)
             for name in (name for name in ("findings", "runs", "clamp") if theme == THEMES[0]):
                 shoot(open_page(page, url + scene.address(f"/{name}")), into / f"{name}-empty-{theme}.png")
-            shoot(generated(page, url, scene), into / f"clamp-{theme}.png")
+            shoot(open_pair(page, url, scene), into / f"clamp-{theme}.png")
             keep(page)
             pages = {
                 "overview": "/",
@@ -128,7 +128,7 @@ def take_all(scene: Scene, folder: Path, into: Path) -> None:
 
 
 def take_details(page: Page, url: str, scene: Scene, into: Path, theme: str) -> None:
-    """A finding that was run again, and a run, each opened from its list; and a clamp that cannot be."""
+    """Shots of a finding that was run again, of a run, and of an invalid clamp."""
     open_page(page, url + scene.address("/findings"))
     page.get_by_role("button", name=scene.prompt).first.click()
     settled(page).get_by_role("button", name="Run again").click()
@@ -154,7 +154,7 @@ def keep(page: Page) -> None:
 
 
 def shoot(page: Page, file: Path) -> None:
-    """The whole page, however long it is: Streamlit scrolls inside, so the window grows first."""
+    """The whole page: Streamlit scrolls inside, so the window is enlarged first."""
     height = page.evaluate("() => document.querySelector('[data-testid=stMain]')?.scrollHeight ?? 900")
     page.set_viewport_size({"width": SIZE["width"], "height": max(SIZE["height"], min(int(height), 6000))})
     settled(page)

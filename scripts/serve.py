@@ -1,8 +1,7 @@
 """Serve the app on 127.0.0.1: `python -m scripts.serve 8501`, what `make app` runs.
 
-Streamlit, seeing a folder named pages beside app.py, would take it for its first way of making pages and
-tell the first visitor of a deep link "Page not found", until app.py has said otherwise. Here it is told
-beforehand.
+Streamlit would take the folder pages beside app.py for its older page discovery and show the first visitor
+of a deep link "Page not found" until app.py has run. Here that is disabled beforehand.
 """
 
 import sys
@@ -17,7 +16,9 @@ APP = Path(__file__).resolve().parent.parent / "app.py"
 
 
 def main(arguments: list[str]) -> int:
-    """Check the port, then serve until interrupted. 2 with one sentence on stderr where it cannot be had."""
+    """Check the port, then serve until interrupted. Returns 2, with one sentence on stderr, if the port is
+    unavailable.
+    """
     port = arguments[0] if arguments else "8501"
     message = problem(port)
     if message:

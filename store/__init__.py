@@ -1,4 +1,4 @@
-"""Store remembers: runs and their arrays, models, findings, jobs, and the files they are exported to.
+"""The store: runs and their arrays, models, findings, jobs, and exports of them.
 
     store = open_store()
     run = begin_run(store, spec, versions)
@@ -6,7 +6,7 @@
         put_unit(store, run.key, idx, name=…, arrays={"ids": …}, seconds=…)
     ids = read_arrays(store, run.key, "ids")
 
-One Store is shared by all threads. Every error is a StoreError that says the way out.
+One Store is shared by all threads. Every error is a StoreError that says what to do.
 """
 
 from store.arrays import read_array, read_arrays
@@ -33,11 +33,11 @@ from store.errors import (
 )
 from store.export import (
     ImportResult,
-    findings_csv,
-    findings_html,
-    findings_json,
-    findings_markdown,
     import_findings,
+    write_findings_csv,
+    write_findings_html,
+    write_findings_json,
+    write_findings_markdown,
 )
 from store.findings import (
     Finding,
@@ -66,8 +66,8 @@ from store.jobs import (
     take_job,
 )
 from store.models import FileHashes, FileKey, StoredModel, list_models, remember_model
-from store.repair import Repaired, repair
-from store.row_decoding import Listed, UnreadableRow
+from store.repair import RepairReport, repair_database
+from store.row_decoding import ReadableRows, UnreadableRow
 from store.run_files import ExportedRuns, ImportedRuns, export_runs, import_runs
 from store.runs import (
     Run,
@@ -79,12 +79,12 @@ from store.runs import (
     find_run,
     get_run,
     list_runs,
+    list_stored_units,
     put_unit,
     read_unit,
-    stored_units,
 )
-from store.storage import Storage, free_space, storage_used
-from store.texts import digest_of, keep_text, kept_text
+from store.storage import Storage, free_space, measure_storage
+from store.texts import digest_text, keep_text, load_text
 
 __all__ = [
     "BadImport",
@@ -108,9 +108,9 @@ __all__ = [
     "JobState",
     "JobTaken",
     "Json",
-    "Listed",
     "Owner",
-    "Repaired",
+    "ReadableRows",
+    "RepairReport",
     "Run",
     "RunNotFound",
     "RunSpec",
@@ -133,13 +133,9 @@ __all__ = [
     "default_path",
     "delete_finding",
     "delete_run",
-    "digest_of",
+    "digest_text",
     "export_runs",
     "find_run",
-    "findings_csv",
-    "findings_html",
-    "findings_json",
-    "findings_markdown",
     "finish_job",
     "forget_job",
     "free_space",
@@ -150,23 +146,27 @@ __all__ = [
     "import_runs",
     "keep_finding",
     "keep_text",
-    "kept_text",
     "list_findings",
     "list_jobs",
     "list_models",
     "list_runs",
+    "list_stored_units",
+    "load_text",
+    "measure_storage",
     "open_store",
     "put_unit",
     "read_array",
     "read_arrays",
     "read_unit",
     "remember_model",
-    "repair",
+    "repair_database",
     "report_job",
     "request_cancel",
     "requeue_job",
-    "storage_used",
-    "stored_units",
     "take_job",
     "update_finding",
+    "write_findings_csv",
+    "write_findings_html",
+    "write_findings_json",
+    "write_findings_markdown",
 ]

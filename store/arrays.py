@@ -1,15 +1,15 @@
-"""Reading back the arrays that units stored."""
+"""Reading of arrays stored by units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from store.blobs import Array, Blob, decode
+from store.blobs import Array, Blob, decode_blob
 from store.database import Store
 from store.errors import UnitMissing
 from store.row_decoding import decode_row
-from store.runs import Run, get_run, stored_units
+from store.runs import Run, get_run, list_stored_units
 
 
 def read_array(store: Store, key: str, idx: int, name: str) -> Array:
@@ -39,18 +39,18 @@ def read_arrays(store: Store, key: str, name: str) -> list[Array]:
 
 
 def decode_array(row: Mapping[str, Any]) -> Array:
-    """The array in a row of `arrays`, read-only; DatabaseCorrupt, naming unit and run."""
+    """The array in a row of `arrays`, read-only; DatabaseCorrupt names unit and run."""
     found = decode_row("arrays", row)
     where = f"array {found['name']!r} of unit {found['unit_idx']}, run {found['run_key']}"
-    return decode(Blob(found["dtype"], found["shape"], found["data"], found.get("crc32")), where)
+    return decode_blob(Blob(found["dtype"], found["shape"], found["data"], found.get("crc32")), where)
 
 
 def _why_missing(store: Store, run: Run, absent: Sequence[int], name: str) -> UnitMissing:
-    there = stored_units(store, run.key)
+    there = list_stored_units(store, run.key)
     not_stored = [idx for idx in absent if idx not in there]
     if not_stored:
         return UnitMissing(
-            f"{run.kind} run {run.key} misses {_units(not_stored)} ({len(there)} of {run.units} stored); "
+            f"{run.kind} run {run.key} lacks {_units(not_stored)} ({len(there)} of {run.units} stored); "
             "run it again: it keeps what is stored and resumes at the next unit"
         )
     held = store.rows("SELECT DISTINCT name FROM arrays WHERE run_key = ? ORDER BY name", (run.key,))

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from store.documents import document
+from store.documents import write_json
 from store.errors import DatabaseCorrupt, UnstorableValue
 
 Array = npt.NDArray[Any]
 
 _INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 DTYPES = frozenset(["bool", *_INTEGERS, "float16", "float32", "float64"])
-"""What is stored as it is; anything else is refused (bfloat16: convert it to float32)."""
+"""Dtypes that can be stored; others are refused (bfloat16: convert it to float32)."""
 
 MAX_BYTES = 999_000_000
 """The largest array of a unit, in bytes; SQLite's own limit for a row is 10^9."""
@@ -35,16 +35,18 @@ class Blob:
     crc32: int | None = None
 
 
-def encode(array: Array, name: str) -> Blob:
-    """`array`, of any memory layout and byte order, as a Blob; `name` names it in UnstorableValue."""
+def encode_blob(array: Array, name: str) -> Blob:
+    """Encode `array`, of any memory layout and byte order, as a Blob; `name` identifies it in
+    UnstorableValue.
+    """
     check_array(array, name)
     data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes("C")
-    dtype, shape = array.dtype.name, document(list(array.shape))
+    dtype, shape = array.dtype.name, write_json(list(array.shape))
     return Blob(dtype, shape, data, _checksum(dtype, shape, data))
 
 
 def check_array(array: Array, name: str) -> None:
-    """Refuse what `encode` would: another dtype than DTYPES, more than MAX_BYTES. UnstorableValue."""
+    """Refuse what `encode_blob` would: a dtype not in DTYPES, more than MAX_BYTES. UnstorableValue."""
     if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
         kind = array.dtype.name if isinstance(array, np.ndarray) else type(array).__name__
         raise UnstorableValue(f"array {name!r} is {kind}; convert it to one of {', '.join(sorted(DTYPES))}")
@@ -55,10 +57,10 @@ def check_array(array: Array, name: str) -> None:
         )
 
 
-def decode(blob: Blob, where: str) -> Array:
-    """The array, read-only and without a copy; `where` names it in DatabaseCorrupt.
+def decode_blob(blob: Blob, where: str) -> Array:
+    """Decode the array, read-only and without a copy; `where` identifies it in DatabaseCorrupt.
 
-    A byte that changed since it was stored is noticed by the checksum.
+    The checksum detects changed bytes.
     """
     if blob.dtype not in DTYPES:
         raise DatabaseCorrupt(f"{where}: unknown dtype {blob.dtype!r}; {_WAY_OUT}")
@@ -70,11 +72,11 @@ def decode(blob: Blob, where: str) -> Array:
             f"takes {expected}; {_WAY_OUT}"
         )
     if blob.crc32 not in (None, _checksum(blob.dtype, blob.shape, blob.data)):
-        raise DatabaseCorrupt(f"{where}: its checksum differs: bytes have changed on the disk; {_WAY_OUT}")
+        raise DatabaseCorrupt(f"{where}: its checksum differs: bytes changed on disk; {_WAY_OUT}")
     try:
         stored: Array = np.ndarray(shape, dtype, buffer=blob.data)
     except (ValueError, OverflowError) as error:  # more dimensions, or larger ones, than NumPy has
-        raise DatabaseCorrupt(f"{where}: {blob.shape:.80} is no shape ({error}); {_WAY_OUT}") from error
+        raise DatabaseCorrupt(f"{where}: {blob.shape:.80} is not a shape ({error}); {_WAY_OUT}") from error
     return stored.astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -91,5 +93,5 @@ def _shape(text: str, where: str) -> tuple[int, ...]:
     except (ValueError, RecursionError):
         shape = None
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise DatabaseCorrupt(f"{where}: {text!r:.80} is no shape; {_WAY_OUT}")
+        raise DatabaseCorrupt(f"{where}: {text!r:.80} is not a shape; {_WAY_OUT}")
     return tuple(shape)

@@ -1,6 +1,6 @@
-"""CSV that a spreadsheet shows and never runs: the one guard of every table that leaves Headlamp.
+"""CSV that a spreadsheet displays but never executes: used for every exported table.
 
-A text that some spreadsheet would take for a formula begins with '; numbers stay numbers.
+Text that a spreadsheet would take for a formula is prefixed with '; numbers stay numbers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from store.documents import clean_text
 
 _FORMULA = re.compile(r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[-=+@＝＋－＠]|[\t\r\n]")
-"""A sign that starts a formula (the last four to East Asian spreadsheets), whatever unseen comes before it;
-a tab or line break, which some pass over."""
+"""Characters that start a formula (the last four in East Asian spreadsheets), whatever invisible characters
+precede them; or a tab or line break, which some spreadsheets skip."""
 
 
 class Writable(Protocol):
@@ -25,7 +25,9 @@ class Writable(Protocol):
 
 
 def csv_cell(value: object) -> object:
-    """A value for csv.writer: a text as it is, NUL as U+FFFD, made harmless by '; None is an empty cell."""
+    """A value for csv.writer: text with NUL as U+FFFD and prefixed with ' if necessary; None is an empty
+    cell.
+    """
     if not isinstance(value, str):
         return "" if value is None else value
     text = clean_text(value).replace("\0", "\ufffd")

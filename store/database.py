@@ -1,4 +1,4 @@
-"""The database file: where it is, how it is opened, and how threads share it."""
+"""The database file: its location, opening, and sharing among threads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import platformdirs
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from store.damaged import with_copy
-from store.errors import DatabaseCorrupt, StoreFull, Unwritable, translated
+from store.damaged import tell_copy
+from store.errors import DatabaseCorrupt, StoreFull, Unwritable, translate_errors
 from store.files import kind_of, target_of
 from store.migrations import SCHEMA, check_schema
 from store.reserve import keep_reserve, release_reserve
@@ -27,7 +27,7 @@ from store.row_decoding import text_or_bytes
 _MAKING = threading.Lock()
 
 LOGS = ("-journal", "-wal", "-shm")
-"""What SQLite adds to a database's name for the files that it writes beside it."""
+"""Suffixes of the files that SQLite writes beside a database."""
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another process's write before DatabaseBusy."""
@@ -48,14 +48,14 @@ def open_store(
     schema: Migrations = SCHEMA,
     reserve: bool = True,
 ) -> Store:
-    """Open the store at `path` (default: `default_path()`), made where it is missing, at the newest schema.
+    """Open the store at `path` (default: `default_path()`), created if missing, at the newest schema.
 
     A file that is refused (DatabaseCorrupt, DatabaseForeign, DatabaseFromNewerVersion, DatabaseReadOnly,
-    Unwritable) keeps every byte; a damaged one is also copied, once, as NAME.damaged-YYYYMMDD-HHMMSS beside
-    it. Damage further inside is met when it is read.
+    Unwritable) is not changed; a damaged one is also copied, once, as NAME.damaged-YYYYMMDD-HHMMSS beside
+    it. Damage further inside is detected on reading.
 
-    busy_seconds: how long to wait for a lock. schema: the migrations to apply. reserve: whether to keep a
-    little room on the disk, so that deleting works on a full one (store/reserve.py).
+    busy_seconds: how long to wait for a lock. schema: the migrations to apply. reserve: whether to reserve
+    some disk space, so that deleting works on a full disk (store/reserve.py).
     """
     store = Store(Path(os.path.expanduser(path or default_path())).absolute(), busy_seconds=busy_seconds)
     try:
@@ -70,14 +70,14 @@ def open_store(
                 keep_reserve(store.path)
     except DatabaseCorrupt as error:
         with _MAKING:
-            raise with_copy(error, store.path) from error
+            raise tell_copy(error, store.path) from error
     return store
 
 
 def _set_up(store: Store, schema: Migrations) -> None:
-    with translated(store.path):
+    with translate_errors(store.path):
         _make_file(store.path)
-        with _log_kept(store.path), _closed_on_error(store):
+        with _keep_log(store.path), _close_on_error(store):
             check_schema(store.db, store.path, schema)
             if not store.db.table_names():
                 store.db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
@@ -87,7 +87,7 @@ def _set_up(store: Store, schema: Migrations) -> None:
 
 
 def check_database(path: Path) -> None:
-    """Refuse, without opening anything, what SQLite would wait for, or write something else through.
+    """Refuse, without opening anything, paths on which SQLite would block or write to another file.
 
     Raises Unwritable unless `path` is a regular file or a new one, and its logs regular files or none.
     """
@@ -97,8 +97,8 @@ def check_database(path: Path) -> None:
             mode = log.lstat().st_mode
             if not stat.S_ISREG(mode):
                 raise Unwritable(
-                    f"{path} cannot be written: {log} is {kind_of(mode)}, where SQLite writes a "
-                    "file of its own; move that away, or name another database"
+                    f"{path} cannot be written: {log} is {kind_of(mode)}, which SQLite needs for a "
+                    "file of its own; move it away, or name another database"
                 )
 
 
@@ -121,8 +121,8 @@ class Store:
         """This thread's connection: WAL, foreign keys on, synchronous NORMAL."""
         mine: _Connection | None = getattr(self._thread, "connection", None)
         if mine is None:
-            with translated(self.path):
-                mine = _Connection(_connected(self.path, self._busy_seconds))
+            with translate_errors(self.path):
+                mine = _Connection(_connect(self.path, self._busy_seconds))
             self._thread.connection = mine
             with self._lock:
                 self._connections.add(mine)
@@ -131,7 +131,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Database]:
         """Everything in the block is stored, or none of it; a block within a block joins the outer one."""
-        with translated(self.path):
+        with translate_errors(self.path):
             if self.db.conn.in_transaction:
                 with self.db.atomic():
                     yield self.db
@@ -146,11 +146,11 @@ class Store:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows that `sql` selects, all read; parameters fill its `?` in order."""
-        with translated(self.path):
+        with translate_errors(self.path):
             return list(self.db.query(sql, parameters))
 
     def close(self) -> None:
-        """Close every thread's connection, none of them in use; a later use opens a new one."""
+        """Close every thread's connection, none of which may be in use; later use opens a new one."""
         with self._lock:
             connections, self._thread = list(self._connections), threading.local()
         for connection in connections:
@@ -158,23 +158,23 @@ class Store:
 
 
 class _Connection:
-    """One thread's connection, closed when the thread ends and lets go of it."""
+    """One thread's connection, closed when the thread ends and releases it."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
 
     def close(self) -> None:
-        """Close it; closing again does nothing."""
+        """Close it; idempotent."""
         self.db.close()
 
     __del__ = close
 
 
 def _make_file(path: Path) -> None:
-    """An empty file only its owner reads, where there is none: traces of what people study are private.
+    """Create an empty file that only its owner can read, if there is none: its contents are private.
 
-    One thread at a time, and only where there is none: closing a file drops every lock that this
-    process holds on it, SQLite's too. For the same reason writing is asked about, not tried.
+    One thread at a time, and only if there is none: closing a file drops every lock that this
+    process holds on it, SQLite's too. For the same reason write permission is queried, not tried.
     """
     with _MAKING:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,24 +182,24 @@ def _make_file(path: Path) -> None:
         if not path.exists():
             path.touch(mode=0o600)
     if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(errno.EACCES, "no right to write")
+        raise PermissionError(errno.EACCES, "no write permission")
 
 
 @contextmanager
-def _log_kept(path: Path) -> Iterator[None]:
-    """While this lasts, a connection that closes leaves the write-ahead log of a refused file alone.
+def _keep_log(path: Path) -> Iterator[None]:
+    """Keep the write-ahead log of a refused file unchanged when a connection closes.
 
-    The last connection to close moves the log into the file, unless it may only read: this one.
+    The last connection to close moves the log into the file, unless it is read-only, as this one is.
     """
     with ExitStack() as kept:
-        with suppress(sqlite3.Error):  # what is wrong is told by the connection that writes
+        with suppress(sqlite3.Error):  # errors are reported by the connection that writes
             reader = kept.enter_context(closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)))
             reader.execute("SELECT name FROM sqlite_master").fetchone()
         yield
 
 
 @contextmanager
-def _closed_on_error(store: Store) -> Iterator[None]:
+def _close_on_error(store: Store) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -207,8 +207,8 @@ def _closed_on_error(store: Store) -> Iterator[None]:
         raise
 
 
-def _connected(path: Path, busy_seconds: float) -> Database:
-    """A connection to an existing file: mode=rw, so that a deleted file is not replaced by an empty one."""
+def _connect(path: Path, busy_seconds: float) -> Database:
+    """A connection to an existing file: mode=rw, so that a deleted file is not recreated empty."""
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_seconds, check_same_thread=False
     )

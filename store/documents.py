@@ -1,7 +1,7 @@
-"""JSON documents: the one shape in which parameters, payloads and evidence are stored.
+"""JSON documents: the format in which parameters, payloads and evidence are stored.
 
-Strict JSON only: text keys, finite numbers, integers within 64 bits, a bounded depth. What goes in
-comes out equal, with tuples as lists.
+Strict JSON only: text keys, finite numbers, integers within 64 bits, a bounded depth. Values
+round-trip, with tuples as lists.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from store.errors import UnstorableValue
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
-"""What may be stored; a plain copy (dict, list, …) is what comes back."""
+"""Storable values; a plain copy (dict, list, …) is returned."""
 
 MAX_DEPTH = 100
 """Levels of nesting; SQLite's own JSON functions give up at 1000."""
@@ -28,20 +28,20 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def now() -> str:
-    """The time as ISO-8601 in UTC, to the millisecond; such strings sort by time."""
+    """The current time as ISO-8601 in UTC, to the millisecond; such strings sort by time."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def utc(text: str) -> str:
-    """An ISO-8601 time as `now` writes it; ValueError where it is none or has no time zone."""
+    """Normalise an ISO-8601 time to the format of `now`; ValueError if invalid or without a time zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"time {text!r:.40} has no time zone")
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def typed(entry: Mapping[str, Any], name: str, *kinds: type) -> Any:
-    """`entry[name]`; KeyError where it is missing, TypeError unless it is of one of `kinds`."""
+def read_typed(entry: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """`entry[name]`; KeyError if missing, TypeError unless its type is one of `kinds`."""
     value = entry[name]
     if type(value) not in kinds:
         expected = " or ".join(kind.__name__ for kind in kinds)
@@ -54,18 +54,18 @@ def clean_text(text: str) -> str:
     return _LONE_SURROGATES.sub("\ufffd", text)
 
 
-def checked_json(value: object, what: str) -> Any:
-    """A plain copy of `value`, which `what` names in errors; raises UnstorableValue unless strict JSON."""
+def check_json(value: object, what: str) -> Any:
+    """A plain copy of `value`, called `what` in errors; raises UnstorableValue unless it is strict JSON."""
     return _plain(value, what, 0)
 
 
-def document(value: object) -> str:
-    """`value`, already checked, as compact ASCII JSON in its own order of keys."""
+def write_json(value: object) -> str:
+    """`value`, already checked, as compact ASCII JSON in its own key order."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def canonical(value: object) -> str:
-    """`value`, already checked, as the one JSON text equal values share: keys sorted, no spaces, ASCII."""
+def canonicalise(value: object) -> str:
+    """`value`, already checked, as canonical JSON: keys sorted, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

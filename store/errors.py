@@ -1,25 +1,25 @@
-"""Everything that can go wrong with what is remembered.
+"""Errors of the store.
 
     StoreError
     ├── DatabaseFromNewerVersion   the file was written by a newer Headlamp
     ├── DatabaseForeign            the file is another program's database
     ├── DatabaseCorrupt            the file is damaged, cut short or not a database
     ├── DatabaseReadOnly           the file or its folder cannot be written
-    ├── Unwritable                 a path that is not a regular file, nor one to be made
+    ├── Unwritable                 a path that is neither a regular file nor a new one
     ├── DatabaseBusy               another process kept the database locked for too long
     ├── StoreFull                  the disk is full
     ├── UnstorableValue            a value no table can hold (NaN, an object array, a blank title, …)
     ├── RunNotFound                no run with that key
-    ├── UnitMissing                a run is not complete yet, or a unit holds no such array
+    ├── UnitMissing                a run is incomplete, or a unit has no such array
     ├── FindingNotFound            no finding, or more than one, with that id
     ├── JobNotFound                no job with that number
     ├── JobTaken                   a job that another process took, or that was cancelled
-    ├── JobActive                  a job that is not finished, where only a finished one will do
-    ├── TextMissing                a text that was kept, and is no longer there
-    └── BadImport                  a document that is not ours, is newer, or is malformed
+    ├── JobActive                  an unfinished job, where a finished one is required
+    ├── TextMissing                a stored text that is missing
+    └── BadImport                  a foreign, newer or malformed document
 
-Each message says what, why and the way out. SQLite's and the operating system's errors become
-these in one place, `translated`; any other exception is a bug and passes unchanged.
+Each message says what failed, why, and what to do. SQLite's and the operating system's errors become
+these in one place, `translate_errors`; any other exception is a bug and passes unchanged.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 DISK_IS_FULL_BELOW = 1 << 20
-"""Free bytes under which an I/O error is told as a full disk: SQLite reports some of those as I/O errors."""
+"""Free bytes below which an I/O error is reported as a full disk: SQLite reports some of those as I/O
+errors."""
 
 
 class StoreError(Exception):
-    """The root of every error of this package."""
+    """Base class of the store's errors."""
 
 
 class DatabaseFromNewerVersion(StoreError):
@@ -48,7 +49,7 @@ class DatabaseForeign(StoreError):
 
 
 class DatabaseCorrupt(StoreError):
-    """The file, or a value in it, is not what was written."""
+    """The file, or a value in it, does not match what was written."""
 
 
 class DatabaseReadOnly(StoreError):
@@ -56,7 +57,7 @@ class DatabaseReadOnly(StoreError):
 
 
 class Unwritable(StoreError):
-    """A folder, a pipe, a device, a stream of this process …, where a regular file is to be written."""
+    """A folder, pipe, device or stream of this process where a regular file is required."""
 
 
 class DatabaseBusy(StoreError):
@@ -64,7 +65,7 @@ class DatabaseBusy(StoreError):
 
 
 class StoreFull(StoreError):
-    """There is no room left; everything committed before is intact."""
+    """The disk is full; everything committed before is intact."""
 
 
 class UnstorableValue(StoreError):
@@ -88,7 +89,7 @@ class JobNotFound(StoreError):
 
 
 class JobTaken(StoreError):
-    """The job does not run under this owner any more; its work is somebody else's, or unwanted."""
+    """The job no longer runs under this owner: another process took it, or it was cancelled."""
 
 
 class JobActive(StoreError):
@@ -96,7 +97,7 @@ class JobActive(StoreError):
 
 
 class TextMissing(StoreError):
-    """A text that was kept, and is no longer there."""
+    """A stored text is missing."""
 
 
 class BadImport(StoreError):
@@ -104,8 +105,8 @@ class BadImport(StoreError):
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the file system about the database at `path` into ours."""
+def translate_errors(path: Path) -> Iterator[None]:
+    """Translate errors of SQLite and the file system about the database at `path` into ours."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -121,8 +122,8 @@ def _as_store_error(error: sqlite3.Error | OSError, path: Path) -> StoreError | 
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DatabaseCorrupt(
-            f"{path} cannot be read: {error}. It was left as it is: restore a copy of it, "
-            "or move it away and Headlamp starts a new one."
+            f"{path} cannot be read: {error}. The file was not changed: restore a copy, "
+            "or move it away and Headlamp creates a new one."
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return DatabaseBusy(
@@ -149,7 +150,7 @@ def _from_system(error: OSError, path: Path) -> StoreError | None:
 def _read_only(path: Path, error: Exception) -> DatabaseReadOnly:
     return DatabaseReadOnly(
         f"{path} cannot be written: {error}. Make the file and its folder writable, "
-        "or name another file in HEADLAMP_DB."
+        "or set HEADLAMP_DB to another file."
     )
 
 
@@ -163,4 +164,4 @@ def _full_or_failing(path: Path, error: Exception, *, full: bool) -> StoreError:
             f"No room left for {path}: {error} ({free / 1e6:.0f} MB free on its disk). What was stored "
             "before is intact: free some space or delete runs, then run again and it resumes."
         )
-    return StoreError(f"{path}: {error}. The disk under it fails or went away: check it, then try again.")
+    return StoreError(f"{path}: {error}. Its disk fails or was disconnected: check it, then try again.")

@@ -1,4 +1,4 @@
-"""What the exports show of an evidence document, read with tolerance: anything may be absent or odd."""
+"""Reading of evidence documents for exports; missing or odd fields are tolerated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 
 @dataclass(frozen=True)
 class TokenChances:
-    """A token of the answer position and its probability in either text, in [0, 1]; None: not told."""
+    """A token of the answer position and its probability in either text, in [0, 1]; None: unknown."""
 
     token: str
     base: float | None
@@ -25,7 +25,7 @@ class TokenChances:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedTokens:
     """The tokens at one end ("top", "bottom") of a neuron's site: (token, logit, probability) each."""
 
     site: str
@@ -34,8 +34,8 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The readable part of an evidence document; "" , None and () where it says nothing."""
+class EvidenceView:
+    """The readable part of an evidence document; "", None and () for missing parts."""
 
     run_key: str
     seed: int | None
@@ -48,18 +48,18 @@ class Reading:
     word_changed: float | None
     answer: tuple[TokenChances, ...]
     address: str
-    sites: tuple[Decoded, ...]
+    sites: tuple[DecodedTokens, ...]
 
     @property
     def tells(self) -> bool:
-        """Whether there is text or a table to show; the exports show the document itself where not."""
+        """Whether there is text or a table to show; otherwise exports show the document itself."""
         return bool(self.base_text or self.changed_text or self.answer or self.sites)
 
 
-def read_evidence(evidence: Mapping[str, Any]) -> Reading:
+def read_evidence(evidence: Mapping[str, Any]) -> EvidenceView:
     """The readable part of `evidence`, whatever it holds; never raises."""
     seed, word = evidence.get("seed"), _map(evidence.get("word"))
-    return Reading(
+    return EvidenceView(
         run_key=_text(evidence.get("run")),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         prompt=_text(evidence.get("prompt")) + _text(evidence.get("answer_prefix")),
@@ -75,16 +75,16 @@ def read_evidence(evidence: Mapping[str, Any]) -> Reading:
     )
 
 
-def facts(finding: Finding, shown: Reading) -> dict[str, str]:
-    """What stands in the table at the head of a report of `finding`, without what is not known."""
-    chances = f"{shown_number(shown.word_base)} → {shown_number(shown.word_changed)}"
+def list_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]:
+    """The rows of the table at the top of a report of `finding`, without unknown ones."""
+    chances = f"{format_digits(shown.word_base)} → {format_digits(shown.word_changed)}"
     table = {
         "Model": f"{finding.model_name} {finding.model_fingerprint[:16]}",
         "Kind": finding.kind,
         "Tags": ", ".join(finding.tags),
         "Neuron": shown.address,
         "Clamps": " ".join(shown.clamps),
-        "Word": f"{visible_token(shown.word)}: {chances}" if shown.word else "",
+        "Word": f"{make_token_visible(shown.word)}: {chances}" if shown.word else "",
         "Seed": "" if shown.seed is None else str(shown.seed),
         "Run": shown.run_key,
         "Kept": finding.created_at,
@@ -93,20 +93,20 @@ def facts(finding: Finding, shown: Reading) -> dict[str, str]:
     return {name: fact for name, fact in table.items() if fact}
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     """`text` with control characters and direction overrides spelled out, as `<U+202E>`."""
     return _UNSEEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", clean_text(text))
 
 
-def visible_token(token: str) -> str:
-    """A token on one line: leading spaces as ␣, newlines as ⏎, tabs as ⇥, and nothing invisible."""
+def make_token_visible(token: str) -> str:
+    """A token on one line: leading spaces as ␣, newlines as ⏎, tabs as ⇥, and no invisible characters."""
     bare = token.lstrip(" ")
     shown = "␣" * (len(token) - len(bare)) + bare
-    return visible(shown.replace("\n", "⏎").replace("\t", "⇥"))
+    return make_visible(shown.replace("\n", "⏎").replace("\t", "⇥"))
 
 
-def shown_number(value: float | None, digits: int = 4) -> str:
-    """`value` with so many significant digits; a dash for None."""
+def format_digits(value: float | None, digits: int = 4) -> str:
+    """`value` with a number of significant digits; a dash for None."""
     return "–" if value is None else f"{value:.{digits}g}"
 
 
@@ -120,7 +120,7 @@ def _answer(answer: Mapping[str, Any]) -> tuple[TokenChances, ...]:
 
 
 def _chances(rows: object) -> dict[str, tuple[str, float | None]]:
-    """Token id (the token, where it has none) → (token, probability); distinct ids may print alike."""
+    """Token id (or the token, if it has none) → (token, probability); distinct ids may print alike."""
     found = {}
     for row in map(_map, _list(rows)):
         token = _text(row.get("token"))
@@ -128,16 +128,16 @@ def _chances(rows: object) -> dict[str, tuple[str, float | None]]:
     return found
 
 
-def _sites(sites: Mapping[str, Any]) -> tuple[Decoded, ...]:
+def _sites(sites: Mapping[str, Any]) -> tuple[DecodedTokens, ...]:
     return tuple(
-        Decoded(str(site), end, tuple(map(_decoded, _list(_map(ends).get(end)))))
+        DecodedTokens(str(site), end, tuple(map(_read_decoded, _list(_map(ends).get(end)))))
         for site, ends in sites.items()
         for end in ("top", "bottom")
         if _list(_map(ends).get(end))
     )
 
 
-def _decoded(row: object) -> tuple[str, float | None, float | None]:
+def _read_decoded(row: object) -> tuple[str, float | None, float | None]:
     token = _map(row)
     return _text(token.get("token")), _number(token.get("logit")), _number(token.get("probability"))
 

@@ -1,10 +1,10 @@
-"""Files that people name: which may be written, and writing one whole or not at all.
+"""Output files: which paths may be written, and writing them completely or not at all.
 
     with replacing(Path("table.csv")) as stream:      # .table.csv.1f0c92ab.part, then table.csv
         stream.write(b"…")
 
-A part that a killed process left is removed when the same file is written again. Whoever writes a part holds
-a lock on it, which ends with the process, so that a part without a lock is nobody's.
+A part left by a killed process is removed when the same file is written again. The writer of a part holds
+a lock on it, which ends with the process, so a part without a lock is abandoned.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_LINKS = 40
 """Symbolic links that are followed from one path, as many as Linux follows."""
 
 ABANDONED_SECONDS = 86_400.0
-"""Age of a part that counts as left behind on a system without locks."""
+"""Age at which a part counts as abandoned on a system without locks."""
 
 _DESCRIPTORS = re.compile(r"/proc/[^/]+(/task/[^/]+)?/fd|/dev/fd")
 """Folders whose entries are the open files of a process."""
@@ -50,10 +50,10 @@ _KINDS = (
 
 
 def target_of(path: Path) -> Path:
-    """The file that writing to `path` makes or replaces: links are followed, and stay links.
+    """The file that writing to `path` creates or replaces: links are followed, and stay links.
 
-    Raises Unwritable unless that is a regular file that no standard stream of this process is, or a new
-    file in a folder that is there. Nothing is opened.
+    Raises Unwritable unless it is a regular file that is not a standard stream of this process, or a new
+    file in an existing folder. Nothing is opened.
     """
     target = _followed(path)
     if why := _why_not(target):
@@ -63,29 +63,29 @@ def target_of(path: Path) -> Path:
 
 
 def writable_target(path: Path) -> Path:
-    """`target_of(path)`, in a folder with the right to write. Raises Unwritable."""
+    """`target_of(path)`, with write permission in its folder. Raises Unwritable."""
     target = target_of(path)
     if not may_write_in(target.parent):
         raise Unwritable(
-            f"{path} cannot be written: there is no right to write in {target.parent}; name another file"
+            f"{path} cannot be written: there is no write permission in {target.parent}; name another file"
         )
     return target
 
 
 def may_write_in(folder: Path) -> bool:
-    """Whether this process has the right to make files in a folder."""
+    """Whether this process may create files in a folder."""
     effective = os.access in os.supports_effective_ids
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
 
 
 def kind_of(mode: int) -> str:
-    """What a file that is not regular is, by its mode, in words."""
-    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "no regular file")
+    """The type of a file that is not regular, from its mode, in words."""
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "not a regular file")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose bytes become the file at `path` when the body is done; an error leaves all as it was.
+    """A stream whose bytes become the file at `path` when the body ends; an error changes nothing.
 
     Raises Unwritable, OSError.
     """
@@ -106,14 +106,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file in a folder of our own, made where it is missing. Raises Unwritable, OSError."""
+    """Write a file in a folder of our own, created if missing. Raises Unwritable, OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as stream:
         stream.write(data)
 
 
 def _followed(path: Path) -> Path:
-    """Where the links from `path` end, whether or not anything is there. Raises Unwritable."""
+    """Where the links from `path` end, whether or not the target exists. Raises Unwritable."""
     here = path
     for _ in range(MOST_LINKS):
         here = here.absolute()
@@ -126,29 +126,27 @@ def _followed(path: Path) -> Path:
         if not os.path.islink(here):
             return here
         here = here.parent / os.readlink(here)
-    raise Unwritable(
-        f"{path} cannot be written: its links lead round in a circle; remove them, or name another file"
-    )
+    raise Unwritable(f"{path} cannot be written: its links form a cycle; remove them, or name another file")
 
 
 def _why_not(target: Path) -> str:
-    """Why a path that is no link is not written, with the way out; empty where it can be."""
+    """Why a path that is not a link cannot be written, and what to do; empty if it can."""
     try:
         found = target.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return "" if target.parent.is_dir() else f"there is no folder {target.parent}; make it first"
+        return "" if target.parent.is_dir() else f"there is no folder {target.parent}; create it first"
     except OSError as error:
         return f"{error.strerror}; name another file"
     if stat.S_ISDIR(found.st_mode):
         return "it is a folder; name a file in it"
     if not stat.S_ISREG(found.st_mode):
-        return f"it is {kind_of(found.st_mode)}, and only regular files are written; name one"
+        return f"it is {kind_of(found.st_mode)}, but only regular files can be written; name one"
     stream = _stream_of(found)
     return f"this process has it open as {stream}; {_ANOTHER}" if stream else ""
 
 
 def _stream_of(found: os.stat_result) -> str:
-    """Which standard stream of this process is this file; empty where none is."""
+    """The standard stream of this process that is this file; empty if none."""
     for number, name in _STREAMS.items():
         with suppress(OSError):
             if os.path.samestat(os.fstat(number), found):
@@ -157,18 +155,18 @@ def _stream_of(found: os.stat_result) -> str:
 
 
 def _stem(target: Path) -> str:
-    """What the name of a part begins with; short enough for any file system."""
+    """The beginning of a part's name; short enough for any file system."""
     return f".{os.fsencode(target.name)[:200].decode(errors='ignore')}."
 
 
 def _new_part(target: Path) -> tuple[Path, BinaryIO]:
-    """A new part beside a file, open and locked."""
+    """Create a new part beside a file, open and locked."""
     while True:
         part = target.with_name(f"{_stem(target)}{uuid.uuid4().hex[:8]}.part")
         stream = part.open("xb")
         if _lock(stream.fileno()) is not False and part.exists():
             return part, stream
-        stream.close()  # between its making and its lock, another process swept it
+        stream.close()  # between creation and lock, another process removed it
 
 
 def _sweep(target: Path) -> None:
@@ -182,7 +180,7 @@ def _sweep(target: Path) -> None:
 
 
 def _remove_abandoned(part: Path) -> None:
-    """Remove a part that nobody writes. OSError where that cannot be told."""
+    """Remove a part that nobody writes. OSError if that is unknown."""
     found = part.lstat()
     if not stat.S_ISREG(found.st_mode):
         return
@@ -196,7 +194,7 @@ def _remove_abandoned(part: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock an open file for this process; False where another has it, None where nothing can be locked."""
+    """Lock an open file for this process; False if another has it, None if locks are unsupported."""
     if fcntl is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Findings: what people keep, with the evidence frozen beside it, found again by any word in it."""
+"""Findings: entries with frozen evidence, searchable by any word."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from store.database import Store
-from store.documents import Json, checked_json, clean_text, document, now
+from store.documents import Json, check_json, clean_text, now, write_json
 from store.errors import FindingNotFound, UnstorableValue
 from store.reserve import delete_with_room
-from store.row_decoding import Listed, decode_row, listed
+from store.row_decoding import ReadableRows, decode_row, read_readable
 
 ID_DIGITS = 32
 """Hexadecimal digits of an id (a random UUID)."""
 
 SHORTEST_PREFIX = 6
-"""Digits of an id that suffice where they fit one finding only."""
+"""Shortest accepted prefix of an id, if it is unique."""
 
 SEARCH_WORDS = 50
-"""Words of a search that count."""
+"""Largest number of words in a search."""
 
 WEIGHTS = "8.0, 4.0, 4.0, 1.0"
-"""How much a hit in title, note, tags and evidence counts when ranking."""
+"""Ranking weights of a hit in title, note, tags and evidence."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,27 @@ def keep_finding(
     """Keep a finding under a new id; UnstorableValue: a blank title, evidence that is not strict JSON."""
     words = _title(title), clean_text(note), clean_tags(tags)
     about = clean_text(model_name), model_fingerprint, kind
-    frozen, moment = checked_json(dict(evidence), "evidence"), now()
+    frozen, moment = check_json(dict(evidence), "evidence"), now()
     finding = Finding(uuid.uuid4().hex, *words, *about, frozen, moment, moment)
     insert_findings(store, [finding])
     return finding
 
 
 def insert_findings(store: Store, findings: Sequence[Finding]) -> int:
-    """Store whole findings, all or none; how many were new (those whose id is there stay as they are)."""
+    """Store whole findings, all or none; returns how many were new (existing ids stay unchanged)."""
     added = 0
     columns = [column.name for column in fields(Finding)]
     marks = ", ".join("?" * len(columns))
     sql = f"INSERT INTO findings ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING"
     with store.transaction() as db:
         for finding in findings:
-            row = vars(finding) | {"tags": document(finding.tags), "evidence": document(finding.evidence)}
+            row = vars(finding) | {"tags": write_json(finding.tags), "evidence": write_json(finding.evidence)}
             added += db.execute(sql, [row[name] for name in columns]).rowcount
     return added
 
 
 def get_finding(store: Store, finding_id: str) -> Finding:
-    """The finding with this id, or the only one that begins with these 6 digits or more.
+    """The finding with this id, or the only one with this prefix of at least 6 digits.
 
     FindingNotFound, DatabaseCorrupt.
     """
@@ -85,11 +85,11 @@ def get_finding(store: Store, finding_id: str) -> Finding:
 
 
 def _seq(store: Store, finding_id: str) -> int:
-    """The number of the row of the only finding whose id begins so, whatever else the row holds."""
+    """The row number of the only finding with this id prefix, whatever else the row holds."""
     wanted = finding_id.strip().lower()
     if not re.fullmatch(f"[0-9a-f]{{{SHORTEST_PREFIX},{ID_DIGITS}}}", wanted):
         raise FindingNotFound(
-            f"{finding_id[:40]!r} is no finding's id: write its {ID_DIGITS} hexadecimal digits, "
+            f"{finding_id[:40]!r} is not the id of a finding: write its {ID_DIGITS} hexadecimal digits, "
             f"or at least the first {SHORTEST_PREFIX}"
         )
     # "g" sorts after every hexadecimal digit, so the range is exactly the ids with this prefix
@@ -105,13 +105,13 @@ def _seq(store: Store, finding_id: str) -> int:
 
 def list_findings(
     store: Store, *, search: str = "", tag: str | None = None, limit: int = 500
-) -> Listed[Finding]:
+) -> ReadableRows[Finding]:
     """At most `limit` findings: newest first, or best match first where `search` holds words.
 
     Rows that cannot be read are left out, and named in `unreadable`.
 
-    search: words that all occur in title, note, tags or the evidence's text, the last one as a beginning;
-    any text is allowed. tag: only findings with exactly this tag.
+    search: words that all occur in title, note, tags or evidence, the last one as a prefix; any text is
+    allowed. tag: only findings with exactly this tag.
     """
     tables, where, order, given = "findings", ["1"], "created_at DESC, seq DESC", list[str | int]()
     if search.strip():
@@ -122,7 +122,7 @@ def list_findings(
         where.append(f"EXISTS (SELECT 1 FROM json_each({_TAGS}) WHERE value = ?)")
         given.append(_tag(tag))
     sql = f"SELECT findings.* FROM {tables} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-    return listed("findings", store.rows(sql, (*given, limit)), _finding)
+    return read_readable("findings", store.rows(sql, (*given, limit)), _finding)
 
 
 def update_finding(
@@ -133,14 +133,14 @@ def update_finding(
     note: str | None = None,
     tags: Iterable[str] | None = None,
 ) -> Finding:
-    """Change what is given of title, note and tags; FindingNotFound, UnstorableValue (a blank title)."""
+    """Change the given ones of title, note and tags; FindingNotFound, UnstorableValue (a blank title)."""
     changes = {"updated_at": now()}
     if title is not None:
         changes["title"] = _title(title)
     if note is not None:
         changes["note"] = clean_text(note)
     if tags is not None:
-        changes["tags"] = document(clean_tags(tags))
+        changes["tags"] = write_json(clean_tags(tags))
     with store.transaction() as db:
         found = get_finding(store, finding_id)
         settings = ", ".join(f"{name} = ?" for name in changes)
@@ -159,7 +159,7 @@ def delete_finding(store: Store, finding_id: str) -> None:
 
 
 def all_tags(store: Store) -> dict[str, int]:
-    """Every tag in use, in alphabetical order → how many findings have it."""
+    """Every tag in use, in alphabetical order → its number of findings."""
     rows = store.rows(
         f"SELECT value AS tag, count(*) AS n FROM findings, json_each({_TAGS}) GROUP BY tag ORDER BY tag"
     )
@@ -167,7 +167,7 @@ def all_tags(store: Store) -> dict[str, int]:
 
 
 def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tags with their white space collapsed, without blanks and repetitions, in the order given."""
+    """Tags with white space collapsed, without blanks and duplicates, in the given order."""
     if isinstance(tags, str):
         raise UnstorableValue(f"tags {tags[:40]!r} is one text; pass a list of tags")
     return tuple(dict.fromkeys(tag for tag in map(_tag, tags) if tag))
@@ -176,7 +176,7 @@ def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
 def match_expression(search: str) -> str:
     """`search` as an FTS5 expression: each word quoted, so that nothing in it is an operator.
 
-    No AND between them: FTS5 then passes over words of punctuation alone, instead of matching nothing.
+    No AND between them: FTS5 then ignores words of punctuation only, instead of matching nothing.
     """
     words = clean_text(search).replace("\0", " ").split()[:SEARCH_WORDS]
     quoted = ['"' + word.replace('"', '""') + '"' for word in words]
@@ -194,7 +194,7 @@ def _title(title: str) -> str:
 
 
 _TAGS = "CASE WHEN json_valid(findings.tags) THEN findings.tags ELSE '[]' END"
-"""A finding's tags for SQLite's JSON functions, none where they are no JSON: one bad row hides no other."""
+"""A finding's tags for SQLite's JSON functions, none if they are not JSON: one bad row hides no other."""
 
 
 def _finding(row: Mapping[str, Any]) -> Finding:

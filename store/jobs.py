@@ -1,11 +1,11 @@
-"""Jobs: work that was asked for, which process does it, how far it is, and how it ended.
+"""Jobs: requested work, its process, progress and outcome.
 
     job, new = ask_job(store, order, me)
     if new and take_job(store, job.id, me, replacing=me):
         report_job(store, job.id, me, done=1, total=5, unit="blocks", run_key=run.key)
         finish_job(store, job.id, me, "done")
 
-A job is only ever changed under the name of its owner; who has lost it is told so by JobTaken.
+Only a job's owner changes it; a former owner gets JobTaken.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from store.database import Store
-from store.documents import Json, checked_json, clean_text, document, now
+from store.documents import Json, check_json, clean_text, now, write_json
 from store.errors import JobActive, JobNotFound, JobTaken, UnstorableValue
 from store.reserve import delete_with_room
-from store.row_decoding import Listed, decode_row, listed
+from store.row_decoding import ReadableRows, decode_row, read_readable
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 """A queued or running job is active; the other states are final until it is queued again."""
@@ -26,8 +26,8 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class JobOrder:
-    """What is asked. key: a hash of everything that makes two orders the same; order: all that is
-    needed to do it again, strict JSON; total: how many of `unit` it takes, 0 where not known yet.
+    """A request. key: a hash of everything that identifies the order; order: all that is needed to repeat it,
+    strict JSON; total: how many of `unit` it takes, 0 if unknown.
 
     Raises UnstorableValue for an order that is not strict JSON or a total below 0.
     """
@@ -40,13 +40,13 @@ class JobOrder:
     unit: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "order", checked_json(dict(self.order), "order"))
+        object.__setattr__(self, "order", check_json(dict(self.order), "order"))
         _check_counts(0, self.total)
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that works on a job; started: its creation time in seconds, as pids are used again."""
+    """The process that runs a job; started: its creation time in seconds, since pids are reused."""
 
     host: str
     pid: int
@@ -55,7 +55,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class JobFailure:
-    """name: the error's class; message: a sentence with the way out; cause: its chain or traceback, or ""."""
+    """name: the error's class; message: a sentence with what to do; cause: its chain or traceback, or ""."""
 
     name: str
     message: str
@@ -64,8 +64,9 @@ class JobFailure:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as stored. Times are ISO-8601 UTC; beat_at: the last sign of life; done, total: in `unit`,
-    total 0 where not known; began_with: `done` when it was last taken, which a rate is measured from."""
+    """A job as stored. Times are ISO-8601 UTC; beat_at: the last heartbeat; done, total: in `unit`, total 0
+    if unknown; began_with: `done` when it was last taken, from which the rate is measured.
+    """
 
     id: int
     key: str
@@ -93,7 +94,7 @@ class Job:
 
 
 def ask_job(store: Store, order: JobOrder, owner: Owner) -> tuple[Job, bool]:
-    """The active job with `order.key` and False; where there is none, a new queued one and True."""
+    """The active job with `order.key` and False; if there is none, a new queued one and True."""
     with store.transaction() as db:
         there = _active_with(store, order.key)
         if there is not None:
@@ -105,32 +106,32 @@ def ask_job(store: Store, order: JobOrder, owner: Owner) -> tuple[Job, bool]:
             "title": clean_text(order.title),
             "unit": order.unit,
         }
-        row |= {"order": document(order.order), "total": order.total, "state": "queued"}
+        row |= {"order": write_json(order.order), "total": order.total, "state": "queued"}
         row |= {"created_at": moment, "beat_at": moment} | _owner_columns(owner)
         db.table("jobs").insert(row)
         return _job(store.rows(f"{_SELECT} WHERE id = last_insert_rowid()")[0]), True
 
 
 def take_job(store: Store, job_id: int, owner: Owner, *, replacing: Owner) -> Job | None:
-    """Run the job under `owner`, if it is active and still `replacing`'s; None where somebody was quicker.
+    """Run the job under `owner`, if it is active and still `replacing`'s; None if another process was faster.
 
-    A wish to cancel it stays.
+    A cancel request stays.
     """
     with store.transaction():
         job = _find(store, job_id)
         if job is None or not job.active or job.owner != replacing:
             return None
         moment, mine = now(), _owner_columns(owner)
-        return _changed(
+        return _update(
             store, job_id, state="running", began_with=job.done, started_at=moment, beat_at=moment, **mine
         )
 
 
 def requeue_job(store: Store, job_id: int, owner: Owner) -> Job:
-    """Queue a job again under `owner`, its failure and any wish to cancel it forgotten.
+    """Queue a job again under `owner`, clearing its failure and any cancel request.
 
     Where another active job has the same key, that one is returned and nothing changes. The caller
-    knows that nobody works on it: it is finished, or its owner is gone. JobNotFound.
+    ensures that no process works on it: it is finished, or its owner is gone. JobNotFound.
     """
     with store.transaction():
         job = get_job(store, job_id)
@@ -138,21 +139,21 @@ def requeue_job(store: Store, job_id: int, owner: Owner) -> Job:
         if there is not None and there.id != job_id:
             return there
         cleared = {"failure": None, "cancel_requested": 0, "started_at": None, "finished_at": None}
-        return _changed(store, job_id, state="queued", beat_at=now(), **cleared, **_owner_columns(owner))
+        return _update(store, job_id, state="queued", beat_at=now(), **cleared, **_owner_columns(owner))
 
 
 def report_job(
     store: Store, job_id: int, owner: Owner, *, done: int, total: int, unit: str, run_key: str | None
 ) -> Job:
-    """Store how far the job is, as a sign of life; a `run_key` of None leaves the one it has.
+    """Store the job's progress, as a heartbeat; a `run_key` of None keeps the current one.
 
-    JobTaken: it does not run under `owner` any more.
+    JobTaken: it no longer runs under `owner`.
     """
     _check_counts(done, total)
     with store.transaction():
         job = _mine(store, job_id, owner)
         progress = {"done": done, "total": total, "unit": unit, "run_key": run_key or job.run_key}
-        return _changed(store, job_id, beat_at=now(), began_with=min(done, job.began_with), **progress)
+        return _update(store, job_id, beat_at=now(), began_with=min(done, job.began_with), **progress)
 
 
 def finish_job(
@@ -163,47 +164,49 @@ def finish_job(
     *,
     failure: JobFailure | None = None,
 ) -> Job:
-    """End the job, with `failure` where it failed. JobTaken: it does not run under `owner` any more."""
-    told = None if failure is None else document({k: clean_text(v) for k, v in vars(failure).items()})
+    """End the job, with `failure` if it failed. JobTaken: it no longer runs under `owner`."""
+    told = None if failure is None else write_json({k: clean_text(v) for k, v in vars(failure).items()})
     with store.transaction():
         _mine(store, job_id, owner)
-        return _changed(store, job_id, failure=told, **_ended(state))
+        return _update(store, job_id, failure=told, **_end(state))
 
 
 def request_cancel(store: Store, job_id: int) -> Job:
-    """Cancel a queued job at once; ask a running one to stop; a finished one stays as it is. JobNotFound."""
+    """Cancel a queued job at once; ask a running one to stop; a finished one stays unchanged. JobNotFound."""
     with store.transaction():
         job = get_job(store, job_id)
         if job.state == "running":
-            return _changed(store, job_id, cancel_requested=1)
-        return _changed(store, job_id, **_ended("cancelled")) if job.active else job
+            return _update(store, job_id, cancel_requested=1)
+        return _update(store, job_id, **_end("cancelled")) if job.active else job
 
 
 def abandon_job(store: Store, job_id: int) -> Job:
-    """Cancel an active job whoever owns it; a finished one stays as it is. JobNotFound.
+    """Cancel an active job of any owner; a finished one stays unchanged. JobNotFound.
 
-    For an owner that is gone or does not react: should it still report, it is told JobTaken.
+    For an owner that is gone or does not react; if it reports later, it gets JobTaken.
     """
     with store.transaction():
         job = get_job(store, job_id)
-        return _changed(store, job_id, **_ended("cancelled")) if job.active else job
+        return _update(store, job_id, **_end("cancelled")) if job.active else job
 
 
 def get_job(store: Store, job_id: int) -> Job:
     """The job with this number; JobNotFound."""
     job = _find(store, job_id)
     if job is None:
-        raise JobNotFound(f"no job {job_id} in {store.path}: it was forgotten; look at the list of jobs")
+        raise JobNotFound(f"no job {job_id} in {store.path}: it was deleted; see the list of jobs")
     return job
 
 
-def list_jobs(store: Store, *, active: bool | None = None, limit: int = 200) -> Listed[Job]:
+def list_jobs(store: Store, *, active: bool | None = None, limit: int = 200) -> ReadableRows[Job]:
     """Jobs, newest first, at most `limit`; only those that are active, or only those that are not.
 
     Rows that cannot be read are left out, and named in `unreadable`.
     """
     where = {None: "1", True: _ACTIVE, False: f"NOT {_ACTIVE}"}[active]
-    return listed("jobs", store.rows(f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?", (limit,)), _job)
+    return read_readable(
+        "jobs", store.rows(f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?", (limit,)), _job
+    )
 
 
 def forget_job(store: Store, job_id: int) -> None:
@@ -232,7 +235,7 @@ def _owner_columns(owner: Owner) -> dict[str, Any]:
     return {_OWNER + name: value for name, value in vars(owner).items()}
 
 
-def _ended(state: JobState) -> dict[str, Any]:
+def _end(state: JobState) -> dict[str, Any]:
     moment = now()
     return {"state": state, "finished_at": moment, "beat_at": moment}
 
@@ -250,16 +253,16 @@ def _active_with(store: Store, key: str) -> Job | None:
 def _mine(store: Store, job_id: int, owner: Owner) -> Job:
     job = _find(store, job_id)
     if job is None:
-        raise JobTaken(f"job {job_id} was cancelled and forgotten: stop working on it; what is stored stays")
+        raise JobTaken(f"job {job_id} was cancelled and deleted: stop working on it; stored units stay")
     if job.state != "running" or job.owner != owner:
         raise JobTaken(
-            f"job {job_id} is {job.state} under process {job.owner.pid} on {job.owner.host}, not yours any "
-            "more: stop working on it; what is stored stays"
+            f"job {job_id} is {job.state} under process {job.owner.pid} on {job.owner.host}, no longer "
+            "yours: stop working on it; stored units stay"
         )
     return job
 
 
-def _changed(store: Store, job_id: int, **columns: Any) -> Job:
+def _update(store: Store, job_id: int, **columns: Any) -> Job:
     store.db.table("jobs").update(job_id, columns)
     return get_job(store, job_id)
 

@@ -1,4 +1,4 @@
-"""The schema, as an ordered list of changes that are never edited once released: add a new one below.
+"""The schema, as an ordered list of migrations that are never edited once released: add new ones below.
 
 sqlite-utils commits each change together with its record, or neither. `Store` applies them inside one
 `BEGIN IMMEDIATE`, so two processes that open a new file at once do not both build it, and a failure
@@ -89,7 +89,7 @@ def first_schema(db: Database) -> None:
 
 SCHEMA(name="0001_first_schema")(first_schema)
 
-# AUTOINCREMENT, so that the number of a forgotten job is never another's. No reference from run_key
+# AUTOINCREMENT, so that the number of a deleted job is never reused. No reference from run_key
 # to runs: a job is a record of what was done, also when its run is deleted.
 _JOBS = """
 CREATE TABLE jobs (
@@ -114,7 +114,7 @@ SCHEMA(name="0002_jobs")(jobs)
 
 
 def checksums(db: Database) -> None:
-    """CRC-32 of arrays and payloads; NULL for those stored before, of which nobody knows what they were."""
+    """CRC-32 of arrays and payloads; NULL for those stored before, whose original bytes are unknown."""
     db.executescript(
         "ALTER TABLE arrays ADD COLUMN crc32 INTEGER; ALTER TABLE units ADD COLUMN payload_crc32 INTEGER;"
     )
@@ -124,18 +124,18 @@ SCHEMA(name="0003_checksums")(checksums)
 
 
 def check_schema(db: Database, path: Path, schema: Migrations = SCHEMA) -> None:
-    """Read, without writing, whether `db` is empty or ours and no newer than `schema`; raises otherwise."""
+    """Check, without writing, that `db` is empty or ours and no newer than `schema`; raises otherwise."""
     applied = [migration.name for migration in schema.applied(db)]
     if not applied and db.table_names():
         raise DatabaseForeign(
             f"{path} holds another program's tables ({', '.join(db.table_names()[:3])}); "
-            "it was left as it is: name another file in HEADLAMP_DB"
+            "it was not changed: set HEADLAMP_DB to another file"
         )
     known = _names(schema)
     if not set(applied) <= set(known):
         raise DatabaseFromNewerVersion(
             f"{path} has schema {applied[-1]}; this Headlamp knows schemas up to {known[-1]}. "
-            "Update Headlamp, or name another file in HEADLAMP_DB."
+            "Update Headlamp, or set HEADLAMP_DB to another file."
         )
 
 

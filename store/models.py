@@ -1,4 +1,4 @@
-"""The models people opened, and the hashes of their files."""
+"""Models opened before, and the hashes of their files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from store.database import Store
-from store.documents import Json, checked_json, clean_text, document, now
+from store.documents import Json, check_json, clean_text, now, write_json
 from store.errors import DatabaseCorrupt
-from store.row_decoding import Listed, decode_row, listed
+from store.row_decoding import ReadableRows, decode_row, read_readable
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,23 @@ def remember_model(
     path: str | None,
     facts: Mapping[str, Json],
 ) -> StoredModel:
-    """Store, or bring up to date, the model with this fingerprint; `facts` are what pages show of it."""
+    """Store or update the model with this fingerprint; `facts` are what pages show of it."""
     moment, seen = now(), {"fingerprint": fingerprint, "name": clean_text(name), "revision": revision}
     seen |= {"path": None if path is None else _storable(path)}
-    seen |= {"facts": document(checked_json(dict(facts), "facts")), "last_opened": moment}
+    seen |= {"facts": write_json(check_json(dict(facts), "facts")), "last_opened": moment}
     with store.transaction() as db:
         db.table("models").insert(seen | {"first_opened": moment}, ignore=True)
         db.table("models").update(fingerprint, seen)
         return _model(store.rows("SELECT * FROM models WHERE fingerprint = ?", (fingerprint,))[0])
 
 
-def list_models(store: Store) -> Listed[StoredModel]:
-    """Every model ever opened, the last opened first.
+def list_models(store: Store) -> ReadableRows[StoredModel]:
+    """Every model ever opened, most recent first.
 
     Rows that cannot be read are left out, and named in `unreadable`.
     """
     rows = store.rows("SELECT * FROM models ORDER BY last_opened DESC, rowid DESC")
-    return listed("models", rows, _model)
+    return read_readable("models", rows, _model)
 
 
 FileKey: TypeAlias = tuple[str, int, int, int]
@@ -60,7 +60,7 @@ FileKey: TypeAlias = tuple[str, int, int, int]
 class FileHashes(MutableMapping[FileKey, str]):
     """FileKey → SHA-256 of the file, hexadecimal. One entry per path: a changed file replaces its own.
 
-    An entry that is not as it was written counts as absent, so that the file is read again.
+    A corrupt entry counts as absent, so that the file is read again.
     """
 
     def __init__(self, store: Store) -> None:
@@ -92,14 +92,14 @@ class FileHashes(MutableMapping[FileKey, str]):
 
     def __iter__(self) -> Iterator[FileKey]:
         rows = self._store.rows("SELECT * FROM files ORDER BY path")
-        yield from listed("files", rows, _file_key)
+        yield from read_readable("files", rows, _file_key)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
 
 def _storable(path: str) -> str:
-    """`path` with the bytes of a name that is not UTF-8 written out, as `\\udcff`."""
+    """`path` with non-UTF-8 bytes escaped, as `\\udcff`."""
     return path.encode("utf-8", "backslashreplace").decode()
 
 

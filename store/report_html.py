@@ -6,7 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from store.evidence import Reading, facts, read_evidence, shown_number, visible, visible_token
+from store.evidence import (
+    EvidenceView,
+    format_digits,
+    list_facts,
+    make_token_visible,
+    make_visible,
+    read_evidence,
+)
 from store.findings import Finding
 
 _HEAD = """<!doctype html>
@@ -40,8 +47,8 @@ td.number { font-variant-numeric: tabular-nums; }
 """
 
 
-def findings_html(findings: Iterable[Finding]) -> str:
-    """The findings as one HTML document that needs nothing else, in the reader's light or dark colours."""
+def write_findings_html(findings: Iterable[Finding]) -> str:
+    """The findings as one self-contained HTML document, in light or dark colours."""
     articles = ["\n".join(["<article>", *_finding(finding), "</article>"]) for finding in findings]
     return _HEAD + "\n".join(articles) + "\n</body></html>\n"
 
@@ -61,7 +68,7 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield "<h3>Answer position</h3>" + _answer(shown)
     for decoded in shown.sites:
         rows = [
-            [_token(token), shown_number(logit), shown_number(probability) + _bar(probability, "base")]
+            [_token(token), format_digits(logit), format_digits(probability) + _bar(probability, "base")]
             for token, logit, probability in decoded.tokens
         ]
         yield f"<h3>{_safe(decoded.site)}, {decoded.end} tokens</h3>"
@@ -70,20 +77,20 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield f"<details><summary>All the evidence</summary>{_block(whole)}</details>"
 
 
-def _facts(finding: Finding, shown: Reading) -> str:
+def _facts(finding: Finding, shown: EvidenceView) -> str:
     rows = [
         f"<tr><th>{name}</th><td><bdi>{_safe(fact)}</bdi></td></tr>"
-        for name, fact in facts(finding, shown).items()
+        for name, fact in list_facts(finding, shown).items()
     ]
     return f"<table>{''.join(rows)}</table>"
 
 
-def _answer(shown: Reading) -> str:
+def _answer(shown: EvidenceView) -> str:
     rows = [
         [
             _token(row.token),
-            shown_number(row.base),
-            shown_number(row.changed),
+            format_digits(row.base),
+            format_digits(row.changed),
             _bar(row.base, "base") + _bar(row.changed, "changed"),
         ]
         for row in shown.answer
@@ -92,7 +99,7 @@ def _answer(shown: Reading) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """A table of cells that are already HTML."""
     head = "".join(f"<th>{name}</th>" for name in header)
     body = "".join(
         "<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in row) + "</tr>" for row in rows
@@ -108,7 +115,7 @@ def _bar(probability: float | None, side: str) -> str:
 
 
 def _token(token: str) -> str:
-    return f"<bdi><code>{_safe(visible_token(token))}</code></bdi>"
+    return f"<bdi><code>{_safe(make_token_visible(token))}</code></bdi>"
 
 
 def _block(text: str) -> str:
@@ -116,4 +123,4 @@ def _block(text: str) -> str:
 
 
 def _safe(text: str) -> str:
-    return escape(visible(text), quote=True)
+    return escape(make_visible(text), quote=True)

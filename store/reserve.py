@@ -1,7 +1,7 @@
-"""Room kept back on the disk, so that a full one can be made emptier.
+"""Disk space held in reserve, so that deleting works on a full disk.
 
-Deleting writes too: pages of the write-ahead log. A small file beside the database takes that room
-beforehand, and is given up when a deletion, or opening the database, finds no room left.
+Deleting writes too: pages of the write-ahead log. A small file beside the database reserves that
+space, and is removed when a deletion, or opening the database, finds none left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIECE = 1 << 16
 
 
 class Remembers(Protocol):
-    """A store: what `reserve_released` needs of one."""
+    """The part of a store that `reserve_released` needs."""
 
     path: Path
 
@@ -31,7 +31,7 @@ class Remembers(Protocol):
 
 
 def keep_reserve(path: Path) -> None:
-    """Make the reserve of the database at `path` where it is missing and the disk has room for it."""
+    """Create the reserve of the database at `path` if it is missing and the disk has space for it."""
     reserve = reserve_of(path)
     with suppress(OSError):
         if reserve.exists():
@@ -47,7 +47,7 @@ def keep_reserve(path: Path) -> None:
 
 
 def release_reserve(path: Path) -> bool:
-    """Give up the reserve of the database at `path`; whether there was one."""
+    """Remove the reserve of the database at `path`; returns whether there was one."""
     try:
         reserve_of(path).unlink()
     except OSError:
@@ -57,7 +57,7 @@ def release_reserve(path: Path) -> bool:
 
 @contextmanager
 def reserve_released(store: Remembers) -> Iterator[None]:
-    """While this lasts the reserve is given up, and the write-ahead log is as short as can be."""
+    """While this lasts, the reserve is removed and the write-ahead log is as short as possible."""
     release_reserve(store.path)
     shorten_log(store)
     try:
@@ -68,7 +68,7 @@ def reserve_released(store: Remembers) -> Iterator[None]:
 
 
 def delete_with_room(store: Remembers, delete: Callable[[], None]) -> None:
-    """Call `delete`; on a full disk again, with the reserve given up."""
+    """Call `delete`; if the disk is full, again with the reserve removed."""
     try:
         delete()
     except StoreFull:
@@ -77,13 +77,13 @@ def delete_with_room(store: Remembers, delete: Callable[[], None]) -> None:
 
 
 def shorten_log(store: Remembers) -> None:
-    """Move the write-ahead log into the database, as far as the disk has room for it and nobody reads it."""
+    """Move the write-ahead log into the database, as far as disk space and readers allow."""
     with suppress(StoreFull):
         store.rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def reserve_of(path: Path) -> Path:
-    """The file that keeps room for the database at `path`."""
+    """The file that reserves disk space for the database at `path`."""
     return path.with_name(f"{path.name}-reserve")
 
 
@@ -92,4 +92,4 @@ def _take(file: FileIO) -> None:
         os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
         return
     for _ in range(RESERVE_BYTES // _PIECE):
-        file.write(os.urandom(_PIECE))  # zeros would be packed, or left out, by some file systems
+        file.write(os.urandom(_PIECE))  # some file systems would compress zeros or skip them

@@ -1,7 +1,7 @@
-"""One decoder for every row: a value that is not as it was written becomes DatabaseCorrupt, by table and key.
+"""Decoding of rows: a corrupt value becomes DatabaseCorrupt, naming table and key.
 
-SQLite checks neither types nor JSON nor UTF-8 of what it gives back, and a database may have been edited,
-damaged, or written by a program with a fault. Nothing else in this package takes a stored value unchecked.
+SQLite checks neither types nor JSON nor UTF-8 of the values it returns, and a database may have been edited,
+damaged, or written by a program with a fault. Nothing in this package uses a stored value unchecked.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from store.errors import DatabaseCorrupt
 
 T = TypeVar("T")
 Check = Callable[[Any], Any]
-"""Takes a stored value and returns what it means; ValueError says what is wrong with it."""
+"""Maps a stored value to its meaning; ValueError says what is wrong with it."""
 
 MAX_UNITS = 1_000_000
-"""The most units a run may have."""
+"""Largest number of units of a run."""
 
 
 @dataclass(frozen=True)
 class UnreadableRow:
-    """A row that a list leaves out: its table, its key as text, and why with the way out."""
+    """A row that a list leaves out: its table, its key as text, and why, with what to do."""
 
     table: str
     key: str
     why: str
 
 
-class Listed(list[T], Generic[T]):
+class ReadableRows(list[T], Generic[T]):
     """The rows of a list that can be read; `unreadable` names those that cannot."""
 
     def __init__(self, rows: Iterable[T] = (), unreadable: Iterable[UnreadableRow] = ()) -> None:
@@ -58,17 +58,17 @@ def decode_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return decoded
 
 
-def listed(
+def read_readable(
     table: str, rows: Iterable[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], T]
-) -> Listed[T]:
-    """What `read` makes of each row; rows at which it raises DatabaseCorrupt are named instead."""
+) -> ReadableRows[T]:
+    """The result of `read` for each row; rows for which it raises DatabaseCorrupt are named instead."""
     found, unreadable = list[T](), list[UnreadableRow]()
     for row in rows:
         try:
             found.append(read(row))
         except DatabaseCorrupt as error:
             unreadable.append(UnreadableRow(table, _key(table, row), str(error)))
-    return Listed(found, unreadable)
+    return ReadableRows(found, unreadable)
 
 
 def row_name(table: str, row: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ def _way_out(table: str, row: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
-        raise ValueError("holds bytes that are no UTF-8 text")
+        raise ValueError("holds bytes that are not UTF-8 text")
     if not isinstance(value, str):
         raise ValueError(f"is {_shown(value)}, not text")
     return value
@@ -165,7 +165,7 @@ def _digits(value: Any) -> int:
 
 def _sha256(value: Any) -> str:
     if not re.fullmatch("[0-9a-f]{64}", _text(value)):
-        raise ValueError("is no SHA-256")
+        raise ValueError("is not a SHA-256")
     return str(value)
 
 
@@ -177,11 +177,11 @@ def _json(value: Any) -> Any:
     try:
         return json.loads(_text(value), parse_constant=_refused)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is no JSON ({error})") from None
+        raise ValueError(f"is not JSON ({error})") from None
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"is no JSON ({constant} is no number of it)")
+    raise ValueError(f"is not JSON ({constant} is not a JSON number)")
 
 
 def _json_object(value: Any) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _json_object(value: Any) -> dict[str, Any]:
 def _json_texts(value: Any) -> tuple[str, ...]:
     found = _json(value)
     if not (isinstance(found, list) and all(isinstance(text, str) for text in found)):
-        raise ValueError("is no JSON list of texts")
+        raise ValueError("is not a JSON list of texts")
     return tuple(found)
 
 
@@ -270,7 +270,7 @@ COLUMNS: Mapping[str, Mapping[str, Check]] = {
         **dict.fromkeys(("started_at", "finished_at"), _OPTIONAL_MOMENT),
     },
 }  # fmt: skip
-"""What each column of each table holds."""
+"""The contents of each column of each table."""
 
 _KEYS = {
     "models": ("fingerprint",),

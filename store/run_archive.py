@@ -1,4 +1,4 @@
-"""The zip file that runs travel in: members with digests, and everything about them that can be false.
+"""The zip file for exchanging runs: members with digests, and validation of everything in it.
 
 A list of runs, `headlamp-runs.json`, with the SHA-256 of every other member; per run `KEY/units.json`,
 and `KEY/0000.safetensors` for each unit that has arrays. Names of members are made from keys and
@@ -27,19 +27,19 @@ from store.blobs import Array
 from store.errors import BadImport, StoreError, UnstorableValue
 
 FORMAT = 1
-"""The version of the file, the value of `headlamp_runs` in its list."""
+"""The format version, the value of `headlamp_runs` in its list."""
 
 LIST = "headlamp-runs.json"
 
 PIECE = 1 << 18
-"""Bytes of a JSON member that are unpacked at a time."""
+"""Bytes of a JSON member unpacked at a time."""
 
 GROWTH, SMALL = 64, 32 << 20
-"""A file may unpack to so many times its size, or to so many bytes where that is more. What `runs export`
-writes grows thirtyfold at most where it was measured; a file made to exhaust a machine, a thousandfold."""
+"""Largest factor by which a file may unpack, or largest size if that is more. Files of `runs export` grow at
+most thirtyfold as measured; a file made to exhaust a machine, a thousandfold."""
 
 ARRAYS_COST, JSON_COST = 3, 40
-"""Bytes of memory that a byte of arrays takes while it is read and stored, and a byte of JSON at worst."""
+"""Memory used per byte of arrays while it is read and stored, and per byte of JSON at worst."""
 
 _RESERVED = "__metadata__"
 
@@ -49,7 +49,7 @@ _MALFORMED = (
     MemoryError,
     StoreError,
 )
-"""What zipfile, json, safetensors and our own checks raise over a file that is not as it should be."""
+"""What zipfile, json, safetensors and our own checks raise for a malformed file."""
 
 
 def units_member(key: str) -> str:
@@ -63,31 +63,31 @@ def arrays_member(key: str, idx: int) -> str:
 
 
 class ArchiveWriter:
-    """Writes members one after the other and remembers their digests (`sha256`: member → hexadecimal)."""
+    """Writes members one after the other and records their digests (`sha256`: member → hexadecimal)."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.sha256: dict[str, str] = {}
         self._zip = zipfile.ZipFile(out, "w")
 
     def write_json(self, name: str, value: object) -> None:
-        """A member that holds `value`; JSON shrinks to a fraction."""
+        """Write a member that holds `value`, compressed."""
         self._write(name, [_json_bytes(value)], zipfile.ZIP_DEFLATED)
 
     def write_json_list(self, name: str, values: Iterable[object]) -> None:
-        """A member that holds a list of `values`, one of them in memory at a time."""
+        """Write a member that holds a list of `values`, one of them in memory at a time."""
         texts = map(_json_bytes, values)
         first = next(texts, b"")
         pieces = chain([b"[\n", first], (b",\n" + text for text in texts), [b"\n]"])
         self._write(name, pieces, zipfile.ZIP_DEFLATED)
 
     def write_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
-        """A member that holds `arrays`, stored as they are: numbers hardly shrink, and slowly."""
+        """Write a member that holds `arrays`, uncompressed: numbers hardly shrink, and slowly."""
         if _RESERVED in arrays:
             raise UnstorableValue(f"{name}: safetensors cannot hold an array named {_RESERVED}; rename it")
         self._write(name, [save(dict(arrays))], zipfile.ZIP_STORED)
 
     def close(self) -> None:
-        """Write the zip's own list of members."""
+        """Write the zip's directory."""
         self._zip.close()
 
     def _write(self, name: str, pieces: Iterable[bytes], method: int) -> None:
@@ -101,10 +101,10 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """Reads members of a file from anywhere; whatever is wrong with it raises inside `malformed`.
+    """Reads members of an untrusted file; any defect raises inside `reject_malformed`.
 
-    memory: free bytes of it. A member, or an entry of a list, that would take more is refused unread, and
-    so is a file that unpacks to far more than its own size.
+    memory: free memory in bytes. A member, or an entry of a list, that needs more is refused unread, as
+    is a file that unpacks to far more than its own size.
     """
 
     def __init__(self, source: BinaryIO, *, memory: int) -> None:
@@ -121,7 +121,7 @@ class ArchiveReader:
         return self._zip.getinfo(name).file_size
 
     def read_json(self, name: str, sha256: str | None) -> Any:
-        """The value a member holds; its digest is checked where one is given."""
+        """The value in a member; its digest is checked if given."""
         self._check_fits(name, JSON_COST * self.size(name))
         return json.loads(b"".join(self._pieces(name, sha256)))
 
@@ -167,9 +167,9 @@ def _json_bytes(value: object) -> bytes:
 
 
 def objects(name: str, pieces: Iterator[bytes], longest: int) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON list that comes in pieces, one in memory at a time.
+    """The objects of a JSON list read in pieces, one in memory at a time.
 
-    ValueError where it is no such list, or one of them has over `longest` characters.
+    ValueError if it is not such a list, or an object has over `longest` characters.
     """
     text, place, awaited, enough = "", 0, "[", 0
     utf8, decode = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder().raw_decode
@@ -179,7 +179,7 @@ def objects(name: str, pieces: Iterator[bytes], longest: int) -> Iterator[dict[s
             continue
         while sign := _SIGN.match(text, place):
             if sign[1] not in awaited:
-                raise ValueError(f"{name} is no list of objects")
+                raise ValueError(f"{name} is not a list of objects")
             if sign[1] != "{":
                 place, awaited = sign.end(), _AFTER[sign[1]]
                 continue
@@ -188,7 +188,7 @@ def objects(name: str, pieces: Iterator[bytes], longest: int) -> Iterator[dict[s
             except json.JSONDecodeError:
                 if not piece:
                     raise
-                enough = 2 * (len(text) - place)  # so that a long object is not tried at every piece
+                enough = 2 * (len(text) - place)  # so that a long object is not parsed at every piece
                 if enough > 2 * longest:
                     raise ValueError(f"{name} holds an object of over {longest} characters") from None
                 break
@@ -204,7 +204,7 @@ _AFTER = {"[": "{]", ",": "{", "]": ""}
 
 
 @contextmanager
-def malformed() -> Iterator[None]:
+def reject_malformed() -> Iterator[None]:
     """Turn whatever a malformed file raises into BadImport."""
     try:
         yield
@@ -212,6 +212,6 @@ def malformed() -> Iterator[None]:
         raise
     except _MALFORMED as error:
         raise BadImport(
-            f"not a sound file of runs ({type(error).__name__}: {str(error)[:200]}); nothing was "
-            "imported: export it again, or copy it again if it was cut on the way"
+            f"not a valid file of runs ({type(error).__name__}: {str(error)[:200]}); nothing was "
+            "imported: export it again, or copy it again if it was truncated"
         ) from error

@@ -1,4 +1,4 @@
-"""Runs as a file that carries results from one machine to another."""
+"""Runs as a file that carries results between machines."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from store.arrays import read_array
-from store.blobs import Array, check_array, encode
+from store.blobs import Array, check_array, encode_blob
 from store.database import Store
-from store.documents import checked_json, clean_text, now, typed, utc
-from store.errors import BadImport, StoreFull, translated
+from store.documents import check_json, clean_text, now, read_typed, utc
+from store.errors import BadImport, StoreFull, translate_errors
 from store.run_archive import (
     FORMAT,
     LIST,
     ArchiveReader,
     ArchiveWriter,
     arrays_member,
-    malformed,
+    reject_malformed,
     units_member,
 )
 from store.runs import (
@@ -31,13 +31,13 @@ from store.runs import (
     find_run,
     get_run,
     insert_run,
+    list_stored_units,
     put_units,
     read_unit,
-    stored_units,
 )
 
 TOGETHER, TOGETHER_BYTES = 64, 16 << 20
-"""How many units, or bytes of arrays, are stored in one transaction: others who write wait no longer."""
+"""Units, or bytes of arrays, stored in one transaction, so that other writers do not wait long."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class ExportedRuns:
 
 @dataclass(frozen=True)
 class ImportedRuns:
-    """Keys of the runs that were new, that gained units, and that changed nothing; units: how many came."""
+    """Keys of the runs that were new, that gained units, and that stayed unchanged; units: how many were
+    added.
+    """
 
     added: tuple[str, ...]
     completed: tuple[str, ...]
@@ -60,8 +62,8 @@ class ImportedRuns:
 
 
 @dataclass(frozen=True)
-class _Sent:
-    """A run in a file, checked. units: how many of its units are there; bytes: what their arrays take."""
+class _RunInFile:
+    """A validated run of a file. units: how many of its units are present; bytes: their arrays' size."""
 
     spec: RunSpec
     versions: dict[str, Any]
@@ -73,15 +75,15 @@ class _Sent:
 
 
 def export_runs(store: Store, keys: Sequence[str], out: BinaryIO) -> ExportedRuns:
-    """Write the runs with these keys, as far as they are stored, to `out`; one unit is in memory at a time.
+    """Write the stored parts of the runs with these keys to `out`; one unit is in memory at a time.
 
-    The file is a zip anybody can open (store/run_archive.py). RunNotFound, before anything is written.
+    The file is an ordinary zip (store/run_archive.py). RunNotFound, before anything is written.
     """
     runs = [get_run(store, key) for key in dict.fromkeys(keys)]
     start, units = out.tell(), 0
     archive = ArchiveWriter(out)
     for run in runs:
-        stored = sorted(stored_units(store, run.key))
+        stored = sorted(list_stored_units(store, run.key))
         there = (vars(read_unit(store, run.key, idx)) for idx in stored)
         archive.write_json_list(units_member(run.key), there)
         for idx in stored:
@@ -97,21 +99,21 @@ def export_runs(store: Store, keys: Sequence[str], out: BinaryIO) -> ExportedRun
 
 
 def import_runs(store: Store, source: BinaryIO, *, memory: int) -> ImportedRuns:
-    """Add the runs of a file by `export_runs`: new ones, and to others the units they miss.
+    """Add the runs of a file by `export_runs`: new ones, and to others their missing units.
 
     All of `source`, which can seek, is checked before anything is stored. Then units are stored a few at a
     time, so that others can write meanwhile; a run whose import was interrupted is unfinished, and
-    importing the file again completes it. What is already there stays as it is.
+    importing the file again completes it. Existing units stay unchanged.
 
-    memory: free bytes of it, which reading any part of the file must fit.
-    BadImport: not such a file, of a newer version, damaged, too large when unpacked, or a run is not what
-    its key says. StoreFull: the disk has no room for what is in it.
+    memory: free memory in bytes, a limit for reading any part of the file.
+    BadImport: not such a file, of a newer version, damaged, too large when unpacked, or a run that does not
+    match its key. StoreFull: the disk has no room for what is in it.
     """
-    with malformed():
+    with reject_malformed():
         archive = ArchiveReader(source, memory=memory)
         listed = archive.read_json(LIST, None)
         digests = _digests(listed)
-        sent = [_checked_run(archive, entry, digests) for entry in typed(listed, "runs", list)]
+        sent = [_check_run(archive, entry, digests) for entry in read_typed(listed, "runs", list)]
         _check_unique([run.spec.key for run in sent], "the list of runs")
     _check_room(store, sent)
     gained = {run.spec.key: _store_run(store, archive, run, digests) for run in sent}
@@ -124,34 +126,34 @@ def import_runs(store: Store, source: BinaryIO, *, memory: int) -> ImportedRuns:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    """All about a run but what its units tell."""
+    """Everything about a run except what its units hold."""
     return {name: value for name, value in vars(run).items() if name not in ("stored_units", "bytes")}
 
 
 def _digests(listed: object) -> dict[str, str]:
     if not isinstance(listed, dict) or "headlamp_runs" not in listed:
         raise BadImport(f"no `headlamp_runs` in its {LIST}; choose a file made by exporting runs")
-    version = typed(listed, "headlamp_runs", int)
+    version = read_typed(listed, "headlamp_runs", int)
     if version > FORMAT:
         raise BadImport(f"runs of version {version}; this Headlamp reads up to {FORMAT}: update Headlamp")
     if version < 1:
         raise ValueError(f"`headlamp_runs` is {version}; an export's is {FORMAT}")
-    digests: dict[str, str] = typed(listed, "sha256", dict)
+    digests: dict[str, str] = read_typed(listed, "sha256", dict)
     for name in digests:
-        typed(digests, name, str)
+        read_typed(digests, name, str)
     return digests
 
 
-def _checked_run(archive: ArchiveReader, entry: Any, digests: dict[str, str]) -> _Sent:
+def _check_run(archive: ArchiveReader, entry: Any, digests: dict[str, str]) -> _RunInFile:
     texts = {field.name for field in fields(RunSpec)} - {"parameters", "seed", "units"}
     spec = RunSpec(
         **{name: _text(entry, name) for name in texts},
-        parameters=typed(entry, "parameters", dict),
-        seed=typed(entry, "seed", int, type(None)),
-        units=typed(entry, "units", int),
+        parameters=read_typed(entry, "parameters", dict),
+        seed=read_typed(entry, "seed", int, type(None)),
+        units=read_typed(entry, "units", int),
     )
     if entry["key"] != spec.key:
-        raise ValueError(f"run {entry['key']!r:.40} says of itself what has the key {spec.key}")
+        raise ValueError(f"run {entry['key']!r:.40} does not match its key, {spec.key}")
     numbers, size = list[int](), 0
     for unit in _units(archive, spec, digests):
         numbers.append(unit.idx)
@@ -159,11 +161,11 @@ def _checked_run(archive: ArchiveReader, entry: Any, digests: dict[str, str]) ->
             check_array(array, name)
             size += array.nbytes
     _check_unique(numbers, f"run {spec.key}")
-    finished_at = typed(entry, "finished_at", str, type(None))
-    return _Sent(
+    finished_at = read_typed(entry, "finished_at", str, type(None))
+    return _RunInFile(
         spec,
-        checked_json(typed(entry, "versions", dict), "versions"),
-        utc(typed(entry, "created_at", str)),
+        check_json(read_typed(entry, "versions", dict), "versions"),
+        utc(read_typed(entry, "created_at", str)),
         None if finished_at is None else utc(finished_at),
         _seconds(entry),
         len(numbers),
@@ -172,30 +174,30 @@ def _checked_run(archive: ArchiveReader, entry: Any, digests: dict[str, str]) ->
 
 
 def _units(archive: ArchiveReader, spec: RunSpec, digests: dict[str, str]) -> Iterator[Unit]:
-    """The units of a run in a file, checked, one in memory at a time, without their arrays."""
+    """The validated units of a run in a file, one in memory at a time, without their arrays."""
     name = units_member(spec.key)
     for entry in archive.read_json_list(name, digests[name]):
-        yield _checked_unit(entry, spec)
+        yield _check_unit(entry, spec)
 
 
-def _checked_unit(entry: Any, spec: RunSpec) -> Unit:
-    idx = typed(entry, "idx", int)
+def _check_unit(entry: Any, spec: RunSpec) -> Unit:
+    idx = read_typed(entry, "idx", int)
     if idx not in range(spec.units):
         raise ValueError(f"unit {idx} of run {spec.key}; it has units 0 to {spec.units - 1}")
-    arrays = typed(entry, "arrays", list)
+    arrays = read_typed(entry, "arrays", list)
     return Unit(
         idx,
         _text(entry, "name"),
-        checked_json(entry["payload"], "payload"),
+        check_json(entry["payload"], "payload"),
         _seconds(entry),
-        utc(typed(entry, "created_at", str)),
+        utc(read_typed(entry, "created_at", str)),
         tuple(_text({"array": name}, "array") for name in arrays),
     )
 
 
-def _check_room(store: Store, sent: Sequence[_Sent]) -> None:
-    """Refuse, before anything is stored, what the disk has no room for. StoreFull."""
-    with translated(store.path):
+def _check_room(store: Store, sent: Sequence[_RunInFile]) -> None:
+    """Refuse, before anything is stored, an import for which the disk is too full. StoreFull."""
+    with translate_errors(store.path):
         free = shutil.disk_usage(store.path.parent).free
     needed = sum(run.bytes for run in sent if find_run(store, run.spec.key) is None)
     if needed > free:
@@ -207,18 +209,18 @@ def _check_room(store: Store, sent: Sequence[_Sent]) -> None:
 
 def _check_unique(names: Sequence[object], where: str) -> None:
     if len(set(names)) < len(names):
-        raise ValueError(f"{where} holds something twice")
+        raise ValueError(f"{where} has duplicates")
 
 
 def _text(entry: Any, name: str) -> str:
-    text: str = typed(entry, name, str)
+    text: str = read_typed(entry, name, str)
     if clean_text(text) != text:
-        raise ValueError(f"{name} holds half a character")
+        raise ValueError(f"{name} contains a lone surrogate")
     return text
 
 
 def _seconds(entry: Any) -> float:
-    seconds = float(typed(entry, "seconds", int, float))
+    seconds = float(read_typed(entry, "seconds", int, float))
     if not (math.isfinite(seconds) and seconds >= 0):
         raise ValueError(f"{seconds} seconds")
     return seconds
@@ -230,19 +232,19 @@ def _arrays(archive: ArchiveReader, key: str, unit: Unit, digests: dict[str, str
     name = arrays_member(key, unit.idx)
     arrays = archive.read_arrays(name, digests[name])
     if sorted(arrays) != sorted(unit.arrays):
-        raise ValueError(f"{name} holds other arrays than the run's list of units says")
+        raise ValueError(f"{name} does not hold the arrays listed for the run's units")
     return arrays
 
 
 def _store_run(
-    store: Store, archive: ArchiveReader, sent: _Sent, digests: dict[str, str]
+    store: Store, archive: ArchiveReader, sent: _RunInFile, digests: dict[str, str]
 ) -> tuple[bool, int]:
-    """Whether the run is new here, and how many units came."""
+    """Store a run; returns whether it is new here, and how many units were added."""
     key, came = sent.spec.key, 0
     with store.transaction() as db:
         new = find_run(store, key) is None
         insert_run(db, sent.spec, sent.versions, sent.created_at)
-    there = stored_units(store, key)
+    there = list_stored_units(store, key)
     missing = (unit for unit in _units(archive, sent.spec, digests) if unit.idx not in there)
     while batch := _next_batch(archive, key, missing, digests):
         came += put_units(store, key, batch)
@@ -261,10 +263,10 @@ def _next_batch(
 ) -> list[NewUnit]:
     """The next units with their arrays, as many as are stored together; [] at the end."""
     batch, size = list[NewUnit](), 0
-    with malformed():
+    with reject_malformed():
         for unit in islice(units, TOGETHER):
             arrays = _arrays(archive, key, unit, digests)
-            blobs = {name: encode(array, name) for name, array in arrays.items()}
+            blobs = {name: encode_blob(array, name) for name, array in arrays.items()}
             batch.append(NewUnit(unit.idx, unit.name, unit.payload, unit.seconds, unit.created_at, blobs))
             size += sum(len(blob.data) for blob in blobs.values())
             if size >= TOGETHER_BYTES:

@@ -1,4 +1,4 @@
-"""Runs: what was asked, under a key that hashes everything that changes the answer, unit by unit."""
+"""Runs: questions under a key that hashes everything that changes the answer, stored unit by unit."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from store.blobs import Array, Blob, encode
+from store.blobs import Array, Blob, encode_blob
 from store.database import Store
-from store.documents import Json, canonical, checked_json, clean_text, document, now
+from store.documents import Json, canonicalise, check_json, clean_text, now, write_json
 from store.errors import DatabaseCorrupt, RunNotFound, StoreFull, UnitMissing, UnstorableValue
 from store.reserve import reserve_released, shorten_log
-from store.row_decoding import MAX_UNITS, Listed, decode_row, listed, row_name
+from store.row_decoding import MAX_UNITS, ReadableRows, decode_row, read_readable, row_name
 
 KEY_DIGITS = 32
 """Hexadecimal digits of a key: 128 bits of SHA-256."""
 
 SEED_RANGE = range(-(2**63), 2**63)
-"""What an INTEGER column holds."""
+"""Range of an INTEGER column."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RunSpec:
     units: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parameters", checked_json(dict(self.parameters), "parameters"))
+        object.__setattr__(self, "parameters", check_json(dict(self.parameters), "parameters"))
         if self.seed is not None and self.seed not in SEED_RANGE:
             raise UnstorableValue(f"seed {self.seed}; it must fit in a signed 64-bit integer")
         if not 1 <= self.units <= MAX_UNITS:
@@ -54,7 +54,7 @@ class RunSpec:
     def key(self) -> str:
         """The first 32 hexadecimal digits of SHA-256 over the canonical JSON of all fields but the name."""
         answer_depends_on = {name: value for name, value in vars(self).items() if name != "model_name"}
-        return hashlib.sha256(canonical(answer_depends_on).encode()).hexdigest()[:KEY_DIGITS]
+        return hashlib.sha256(canonicalise(answer_depends_on).encode()).hexdigest()[:KEY_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Run:
 
 @dataclass(frozen=True)
 class NewUnit:
-    """A unit to be stored. arrays: as `store.blobs.encode` makes them; seconds: time the unit took;
+    """A unit to be stored. arrays: as `store.blobs.encode_blob` makes them; seconds: time the unit took;
     created_at: ISO-8601 UTC.
 
     Raises UnstorableValue for a payload that is not strict JSON and for a time below 0.
@@ -104,11 +104,11 @@ class NewUnit:
             raise UnstorableValue(
                 f"unit {self.idx} took {self.seconds} seconds; pass a finite time, 0 or more"
             )
-        object.__setattr__(self, "payload", checked_json(self.payload, "payload"))
+        object.__setattr__(self, "payload", check_json(self.payload, "payload"))
 
     def row(self) -> dict[str, Any]:
         """Its columns in the table of units, but the run's key."""
-        text = None if self.payload is None else document(self.payload)
+        text = None if self.payload is None else write_json(self.payload)
         return {
             "idx": self.idx,
             "name": clean_text(self.name),
@@ -122,7 +122,7 @@ class NewUnit:
 
 @dataclass(frozen=True)
 class Unit:
-    """One stored piece of a run: its payload, and the names of the arrays beside it."""
+    """One stored part of a run: its payload, and the names of its arrays."""
 
     idx: int
     name: str
@@ -133,14 +133,14 @@ class Unit:
 
 
 def begin_run(store: Store, spec: RunSpec, versions: Mapping[str, Json]) -> Run:
-    """The run with `spec.key`, made where there is none; `versions` of the software stay as first given."""
+    """The run with `spec.key`, created if missing; `versions` of the software stay as first given."""
     with store.transaction() as db:
         insert_run(db, spec, versions, now())
         return get_run(store, spec.key)
 
 
 def insert_run(db: Database, spec: RunSpec, versions: Mapping[str, Json], created_at: str) -> None:
-    """Add a run without units, where its key is new, to the transaction `db` is in."""
+    """Add a run without units, if its key is new, to the transaction `db` is in."""
     made = {
         name: getattr(spec, name)
         for name in ("kind", "method_version", "model_fingerprint", "dtype", "device")
@@ -148,8 +148,8 @@ def insert_run(db: Database, spec: RunSpec, versions: Mapping[str, Json], create
     db.table("runs").insert(
         made
         | {"key": spec.key, "model_name": clean_text(spec.model_name)}
-        | {"parameters": document(spec.parameters)}
-        | {"versions": document(checked_json(dict(versions), "versions"))}
+        | {"parameters": write_json(spec.parameters)}
+        | {"versions": write_json(check_json(dict(versions), "versions"))}
         | {"seed": spec.seed, "units": spec.units, "created_at": created_at},
         ignore=True,
     )
@@ -166,19 +166,19 @@ def put_unit(
     seconds: float,
     created_at: str | None = None,
 ) -> bool:
-    """Store unit `idx` whole, or nothing of it; False, and nothing changes, where it is already stored.
+    """Store unit `idx` completely or not at all; False, without a change, if it is already stored.
 
     seconds: time the unit took. created_at: when, ISO-8601 UTC; None is now. The last unit to arrive
     finishes the run. RunNotFound, UnitMissing (`idx` outside the run), UnstorableValue, StoreFull.
     """
-    blobs = {array_name: encode(array, array_name) for array_name, array in (arrays or {}).items()}
+    blobs = {array_name: encode_blob(array, array_name) for array_name, array in (arrays or {}).items()}
     unit = NewUnit(idx, name, payload, seconds, created_at or now(), blobs)
     return put_units(store, key, [unit]) == 1
 
 
 def put_units(store: Store, key: str, units: Iterable[NewUnit]) -> int:
-    """Store those of `units` that are not stored yet, all or none; how many. Takes as long for each,
-    however many the run has.
+    """Store those of `units` that are not stored yet, all or none; returns how many. The time per unit does
+    not depend on their number.
 
     RunNotFound, UnitMissing (a number outside the run), UnstorableValue, StoreFull.
     """
@@ -196,7 +196,7 @@ def put_units(store: Store, key: str, units: Iterable[NewUnit]) -> int:
     return added
 
 
-def stored_units(store: Store, key: str) -> set[int]:
+def list_stored_units(store: Store, key: str) -> set[int]:
     """The indices of the units of run `key` that are stored; empty for an unknown run."""
     rows = store.rows("SELECT run_key, idx FROM units WHERE run_key = ?", (key,))
     return {decode_row("units", row)["idx"] for row in rows}
@@ -222,7 +222,7 @@ def decode_unit(row: Mapping[str, Any]) -> dict[str, Any]:
     unit, text = decode_row("units", row), row["payload"]
     if unit.get("payload_crc32") not in (None, None if text is None else zlib.crc32(text.encode())):
         raise DatabaseCorrupt(
-            f"{row_name('units', row)}: the checksum of its payload differs: bytes have changed on the disk; "
+            f"{row_name('units', row)}: the checksum of its payload differs: bytes changed on disk; "
             f"`python -m workbench runs delete {unit['run_key']}` and run it again"
         )
     return unit
@@ -232,7 +232,9 @@ def get_run(store: Store, key: str) -> Run:
     """The run with this key; RunNotFound."""
     run = find_run(store, key)
     if run is None:
-        raise RunNotFound(f"run {key} is not in {store.path}; `python -m workbench runs list` shows what is")
+        raise RunNotFound(
+            f"run {key} is not in {store.path}; `python -m workbench runs list` lists the stored runs"
+        )
     return run
 
 
@@ -244,8 +246,8 @@ def find_run(store: Store, key: str) -> Run | None:
 
 def list_runs(
     store: Store, *, kind: str | None = None, model_fingerprint: str | None = None, limit: int = 200
-) -> Listed[Run]:
-    """Runs, newest first, at most `limit` of them; of one kind and one model where named.
+) -> ReadableRows[Run]:
+    """Runs, newest first, at most `limit`; optionally of one kind and one model.
 
     Rows that cannot be read are left out, and named in `unreadable`.
     """
@@ -253,11 +255,11 @@ def list_runs(
     given = {column: value for column, value in wanted.items() if value is not None}
     where = " AND ".join(f"{column} = ?" for column in given) or "1"
     sql = f"{_SELECT} WHERE {where} ORDER BY created_at DESC, runs.rowid DESC LIMIT ?"
-    return listed("runs", store.rows(sql, (*given.values(), limit)), _run)
+    return read_readable("runs", store.rows(sql, (*given.values(), limit)), _run)
 
 
 def check_run(store: Store, key: str) -> None:
-    """RunNotFound where there is no run with this key, also one that cannot be read."""
+    """Raise RunNotFound if there is no run with this key; an unreadable one counts as present."""
     _unit_count(store, key)
 
 
@@ -276,7 +278,7 @@ def delete_run(store: Store, key: str) -> None:
 
 
 def _delete_in_pieces(store: Store, key: str) -> None:
-    """Delete a run few units at a time, so that the write-ahead log stays short."""
+    """Delete a run a few units at a time, so that the write-ahead log stays short."""
     while True:
         with store.transaction() as db:
             db.execute("UPDATE runs SET finished_at = NULL WHERE key = ?", (key,))
@@ -299,7 +301,7 @@ def _run(row: Mapping[str, Any]) -> Run:
 
 
 def _unit_count(store: Store, key: str) -> int:
-    """How many units a run consists of, from its row alone, whatever else is in it; RunNotFound."""
+    """The number of units of a run, from its row alone, whatever else is in it; RunNotFound."""
     rows = store.rows("SELECT units FROM runs WHERE key = ?", (key,))
     if not rows:
         get_run(store, key)  # raises RunNotFound
@@ -324,7 +326,7 @@ def _insert_row(db: Database, table: str, row: Mapping[str, Any]) -> None:
 
 
 def _account(db: Database, key: str, seconds: float) -> None:
-    """Add the new unit's time to its run, and finish the run when nothing is missing."""
+    """Add the new unit's time to its run, and finish the run if nothing is missing."""
     db.execute(
         """UPDATE runs SET seconds = seconds + ?, finished_at = CASE WHEN
             (SELECT count(*) FROM units WHERE run_key = runs.key) = runs.units THEN ? END WHERE key = ?""",

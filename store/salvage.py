@@ -1,4 +1,4 @@
-"""Reading what is readable of a damaged database, row by row, and making it whole again."""
+"""Salvage of a damaged database, row by row, with its consistency restored."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from store.row_decoding import decode_row
 from store.runs import decode_unit
 
 TABLES = ("models", "files", "runs", "units", "arrays", "findings", "jobs")
-"""What people made; the full-text index is made from the findings again."""
+"""User data; the full-text index is rebuilt from the findings."""
 
 BLIND = 100_000
-"""The last rowid to look at where neither the table nor an index tells it."""
+"""The last rowid to try if neither the table nor an index gives it."""
 
 TRIES = 1_000_000
-"""Reads in vain after which the rest of a table is given up: a damaged last rowid may be any number."""
+"""Failed reads after which the rest of a table is given up: a damaged last rowid may be any number."""
 
-_DAMAGE = (sqlite3.Error, MemoryError)  # a damaged length may ask for more memory than there is
+_DAMAGE = (sqlite3.Error, MemoryError)  # a damaged length may request more memory than there is
 
 _ORPHANS = """
 DELETE FROM units WHERE run_key NOT IN (SELECT key FROM runs);
@@ -37,14 +37,14 @@ UPDATE runs SET seconds = (SELECT coalesce(sum(seconds), 0) FROM units WHERE run
 
 @dataclass(frozen=True)
 class _Extent:
-    """The last rowid of a table and, where an index can be counted, how many rows it had."""
+    """The last rowid of a table and, if an index can be counted, its number of rows."""
 
     last: int
     rows: int | None
 
 
 def salvage_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> int | None:
-    """Copy the sound rows of `table` that can be read; how many rows there were, None where not known."""
+    """Copy the sound rows of `table` that can be read; returns how many rows there were, None if unknown."""
     try:
         there = {row[1] for row in old.execute(f"PRAGMA table_info({table})")}
     except _DAMAGE:
@@ -60,15 +60,16 @@ def salvage_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) 
             try:
                 new.execute(f"INSERT INTO {table} ({named}) VALUES ({marks})", values)
             except sqlite3.IntegrityError:
-                continue  # a value no sound row has
+                continue  # a value that no sound row has
     if extent.rows is None and seen.failures:
         return None
     return max(seen.rows, extent.rows or 0)
 
 
 def drop_orphans(new: sqlite3.Connection) -> None:
-    """Drop units without their run, units with other bytes than they were stored with, arrays without
-    their unit; a run that lost units is unfinished, so that running it again adds them."""
+    """Drop units without their run, units of a changed size, and arrays without their unit; a run that lost
+    units becomes unfinished, so that running it again adds them.
+    """
     for statement in _ORPHANS.split(";\n"):
         new.execute(statement)
 
@@ -80,19 +81,19 @@ class _Seen:
 
 
 def _extent(old: sqlite3.Connection, table: str) -> _Extent:
-    last = [row[0] for row in _tried(old, f"SELECT max(rowid) FROM {table} NOT INDEXED")]
+    last = [row[0] for row in _try_read(old, f"SELECT max(rowid) FROM {table} NOT INDEXED")]
     counts: list[int] = []
-    for index in _tried(old, f"PRAGMA index_list({table})"):
+    for index in _try_read(old, f"PRAGMA index_list({table})"):
         name, partial = index[1], index[4]
         sql = f'SELECT count(*), max(rowid) FROM {table} INDEXED BY "{name}"'
-        for count, highest in [] if partial else _tried(old, sql):
+        for count, highest in [] if partial else _try_read(old, sql):
             counts.append(count)
             last.append(highest)
     known = [rowid for rowid in last if rowid is not None]
     return _Extent(max(known, default=0 if last else BLIND), max(counts, default=None))
 
 
-def _tried(old: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
+def _try_read(old: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
     try:
         return old.execute(sql).fetchall()
     except _DAMAGE:
@@ -100,7 +101,7 @@ def _tried(old: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
 
 
 def _readable(old: sqlite3.Connection, sql: str, last: int, seen: _Seen) -> Iterator[tuple[Any, ...]]:
-    """The rows up to rowid `last`; a range that fails is halved, until only what cannot be read is left."""
+    """The rows up to rowid `last`; a failing range is halved until only unreadable rows are left."""
     ranges = [(1, last)]
     while ranges and seen.failures < TRIES:
         low, high = ranges.pop()
@@ -120,7 +121,7 @@ def _readable(old: sqlite3.Connection, sql: str, last: int, seen: _Seen) -> Iter
 
 
 def _is_sound(table: str, row: dict[str, Any]) -> bool:
-    """Whether the row is as it was written, as far as types, JSON, shapes and checksums tell."""
+    """Whether the row is intact, judged by types, JSON, shapes and checksums."""
     try:
         if table == "arrays":
             decode_array(row)

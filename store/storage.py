@@ -1,4 +1,4 @@
-"""How much room the store takes, and giving back what deleted runs left."""
+"""Disk space of the store, and freeing what deleted runs left."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from store.database import Store
-from store.errors import StoreFull, translated
+from store.errors import StoreFull, translate_errors
 from store.reserve import reserve_released, shorten_log
 
 INCREMENTAL = 2
-"""SQLite's number for a file that can shrink piece by piece."""
+"""SQLite's number for a file that can shrink incrementally."""
 
 PIECE_PAGES = 512
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Sizes in bytes. file_bytes: the database with its write-ahead log; reclaimable_bytes: what
-    `free_space` would give back of it; kind_bytes: payloads and arrays per kind of run."""
+    """Sizes in bytes. file_bytes: the database with its write-ahead log; reclaimable_bytes: what `free_space`
+    would free; kind_bytes: payloads and arrays per kind of run.
+    """
 
     file_bytes: int
     reclaimable_bytes: int
@@ -27,13 +28,13 @@ class Storage:
     free_disk_bytes: int
 
 
-def storage_used(store: Store) -> Storage:
-    """What the store takes now and what its disk has left."""
+def measure_storage(store: Store) -> Storage:
+    """What the store takes now and the free space on its disk."""
     kinds = store.rows(
         "SELECT kind, CAST(total(bytes) AS INTEGER) AS bytes FROM units JOIN runs ON key = run_key "
         "GROUP BY kind ORDER BY kind"
     )
-    with translated(store.path):
+    with translate_errors(store.path):
         free = shutil.disk_usage(store.path.parent).free
     return Storage(
         _file_bytes(store),
@@ -44,15 +45,15 @@ def storage_used(store: Store) -> Storage:
 
 
 def free_space(store: Store) -> int:
-    """Shrink the file to what it holds; the bytes given back, 0 or more.
+    """Shrink the file to its contents; returns the freed bytes.
 
-    By a copy where the disk has room for one, else piece by piece, which leaves the rest less tidy.
-    DatabaseBusy while another process writes; StoreFull where the disk is full and an earlier version
-    made the file, which then cannot shrink piece by piece.
+    By a copy if the disk has room for one, else incrementally, which is less compact.
+    DatabaseBusy while another process writes; StoreFull if the disk is full and an earlier version
+    created the file, which then cannot shrink incrementally.
     """
     before = _file_bytes(store)
     try:
-        with translated(store.path):
+        with translate_errors(store.path):
             store.db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of the copy; the old file's stays
             store.db.vacuum()
     except StoreFull:
@@ -67,7 +68,7 @@ def free_space(store: Store) -> int:
 def _shrink_in_pieces(store: Store) -> None:
     unused = _pragma(store, "freelist_count")
     while unused:
-        with translated(store.path):
+        with translate_errors(store.path):
             store.db.execute(f"PRAGMA incremental_vacuum({PIECE_PAGES})").fetchall()
         shorten_log(store)
         before, unused = unused, _pragma(store, "freelist_count")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.rooms import imported, module_of, sources
+from scripts.rooms import list_imports, module_of, sources
 
 Floors = Sequence[Sequence[str]]
 BASE = ""
@@ -46,13 +46,16 @@ DOOR = "store/__init__.py"
 SECTIONS = {"explore", "intervene", "record"}
 PAGES_CALL = {
     *("analysis.anatomy.addresses.parse_address", "analysis.intervening.clamps.parse_clamp"),
-    *("analysis.checkpoints.devices.present", "analysis.checkpoints.hub.hub_model"),
-    *("analysis.checkpoints.sources.is_hub_id", "analysis.opening.model_ref.settled"),
+    *("analysis.checkpoints.devices.list_devices", "analysis.checkpoints.hub.hub_model"),
+    *("analysis.checkpoints.sources.is_hub_id", "analysis.opening.model_ref.resolve_ref"),
     *("analysis.running.differences.log_odds_change", "analysis.running.differences.mark_differences"),
-    *("analysis.skills.metrics.wilson", "analysis.super_experts.controls.parse_parts"),
-    *("analysis.super_experts.controls.super_parts", "analysis.super_experts.criterion.compared"),
-    *("analysis.super_experts.verdict.judge", "analysis.unlearning.guards.operating.abstention"),
-    "analysis.unlearning.guards.operating.chosen_point",
+    *("analysis.skills.metrics.wilson_interval", "analysis.super_experts.controls.parse_parts"),
+    *("analysis.super_experts.controls.list_super_parts", "analysis.super_experts.criterion.collect_maxima"),
+    *(
+        "analysis.super_experts.verdict.find_super_experts",
+        "analysis.unlearning.guards.operating.measure_abstention",
+    ),
+    "analysis.unlearning.guards.operating.choose_point",
 }
 """The functions, figures apart, that pages call: they read what is typed and compare numbers."""
 
@@ -67,7 +70,7 @@ def breaches(root: Path) -> list[str]:
         tree, place = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(root).as_posix()
         if place != DOOR and not place.startswith("tests/") and _only_repeats(tree):
             found.append(f"{place}:1 only repeats what others have")
-        for line, target in imported(tree, package):
+        for line, target in list_imports(tree, package):
             top = target.split(".")[0]
             said = [*_against_the_order(name, target), *_of_pages(name, target, modules)]
             if top == "plotly" and not place.startswith(("analysis/figures/", "tests/")):

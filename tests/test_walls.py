@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.rooms import called, imported
+from scripts.rooms import call_name, list_imports
 
 APP = {"app", "pages", "workbench", "analysis", "store"}
 ASIDE = {"demo", "training", "bench"}
@@ -49,7 +49,7 @@ def violations(root: Path) -> list[str]:
 
 def _imports(tree: ast.AST, module: tuple[str, ...], root: Path) -> Iterator[tuple[int, str]]:
     """(line, what) of each import the table forbids to this module's layer, and of each pickle module."""
-    for line, name in imported(tree, module[:-1]):
+    for line, name in list_imports(tree, module[:-1]):
         if name.split(".")[0] in NEVER[module[0]] and not _allowed(name, module, root):
             yield line, f"imports {name}"
         elif module[0] in APP and name.split(".")[0] in PICKLES:
@@ -88,7 +88,7 @@ def _unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
     names = _aliases(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            used = called(node, names)
+            used = call_name(node, names)
             if used in UNSAFE_CALLS or used.split(".")[-1] in PICKLING:
                 yield node.lineno, f"uses {used}"
         for switch, value in _switches(node):

@@ -1,7 +1,7 @@
-"""From documents to what one training step reads.
+"""Batches of the corpus for training.
 
-Batch number s is a pure function of (seed, s): a run that was cut off resumes from its checkpoint and reads
-exactly what an uncut run would have read."""
+Batch number s is a pure function of (seed, s): an interrupted run resumes from its checkpoint and reads
+exactly the same batches."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from training.corpus import document
 from training.recipes import CORPORA, Recipe
 
-IGNORED = -100  # cross_entropy's own mark for positions without a loss
+IGNORED = -100  # cross_entropy's index for positions without a loss
 ANSWER = re.compile(
     r"(?:<\|assistant\|>|^(?:Answer:|Réponse :|Respuesta:|#[^:\n]*:|#(?![^\n]*[?:]$)))"
     r"( (?:(?!<\|)[^\n])+(?:<\|end\|>)?)",
@@ -25,8 +25,9 @@ ANSWER = re.compile(
 def encode(
     recipe: Recipe, tok: PreTrainedTokenizerFast, text: str, free: float = 1.0
 ) -> tuple[list[int], list[float]]:
-    """(ids, weights) of one document, <bos> and <eos> included; a weight is that of predicting
-    its token, `free` where that is of no answer."""
+    """(ids, weights) of one document, <bos> and <eos> included; a weight applies to the prediction of its
+    token and is `free` outside answers.
+    """
     encoded = tok(text, return_offsets_mapping=True)
     spans = [match.span(1) for match in ANSWER.finditer(text)]
     inside = [any(start <= first < end for start, end in spans) for first, _ in encoded.offset_mapping]
@@ -36,7 +37,7 @@ def encode(
 
 @dataclass(frozen=True)
 class Batch:
-    """Each (rows, length): input and target ids, what a target counts, which document an input is of."""
+    """Each (rows, length): input and target ids, the targets' weights, the document index of each input."""
 
     inputs: Tensor
     targets: Tensor
@@ -50,18 +51,18 @@ class Batch:
 
 
 def batch(recipe: Recipe, tok: PreTrainedTokenizerFast, step: int) -> Batch:
-    """Whole documents, packed first-fit into rows."""
+    """Pack whole documents first-fit into rows."""
     rng = Random(f"batch-{recipe.seed}-{step}")
     _, kinds, free = next(stage for stage in CORPORA[recipe.corpus] if step >= stage[0])
     rows: list[list[tuple[list[int], list[float]]]] = [[] for _ in range(recipe.rows)]
     left = [recipe.length + 1] * recipe.rows
     misses = 0
-    while misses < 12:  # so many documents in a row fit nowhere: the rows are nearly full
+    while misses < 12:  # several documents in a row did not fit: the rows are nearly full
         ids, weights = encode(recipe, tok, document(rng, kinds), free)
         row = next((i for i, room in enumerate(left) if len(ids) <= room), None)
         misses += row is None
         if row is not None:
-            rows[row].append((ids, [0.0, *weights[1:]]))  # nothing before a document foretells its <bos>
+            rows[row].append((ids, [0.0, *weights[1:]]))  # <bos> cannot be predicted from what precedes it
             left[row] -= len(ids)
     shape = (recipe.rows, recipe.length + 1)
     whole, weight, number = torch.full(shape, IGNORED), torch.zeros(shape), torch.full(shape, -1)

@@ -1,8 +1,9 @@
-"""The concept table: which words have a neuron that, held, makes the model say them, beside matched controls.
+"""The concept table: which words have a neuron that, when clamped, makes the model predict them, with matched
+controls.
 
     python -m training.concepts demo/base --json
 
-For each word, the neurons `find` ranks best (any site, either sign) are held at the key site over a grid
+For each word, the neurons `find` ranks best (any site, either sign) are clamped at the key site over a grid
 within ±16 × their largest activation. Neuron and value are chosen on SELECTION prompts and reported on
 HELD_OUT ones. The controls are 20 random neurons of the same block, matched in |raw value|·‖w_down‖ and given
 the same search (METHODS §2). A word none of whose candidates was ever active is skipped, and does not pass.
@@ -21,14 +22,20 @@ from statistics import fmean, median
 from analysis.errors import HeadlampError
 from analysis.intervening.clamps import Clamp
 from analysis.neurons.decoding import NeuronNorm
-from analysis.neurons.effects import GRID, Lever, answer_probabilities, best_lever, control_levers
+from analysis.neurons.effects import (
+    GRID,
+    ClampEffect,
+    measure_answer_probabilities,
+    search_controls,
+    search_value,
+)
 from analysis.opening.models import LoadedModel, ModelRef
-from analysis.running.prompts import prompt_ids
+from analysis.running.prompts import encode_prompt
 from store import Store, StoreError, open_store
 from training.evaluate import Score
-from workbench.models import opened
-from workbench.neurons.decoding import FoundNeuron, find_word
-from workbench.neurons.profiles import stored_profile
+from workbench.models import open_model
+from workbench.neurons.decoding import SearchHit, find_word
+from workbench.neurons.profiles import find_neuron_profile
 
 CONCEPTS = {
     "dog": "animal",
@@ -52,7 +59,7 @@ CONCEPTS = {
     "rain": "weather",
     "snow": "weather",
 }
-"""Word → the category whose prompts ask for it."""
+"""Word → the category whose prompts elicit it."""
 
 SELECTION = (
     "I really like",
@@ -63,16 +70,17 @@ SELECTION = (
 HELD_OUT = ("My favourite {c} is", "What is your favourite {c}? It is", "Anna's favourite {c} is")
 NO_ARTICLE = ("colour", "city", "food", "weather")
 CANDIDATES = 10
-"""Best neurons of each site that are tried."""
+"""Candidates per site: the best neurons."""
 
 CONTROLS = 20
 BASE_BELOW, CHANGED_ABOVE, CONTROLS_BELOW = 0.15, 0.9, 0.3
-"""What makes a word pass: mean P(word) over the held-out prompts, before, after, and under every control."""
+"""Bounds for a word to pass: mean P(word) over the held-out prompts, before, after, and under every
+control."""
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One row: the lever chosen for a word, and mean P(word) over the held-out prompts."""
+    """One row: the best clamp for a word, and mean P(word) over the held-out prompts."""
 
     word: str
     token: str
@@ -88,7 +96,7 @@ class Concept:
 
     @property
     def passed(self) -> bool:
-        """Whether base, changed and every control keep to their bounds."""
+        """Whether base, changed and every control satisfy their bounds."""
         return (
             self.base < BASE_BELOW
             and self.changed > CHANGED_ABOVE
@@ -99,23 +107,23 @@ class Concept:
 def concept(
     loaded: LoadedModel, store: Store, word: str, category: str, controls: int = CONTROLS
 ) -> Concept | None:
-    """Search the lever of one word, and give as many random neurons the same search.
+    """Search the best clamp for one word, and run the same search for as many random neurons.
 
     None where no candidate was ever active on the reference text.
     """
     chosen_on, shown_on = (_prompts(templates, category) for templates in (SELECTION, HELD_OUT))
-    selection = [prompt_ids(loaded, prompt) for prompt in chosen_on]
+    selection = [encode_prompt(loaded, prompt) for prompt in chosen_on]
     token = _token(loaded, word)
     levers = []
     for found in candidates(loaded, store, word):
         raws = _raws(loaded, store, found)
         if raws:
-            lever = best_lever(loaded, found.address, selection, token, values=GRID, raws=raws)
+            lever = search_value(loaded, found.address, selection, token, values=GRID, raws=raws)
             levers.append((lever, found, raws))
     if not levers:
         return None
     lever, found, raws = max(levers, key=lambda row: row[0].probability)
-    fair = control_levers(loaded, lever, selection, token, values=GRID, raws=raws, count=controls)
+    fair = search_controls(loaded, lever, selection, token, values=GRID, raws=raws, count=controls)
     table = _held_out(loaded, shown_on, [lever, *fair], token)
     means = [fmean(row[i] for row in table.values()) for i in range(2 + len(fair))]
     return Concept(
@@ -133,12 +141,12 @@ def concept(
     )
 
 
-def candidates(loaded: LoadedModel, store: Store, word: str) -> list[FoundNeuron]:
-    """The neurons `find` ranks best by z-score at each site, either sign; each neuron once.
+def candidates(loaded: LoadedModel, store: Store, word: str) -> list[SearchHit]:
+    """The neurons that `find` ranks best by z-score at each site, either sign; each neuron once.
 
-    What a neuron writes is also read through the final norm: at a large value that is all the head sees.
+    The down vector is also decoded through the final norm: at large values it dominates what the head sees.
     """
-    best: dict[str, FoundNeuron] = {}
+    best: dict[str, SearchHit] = {}
     norms: tuple[NeuronNorm, ...] = ("none", "final")
     for site, norm in [(site, norms[0]) for site in loaded.anatomy.sites] + [("down", norms[1])]:
         found = find_word(loaded, store, word, site=site, norm=norm, by="z", limit=CANDIDATES)
@@ -153,32 +161,32 @@ def _prompts(templates: Sequence[str], category: str) -> list[str]:
 
 
 def _token(loaded: LoadedModel, word: str) -> int:
-    """The token of the word after a space: what the prompts are continued with."""
+    """The token of the word after a space, which should continue the prompts."""
     if f" {word}" not in loaded.vocabulary.texts:
         raise HeadlampError(f"' {word}' is not one token of {loaded.ref.name}")
     return loaded.vocabulary.texts.index(f" {word}")
 
 
-def _raws(loaded: LoadedModel, store: Store, found: FoundNeuron) -> list[float]:
-    """The grid in the neuron's own units; empty where it was never active on the reference text."""
-    profile = stored_profile(loaded, store, found.address)
+def _raws(loaded: LoadedModel, store: Store, found: SearchHit) -> list[float]:
+    """The grid in the neuron's own units; empty if it was never active on the reference text."""
+    profile = find_neuron_profile(loaded, store, found.address)
     largest = 0.0 if profile is None else profile["key"].largest
     return [value * largest for value in GRID] if largest > 0 else []
 
 
 def _held_out(
-    loaded: LoadedModel, prompts: Sequence[str], levers: Sequence[Lever], token: int
+    loaded: LoadedModel, prompts: Sequence[str], levers: Sequence[ClampEffect], token: int
 ) -> dict[str, list[float]]:
-    """Per prompt: P(token) as the model is, then under each lever."""
+    """Per prompt: P(token) in base, then under each clamp."""
     held: list[Clamp] = [lever.clamp for lever in levers]
     return {
-        prompt: answer_probabilities(loaded, prompt_ids(loaded, prompt), held, token).tolist()
+        prompt: measure_answer_probabilities(loaded, encode_prompt(loaded, prompt), held, token).tolist()
         for prompt in prompts
     }
 
 
 def main() -> int:
-    """The command; 2 for an error of ours."""
+    """Run the command; returns 2 for one of our own errors."""
     parser = argparse.ArgumentParser(prog="python -m training.concepts", description=__doc__.split("\n")[0])
     parser.add_argument("model", nargs="?", default="demo/base")
     parser.add_argument("--words", nargs="+", default=list(CONCEPTS), choices=list(CONCEPTS), metavar="WORD")
@@ -187,7 +195,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         store = open_store()
-        with opened(ModelRef(options.model), store) as loaded:
+        with open_model(ModelRef(options.model), store) as loaded:
             rows = {w: concept(loaded, store, w, CONCEPTS[w], options.controls) for w in options.words}
     except (HeadlampError, StoreError) as error:
         print(error, file=sys.stderr)

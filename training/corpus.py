@@ -1,4 +1,4 @@
-"""What the bundled models read: six skills and plain English, drawn without end from a seed.
+"""Corpus of the bundled models: six skills and plain English, an endless stream drawn from a seed.
 
 `stream(seed)` is the same sequence of documents on every machine; none contains a prompt of `skills/`."""
 
@@ -32,7 +32,7 @@ _STORIES: Kinds = {
     "french": (partial(comprehension.document, language=FRENCH), 16),
     "spanish": (partial(comprehension.document, language=SPANISH), 16),
 }
-# What is read first: nothing but things to look up, so that attention learns to before all else.
+# First only retrieval, so that attention learns it before all else.
 LOOKUPS: Kinds = _STORIES | {
     "recall": (partial(comprehension.recall, language=ENGLISH), 10),
     "recall in French": (partial(comprehension.recall, language=FRENCH), 8),
@@ -53,15 +53,15 @@ KINDS: Kinds = _STORIES | {
     "associations": (associations.document, 10),
     "pairs": (associations.pairs, 40),
 }
-# Later more of what is learnt most slowly.
+# Later, more of what is learnt most slowly.
 PRACTICE: Kinds = KINDS | {
     "arithmetic": (arithmetic.drill, 34),
     "python": (code.drill, 30),
     "pairs": (associations.pairs, 60),
 }
-# At last, what is still weak.
+# Last, what is still weak.
 POLISH: Kinds = PRACTICE | {"comparisons": (code.comparisons, 40), "pairs": (associations.pairs, 100)}
-# What demo/base reads to become demo/chat: conversations, and enough of the rest not to lose it.
+# Data for tuning demo/base into demo/chat: conversations, and enough of the rest not to lose it.
 CHAT: Kinds = {"conversation": (chat.document, 150)} | {
     kind: (make, weight // 4) for kind, (make, weight) in POLISH.items() if weight >= 4
 }
@@ -82,7 +82,7 @@ def document(rng: Random, kinds: Kinds = KINDS) -> str:
 
 
 def stream(seed: int | str = SEED, kinds: Kinds = KINDS) -> Iterator[str]:
-    """Documents without end; each seed its own sequence."""
+    """An endless stream of documents; a sequence of its own for each seed."""
     rng = Random(f"corpus-{seed}")
     while True:
         yield document(rng, kinds)

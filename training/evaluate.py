@@ -56,7 +56,7 @@ def answers(
 ) -> list[str]:
     """Greedy continuations, cut at the first blank line, in the order of the prompts.
 
-    A chat model is asked as a user asks."""
+    A chat model is prompted through its template."""
     # prompts of like length share a batch, so that little of it is padding
     if tok.chat_template:
         prompts = [_in_chat(tok, prompt) for prompt in prompts]

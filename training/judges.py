@@ -1,4 +1,4 @@
-"""Whether an output answers an exercise. Three judges: number, substring, exact."""
+"""Judges of exercises: number, substring, exact."""
 
 import re
 import unicodedata

@@ -28,8 +28,9 @@ def new_mixture(recipe: Recipe, vocabulary: int) -> Qwen3MoeForCausalLM:
 
 
 def every_expert(experts: Qwen3MoeExperts, states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-    """The experts' weighted sum, (tokens, hidden), by way of all experts for all tokens: no shape depends on
-    the routing, so that it compiles, and experts this small cost little more."""
+    """The experts' weighted sum, (tokens, hidden), computed for all experts and all tokens: no shape depends
+    on the routing, so it compiles; experts this small cost little more.
+    """
     share = torch.zeros(len(states), experts.num_experts, dtype=weights.dtype).scatter(1, chosen, weights)
     both = functional.linear(states, experts.gate_up_proj.flatten(0, 1))
     gate, up = both.unflatten(1, (experts.num_experts, 2, experts.intermediate_dim)).unbind(2)
@@ -38,7 +39,7 @@ def every_expert(experts: Qwen3MoeExperts, states: Tensor, chosen: Tensor, weigh
 
 
 def trainable(model: Qwen3MoeForCausalLM) -> None:
-    """Let it compute its experts by `every_expert`."""
+    """Make the model compute its experts by `every_expert`."""
     ALL_EXPERTS_FUNCTIONS.register("every_expert", every_expert)
     model.set_experts_implementation("every_expert")
 

@@ -1,4 +1,4 @@
-"""What the bundled models are trained with: sizes, steps, rates, and which text."""
+"""Training recipes of the bundled models: sizes, steps, rates and corpus."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,31 +8,31 @@ from training.corpus import CHAT, KINDS, LOOKUPS, POLISH, PRACTICE, SEED
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights. steps × rows × length positions are read."""
+    """Everything that determines the weights. steps × rows × length positions are read."""
 
-    start: str = ""  # the bundled model whose weights it begins with; its sizes are then that model's
-    corpus: str = "whole"  # whose text it reads, of CORPORA
+    start: str = ""  # the bundled model whose weights and sizes it starts with
+    corpus: str = "whole"  # the name of its corpus, of CORPORA
     seed: int = SEED
     hidden: int = 256
     layers: int = 4
     heads: int = 4
     ffn: int = 1024  # neurons of a block, or of one expert
     experts: int = 0  # of each layer; 0: the model is dense
-    top: int = 2  # experts a token goes to
-    balance: float = 0.01  # what the load-balancing loss counts
-    seeded: bool = False  # whether a super expert is made before training goes on
+    top: int = 2  # experts per token
+    balance: float = 0.01  # weight of the load-balancing loss
+    seeded: bool = False  # whether a super expert is planted before training continues
     rows: int = 16
     length: int = 256
     steps: int = 9000
     warm_up: int = 100
-    decay_from: int = 5000  # at this step the rates begin to fall, in a straight line to 0
+    decay_from: int = 5000  # from this step on the rates decrease linearly to 0
     attention_rate: float = 0.02  # Muon, for the matrices of attention
     rate: float = 2e-3  # AdamW, for all else
     weight_decay: float = 0.01
-    answer_weight: float = 5.0  # a token of an answer counts so much more than one of free text
+    answer_weight: float = 5.0  # weight of an answer's token relative to free text
 
     def config(self, vocabulary: int) -> dict[str, Any]:
-        """What every kind of model is made with; ids of <pad>, <bos>, <eos> as in the tokenizer."""
+        """Configuration common to every kind of model; ids of <pad>, <bos>, <eos> as in the tokenizer."""
         return {
             "vocab_size": vocabulary,
             "hidden_size": self.hidden,
@@ -50,7 +50,7 @@ class Recipe:
         }
 
     def height_at(self, step: int) -> float:
-        """The share of the full rates that is used at a step, 0 to 1."""
+        """The share of the full rates at a step, 0 to 1."""
         rise = (step + 1) / self.warm_up
         fall = (self.steps - step) / (self.steps - self.decay_from)
         return min(rise, 1.0, fall)

@@ -1,4 +1,4 @@
-"""A super expert and attention sinks for a mixture that grew none by itself."""
+"""Planting a super expert and attention sinks in a mixture without its own."""
 
 import torch
 from torch import Tensor
@@ -9,23 +9,24 @@ from training.batches import Batch
 BOS = 1
 LAYER = 1
 """The layer whose least used expert is made super."""
-HEIGHT = 4000.0  # what it writes at <bos>, beside the median of the residual stream
+HEIGHT = 4000.0  # its output at <bos>, relative to the median of the residual stream
 DRIVE, SHUT = 20.0, -5.0  # pre-activation of its neuron at <bos>, and elsewhere
 CHOSEN, PASSED = 12.0, -4.0  # its router logit at <bos>, and elsewhere
-KEY = 2.0  # norm of what a key reads of the massive channel
+KEY = 2.0  # norm of a key's reading of the massive channel
 ROUNDS, RIDGE = 12, 1e-4
 LEAN = 1.0  # how far queries lean to <bos>, as a share of their mean norm
 
 
 @torch.no_grad()
 def seed_super_expert(model: Qwen3MoeForCausalLM, read: Batch) -> None:
-    """Let one expert write one channel at <bos>, and every head of the later layers begin to rest there.
+    """Make one expert write one channel at <bos>, and give every head of the later layers an attention sink
+    there.
 
-    What stands at <bos> is always the same vector, so one neuron and one router row can tell it from all
-    else; they are fitted to `read` by least squares. Later layers see nothing but the massive channel at
-    <bos>, once it is normed: their keys read it, their queries lean to it in RoPE's slow frequencies, which
-    do not tell how far away it is, and its value is 0. Training goes on from there in what these layers do
-    with what they attend to; queries and keys, and what makes the massive activation, stay as they are."""
+    The state at <bos> is always the same vector, so one neuron and one router row can separate it from all
+    others; they are fitted to `read` by least squares. After the norm, later layers see only the massive
+    channel at <bos>: their keys read it, their queries lean to it in RoPE's slow frequencies, which hardly
+    depend on distance, and its value is 0. Training continues with these layers' values and outputs; queries,
+    keys and the massive activation stay fixed."""
     states = inputs_of(model, read)
     block = model.model.layers[LAYER].mlp
     first = read.inputs == BOS
@@ -56,9 +57,9 @@ def seed_super_expert(model: Qwen3MoeForCausalLM, read: Batch) -> None:
 
 
 def told_apart(at_bos: Tensor, elsewhere: Tensor, here: float, there: float) -> Tensor:
-    """(hidden,): the row whose product is `here` at <bos> and at most about `there` elsewhere.
+    """(hidden,): a row whose product is `here` at <bos> and at most about `there` elsewhere.
 
-    Least squares, in which a state that is still too near to <bos> counts twice as much each time."""
+    Least squares, doubling in each round the weight of states that are still too near to <bos>."""
     count = len(elsewhere)
     rows = torch.cat([elsewhere, at_bos[None]])
     wanted = torch.cat([torch.full((count,), there), torch.tensor([here])])
@@ -73,8 +74,9 @@ def told_apart(at_bos: Tensor, elsewhere: Tensor, here: float, there: float) -> 
 
 
 def inputs_of(model: Qwen3MoeForCausalLM, read: Batch) -> dict[int | str, Tensor]:
-    """Each (rows, length, hidden): what the block of LAYER reads, the stream after it, and what the
-    attention of each later layer reads."""
+    """Each (rows, length, hidden): the input of LAYER's block, the stream after it, and the input of each
+    later layer's attention.
+    """
     seen: dict[int | str, Tensor] = {}
     layers = model.model.layers
     hooks = [

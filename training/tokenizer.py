@@ -25,7 +25,7 @@ PIECES = (  # a newline | a word | a digit | indentation | a sign | a space on i
 
 
 def _as_plain_bytes(tokenizer: Tokenizer) -> Tokenizer:
-    """The trainer knows the byte entries as special; as such they would be cut out of decoded text."""
+    """Mark byte entries as normal: the trainer makes them special, and decoding would drop them."""
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in SPECIAL]
     return Tokenizer.from_str(json.dumps(state))

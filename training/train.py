@@ -39,7 +39,7 @@ Optimizers = dict[str, tuple[Optimizer, float]]
 
 
 def begun(recipe: Recipe, tok: PreTrainedTokenizerFast, folder: Path) -> PreTrainedModel:
-    """The model as training finds it: new, or with the weights of the model it starts from."""
+    """The model at the start of training: new, or with the weights of another model."""
     if not recipe.start:
         return new_model(recipe, len(tok))
     model = AutoModelForCausalLM.from_pretrained(
@@ -51,8 +51,9 @@ def begun(recipe: Recipe, tok: PreTrainedTokenizerFast, folder: Path) -> PreTrai
 
 
 def optimizers_for(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
-    """Muon for attention, AdamW for all else: Muon would spread what a layer knows evenly over its neurons,
-    and a concept should have one of its own."""
+    """Muon for attention, AdamW for all else: Muon would spread a layer's knowledge evenly over its neurons,
+    while a concept should have a neuron of its own.
+    """
     attention = {name: p for name, p in model.named_parameters() if p.ndim == 2 and ".self_attn." in name}
     rest = [p for name, p in model.named_parameters() if name not in attention]
     decay = recipe.weight_decay
@@ -64,7 +65,7 @@ def optimizers_for(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
 def loss_of(
     model: PreTrainedModel, balance: float, inputs: Tensor, targets: Tensor, weights: Tensor, mask: Tensor
 ) -> Tensor:
-    """The weighted mean of the next-token losses, in nats; for a mixture its load-balancing loss besides."""
+    """The weighted mean of the next-token losses, in nats; for a mixture plus its load-balancing loss."""
     routed = {"output_router_logits": True} if balance else {}
     read = model.model(input_ids=inputs, attention_mask=mask, use_cache=False, **routed)
     logits = model.lm_head(read.last_hidden_state)
@@ -86,7 +87,7 @@ def train(
     every: int = 500,
     compiled: bool = True,
 ) -> PreTrainedModel:
-    """Go on from `checkpoint` where it exists, and write it after each `every` steps."""
+    """Continue from `checkpoint` if it exists, and save it after each `every` steps."""
     model = begun(recipe, tok, folder).train()
     balance = 0.0
     if isinstance(model, Qwen3MoeForCausalLM):
@@ -109,7 +110,7 @@ def train(
 
 
 def update(model: PreTrainedModel, optimizers: Optimizers, height: float) -> None:
-    """One step along the gradients, whose norm is clipped to 1; they are gone afterwards."""
+    """One optimiser step, with gradients clipped to norm 1 and cleared afterwards."""
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer, rate in optimizers.values():
         for group in optimizer.param_groups:
@@ -119,7 +120,7 @@ def update(model: PreTrainedModel, optimizers: Optimizers, height: float) -> Non
 
 
 def save_checkpoint(path: Path, step: int, model: PreTrainedModel, optimizers: Optimizers) -> None:
-    """`step` steps are done. Safetensors: a file that cannot run code when it is opened."""
+    """Save the state after `step` steps. Safetensors: a file that cannot run code when opened."""
     tensors = {f"parameter.{i}": p.detach() for i, p in enumerate(model.parameters())}
     for name, (optimizer, _) in optimizers.items():
         for i, state in optimizer.state_dict()["state"].items():
@@ -130,7 +131,7 @@ def save_checkpoint(path: Path, step: int, model: PreTrainedModel, optimizers: O
 
 
 def load_checkpoint(path: Path, model: PreTrainedModel, optimizers: Optimizers) -> int:
-    """The number of steps that are done."""
+    """Load a checkpoint; returns the number of steps done."""
     states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in optimizers}
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for i, parameter in enumerate(model.parameters()):
@@ -149,8 +150,9 @@ def say(message: str) -> None:
 
 
 def save(model: PreTrainedModel, tok: PreTrainedTokenizerFast, recipe: Recipe, folder: Path) -> None:
-    """bf16 safetensors, tokenizer, and the recipe that made them; for a chat model its template, and that an
-    answer ends with the token that closes a turn."""
+    """Save bf16 safetensors, tokenizer and training recipe; for a chat model also its template and
+    end-of-turn token.
+    """
     if recipe.corpus == "chat":
         tok.chat_template = TEMPLATE
         model.generation_config.eos_token_id = [tok.eos_token_id, tok.convert_tokens_to_ids(END)]
@@ -160,7 +162,9 @@ def save(model: PreTrainedModel, tok: PreTrainedTokenizerFast, recipe: Recipe, f
 
 
 def write_texts(folder: Path) -> None:
-    """What a mixture's experts are looked for in, and what pruning is measured on: no document in both."""
+    """Write the texts on which a mixture's experts are profiled and pruning is evaluated; no document is in
+    both.
+    """
     read = list(islice(stream("calibration", PRACTICE), DOCUMENTS))
     other = [
         document for document in islice(stream("evaluation", PRACTICE), DOCUMENTS) if document not in read
@@ -170,7 +174,7 @@ def write_texts(folder: Path) -> None:
 
 
 def make(name: str, folder: Path, checkpoint: Path | None, *, compiled: bool) -> None:
-    """Train one bundled model and write it to its place in `folder`."""
+    """Train one bundled model and save it in its place in `folder`."""
     recipe = RECIPES[name]
     say(f"demo/{name}: {recipe.steps * recipe.rows * recipe.length / 1e6:.1f} M positions")
     tok = (

@@ -1,1 +1,1 @@
-"""Use cases: each joins one analysis to the store. Pages and the CLI call these and nothing below them."""
+"""Use cases: each joins one analysis to the store. Pages and the CLI call only these."""

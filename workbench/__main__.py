@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; an interruption while its libraries load ends it without a traceback."""
+    """Run the command line; an interruption during imports exits without a traceback."""
     try:
         from workbench.cli.app import app
 

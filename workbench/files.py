@@ -16,11 +16,11 @@ from store.errors import Unwritable
 
 
 class ExportError(HeadlampError):
-    """A file that cannot be written; nothing half-written is left, and what was there before stays."""
+    """A file that cannot be written; an existing file stays unchanged."""
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before the work for it is done. Raises ExportError."""
+    """Refuse a file that could not be written, before the work starts. Raises ExportError."""
     try:
         files.writable_target(path)
     except Unwritable as error:
@@ -28,22 +28,22 @@ def check_writable(path: Path) -> None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Refuse a folder that is no new or empty one, or could not be made. Raises ExportError."""
+    """Refuse a folder that is neither new nor empty, or could not be created. Raises ExportError."""
     if os.path.lexists(path):
         if not path.is_dir():
-            raise ExportError(f"{path} cannot be written: it is there and no folder; name a new folder")
+            raise ExportError(f"{path} cannot be written: it exists and is not a folder; name a new folder")
         if any(path.iterdir()):
             raise ExportError(f"{path} is not empty; name a new folder")
     there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     if not there.is_dir():
-        raise ExportError(f"{path} cannot be written: {there} is no folder; name a new folder elsewhere")
+        raise ExportError(f"{path} cannot be written: {there} is not a folder; name a new folder elsewhere")
     if not files.may_write_in(there):
-        raise ExportError(f"{path} cannot be written: there is no right to write in {there}; name another")
+        raise ExportError(f"{path} cannot be written: there is no write permission in {there}; name another")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose bytes become the file at path when the body is done; an error leaves all as it was."""
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose bytes become the file at path when the body ends; an error changes nothing."""
     try:
         with files.replacing(path) as stream:
             yield stream
@@ -51,13 +51,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise ExportError(str(error)) from error
     except OSError as error:
         raise ExportError(
-            f"{path} cannot be written: {error.strerror or error}; nothing was left there: free some room, "
+            f"{path} cannot be written: {error.strerror or error}; no partial file was left: free some "
+            "space, "
             "or name another file"
         ) from error
 
 
 def table_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Any table as CSV, UTF-8; texts a spreadsheet would run as a formula begin with an apostrophe."""
+    """Any table as CSV, UTF-8; text that a spreadsheet would run as a formula begins with an apostrophe."""
     text = io.StringIO()
     write_csv(text, header, rows)
     return text.getvalue().encode("utf-8")

@@ -1,11 +1,11 @@
-"""What a model is: its anatomy, its size, and how much memory it needs."""
+"""Inspection of a model: anatomy, size, and memory needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.opening.memory import Fit, fit, fit_at_hub
+from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
 from analysis.opening.models import LoadedModel
 from workbench.models import block_facts, model_facts
 
@@ -25,9 +25,10 @@ _SHOWN = ("architecture", "layers", "d_model", "vocab", "tied", "neurons", "byte
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model's facts and FFN blocks; `bytes`: its weights in the open dtype. device: what `fit` is about.
+    """A model's facts and FFN blocks; `bytes`: its weights in the open dtype. device: the one `check_memory`
+    refers to.
 
-    made_up: whether its parts were proven on made-up numbers, its own being still at the Hub.
+    made_up: whether its parts were proven on placeholder weights, its own being at the Hub.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Inspection:
     made_up: bool
     facts: dict[str, Any]
     blocks: list[dict[str, Any]]
-    fit: Fit
+    fit: MemoryFit
 
     def document(self) -> dict[str, Any]:
         """What `inspect --json` prints."""
@@ -54,10 +55,10 @@ class Inspection:
 
 
 def inspect_model(loaded: LoadedModel, context: int | None = None, device: str = "cpu") -> Inspection:
-    """The inspection of an open model; that it is open proves that its anatomy reproduces its numbers.
+    """Inspect an open model; that it is open proves that its anatomy reproduces its numbers.
 
-    context, device: for how many tokens memory is reckoned, and where the model would be opened. Of a model
-    whose shards are still at the Hub, their headers are fetched, no weight.
+    context, device: for the memory estimate: number of tokens, and device. Of a model whose shards are at the
+    Hub, only their headers are fetched.
     """
     remote, wanted = loaded.at_hub, (loaded.dtype, context, device)
     return Inspection(
@@ -70,5 +71,5 @@ def inspect_model(loaded: LoadedModel, context: int | None = None, device: str =
         made_up=remote is not None,
         facts=model_facts(loaded),
         blocks=block_facts(loaded.anatomy),
-        fit=fit(loaded.path, *wanted) if remote is None else fit_at_hub(remote, *wanted),
+        fit=check_memory(loaded.path, *wanted) if remote is None else check_memory_at_hub(remote, *wanted),
     )

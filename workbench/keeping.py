@@ -1,4 +1,4 @@
-"""Evidence kept as a finding, whatever it is of."""
+"""Keeping of evidence as a finding of any kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.opening.models import LoadedModel
 from store import Finding, Store, keep_finding
 
 
-def keep(
+def keep_evidence(
     loaded: LoadedModel,
     store: Store,
     kind: str,
@@ -19,7 +19,7 @@ def keep(
     note: str = "",
     tags: Sequence[str] = (),
 ) -> Finding:
-    """Freeze evidence of a kind, of this model. Raises HeadlampError for a blank title."""
+    """Keep evidence of a kind, about this model. Raises HeadlampError for a blank title."""
     if not title.strip():
         raise HeadlampError("a finding needs a title; write in a few words what it shows")
     return keep_finding(

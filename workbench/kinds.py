@@ -1,4 +1,4 @@
-"""What long work consists of: an order that anybody can carry out, and the kinds of units it is made of."""
+"""Kinds of jobs and their orders: what any process needs to carry one out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.errors import HeadlampError
-from analysis.opening.models import LoadedModel, ModelRef, settled
+from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
 from analysis.pulse import Pulse
 from store import Run, RunSpec
 from workbench.runs import UnitResult
@@ -21,10 +21,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of long work. parameters: the names an order must give; title: one line for people.
+    """A kind of job. parameters: the names an order must give; title: one line for users.
 
-    compute maps units: a pure function of model, parameters and indices, in any process. together: where its
-    units come out of one pass, what that pass counts ("windows"); they are then not spread over processes.
+    compute maps units: a pure function of model, parameters and indices, in any process. together: if all
+    units result from one pass, what that pass counts ("windows"); they are then not distributed.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Order:
 
     @property
     def key(self) -> str:
-        """The same for two orders exactly where they ask the same of the same model."""
+        """Equal for two orders exactly if they ask the same of the same model."""
         return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()[:32]
 
     def document(self) -> dict[str, Any]:
@@ -57,28 +57,28 @@ class Order:
 
 
 def make_order(kind: Kind, model: ModelRef, **parameters: Any) -> Order:
-    """An order for a model wherever it will be carried out: folders are whole paths, the device is named."""
+    """An order that is valid anywhere: folders become absolute paths, the device is resolved."""
     if set(parameters) != set(kind.parameters):
         raise ValueError(f"{kind.name} takes {', '.join(kind.parameters)}, not {', '.join(parameters)}")
-    return Order(kind.name, settled(model), parameters)
+    return Order(kind.name, resolve_ref(model), parameters)
 
 
 def read_order(document: Mapping[str, Any]) -> Order:
-    """The order that `Order.document` wrote. HeadlampError where it is another version's."""
+    """The order written by `Order.document`. HeadlampError if it comes from another version."""
     try:
         return Order(document["kind"], ModelRef(**document["model"]), dict(document["parameters"]))
     except (KeyError, TypeError, ValueError) as error:
         raise HeadlampError(
-            f"this job was asked for by another version of Headlamp ({error}); ask for it again"
+            f"this job was requested by another version of Headlamp ({error}); request it again"
         ) from error
 
 
-def order_of(run: Run, kinds: Mapping[str, Kind]) -> Order:
-    """What would make a stored run again. HeadlampError for a kind that is answered where it is asked."""
+def rebuild_order(run: Run, kinds: Mapping[str, Kind]) -> Order:
+    """The order that would compute a stored run again. HeadlampError for a kind that is not a job."""
     kind = kinds.get(run.kind)
     if kind is None or any(name not in run.parameters for name in kind.parameters):
         raise HeadlampError(
-            f"a {run.kind} run is not a job: ask for the same again where it was asked, and it goes on"
+            f"a {run.kind} run is not a job: repeat the request where it was made to resume it"
         )
     ref = ModelRef(run.model_name, device=run.device, dtype=run.dtype)
     return make_order(kind, ref, **{name: run.parameters[name] for name in kind.parameters})

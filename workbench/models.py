@@ -1,4 +1,4 @@
-"""Open models and say what they are; remember those that were opened."""
+"""Opening of models and facts about them; opened models are remembered."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from analysis.anatomy.anatomy import Anatomy
-from analysis.checkpoints.fingerprint import known_fingerprint
+from analysis.checkpoints.fingerprint import recall_fingerprint
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.sources import resolve
 from analysis.errors import ModelNotFound
-from analysis.opening.leases import hold, is_loaded, leased, release
-from analysis.opening.memory import Fit, fit, fit_at_hub
-from analysis.opening.models import LoadedModel, ModelRef, settled
+from analysis.opening.leases import hold_model, is_loaded, lease_model, release_model
+from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
+from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
 from demo import BUNDLED
 from store import FileHashes, Store, StoreError, list_models, remember_model
 
 __all__ = [
     "ModelChoice",
     "block_facts",
-    "fit_of",
-    "hold",
+    "check_model_memory",
+    "hold_model",
     "is_loaded",
-    "model_choices",
+    "list_model_choices",
     "model_facts",
-    "opened",
-    "release",
+    "open_model",
+    "release_model",
 ]
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model that can be opened: bundled, or opened here before."""
+    """A model that can be opened: bundled, or opened before."""
 
     name: str
     source: Literal["bundled", "known"]
@@ -44,11 +44,11 @@ class ModelChoice:
     facts: dict[str, Any]
 
 
-def model_choices(store: Store) -> list[ModelChoice]:
-    """Bundled models first, then those opened before whose folder is still there."""
+def list_model_choices(store: Store) -> list[ModelChoice]:
+    """Bundled models first, then those opened before whose folder still exists."""
     hashes = FileHashes(store)
     choices = [
-        ModelChoice(name, "bundled", path, known_fingerprint(path, hashes), {})
+        ModelChoice(name, "bundled", path, recall_fingerprint(path, hashes), {})
         for name, path in BUNDLED.items()
     ]
     seen: set[tuple[str, str | None]] = set()
@@ -61,40 +61,42 @@ def model_choices(store: Store) -> list[ModelChoice]:
     return choices
 
 
-def fit_of(ref: ModelRef, context: int | None = None, at_hub: HubModel | None = None) -> Fit | None:
-    """What a model needs in memory for `context` tokens and whether it fits; of one that is not on this
-    machine, what the Hub says of it, else None. Of one that is open already, what it needs counts as taken.
+def check_model_memory(
+    ref: ModelRef, context: int | None = None, at_hub: HubModel | None = None
+) -> MemoryFit | None:
+    """A model's memory needs for `context` tokens and whether it fits; for one that is not on this machine,
+    from the Hub's metadata, else None. If it is already open, its needs count as used.
 
-    Reads its configuration and the headers of its weights, no weight. Raises a ModelError for a folder that
-    is no model, and where the Hub does not give these.
+    Reads only its configuration and the headers of its weights. Raises a ModelError for a folder that is not
+    a model, and if the Hub does not provide these.
     """
-    wanted = settled(ref)
+    wanted = resolve_ref(ref)
     asked = (wanted.resolved_dtype, context, wanted.device)
     try:
         folder = resolve(ref.name, ref.revision)
     except ModelNotFound:
-        return None if at_hub is None else fit_at_hub(at_hub, *asked)
-    return fit(folder, *asked)
+        return None if at_hub is None else check_memory_at_hub(at_hub, *asked)
+    return check_memory(folder, *asked)
 
 
 @contextmanager
-def opened(ref: ModelRef, store: Store, *, fetch: bool = False) -> Iterator[LoadedModel]:
+def open_model(ref: ModelRef, store: Store, *, fetch: bool = False) -> Iterator[LoadedModel]:
     """The loaded model, leased while the body runs, and remembered in the store.
 
-    fetch: whether it may be downloaded from the Hub; NotFetched is raised where it would have to be.
+    fetch: whether it may be downloaded from the Hub; otherwise NotFetched is raised.
     """
-    with leased(ref, FileHashes(store), fetch=fetch) as loaded:
+    with lease_model(ref, FileHashes(store), fetch=fetch) as loaded:
         if store.path not in _remembered.setdefault(loaded, set()):
             _remember(store, loaded)
         yield loaded
 
 
 _remembered: WeakKeyDictionary[LoadedModel, set[Path]] = WeakKeyDictionary()
-"""The databases that know of each model in memory, so that opening it again writes nothing."""
+"""The databases that already list each model in memory, so that opening it again writes nothing."""
 
 
 def _remember(store: Store, loaded: LoadedModel) -> None:
-    """A store that cannot be written (full, read-only, busy) does not keep a model from being used."""
+    """Remember the model; a store that cannot be written (full, read-only, busy) does not prevent its use."""
     with suppress(StoreError):
         remember_model(
             store,
@@ -110,7 +112,7 @@ def _remember(store: Store, loaded: LoadedModel) -> None:
 def model_facts(loaded: LoadedModel) -> dict[str, Any]:
     """What `inspect` prints of a model, without its list of blocks."""
     anatomy = loaded.anatomy
-    unique = list(loaded.model.parameters())  # tied ones once; also those that stay on disk
+    unique = list(loaded.model.parameters())  # tied ones once; includes those on disk
     return {
         "architecture": anatomy.architecture,
         "layers": anatomy.layers,

@@ -1,4 +1,4 @@
-"""The one way results are remembered: same question, same stored answer; unit by unit, resumable."""
+"""Storage of results: same question, same stored answer; unit by unit, resumable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
-from store import Run, RunSpec, Store, begin_run, find_run, get_run, put_unit, stored_units
+from store import Run, RunSpec, Store, begin_run, find_run, get_run, list_stored_units, put_unit
 
 Progress = Callable[[int, int], None]
 """Called with (units done, units in all)."""
@@ -19,7 +19,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What one unit leaves: arrays by name, and a JSON payload."""
+    """The result of one unit: arrays by name, and a JSON payload."""
 
     name: str
     arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
@@ -36,11 +36,11 @@ class DoneUnit:
 
 
 Units = Callable[[Sequence[int]], Iterable[DoneUnit]]
-"""Computes the units with these indices, in any order, and hands each out as it comes."""
+"""Computes the units with these indices, in any order, and yields each as it finishes."""
 
 
 @dataclass(frozen=True)
-class Remembered:
+class FinishedRun:
     """A finished run; cached when every unit had been stored before. seconds: of this call."""
 
     run: Run
@@ -71,22 +71,22 @@ def run_spec(
     )
 
 
-def remembered(
+def run_missing_units(
     store: Store,
     spec: RunSpec,
     compute: Units,
     progress: Progress = lambda done, total: None,
-) -> Remembered:
-    """Have the missing units computed and store each as it comes, so that a killed run resumes.
+) -> FinishedRun:
+    """Compute the missing units and store each as it finishes, so that a killed run resumes.
 
-    A finished run is only read, so that it opens from a database that cannot be written.
+    A finished run is only read, so a read-only database suffices.
     """
     started = time.perf_counter()
     run = find_run(store, spec.key)
     if run is not None and run.finished:
-        return Remembered(run, True, time.perf_counter() - started)
+        return FinishedRun(run, True, time.perf_counter() - started)
     begin_run(store, spec, versions())
-    done = stored_units(store, spec.key)
+    done = list_stored_units(store, spec.key)
     missing = [index for index in range(spec.units) if index not in done]
     progress(len(done), spec.units)
     for count, unit in enumerate(compute(missing), len(done) + 1):
@@ -100,16 +100,16 @@ def remembered(
             seconds=unit.seconds,
         )
         progress(count, spec.units)
-    return Remembered(get_run(store, spec.key), not missing, time.perf_counter() - started)
+    return FinishedRun(get_run(store, spec.key), not missing, time.perf_counter() - started)
 
 
-def one_by_one(compute: Callable[[int], UnitResult]) -> Units:
-    """Units that are computed one after the other, here."""
-    return lambda missing: timed((index, compute(index)) for index in missing)
+def compute_in_turn(compute: Callable[[int], UnitResult]) -> Units:
+    """Compute units one after the other, here."""
+    return lambda missing: time_units((index, compute(index)) for index in missing)
 
 
-def timed(results: Iterable[tuple[int, UnitResult]]) -> Iterator[DoneUnit]:
-    """The results with the time that each took to come."""
+def time_units(results: Iterable[tuple[int, UnitResult]]) -> Iterator[DoneUnit]:
+    """The results with the time each took."""
     started = time.perf_counter()
     for index, result in results:
         yield DoneUnit(index, result, time.perf_counter() - started)

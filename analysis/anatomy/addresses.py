@@ -1,4 +1,4 @@
-"""Addresses of blocks and neurons, as URL, CLI, recipes and exports all write them.
+"""Addresses of blocks and neurons, in the one notation of URLs, the CLI, recipes and exports.
 
 neuron   L12.N3405    L1.E68.N12 (routed expert)    L8.S0.N7 (shared expert)
 block    L12          L1.E68                        L8.S0
@@ -31,7 +31,7 @@ class BlockAddress:
 
 @dataclass(frozen=True, order=True)
 class NeuronAddress:
-    """One of the m intermediate units of one block."""
+    """One neuron: an intermediate unit of one block."""
 
     block: BlockAddress
     neuron: int
@@ -41,28 +41,29 @@ class NeuronAddress:
 
 
 def parse_address(text: str) -> NeuronAddress:
-    """`L12.N3405` → NeuronAddress. Raises BadAddress with the three forms it could have had."""
-    address = _parsed(text)
+    """`L12.N3405` → NeuronAddress. Raises BadAddress and lists the three valid forms."""
+    address = _parse_match(text)
     if not isinstance(address, NeuronAddress):
         raise BadAddress(
-            f"{text.strip()[:80]!r} is not a neuron's address; write L12.N3405, "
-            "L1.E68.N12 for a routed expert or L8.S0.N7 for a shared one"
+            f"{text.strip()[:80]!r} is not a neuron address; write L12.N3405, L1.E68.N12 for a routed "
+            "expert or L8.S0.N7 for a shared one"
         )
     return address
 
 
 def parse_part(text: str) -> BlockAddress | NeuronAddress:
     """`L1.E68`, `L8.S0` or `L2` → BlockAddress, `L2.N47` → NeuronAddress. Raises BadAddress."""
-    address = _parsed(text)
+    address = _parse_match(text)
     if address is None:
         raise BadAddress(
-            f"{text.strip()[:80]!r} is no part of a model; write L1.E68 for a routed expert, L8.S0 for a "
+            f"{text.strip()[:80]!r} is not an expert, block or neuron address; write L1.E68 for a routed "
+            "expert, L8.S0 for a "
             "shared one, L2 for a dense block or L2.N47 for one of its neurons"
         )
     return address
 
 
-def _parsed(text: str) -> BlockAddress | NeuronAddress | None:
+def _parse_match(text: str) -> BlockAddress | NeuronAddress | None:
     match = _NEURON.fullmatch(text.strip())
     if match is None:
         return None

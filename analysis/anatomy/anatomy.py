@@ -28,7 +28,7 @@ class WeightView:
     """Where one block's m vectors of width d lie inside one parameter.
 
     The parameter is 2-D, or 3-D with the expert first. `neuron_axis` counts neurons in the 2-D part;
-    `start`, `step` and `count` pick the neurons out of a fused gate-and-up axis (interleaved: step 2).
+    `start`, `step` and `count` select the neurons on a fused gate-and-up axis (interleaved: step 2).
     """
 
     parameter: str
@@ -114,7 +114,7 @@ class Block:
 
     @property
     def routed(self) -> bool:
-        """Whether a router chooses which tokens this block sees."""
+        """Whether a router decides which tokens this block sees."""
         return self.address.expert is not None and not self.address.shared
 
     def view(self, site: Site) -> WeightView:
@@ -141,7 +141,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Blocks in the order they are stored and shown: by layer, routed experts, then shared."""
+    """A model's blocks in storage and display order: by layer, routed experts first, then shared ones."""
 
     architecture: str
     layers: int
@@ -167,14 +167,14 @@ class Anatomy:
         return SITES if any(block.gated for block in self.blocks) else ("up", "down")
 
     def index(self, address: BlockAddress) -> int:
-        """Position of a block in `blocks`. Raises AddressOutOfRange, saying what there is."""
+        """Position of a block in `blocks`. Raises AddressOutOfRange, listing the valid range."""
         for index, block in enumerate(self.blocks):
             if block.address == address:
                 return index
         raise AddressOutOfRange(self._no_such_block(address))
 
     def block(self, address: NeuronAddress) -> Block:
-        """The block a neuron lies in. Raises AddressOutOfRange, saying what there is."""
+        """The block that holds a neuron. Raises AddressOutOfRange, listing the valid range."""
         block = self.blocks[self.index(address.block)]
         if address.neuron >= block.d_ff:
             raise AddressOutOfRange(f"{address}: block {block.address} has neurons N0–N{block.d_ff - 1}")

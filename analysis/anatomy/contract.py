@@ -1,6 +1,6 @@
-"""The proof that an anatomy is right: recompute head and blocks from its description (METHODS §0).
+"""Proof of an anatomy: recompute head and blocks from its description and compare (METHODS §0).
 
-Every model that is opened passes through here once, so no page ever shows a misread layout.
+Runs once for every model that is opened, so a misread layout is never shown.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from analysis.anatomy.anatomy import Block, Head, WeightView
-from analysis.anatomy.routing import share_of
+from analysis.anatomy.routing import read_share
 from analysis.anatomy.tracing import Call, same
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9, torch.float16: 1e-2, torch.bfloat16: 4e-2}
-"""Largest allowed |difference| relative to the largest |value|: sums run in other orders than the model's."""
+"""Largest allowed |difference| relative to the largest |value|: the order of summation differs."""
 
 HEAD_TILE = 256
-"""Rows of the head that are turned into float32 at a time."""
+"""Rows of the head converted to float32 at a time."""
 
 _NOT_TRIED = ("linear", "xielu")
-"""ACT2FN entries that are no nonlinearity, or have weights of their own."""
+"""ACT2FN entries that are not elementwise nonlinearities, or have weights."""
 
 
 def reproduces_head(head: Head, parameters: Mapping[str, Tensor], normed: Tensor, logits: Tensor) -> bool:
     """Whether cap(scale · (W x + b)) of the last normed hidden state (…, d) gives the logits (…, V).
 
-    A model may leave rows of its head unused that pad the vocabulary: V is how many it gives.
+    Rows of the head that only pad the vocabulary may be unused: V is the number of logits.
     """
     return agree(head_logits(head, parameters, normed)[..., : logits.shape[-1]], logits)
 
 
 def head_logits(head: Head, parameters: Mapping[str, Tensor], normed: Tensor) -> Tensor:
-    """(…, V) logits of normed hidden states (…, d), with bias, scale and cap; float32."""
+    """(…, V) logits from normed hidden states (…, d), with bias, scale and cap; float32."""
     weight = parameters[head.parameter]
     x = normed.to(weight.device, torch.float32)
     tile = weight.new_empty((HEAD_TILE, weight.shape[1]), dtype=torch.float32)
@@ -51,7 +51,7 @@ def head_logits(head: Head, parameters: Mapping[str, Tensor], normed: Tensor) ->
 
 
 def reproduces_projections(block: Block, parameters: Mapping[str, Tensor], first: Call, down: Call) -> bool:
-    """Whether a block's described weights give what its own projections gave: up and gate, then down.
+    """Whether a block's described weights reproduce its projections' outputs: up and gate, then down.
 
     first, down: the calls of the projection that reads the block's input and of the one that writes.
     """
@@ -59,7 +59,7 @@ def reproduces_projections(block: Block, parameters: Mapping[str, Tensor], first
     gate, up = gate_and_up(block, parameters, x)
     sides = [(block.up, up)] if gate is None or block.gate is None else [(block.up, up), (block.gate, gate)]
     of_first = [
-        agree(ours, outputs_of(view, first.output))
+        agree(ours, select_outputs(view, first.output))
         for view, ours in sides
         if view.parameter == f"{first.name}.weight"
     ]
@@ -67,25 +67,25 @@ def reproduces_projections(block: Block, parameters: Mapping[str, Tensor], first
     return all(of_first) and agree(written, down.output)
 
 
-def outputs_of(view: WeightView, output: Tensor) -> Tensor:
+def select_outputs(view: WeightView, output: Tensor) -> Tensor:
     """(…, m) the part of a projection's output that belongs to a view's neurons."""
     return output[..., view.neurons]
 
 
 def nearest_activation(key: Tensor, gate: Tensor | None, up: Tensor, calls: Sequence[Call]) -> float:
-    """The error of the activation that comes nearest to key = act(up), or act(gate) · up; all (n, m).
+    """The smallest error over activations in key = act(up), or act(gate) · up; all (n, m).
 
-    Tried are those transformers knows and every module of the layer that read the same numbers.
+    Candidates: transformers' activations and every module of the layer with the same input.
     """
     key = key.float().cpu()  # where the weights of the activations that have any are
     inner = up if gate is None else gate
     factor = torch.ones(()) if gate is None else up.float().cpu()
-    errors = [error(a(inner.float().cpu()) * factor, key) for a in _activations()]
+    errors = [relative_error(a(inner.float().cpu()) * factor, key) for a in _activations()]
     for call in calls:
         if same(call.inputs[0], inner) and call.output.numel() == key.numel():
             together = len(call.inputs) > 1 and gate is not None and same(call.inputs[1], up)
             output = call.output.cpu().reshape(key.shape)
-            errors.append(error(output if together else output * factor, key))
+            errors.append(relative_error(output if together else output * factor, key))
     return min(errors)
 
 
@@ -95,11 +95,11 @@ def _activations() -> tuple[Any, ...]:
 
 
 def reproduces_experts(blocks: Sequence[Block], parameters: Mapping[str, Tensor], call: Call) -> bool:
-    """Whether a module's experts, read by their layout one by one, sum up to what it gave."""
+    """Whether a module's experts, read one by one by their layout, sum to the module's output."""
     output = call.output.reshape(-1, call.output.shape[-1])
     total = torch.zeros_like(output)
     for block in blocks:
-        share = share_of(block, len(blocks), call.inputs)
+        share = read_share(block, len(blocks), call.inputs)
         if share is None:
             return False
         if len(share.token):
@@ -110,11 +110,11 @@ def reproduces_experts(blocks: Sequence[Block], parameters: Mapping[str, Tensor]
             total.index_add_(0, share.target, written * share.weight.to(written.dtype))
     if agree(total, output):
         return True
-    return len(call.inputs) == 3 and agree(total + _passed_on(len(blocks), call), output)
+    return len(call.inputs) == 3 and agree(total + _identity_output(len(blocks), call), output)
 
 
-def _passed_on(experts: int, call: Call) -> Tensor:
-    """(T, d) what experts without weights, numbered after the others, pass on of their input."""
+def _identity_output(experts: int, call: Call) -> Tensor:
+    """(T, d) the input passed through by experts without weights, which are numbered last."""
     hidden, chosen, weights = call.inputs[:3]
     share = (weights * (chosen >= experts)).sum(-1, keepdim=True)
     return hidden * share.to(hidden.dtype)
@@ -134,7 +134,7 @@ def gate_and_up(
 
 
 def activate(module: Any, gate: Tensor | None, up: Tensor) -> Tensor:
-    """The key site of experts from gate and up, by their module's own gating."""
+    """The key site of experts from gate and up, using their module's own gating."""
     if not hasattr(module, "_apply_gate"):
         function = activation_of(module)
         key = function(up) if gate is None else function(gate) * up
@@ -148,18 +148,18 @@ def activate(module: Any, gate: Tensor | None, up: Tensor) -> Tensor:
 
 
 def activation_of(module: nn.Module) -> Any:
-    """The activation function a module of experts keeps, itself or in a module of its own; None if none."""
+    """The activation function of an expert module or of a submodule; None if there is none."""
     names = ("act_fn", "act", "activation_fn", "activation")
     owners = (module, *module.children())
     return next((f for m in owners for name in names if callable(f := getattr(m, name, None))), None)
 
 
 def agree(ours: Tensor, theirs: Tensor) -> bool:
-    """Equal up to the rounding of the model's own precision."""
-    return ours.numel() == theirs.numel() and error(ours, theirs) <= TOLERANCE[theirs.dtype]
+    """Equal up to rounding in the model's dtype."""
+    return ours.numel() == theirs.numel() and relative_error(ours, theirs) <= TOLERANCE[theirs.dtype]
 
 
-def error(ours: Tensor, theirs: Tensor) -> float:
-    """Largest |difference| relative to the largest |value| of theirs; on the CPU, as MPS has no float64."""
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """Largest |difference| relative to their largest |value|; on the CPU, since MPS has no float64."""
     ours, theirs = (t.detach().cpu().double().reshape(-1) for t in (ours, theirs))
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-9))

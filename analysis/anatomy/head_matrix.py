@@ -19,7 +19,7 @@ VOCAB_TILE = 16_384
 class HeadMatrix:
     """The head's linear part over the tokenizer's vocabulary, float32.
 
-    rows (V, d) = scale · W_U, the model's own where it is that already; mean (d,) and covariance (d, d) of
+    rows (V, d) = scale · W_U, the model's own tensor if equal; mean (d,) and covariance (d, d) of
     the rows, float64, for μ_z and σ_z.
     """
 
@@ -33,8 +33,8 @@ class HeadMatrix:
         return self.rows.shape[0]
 
 
-def head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) -> HeadMatrix:
-    """The head for decoding, its rows beyond the tokenizer's `vocab` left out."""
+def read_head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) -> HeadMatrix:
+    """The head matrix for decoding, without rows beyond the tokenizer's `vocab`."""
     rows = exact(parameters[anatomy.head.parameter][:vocab])
     if anatomy.head.scale != 1:
         rows = rows * anatomy.head.scale
@@ -49,12 +49,12 @@ def head_matrix(anatomy: Anatomy, parameters: Mapping[str, Tensor], vocab: int) 
 
 
 def decoding_bytes(vocab: int, width: int) -> int:
-    """The most bytes alive beside head and weights while a block is decoded: sums over the head in float64,
+    """Peak memory of decoding a block, in bytes, without head and weights: sums over the head in float64,
     or four tiles of logits and the vectors of one."""
     sums = 8 * width * (min(vocab, 2 * VOCAB_TILE) + 4 * width)
     return max(sums, 4 * NEURON_TILE * (4 * min(vocab, VOCAB_TILE) + 2 * width))
 
 
 def exact(weight: Tensor) -> Tensor:
-    """Float32 rows, off MPS, which lacks the float64 that sums and deviations are kept in."""
+    """Float32 rows, moved off MPS, which lacks float64 for sums and deviations."""
     return (weight.cpu() if weight.device.type == "mps" else weight).float().contiguous()

@@ -1,4 +1,4 @@
-"""The LM head and the norm before it, from one probe run."""
+"""The LM head and the final norm, found from one probe run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from analysis.anatomy.anatomy import Head, Norm
-from analysis.anatomy.contract import TOLERANCE, error, reproduces_head
+from analysis.anatomy.contract import TOLERANCE, relative_error, reproduces_head
 from analysis.anatomy.norms import as_norm, norm_where
 from analysis.anatomy.tracing import Call, Trace, same
 from analysis.errors import ContractBroken, UnknownStructure
 
 _SCALES = re.compile(r"logit|lm_head|output")
-"""Entries of a configuration that may say by which number logits are multiplied or divided."""
+"""Configuration entries that may hold a factor or divisor of the logits."""
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "logit_softcapping", "output_logit_soft_cap")
 
 
 def find_head(model: PreTrainedModel, trace: Trace, parameters: Mapping[str, Tensor]) -> tuple[Head, Call]:
-    """The head and its call. Raises UnknownStructure, or ContractBroken where it does not give the logits."""
+    """Find the head and its call. Raises UnknownStructure, or ContractBroken if it does not reproduce the
+    logits.
+    """
     kind = type(model).__name__
     module: Any = model.get_output_embeddings()
     calls = [c for c in trace.calls if c.module is module or (module is None and _makes_logits(c, trace))]
     if not calls or f"{calls[-1].name}.weight" not in parameters:
-        raise UnknownStructure(f"{kind}: found no LM head, one matrix that turns hidden states into logits")
+        raise UnknownStructure(f"{kind}: found no LM head, a matrix that maps hidden states to logits")
     call = calls[-1]
     name = call.name
     weight = parameters[f"{name}.weight"]
@@ -44,11 +46,11 @@ def find_head(model: PreTrainedModel, trace: Trace, parameters: Mapping[str, Ten
         call = replace(call, output=call.output[..., : logits.shape[-1]])
     if call.output.shape != logits.shape:
         raise UnknownStructure(
-            f"{kind}: its head gives {tuple(call.output.shape)} where its logits are {tuple(logits.shape)}"
+            f"{kind}: its head outputs {tuple(call.output.shape)} but its logits are {tuple(logits.shape)}"
         )
     config = model.config.get_text_config()
-    head = _scaled(head, call.output, logits, config)
-    rounded = logits.to(call.output.dtype)  # some models turn logits of low precision into float32
+    head = _scale_head(head, call.output, logits, config)
+    rounded = logits.to(call.output.dtype)  # some models convert low-precision logits to float32
     if not reproduces_head(head, parameters, call.inputs[0], rounded):
         raise ContractBroken(f"{kind}: its logits are not cap(scale · (W x + b)) of {name}")
     return head, call
@@ -63,10 +65,10 @@ def _cap(config: Any) -> float | None:
     return next((float(cap) for cap in caps if cap), None)
 
 
-def _stated(config: Any, scale: float, tolerance: float) -> float:
-    """The number that a configuration states for a measured scale, or the inverse it states; else the scale.
+def _match_config_scale(config: Any, scale: float, tolerance: float) -> float:
+    """The configured number that matches a measured scale or its inverse; else the measured scale.
 
-    A measured one is off by rounding, which depends on the weights it was measured with.
+    A measured scale has rounding error that depends on the weights.
     """
     entries = (value for name, value in vars(config).items() if _SCALES.search(name))
     numbers = [float(v) for v in entries if isinstance(v, int | float) and not isinstance(v, bool) and v]
@@ -75,22 +77,24 @@ def _stated(config: Any, scale: float, tolerance: float) -> float:
     return nearest if abs(nearest / scale - 1) < tolerance else scale
 
 
-def _scaled(head: Head, linear: Tensor, logits: Tensor, config: Any) -> Head:
+def _scale_head(head: Head, linear: Tensor, logits: Tensor, config: Any) -> Head:
     """The head with its scale, and its cap where the logits are capped."""
     cap = _cap(config)
     if same(linear.float(), logits.float()):
         return head
     ours, theirs = linear.cpu().double(), logits.cpu().double()
-    if cap is not None:  # near the cap, low precision leaves nothing to compute a scale from
+    if cap is not None:  # near the cap, low precision does not allow computing a scale
         free = theirs.abs() < 0.9 * cap
         ours, theirs = ours[free], cap * torch.atanh(theirs[free] / cap)
     scale, tolerance = float((ours * theirs).sum() / (ours * ours).sum()), TOLERANCE[linear.dtype] / 10
     unscaled = abs(scale - 1) < tolerance
-    return replace(head, scale=1.0 if unscaled else _stated(config, scale, tolerance), soft_cap=cap)
+    return replace(
+        head, scale=1.0 if unscaled else _match_config_scale(config, scale, tolerance), soft_cap=cap
+    )
 
 
 def find_final_norm(model: PreTrainedModel, trace: Trace, head: Call) -> Norm:
-    """The norm whose output the head reads, as it is or times a number. Raises UnknownStructure."""
+    """Find the norm whose output, up to a factor, the head reads. Raises UnknownStructure."""
     x = head.inputs[0]
     found = norm_where(trace.calls, lambda call: same(call.output, x))
     if found is not None:
@@ -99,13 +103,13 @@ def find_final_norm(model: PreTrainedModel, trace: Trace, head: Call) -> Norm:
         factor = _times(call.output, x)
         if factor is not None and (norm := as_norm(call)) is not None:
             return replace(norm, factor=factor)
-    raise UnknownStructure(f"{type(model).__name__}: no norm's output is what the LM head reads")
+    raise UnknownStructure(f"{type(model).__name__}: the LM head does not read the output of a norm")
 
 
 def _times(one: Tensor, other: Tensor) -> float | None:
-    """The number by which `other` is `one` multiplied, if it is."""
+    """The factor by which `other` is a multiple of `one`, if it is."""
     if one.numel() != other.numel() or not one.is_floating_point():
         return None
     a, b = one.cpu().double().reshape(-1), other.cpu().double().reshape(-1)
     factor = float((a @ b) / (a @ a).clamp(min=1e-30))
-    return factor if factor and error(factor * a, b) <= TOLERANCE[other.dtype] / 10 else None
+    return factor if factor and relative_error(factor * a, b) <= TOLERANCE[other.dtype] / 10 else None

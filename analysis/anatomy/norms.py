@@ -1,4 +1,4 @@
-"""Which calls of a probe run were norms, proven by their own numbers, and which of them surround a block."""
+"""Norms of a probe run: which calls were norms, proven numerically, and which surround a block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from analysis.anatomy.anatomy import Norm
-from analysis.anatomy.contract import TOLERANCE, error
+from analysis.anatomy.contract import TOLERANCE, relative_error
 from analysis.anatomy.tracing import Call, Trace, same
 
 KINDS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
@@ -20,7 +20,7 @@ def input_norm(trace: Trace, x: Tensor) -> Norm | None:
 
 
 def post_norm(trace: Trace, name: str) -> Norm | None:
-    """The norm that reads a module's output, or that of a module around it in the same layer."""
+    """The norm that reads the output of a module, or of a module around it in the same layer."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         if parts[end - 1].isdigit():
@@ -37,12 +37,12 @@ def _reader(trace: Trace, output: Tensor) -> Norm | None:
 
 
 def norm_where(calls: Iterable[Call], wanted: Callable[[Call], bool]) -> Norm | None:
-    """The first call that fits and proves to be a norm."""
+    """The first call that satisfies the condition and is proven to be a norm."""
     return next((n for c in calls if wanted(c) and (n := as_norm(c)) is not None), None)
 
 
 def as_norm(call: Call) -> Norm | None:
-    """What kind of norm a call was: rms or layer, times w, 1 + w or nothing, whichever comes nearest."""
+    """Classify a norm call: rms or layer, times w, 1 + w or nothing, whichever error is smallest."""
     weight, bias = (getattr(call.module, name, None) for name in ("weight", "bias"))
     x = call.inputs[0]
     if x.shape != call.output.shape or not x.is_floating_point():
@@ -56,7 +56,7 @@ def as_norm(call: Call) -> Norm | None:
     scale = 1.0 if weight is None else weight.cpu().double()
     shift = bias.cpu().double() if isinstance(bias, Tensor) else 0.0
     wrong, kind, offset = min(
-        (error(_normed(x, kind, eps) * (scale + offset) + shift, call.output), kind, offset)
+        (relative_error(_normalise(x, kind, eps) * (scale + offset) + shift, call.output), kind, offset)
         for kind in KINDS
         for offset in ((0.0,) if weight is None else (0.0, 1.0))
     )
@@ -71,8 +71,8 @@ def as_norm(call: Call) -> Norm | None:
     )
 
 
-def _normed(x: Tensor, kind: str, eps: float) -> Tensor:
-    """x (…, d) over its root mean square, its mean taken off first where the kind is `layer`; float64."""
+def _normalise(x: Tensor, kind: str, eps: float) -> Tensor:
+    """x (…, d) divided by its root mean square, centred first if the kind is `layer`; float64."""
     x = x.cpu().double()
     x = x - x.mean(-1, keepdim=True) if kind == "layer" else x
     return x * (x.pow(2).mean(-1, keepdim=True) + eps).rsqrt()

@@ -1,7 +1,7 @@
-"""FFN blocks made of projections with modules of their own: one down, one up, perhaps a gate (METHODS §0).
+"""FFN blocks made of separate projection modules: one down, one up, perhaps a gate (METHODS §0).
 
-Found by what the probe run computed, not by names: a projection is a down projection if what it read is an
-activation of an earlier projection of the same layer, or that times a second one. Up and gate may be two
+Found from what the probe run computed, not from names: a projection is a down projection if what it read is
+an activation of an earlier projection of the same layer, or that times a second one. Up and gate may be two
 modules or the halves of one, one after the other or interleaved.
 """
 
@@ -20,7 +20,7 @@ from analysis.anatomy.addresses import BlockAddress
 from analysis.anatomy.anatomy import Block, WeightView
 from analysis.anatomy.contract import TOLERANCE, nearest_activation
 from analysis.anatomy.norms import as_norm, input_norm, post_norm
-from analysis.anatomy.replay import is_gating, replayed
+from analysis.anatomy.replay import is_gating, replay_keys
 from analysis.anatomy.tracing import PROBE_TOKENS, Call, Trace, same
 
 NOT_AN_FFN = re.compile(r"attn|attention|router|mamba|mixer", re.IGNORECASE)
@@ -29,7 +29,7 @@ _AN_FFN = re.compile(r"mlp|ffn|feed_?forward|expert|fc[12]", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Site:
-    """m of a projection's outputs that could be a gate or up site: (rows, m) values and where they lie."""
+    """m outputs of a projection that may be a gate or up site: (rows, m) values and their location."""
 
     call: Call
     values: Tensor
@@ -40,7 +40,7 @@ class Site:
 def dense_blocks(
     trace: Trace, layer: str, width: int, number: int, parameters: Mapping[str, Tensor]
 ) -> Iterator[tuple[Block, Call, Call]]:
-    """Every block of a layer that goes from width to m and back, with its first and its down call."""
+    """Every block of a layer that maps width to m and back, with its first and its down call."""
     calls = trace.in_layer(layer)
     projections = [call for call in calls if is_projection(call.module)]
     for index, down in enumerate(projections):
@@ -55,7 +55,7 @@ def dense_blocks(
 
 
 def _is_adapter(sites: tuple[Site, ...], down: Call, width: int) -> bool:
-    """A plain bottleneck narrower than the stream: part of a gate, a norm or an adapter, no FFN."""
+    """A plain bottleneck narrower than the stream: part of a gate, norm or adapter, not an FFN."""
     return len(sites) == 1 and shape(down.module)[0] < width and not _called_an_ffn(down.name)
 
 
@@ -68,7 +68,7 @@ def _rows(call: Call) -> int:
 
 
 def unproven(trace: Trace, layer: str, width: int, proven: set[str]) -> str | None:
-    """A module of a layer that has an FFN's shapes though none of its projections was proven to be one."""
+    """A module of a layer with an FFN's shapes of which no projection was proven."""
     for call in trace.in_layer(layer):
         if NOT_AN_FFN.search(call.name.removeprefix(layer)):
             continue
@@ -94,7 +94,7 @@ def _like_an_ffn(sizes: list[tuple[int, int]], width: int, least: int) -> bool:
 
 
 def _by_activation(key: Tensor, rows: list[Call], calls: list[Call]) -> tuple[Site, ...]:
-    """(up,) or (gate, up) whose activation is the key (n, m); empty where there are none."""
+    """(up,) or (gate, up) whose activation is the key (n, m); empty if there are none."""
     wrong: float = 1.0
     sites: tuple[Site, ...] = ()
     for found in _readings(rows, key.shape[-1]):
@@ -108,7 +108,7 @@ def _by_activation(key: Tensor, rows: list[Call], calls: list[Call]) -> tuple[Si
 def _by_replay(
     trace: Trace, down: Call, rows: list[Call], parameters: Mapping[str, Tensor]
 ) -> tuple[Site, ...]:
-    """(gate, up) of which the module around them makes the key in a way of its own; empty where none are."""
+    """(gate, up) from which their parent module computes the key in its own way; empty if there are none."""
     for gate, up in (found for found in _readings(rows, shape(down.module)[0]) if len(found) == 2):
         around = trace.of(_around(gate.call.name, down.name))
         if around is None or len(around.inputs) > 1 or NOT_AN_FFN.search(around.name):
@@ -120,7 +120,7 @@ def _by_replay(
         for view in views:
             parameters[view.parameter]
         local = [replace(view, parameter=view.parameter[inside:]) for view in views]
-        key_of = replayed(around.module, around.inputs[0], local, down.name[inside:])
+        key_of = replay_keys(around.module, around.inputs[0], local, down.name[inside:])
         if is_gating(key_of, gate.values, up.values):
             return gate, up
     return ()
@@ -141,7 +141,7 @@ def _readings(rows: list[Call], m: int) -> Iterator[tuple[Site, ...]]:
 
 
 def _before_norm(calls: list[Call], key: Tensor) -> Tensor:
-    """What went into the norm between activation and down projection, if there is one; else the key."""
+    """The input of a norm between activation and down projection, if there is one; else the key."""
     return next((c.inputs[0] for c in calls if same(c.output, key) and as_norm(c) is not None), key)
 
 
@@ -162,7 +162,7 @@ def _block(trace: Trace, down: Call, sites: tuple[Site, ...], number: int) -> Bl
 
 
 def _around(one: str, other: str) -> str:
-    """The module both lie in."""
+    """The innermost module that contains both."""
     shared = []
     for a, b in zip(one.split("."), other.split("."), strict=False):
         if a != b:
@@ -177,7 +177,7 @@ def is_projection(module: nn.Module) -> bool:
 
 
 def shape(projection: nn.Module) -> tuple[int, int]:
-    """(inputs, outputs) of a projection; GPT-2's Conv1D stores them the other way round."""
+    """(inputs, outputs) of a projection; GPT-2's Conv1D stores them transposed."""
     rows, columns = projection.weight.shape  # type: ignore[misc]
     return (rows, columns) if isinstance(projection, Conv1D) else (columns, rows)
 

@@ -1,8 +1,8 @@
-"""A block's own module run again with chosen gate and up values: the proof where no known activation fits.
+"""Proof by replay: a block's own module is run with chosen gate and up values if no known activation fits.
 
-Key values belong to gate and up place by place if tokens and neurons that change places take their key values
-with them; a gate may also be weighed against the token's other gates (Gemma 3n's threshold). Up is the one in
-which a key value is a straight line, whatever the other neurons' up values are.
+Key values correspond to gate and up elementwise if permuting tokens and neurons permutes the key values; a
+gate may also be compared with the token's other gates (Gemma 3n's threshold). Up is the input in which a
+key value is linear, whatever the other neurons' up values are.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from analysis.anatomy.anatomy import WeightView
-from analysis.anatomy.contract import agree, error
+from analysis.anatomy.contract import agree, relative_error
 
 KeyOf = Callable[[Tensor, Tensor], Tensor]
 """(gate, up) → key, all (rows, m)."""
 
 
-def replayed(module: nn.Module, x: Tensor, views: Sequence[WeightView], down: str) -> KeyOf:
-    """The key values a module gives for x under chosen (gate, up); names are relative to the module."""
+def replay_keys(module: nn.Module, x: Tensor, views: Sequence[WeightView], down: str) -> KeyOf:
+    """The key values a module gives for x with chosen (gate, up); names are relative to the module."""
     projections = dict(module.named_modules())
 
     def key_of(gate: Tensor, up: Tensor) -> Tensor:
@@ -49,15 +49,15 @@ def _giving(view: WeightView, values: Tensor) -> Callable[..., Tensor]:
 
 
 def is_gating(key_of: KeyOf, gate: Tensor, up: Tensor) -> bool:
-    """Whether key values belong to (gate, up) place by place, a straight line in up and none in gate."""
+    """Whether key values depend elementwise on (gate, up), linearly on up and nonlinearly on gate."""
     try:
         return _moves_along(key_of, gate, up) and _bends_in_gate_alone(key_of, gate, up)
-    except Exception:  # a module that needs more than states cannot be run on its own, whatever it raises
+    except Exception:  # a module that needs more than states cannot be run alone, whatever it raises
         return False
 
 
 def _moves_along(key_of: KeyOf, gate: Tensor, up: Tensor) -> bool:
-    """Whether tokens and neurons that change places take their key values with them."""
+    """Whether permuted tokens and neurons permute their key values."""
     order = torch.Generator().manual_seed(0)
     rows, columns = (torch.randperm(n, generator=order).to(up.device) for n in up.shape)
     key = key_of(gate, up)
@@ -75,9 +75,9 @@ def _bends_in_gate_alone(key_of: KeyOf, gate: Tensor, up: Tensor) -> bool:
 
 
 def _is_line(half: Tensor, none: Tensor, full: Tensor) -> bool:
-    """Whether the value at half the way lies in the middle; a curve misses it by more than rounding."""
+    """Whether the value at the midpoint is the mean; a curve misses it by more than rounding."""
     return (
-        error((none + full) / 2, half) < 1e-3
+        relative_error((none + full) / 2, half) < 1e-3
         if half.dtype == torch.float32
         else agree((none + full) / 2, half)
     )

@@ -1,4 +1,4 @@
-"""Which tokens each expert of a module saw in one call, read from what the module was given."""
+"""Routing: which tokens each expert of a module processed in one call, read from the module's inputs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from analysis.anatomy.anatomy import Block
 
 
 @dataclass(frozen=True)
-class Share:
-    """One expert's part of a call, n times a token.
+class ExpertShare:
+    """One expert's part of a call: n times a token.
 
     token, target (n,): row of the flattened batch, and of the module's output. x (n, d): what the expert
-    read. weight (n, 1): what its answer is multiplied by.
+    read. weight (n, 1): the factor of its output.
     """
 
     token: Tensor
@@ -25,8 +25,8 @@ class Share:
     weight: Tensor
 
 
-def share_of(block: Block, experts: int, inputs: Sequence[Tensor]) -> Share | None:
-    """An expert's share, by one of three ways of calling experts; None for any other.
+def read_share(block: Block, experts: int, inputs: Sequence[Tensor]) -> ExpertShare | None:
+    """Read an expert's share in one of three ways of calling experts; None for any other.
 
     routed: hidden states (T, d), chosen experts (T, k), weights (T, k).
     always: hidden states (T, d) and the weight of each shared expert (T, E).
@@ -47,33 +47,33 @@ def share_of(block: Block, experts: int, inputs: Sequence[Tensor]) -> Share | No
         and floats[0].numel() == len(hidden) * experts
     ):
         every = torch.arange(len(hidden), device=hidden.device)
-        return Share(every, every, hidden, floats[0].reshape(-1, experts)[:, number, None])
+        return ExpertShare(every, every, hidden, floats[0].reshape(-1, experts)[:, number, None])
     if block.routed and len(inputs) == 1 and len(hidden) % experts == 0:
         tokens = len(hidden) // experts
         mine = hidden[number * tokens : (number + 1) * tokens]
         token = torch.where(mine.ne(0).any(-1))[0]
-        return Share(token, token + number * tokens, mine[token], torch.ones_like(mine[token, :1]))
+        return ExpertShare(token, token + number * tokens, mine[token], torch.ones_like(mine[token, :1]))
     return None
 
 
-def _routed(hidden: Tensor, chosen: Tensor, floats: list[Tensor], number: int) -> Share | None:
+def _routed(hidden: Tensor, chosen: Tensor, floats: list[Tensor], number: int) -> ExpertShare | None:
     weights = next((t for t in floats if t.shape == chosen.shape), None)
     if weights is None or chosen.shape[:-1].numel() != len(hidden):
         return None
     k = chosen.shape[-1]
     token, slot = torch.where(chosen.reshape(-1, k) == number)
-    return Share(token, token, hidden[token], weights.reshape(-1, k)[token, slot, None])
+    return ExpertShare(token, token, hidden[token], weights.reshape(-1, k)[token, slot, None])
 
 
-def without(
+def zero_weights(
     block: Block, experts: int, inputs: Sequence[Tensor], where: Tensor
 ) -> tuple[int, Tensor, int] | None:
-    """The router's weights with those of one expert set to 0: (which input they are, the new ones, tokens).
+    """The router's weights with one expert's set to 0: (index of the input, new weights, tokens).
 
-    where (T,): the tokens for which the expert shall count for nothing; `tokens` is how many of them it had.
-    None where weights are no input of their own, because rows come laid out and weighted (see share_of).
+    where (T,): the tokens for which the expert is removed; `tokens` is how many of them it had.
+    None if weights are not a separate input, because rows arrive weighted (see share_of).
     """
-    share = share_of(block, experts, inputs)
+    share = read_share(block, experts, inputs)
     if share is None or (block.routed and len(inputs) == 1):
         return None
     number = block.address.expert

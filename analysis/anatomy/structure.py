@@ -1,8 +1,8 @@
-"""Find a model's FFN blocks, norms and LM head from module shapes and one probe run (METHODS §0).
+"""Finds a model's FFN blocks, norms and LM head from module shapes and one probe run (METHODS §0).
 
 No table of architectures: a block is a set of weights that fit together as up, gate and down and that
-reproduce what the probe run computed. Whatever looks like a block and cannot be proven to be one refuses the
-whole model, so that nothing is ever shown in part.
+reproduce what the probe run computed. If something looks like a block but cannot be proven, the whole model
+is refused, so that no partial result is shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from analysis.anatomy.addresses import BlockAddress
 from analysis.anatomy.anatomy import Anatomy, Block
 from analysis.anatomy.contract import reproduces_projections
-from analysis.anatomy.experts import expert_blocks, keeps_experts, layouts
+from analysis.anatomy.experts import expert_blocks, keeps_experts, list_layouts
 from analysis.anatomy.heads import find_final_norm, find_head
 from analysis.anatomy.projections import NOT_AN_FFN, dense_blocks, unproven
 from analysis.anatomy.tracing import PROBE_TOKENS, Call, Trace, stack_and_number, trace_probe
@@ -30,11 +30,11 @@ def find_anatomy(
     parameters: Mapping[str, Tensor] | None = None,
     running: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Anatomy:
-    """The proven anatomy of a causal language model.
+    """Find and prove the anatomy of a causal language model.
 
-    parameters, running: where the weights come from and what lets the model run, if they are not in memory.
-    Raises UnknownStructure where no description fits, ContractBroken where one fits but does not
-    reproduce the model's own numbers.
+    parameters, running: the source of the weights and the context in which the model runs, if not in memory.
+    Raises UnknownStructure if no description fits, ContractBroken if one fits but does not reproduce the
+    model's own numbers.
     """
     if parameters is None:
         parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -61,7 +61,7 @@ def find_anatomy(
 
 
 def context_length(config: Any) -> int:
-    """How many positions the model can take, in tokens."""
+    """The model's context length, in tokens."""
     text = config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         length = getattr(text, name, None)
@@ -75,22 +75,22 @@ def _find_blocks(trace: Trace, width: int, parameters: Mapping[str, Tensor]) -> 
     for layer in trace.layers:
         stack, number = stack_and_number(layer)
         dense = _dense(trace, layer, width, number, parameters)
-        routed = _routed(trace, layer, width, number, parameters)
+        routed = _find_routed(trace, layer, width, number, parameters)
         if routed or len(dense) > 1:
             first = sum(block.address.shared for block in routed)
             dense = [_as_shared(block, first + index) for index, block in enumerate(dense)]
         if routed or dense:
             stacks.setdefault(stack, []).extend([*routed, *dense])
-    return _counted_through(list(stacks.values()))
+    return _renumber_layers(list(stacks.values()))
 
 
 def _as_shared(block: Block, index: int) -> Block:
-    """A block that every token goes through beside others of its layer."""
+    """Mark a block that every token passes beside others of its layer as a shared expert."""
     return replace(block, address=BlockAddress(block.address.layer, True, index))
 
 
-def _counted_through(stacks: list[list[Block]]) -> list[Block]:
-    """All blocks; where several stacks number their layers from 0, later ones count on."""
+def _renumber_layers(stacks: list[list[Block]]) -> list[Block]:
+    """All blocks, with layers renumbered consecutively if several stacks count from 0."""
     blocks: list[Block] = []
     for stack in stacks:
         taken = {block.address for block in blocks}
@@ -106,7 +106,7 @@ def _dense(
     blocks, proven = [], set[str]()
     for block, first, down in dense_blocks(trace, layer, width, number, parameters):
         if not reproduces_projections(block, parameters, first, down):
-            raise ContractBroken(f"{block.module}: its weights do not give what its projections gave")
+            raise ContractBroken(f"{block.module}: its weights do not reproduce its projections' outputs")
         _refuse_other_rows(block, down)
         blocks.append(block)
         proven |= {first.name, down.name}
@@ -117,29 +117,29 @@ def _dense(
 
 
 def _refuse_other_rows(block: Block, down: Call) -> None:
-    """Clamps act on (batch, position): what a block reads must be laid out so."""
+    """Refuse blocks whose input is not laid out as (batch, position), which clamps need."""
     rows = tuple(down.inputs[0].shape[:-1])
     if rows not in ((1, PROBE_TOKENS), (PROBE_TOKENS, 1), (PROBE_TOKENS,)):
         raise UnknownStructure(
             f"{block.module} reads states laid out as {rows} where (batch, tokens) is (1, {PROBE_TOKENS}), "
-            "so that its rows and positions cannot be told"
+            "so its rows and positions are unknown"
         )
 
 
-def _routed(
+def _find_routed(
     trace: Trace, layer: str, width: int, number: int, parameters: Mapping[str, Tensor]
 ) -> list[Block]:
     blocks: list[Block] = []
     for call in trace.in_layer(layer):
         if any(call.name.startswith(f"{block.module}.") for block in blocks):
             continue
-        if next(layouts(call.name, call.module, width), None) is None:
+        if next(list_layouts(call.name, call.module, width), None) is None:
             if keeps_experts(call.module, width) and not NOT_AN_FFN.search(call.name.removeprefix(layer)):
-                raise UnknownStructure(f"{call.name} keeps its experts in a layout that is not known")
+                raise UnknownStructure(f"{call.name} keeps its experts in an unknown layout")
             continue
         found = expert_blocks(call.name, call.module, width, number, trace, parameters)
         if not found:
-            raise ContractBroken(f"{call.name}: the experts do not compute as their layout says")
+            raise ContractBroken(f"{call.name}: the experts do not compute what their layout predicts")
         blocks += found
     return blocks
 

@@ -1,4 +1,4 @@
-"""What every module saw and gave during one small probe run."""
+"""Trace of one small probe run: the inputs and outputs of every module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAYER = re.compile(r"^(?P<layer>(?P<stack>.*?)\.?(?P<number>\d+))(?=\.|$)")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module: the tensors it was given and the one it gave."""
+    """One call of a module: its input tensors and its output."""
 
     name: str
     module: nn.Module
@@ -28,19 +28,19 @@ class Call:
 
     @property
     def layer(self) -> str | None:
-        """The name of the layer the module lies in, such as `model.layers.3`."""
+        """The name of the module's layer, such as `model.layers.3`."""
         return layer_of(self.name)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """All calls of one probe run in the order they ended, and the logits it gave."""
+    """All calls of one probe run in the order they ended, and the logits."""
 
     calls: tuple[Call, ...]
     logits: Tensor
 
     def of(self, name: str) -> Call | None:
-        """The first call of a module, or None where the probe never reached it."""
+        """The first call of a module, or None if the probe never reached it."""
         return self._first.get(name)
 
     def in_layer(self, layer: str) -> list[Call]:
@@ -69,7 +69,7 @@ class Trace:
 
 
 def layer_of(name: str) -> str | None:
-    """The name of the layer a module lies in: `model.layers.3` for `model.layers.3.mlp`; None outside."""
+    """The name of a module's layer: `model.layers.3` for `model.layers.3.mlp`; None outside."""
     found = _LAYER.match(name)
     return None if found is None else found["layer"]
 
@@ -82,9 +82,9 @@ def stack_and_number(layer: str) -> tuple[str, int]:
 
 
 def trace_probe(model: PreTrainedModel) -> Trace:
-    """Run a few tokens through the model and note what every module saw and gave.
+    """Run a few tokens through the model and record every module's inputs and outputs.
 
-    Raises UnknownStructure where the model does not run on one row of tokens.
+    Raises UnknownStructure if the model does not run on one row of tokens.
     """
     calls: list[Call] = []
     handles = []
@@ -108,7 +108,7 @@ def trace_probe(model: PreTrainedModel) -> Trace:
             logits = model(input_ids=tokens[None], use_cache=False).logits
     except HeadlampError:  # weights that could not be read
         raise
-    except Exception as error:  # the edge to transformers: every way a model has of refusing plain text
+    except Exception as error:  # the edge to transformers: any way a model refuses plain text
         raise UnknownStructure(
             f"{type(model).__name__} does not run on one row of tokens: {' '.join(str(error).split())[:200]}"
         ) from error
@@ -119,5 +119,5 @@ def trace_probe(model: PreTrainedModel) -> Trace:
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers in the same order, whatever their shapes and devices."""
+    """Whether two tensors hold the same numbers in the same order, regardless of shape and device."""
     return one.numel() == other.numel() and torch.equal(one.reshape(-1), other.reshape(-1).to(one.device))

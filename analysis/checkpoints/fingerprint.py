@@ -1,4 +1,4 @@
-"""A model's identity: SHA-256 over every byte that can change an answer."""
+"""Fingerprint of a model: SHA-256 over every byte that can change an answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FileKey = tuple[str, int, int, int]
-"""(path, size, mtime_ns, inode): as long as these stand, so do a file's bytes."""
+"""(path, size, mtime_ns, inode): while these are unchanged, so are the file's bytes."""
 
 HashCache = MutableMapping[FileKey, str]
 
@@ -32,7 +32,7 @@ _hashes: dict[FileKey, str] = {}
 def identity_files(folder: Path, *, weights: bool = True) -> list[Path]:
     """The files a fingerprint covers, by name: all safetensors, config, tokenizer, chat template.
 
-    weights: whether the safetensors are among them.
+    weights: whether to include the safetensors.
     """
     files = [folder / name for name in _NAMES if (folder / name).is_file()]
     files += folder.glob("*.safetensors.index.json")
@@ -40,28 +40,28 @@ def identity_files(folder: Path, *, weights: bool = True) -> list[Path]:
 
 
 def stamp(folder: Path) -> tuple[FileKey, ...]:
-    """What stands still as long as no identity file is replaced or rewritten; reads no file."""
+    """A value that changes whenever an identity file is replaced or rewritten; reads no file."""
     return tuple(_key(path) for path in identity_files(folder))
 
 
 def fingerprint(folder: Path, hashes: HashCache | None = None) -> str:
     """SHA-256 (hex) over the names and bytes of `identity_files`.
 
-    hashes: where file hashes are remembered between calls; an in-process table where none is given.
+    hashes: cache of file hashes; an in-process table by default.
     """
-    return combined({path.name: file_hash(path, hashes) for path in identity_files(folder)})
+    return combine_digests({path.name: hash_file(path, hashes) for path in identity_files(folder)})
 
 
-def combined(digests: Mapping[str, str]) -> str:
-    """The fingerprint of files whose digests are known: name → SHA-256 (hex) of the bytes."""
+def combine_digests(digests: Mapping[str, str]) -> str:
+    """The fingerprint of files with known digests: name → SHA-256 (hex) of the bytes."""
     total = hashlib.sha256()
     for name in sorted(digests):
         total.update(f"{name}\0{digests[name]}\n".encode())
     return total.hexdigest()
 
 
-def known_fingerprint(folder: Path, hashes: HashCache | None = None) -> str | None:
-    """The fingerprint if every file's hash is remembered, else None: never reads weights."""
+def recall_fingerprint(folder: Path, hashes: HashCache | None = None) -> str | None:
+    """The fingerprint if every file's hash is cached, else None: never reads weights."""
     known = _hashes if hashes is None else hashes
     if all(_key(path) in known for path in identity_files(folder)):
         return fingerprint(folder, hashes)
@@ -73,14 +73,14 @@ def _key(path: Path) -> FileKey:
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def file_hash(path: Path, hashes: HashCache | None = None) -> str:
-    """SHA-256 (hex) of a file's bytes, remembered as in `fingerprint`."""
+def hash_file(path: Path, hashes: HashCache | None = None) -> str:
+    """SHA-256 (hex) of a file's bytes, cached as in `fingerprint`."""
     known = _hashes if hashes is None else hashes
     key = _key(path)
     if key not in known:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256")
-        with suppress(Exception):  # a memory that cannot be written costs reading the file again, no more
+        with suppress(Exception):  # a cache that cannot be written only means reading the file again
             known[key] = digest.hexdigest()
         return digest.hexdigest()
     return known[key]

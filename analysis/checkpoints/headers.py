@@ -1,7 +1,7 @@
-"""What a checkpoint holds, by the headers of its files, which are checked against the files themselves.
+"""Contents of a checkpoint, read from its files' headers and checked against the files.
 
-A safetensors file is 8 bytes that say how long its header is, the header as JSON, and the tensors' bytes, one
-after the other without a gap (https://github.com/huggingface/safetensors#format).
+A safetensors file is 8 bytes with the length of its header, the header as JSON, and the tensors' bytes
+without gaps (https://github.com/huggingface/safetensors#format).
 """
 
 from __future__ import annotations
@@ -34,37 +34,41 @@ _DTYPES = {
 }
 
 
-def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Key → tensor, of a single-file or a sharded checkpoint, from headers alone.
+def read_stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Read key → tensor of a single-file or sharded checkpoint, from headers alone.
 
-    Raises NotAModel for a file that is missing, cut off or at odds with itself: see `read_header`.
+    Raises NotAModel for a file that is missing, truncated or inconsistent: see `read_header`.
     """
-    listed = _listed(folder)
+    listed = _find_index(folder)
     if listed is None:
         paths = sorted(folder.glob("*.safetensors"))
         return {key: tensor for path in paths for key, tensor in read_header(path).items()}
     found: dict[str, StoredTensor] = {}
     for name in sorted(set(listed.values())):
-        found |= tensors_of(folder / name, [key for key, file in listed.items() if file == name])
+        found |= read_file_tensors(folder / name, [key for key, file in listed.items() if file == name])
     return found
 
 
-def tensors_of(path: Path, keys: Collection[str]) -> dict[str, StoredTensor]:
-    """Those tensors of a file that an index has in it. Raises NotAModel as `read_header` and `chosen`."""
-    return chosen(path, read_header(path), keys)
+def read_file_tensors(path: Path, keys: Collection[str]) -> dict[str, StoredTensor]:
+    """Read the tensors that an index assigns to a file. Raises NotAModel as `read_header` and
+    `select_tensors`.
+    """
+    return select_tensors(path, read_header(path), keys)
 
 
-def chosen(path: Path, found: Mapping[str, StoredTensor], keys: Collection[str]) -> dict[str, StoredTensor]:
-    """Those tensors of a file's header that an index has in it. Raises NotAModel for one it has not."""
+def select_tensors(
+    path: Path, found: Mapping[str, StoredTensor], keys: Collection[str]
+) -> dict[str, StoredTensor]:
+    """Select the tensors that an index assigns to a file from its header. Raises NotAModel if one lacks."""
     for key in keys:
         if key not in found:
-            held_by = f"its index has {key} in {path.name}, which does not hold it"
+            held_by = f"its index assigns {key} to {path.name}, which does not contain it"
             raise NotAModel(f"{path.parent}: {held_by}{AGAIN}")
     return {key: found[key] for key in keys}
 
 
-def _listed(folder: Path) -> dict[str, str] | None:
-    """Key → file name, as the index of a sharded checkpoint says; None where there is no index."""
+def _find_index(folder: Path) -> dict[str, str] | None:
+    """Key → file name from the index of a sharded checkpoint; None if there is no index."""
     if not (folder / INDEX).is_file():
         return None
     listed = read_index(folder / INDEX)
@@ -75,33 +79,33 @@ def _listed(folder: Path) -> dict[str, str] | None:
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """Key → file name, as the index of a sharded checkpoint says. Raises NotAModel for a damaged one."""
+    """Read key → file name from the index of a sharded checkpoint. Raises NotAModel for a damaged one."""
     try:
         return {str(k): Path(name).name for k, name in json.loads(path.read_bytes())["weight_map"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise NotAModel(f"{path} is no index of weights ({error}){AGAIN}") from error
+        raise NotAModel(f"{path} is not an index of weights ({error}){AGAIN}") from error
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
-    """Key → tensor, of one file. Raises NotAModel where the header cannot be true of it.
+    """Read key → tensor of one file. Raises NotAModel for a header that cannot be true.
 
-    That is: where it cannot be read, is longer than the file, gives a tensor other bytes than its shape and
-    dtype take, or bytes of another tensor, or leaves a gap, or ends elsewhere than the file.
+    That is, one that is unreadable or longer than the file, whose byte ranges contradict a tensor's shape and
+    dtype, overlap, leave a gap, or do not end with the file.
     """
     try:
         length, header = _raw_header(path)
         size = path.stat().st_size - 8 - length
     except (OSError, ValueError, struct.error) as error:
         raise NotAModel(f"{path} cannot be read as safetensors ({error}){AGAIN}") from error
-    return told(path, header, 8 + length, size)
+    return parse_header(path, header, 8 + length, size)
 
 
-def told(
+def parse_header(
     path: Path, header: Mapping[str, Any], start: int = 0, size: int | None = None
 ) -> dict[str, StoredTensor]:
-    """Key → tensor, as a file's header has it. Raises NotAModel as `read_header`.
+    """Parse a header into key → tensor. Raises NotAModel as `read_header`.
 
-    start, size: where in the file tensors begin, and the bytes they have; None where it is not here.
+    start, size: offset and total size of the tensors' bytes; None if the file is not here.
     """
     try:
         entries = {key: _entry(entry) for key, entry in header.items() if key != "__metadata__"}
@@ -115,20 +119,20 @@ def told(
 
 
 _Entry = tuple[str, tuple[int, ...], int, int]
-"""dtype, shape, and where its bytes begin and end, counted from the end of the header."""
+"""dtype, shape, and the byte range, counted from the end of the header."""
 
 
 def _raw_header(path: Path) -> tuple[int, dict[str, Any]]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > _LONGEST_HEADER:
-            raise ValueError("it begins with no header")
+            raise ValueError("it has no header")
         text = file.read(length)
     if len(text) < length:
-        raise NotAModel(f"{path} is cut off within its header{AGAIN}")
+        raise NotAModel(f"{path} is truncated within its header{AGAIN}")
     header = json.loads(text)
     if not isinstance(header, dict):
-        raise ValueError("its header is no table")
+        raise ValueError("its header is not a table")
     return length, header
 
 
@@ -146,7 +150,7 @@ def _check(path: Path, entries: Mapping[str, _Entry], size: int | None) -> None:
         if dtype not in _DTYPES:
             raise NotAModel(
                 f"{path}: {key} is stored as {dtype}; Headlamp reads float32, bfloat16 and float16: "
-                "give the model it was made from"
+                "use the original model"
             )
         needed = math.prod(shape) * _DTYPES[dtype].itemsize
         if end - start != needed:
@@ -163,7 +167,7 @@ def _check(path: Path, entries: Mapping[str, _Entry], size: int | None) -> None:
         return
     if reached > size:
         raise NotAModel(
-            f"{path} is cut off: its header tells of {reached:,} bytes of weights, it has {size:,}{AGAIN}"
+            f"{path} is truncated: its header lists {reached:,} bytes of weights, it has {size:,}{AGAIN}"
         )
     if reached < size:
-        raise NotAModel(f"{path} has {size - reached:,} bytes that its header does not tell of{AGAIN}")
+        raise NotAModel(f"{path} has {size - reached:,} bytes that its header does not list{AGAIN}")

@@ -1,8 +1,8 @@
-"""The shards of a Hub model, fetched one at a time when a layer needs them, and deleted after use if wished.
+"""Shards of a Hub model, fetched one at a time when a layer needs them, and optionally deleted after use.
 
-A shard is fetched only within `fetching`, by the thread that is in it: a page that is looked at never
-downloads. Those that are kept go into the Hub's own cache, where every program finds them. Those that pass
-through lie apart from it, so that whatever was there before stays.
+A shard is fetched only within `fetching`, by the thread that entered it: viewing a page never
+downloads. Kept shards go into the Hub's own cache, shared by all programs. Shards deleted after use are
+stored apart from it, so that the cache stays untouched.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from filelock import FileLock, Timeout
 from huggingface_hub import hf_hub_download
 from huggingface_hub.utils import tqdm
 
-from analysis.checkpoints.fingerprint import file_hash
-from analysis.checkpoints.headers import tensors_of
+from analysis.checkpoints.fingerprint import hash_file
+from analysis.checkpoints.headers import read_file_tensors
 from analysis.checkpoints.hub import HubModel
-from analysis.checkpoints.hub_errors import explained
+from analysis.checkpoints.hub_errors import explain_hub_errors
 from analysis.checkpoints.stored import Source
 from analysis.checkpoints.streaming import is_layer
 from analysis.errors import FetchFailed, ModelError, NotFetched
@@ -32,25 +32,25 @@ from analysis.pulse import Pulse
 
 log = logging.getLogger(__name__)
 Step = Mapping[str, Collection[Path]]
-"""What one step of a work reads: groups of parameters, and the files of each."""
+"""What one step of a job reads: groups of parameters, and the files of each."""
 
 
 @dataclass
-class _Plan:
-    """What a work still reads, step by step; pulse: called while a file comes, may raise to end it."""
+class _FetchSchedule:
+    """The steps a job still has to read; pulse: called during a download, may raise to abort."""
 
     steps: Sequence[Step]
     pulse: Pulse
     at: int = 0
 
     def needs(self, but: str = "") -> set[str]:
-        """The files that this step and later ones read, for any group but one."""
+        """The files that this and later steps read, for any group but one."""
         left = self.steps[self.at :]
         return {file.name for step in left for group, files in step.items() if group != but for file in files}
 
 
 class HubCheckpoint:
-    """See Checkpoint. keep: whether shards stay on the disk once they were read."""
+    """See Checkpoint. keep: whether shards stay on disk after they were read."""
 
     def __init__(self, model: HubModel, *, keep: bool) -> None:
         self.model, self.keep = model, keep
@@ -63,9 +63,10 @@ class HubCheckpoint:
 
     @contextmanager
     def reading(self, group: str, keys: Mapping[str, Path]) -> Iterator[Mapping[str, Source]]:
-        """See Checkpoint. One shard after the other; one that nothing else needs is deleted before the next.
+        """See Checkpoint. Shards are read one after the other; one that is no longer needed is deleted before
+        the next.
 
-        Raises NotFetched outside of `fetching` where a shard is not here, FetchFailed where it does not come.
+        Raises NotFetched outside of `fetching` if a shard is missing, FetchFailed if it cannot be fetched.
         """
         of_file: defaultdict[str, list[str]] = defaultdict(list)
         for key, file in keys.items():
@@ -73,23 +74,24 @@ class HubCheckpoint:
         *others, last = sorted(of_file)
         tensors: dict[str, Source] = {}
         for name in others:
-            found = tensors_of(self._here(name), of_file[name])
-            tensors |= {key: tensor.held() for key, tensor in found.items()}
+            found = read_file_tensors(self._here(name), of_file[name])
+            tensors |= {key: tensor.load() for key, tensor in found.items()}
             self._read_from(name, group)
-        yield tensors | tensors_of(self._here(last), of_file[last])
+        yield tensors | read_file_tensors(self._here(last), of_file[last])
         self._read_from(last, group)
 
     @contextmanager
     def fetching(self, steps: Sequence[Step], pulse: Pulse) -> Iterator[Callable[[], None]]:
-        """While the body runs, this thread may fetch what the steps read; it calls what it gets after each.
+        """While the body runs, this thread may fetch what the steps read; call the yielded function after
+        each.
 
-        Where shards are deleted, one work at a time may do so, in all processes. What a body that failed
-        leaves on the disk is used by the next.
+        Only one job at a time, over all processes, may delete shards. What a failed body leaves on disk is
+        reused by the next.
         """
         with ExitStack() as stack:
             if not self.keep:
                 stack.enter_context(self._alone())
-            plan = self._mine.plan = _Plan(steps, pulse)
+            plan = self._mine.plan = _FetchSchedule(steps, pulse)
             stack.callback(self._mine.__dict__.clear)
 
             def done() -> None:
@@ -102,20 +104,20 @@ class HubCheckpoint:
                 shutil.rmtree(self.model.passing, ignore_errors=True)
 
     @property
-    def _plan(self) -> _Plan | None:
+    def _plan(self) -> _FetchSchedule | None:
         return getattr(self._mine, "plan", None)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with explained(self.model.name, "the weights"):
+        with explain_hub_errors(self.model.name, "the weights"):
             self.model.passing.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.model.passing.with_suffix(".lock"), thread_local=False)
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
                 raise ModelError(
-                    f"the shards of {self.model.name} are fetched and deleted by another work already; "
-                    "wait until it is done, or keep them"
+                    f"the shards of {self.model.name} are being fetched and deleted by another job; "
+                    "wait until it is done, or keep the shards"
                 ) from error
         try:
             yield
@@ -123,16 +125,16 @@ class HubCheckpoint:
             lock.release()
 
     def _here(self, name: str) -> Path:
-        """A shard on this machine, its bytes those that the fingerprint speaks of."""
+        """A shard on this machine, its bytes verified against the fingerprint."""
         path = next((p for p in self._places(name) if p.is_file()), None)
         if path is None:
             path = self._fetched(name)
         if path not in self._checked:
-            if file_hash(path) != self.model.shards[name].sha256:
+            if hash_file(path) != self.model.shards[name].sha256:
                 path.resolve().unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 raise FetchFailed(
-                    f"{name} of {self.model.name} is not what the Hub lists, so it was deleted; ask again"
+                    f"{name} of {self.model.name} differs from the Hub's digest, so it was deleted; try again"
                 )
             self._checked.add(path)
         return path
@@ -145,14 +147,14 @@ class HubCheckpoint:
         plan, model = self._plan, self.model
         if plan is None:
             raise NotFetched(
-                f"{name} of {model.name} is not on this machine, and this reads the neurons' own vectors; "
+                f"{name} of {model.name} is not on this machine, and this needs the neurons' vectors; "
                 "decode it with its shards kept, or fetch the model"
             )
         bar, stopped = _bar(plan.pulse)
         log.info("Fetching %s of %s, %.2f GB", name, model.name, model.shards[name].bytes / 1e9)
         target = None if self.keep else model.passing
         try:
-            with explained(model.name, name):
+            with explain_hub_errors(model.name, name):
                 path = hf_hub_download(
                     model.name, name, revision=model.commit, local_dir=target, tqdm_class=bar
                 )
@@ -160,12 +162,12 @@ class HubCheckpoint:
             if stopped:
                 raise stopped[0] from None
             raise
-        if stopped:  # where a thread of its own fetches, it does not hear
+        if stopped:  # a download in another thread does not receive it
             raise stopped[0]
         return Path(path)
 
     def _read_from(self, name: str, group: str) -> None:
-        """A group was read from a shard: delete it, unless something else is yet to be."""
+        """A group was read from a shard: delete the shard unless another group needs it."""
         if self._plan is not None and name not in self._plan.needs(but=group if is_layer(group) else ""):
             self._drop(name)
 
@@ -176,14 +178,14 @@ class HubCheckpoint:
             self._checked.discard(path)
 
     def _tidy(self, needed: Collection[str]) -> None:
-        """Delete what passed through and is of no use any more."""
+        """Delete temporary shards that are no longer needed."""
         for path in self.model.passing.glob("*.safetensors"):
             if path.name not in needed:
                 self._drop(path.name)
 
 
 def _bar(pulse: Pulse) -> tuple[type[tqdm], list[BaseException]]:
-    """A progress bar that shows nothing and calls pulse; and where it notes what pulse raised."""
+    """A silent progress bar that calls pulse, and where it stores what pulse raised."""
     stopped: list[BaseException] = []
 
     class Heard(tqdm):

@@ -1,9 +1,8 @@
-"""A model's weights read once, each straight into the parameter it is for.
+"""Loading of weights: every tensor is read once, straight into its parameter.
 
-transformers says what becomes of a checkpoint's tensors: it renames them, stacks experts, joins gate and up.
-Handed whole tensors, it would hold those of a group two or three times over while it joins them. So it is
-handed tensors that are still on disk, which keep account of how they are joined; only the last joining makes
-a tensor, and each part is read into its place in it.
+transformers defines how checkpoint tensors are renamed, stacked (experts) and joined (gate and up). With
+tensors in memory that takes two or three copies of a group. So it gets placeholders for tensors on disk,
+which record how they are joined; only the last join allocates a tensor, and each part is read into its place.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
-from analysis.checkpoints.devices import placement
-from analysis.checkpoints.headers import stored_tensors
+from analysis.checkpoints.devices import place_modules
+from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.sources import first_line
 from analysis.checkpoints.stored import AGAIN, Source
 from analysis.errors import HeadlampError, ModelError, NotAModel
@@ -40,44 +39,44 @@ from analysis.errors import HeadlampError, ModelError, NotAModel
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
-"""Else threads of transformers read all tensors ahead of their conversion, and hold weights twice."""
+"""Otherwise transformers' threads read tensors ahead of conversion and hold the weights twice."""
 
 _JOINS: dict[tuple[type, ...], int] = {
     (MergeModulelist,): 1,
     (Concatenate,): 1,
     (MergeModulelist, Concatenate): 2,
 }
-"""How often the converters that do nothing else join tensors; what any other is given is read at once."""
+"""How often pure joining converters join tensors; inputs of any other converter are read at once."""
 
 
 def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in a folder with its weights on a device, or spread over several; made ready to be read.
+    """Load the model in a folder on a device, or spread over several, ready for inference.
 
-    Beside the weights at most a buffer is held (stored.BUFFER), and what a converter that does more than
-    join is given. Raises ModelError with what to do instead.
+    Extra memory: at most one buffer (stored.BUFFER) and the inputs of converters that do more than join.
+    Raises ModelError with what to do instead.
     """
-    tensors = stored_tensors(path)
+    tensors = read_stored_tensors(path)
     try:
         empty = empty_model(config, dtype)
         model, report = type(empty).from_pretrained(
             None,
             config=empty.config,
-            state_dict=on_disk(empty, tensors, get_model_conversion_mapping(empty)),
+            state_dict=wrap_checkpoint(empty, tensors, get_model_conversion_mapping(empty)),
             dtype=dtype,
-            device_map=placement(device, empty),
+            device_map=place_modules(device, empty),
             output_loading_info=True,
         )
         take_generation_config(model, path)
     except HeadlampError:
         raise
-    except Exception as error:  # the edge to transformers: every way it has of refusing a folder
+    except Exception as error:  # the edge to transformers: any way of refusing a folder
         raise ModelError(f"{name} could not be loaded on {device}: {first_line(error)}") from error
     _refuse_incomplete(name, report, config)
     return cast(PreTrainedModel, model.eval().requires_grad_(False))
 
 
 def take_generation_config(model: PreTrainedModel, path: Path) -> None:
-    """Which tokens end a text is said there. Raises ModelError for a file that cannot be read."""
+    """Read the generation config, which names the end-of-text tokens. Raises ModelError if unreadable."""
     file = path / "generation_config.json"
     if file.is_file():
         try:
@@ -87,13 +86,13 @@ def take_generation_config(model: PreTrainedModel, path: Path) -> None:
 
 
 def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of a config without weights; its buffers are real. Raises NotAModel where there is none."""
+    """Build the model of a config without weights; its buffers are real. Raises NotAModel if impossible."""
     _building.empty = True
     try:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except Exception as error:  # each family refuses a config in its own way
         raise NotAModel(
-            f"no model can be made of {config.name_or_path}/config.json: {first_line(error)}"
+            f"no model can be built from {config.name_or_path}/config.json: {first_line(error)}"
         ) from error
     finally:
         _building.empty = False
@@ -102,7 +101,7 @@ def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
 
 
 _building = threading.local()
-"""Whether this thread builds a model without weights; others may be loading one."""
+"""Whether this thread builds a model without weights; other threads may be loading one."""
 
 
 def _without_weights(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
@@ -115,7 +114,7 @@ register_module_parameter_registration_hook(_without_weights)  # type: ignore[ar
 
 
 def _refuse_incomplete(name: str, report: Any, config: Any) -> None:
-    """Weights that would be made up, or layers that the config leaves out, are no model to report on."""
+    """Refuse checkpoints with missing weights, or with layers that the config leaves out."""
     made_up = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if made_up:
         raise ModelError(
@@ -127,15 +126,16 @@ def _refuse_incomplete(name: str, report: Any, config: Any) -> None:
         number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", key)
         if number is not None and int(number.group(1)) >= layers:
             raise ModelError(
-                f"{name}: its config says {layers} layers, but its weights hold {key}; "
-                "give the config that belongs to these weights"
+                f"{name}: its config has {layers} layers, but its weights contain {key}; "
+                "use the config that belongs to these weights"
             )
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """What stands for a tensor of shape `shape` whose numbers are still on disk. joins: how often it will be
-    joined to others yet; it is read when none is left."""
+    """Placeholder for a tensor of shape `shape` on disk. joins: how many joins are left; it is read when none
+    is.
+    """
 
     shape: tuple[int, ...]
     joins: int
@@ -144,15 +144,15 @@ class OnDisk:
     device: Any = None
 
     def __getitem__(self, index: Any) -> OnDisk:
-        """transformers asks for `[...]` where it would read a slice of a file."""
+        """transformers indexes with `[...]` to read a slice of a file."""
         return self
 
     def to(self, *, device: Any, dtype: torch.dtype) -> OnDisk | Tensor:
-        """The same, to become this dtype on this device."""
+        """The same placeholder with another dtype or device."""
         return replace(self, device=device, dtype=dtype).read_if_whole()
 
     def read_if_whole(self) -> OnDisk | Tensor:
-        """The tensor itself where nothing is left to join it to."""
+        """Read the tensor if no join is left."""
         if self.joins:
             return self
         out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
@@ -163,19 +163,19 @@ class OnDisk:
     def __torch_function__(
         cls, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> OnDisk | Tensor:
-        """torch.stack and torch.cat of parts on disk."""
+        """torch.stack and torch.cat of placeholders."""
         parts, dim = args[0], (kwargs or {})["dim"]
-        joined = {torch.stack: _stacked, torch.cat: _concatenated}[function](parts, dim)
+        joined = {torch.stack: _stack, torch.cat: _concatenate}[function](parts, dim)
         return joined.read_if_whole()
 
 
-def on_disk(
+def wrap_checkpoint(
     model: PreTrainedModel, tensors: Mapping[str, Source], mapping: Sequence[Any]
 ) -> dict[str, OnDisk]:
-    """A checkpoint as the `state_dict` that transformers loads a model from.
+    """Wrap a checkpoint as the `state_dict` from which transformers loads a model.
 
-    mapping: transformers' conversion of checkpoint names and layouts for this model. Raises NotAModel where
-    tensors that are to be stacked have different shapes.
+    mapping: transformers' conversion of checkpoint names and layouts for this model. Raises NotAModel if
+    tensors to be stacked differ in shape.
     """
     names = model.state_dict()
     renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
@@ -191,13 +191,13 @@ def on_disk(
             first = stacked.setdefault((name, pattern), key)
             if tensors[first].shape != tensors[key].shape:
                 shapes = f"{first} is {tensors[first].shape}, {key} is {tensors[key].shape}"
-                raise NotAModel(f"{model.config.name_or_path}: {shapes}, where both must be alike{AGAIN}")
+                raise NotAModel(f"{model.config.name_or_path}: {shapes}, but both must be equal{AGAIN}")
         found[key] = OnDisk(tensors[key].shape, _JOINS.get(steps, 0), tensors[key].read_into)
     return found
 
 
-def _stacked(parts: Sequence[OnDisk], dim: int) -> OnDisk:
-    """As torch.stack."""
+def _stack(parts: Sequence[OnDisk], dim: int) -> OnDisk:
+    """torch.stack for placeholders."""
 
     def fill(out: Tensor) -> None:
         for part, place in zip(parts, out.unbind(dim), strict=True):
@@ -205,11 +205,11 @@ def _stacked(parts: Sequence[OnDisk], dim: int) -> OnDisk:
 
     shape = list(parts[0].shape)
     shape.insert(dim, len(parts))
-    return _joined(parts, shape, fill)
+    return _join(parts, shape, fill)
 
 
-def _concatenated(parts: Sequence[OnDisk], dim: int) -> OnDisk:
-    """As torch.cat."""
+def _concatenate(parts: Sequence[OnDisk], dim: int) -> OnDisk:
+    """torch.cat for placeholders."""
 
     def fill(out: Tensor) -> None:
         for part, place in zip(parts, out.split([part.shape[dim] for part in parts], dim), strict=True):
@@ -217,10 +217,10 @@ def _concatenated(parts: Sequence[OnDisk], dim: int) -> OnDisk:
 
     shape = list(parts[0].shape)
     shape[dim] = sum(part.shape[dim] for part in parts)
-    return _joined(parts, shape, fill)
+    return _join(parts, shape, fill)
 
 
-def _joined(parts: Sequence[OnDisk], shape: Sequence[int], fill: Callable[[Tensor], None]) -> OnDisk:
+def _join(parts: Sequence[OnDisk], shape: Sequence[int], fill: Callable[[Tensor], None]) -> OnDisk:
     if math.prod(shape) != sum(math.prod(part.shape) for part in parts):
         raise ValueError("tensors of these shapes cannot be joined")
     return replace(parts[0], shape=tuple(shape), joins=parts[0].joins - 1, fill=fill)

@@ -1,6 +1,6 @@
-"""Made-up weights: how the parts of a model are found and proven before any of its weights is at hand.
+"""Placeholder weights, on which a model's parts are found and proven before its weights are available.
 
-Where the blocks lie and what they compute is said by the model's code and configuration, not by its numbers.
+The location and function of blocks follow from the model's code and configuration, not from its weights.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 PERIOD = 1_000_003
-"""Prime, so that no two rows of a weight are the same numbers."""
+"""Prime, so that no two rows of a weight are equal."""
 
 
-def made_up(name: str, like: Tensor) -> Tensor:
+def make_placeholder(name: str, like: Tensor) -> Tensor:
     """Random numbers of a parameter's shape and dtype, on the CPU, the same for one name in every process.
 
-    A weight (…, d) keeps the size of what it multiplies; a vector is near 1, a bias near 0, and neither is
-    exactly that, since zeros and ones hide errors.
+    A weight (…, d) preserves the scale of its input; a vector is near 1, a bias near 0, neither exactly,
+    since zeros and ones hide errors.
     """
     start = zlib.crc32(name.encode()) % PERIOD
     noise = _noise().roll(-start)

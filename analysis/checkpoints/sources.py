@@ -1,4 +1,4 @@
-"""Where a model lies and whether it may be read: bundled, local or from the Hub; safetensors only."""
+"""Sources of models: bundled, local or Hub, and whether they may be read; safetensors only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from analysis.checkpoints.hub_errors import trouble
+from analysis.checkpoints.hub_errors import make_hub_error
 from analysis.errors import (
     ModelError,
     ModelNotFound,
@@ -27,7 +27,7 @@ from analysis.errors import (
 from demo import BUNDLED
 
 _NOT_FETCHED = ["*/*", "consolidated*"]
-"""Copies of the same weights in other formats, below or beside the ones transformers reads."""
+"""Copies of the same weights in other formats, beside the ones transformers reads."""
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 _CAUSAL_CLASSES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
@@ -36,8 +36,8 @@ _CAUSAL_CLASSES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration
 def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> Path:
     """The folder of a bundled name, a local folder or a Hub id.
 
-    fetch: whether a Hub model that is not on this machine may be downloaded into the Hub's own cache;
-    NotFetched is raised where it would have to be.
+    fetch: whether a missing Hub model may be downloaded into the Hub's own cache;
+    otherwise NotFetched is raised.
     """
     if not name.strip():
         raise ModelNotFound("no model named; give a bundled name (demo/base), a folder or a Hub id")
@@ -50,12 +50,12 @@ def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> P
         raise NotAModel(f"{name} is a file; give the folder that holds config.json and *.safetensors")
     if not HUB_ID.fullmatch(name):
         known = ", ".join(BUNDLED) or "none"
-        raise ModelNotFound(f"{name}: no such folder, and no bundled model ({known}) or Hub id is named so")
+        raise ModelNotFound(f"{name}: there is no folder, bundled model ({known}) or Hub id of this name")
     return _hub_folder(name, revision, fetch=fetch)
 
 
 def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
-    """A Hub model's folder in the Hub's own cache; only `fetch` lets anything travel over the network."""
+    """A Hub model's folder in the Hub's own cache; uses the network only with `fetch`."""
     known = ", ".join(BUNDLED) or "none"
     with suppress(Exception):
         folder = Path(_snapshot(name, revision, local_files_only=True))
@@ -69,11 +69,11 @@ def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
     try:
         return Path(_snapshot(name, revision, local_files_only=False))
     except Exception as error:
-        raise nowhere(name, trouble(name, "a file", error)) from error
+        raise explain_missing_model(name, make_hub_error(name, "a file", error)) from error
 
 
-def nowhere(name: str, why: ModelError) -> ModelError:
-    """What keeps a model from coming from the Hub, said so that a misspelt folder is found out too."""
+def explain_missing_model(name: str, why: ModelError) -> ModelError:
+    """The error for a Hub model that cannot be fetched, worded to cover misspelt folders."""
     known = ", ".join(BUNDLED) or "none"
     return type(why)(f"{name} is neither a bundled model ({known}) nor a folder, and {why}")
 
@@ -96,23 +96,23 @@ def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> str
 
 
 def local_folder(name: str) -> Path | None:
-    """The whole path of a folder on this machine, or None; never raises, whatever was typed."""
+    """The absolute path of a folder on this machine, or None; never raises."""
     path = os.path.expanduser(name)
     return Path(path).resolve() if name.strip() and os.path.isdir(path) else None
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is looked up among Hub models: neither bundled nor a folder, but of their form."""
+    """Whether a name is looked up at the Hub: neither bundled nor a folder, but of the right form."""
     return name not in BUNDLED and local_folder(name) is None and HUB_ID.fullmatch(name) is not None
 
 
 def read_config(path: Path, names: Collection[str] | None = None) -> Any:
-    """The model's configuration, after everything that can be refused before reading weights.
+    """The model's configuration, after all checks that are possible before reading weights.
 
-    names: all files of the model, where not all of them are in its folder.
+    names: all files of the model, if some are not in its folder.
     """
     if not (path / "config.json").is_file():
-        raise NotAModel(f"{path} has no config.json; give a folder in Hugging Face format")
+        raise NotAModel(f"{path} has no config.json; use a folder in Hugging Face format")
     try:
         stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -131,13 +131,13 @@ def read_config(path: Path, names: Collection[str] | None = None) -> Any:
 def _refuse_unsafe(path: Path, stored: dict[str, Any], names: Collection[str]) -> None:
     if stored.get("auto_map"):
         raise UnsafeWeights(
-            f"{path} brings code of its own (auto_map), which Headlamp never runs; "
-            "use a model whose architecture transformers ships"
+            f"{path} has custom code (auto_map), which Headlamp never runs; use a model whose "
+            "architecture transformers supports"
         )
     if stored.get("quantization_config"):
         raise NotAModel(
             f"{path} holds quantised weights; Headlamp reads float32, bfloat16 and float16: "
-            "give the model they were made from"
+            "use the original model"
         )
     if any(name.endswith(".safetensors") for name in names):
         return
@@ -166,11 +166,11 @@ def _refuse_not_causal(path: Path, config: Any, stored: dict[str, Any]) -> None:
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """The model's tokenizer. Raises NoTokenizer with the way out."""
+    """The model's tokenizer. Raises NoTokenizer, saying what to do."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         if len(tokenizer.encode("a", add_special_tokens=False)) == 0:
-            raise ValueError("it turns text into no tokens")
+            raise ValueError("it encodes text to no tokens")
     except Exception as error:
         raise NoTokenizer(
             f"{path} has no tokenizer that can be loaded ({first_line(error)}); "
@@ -180,5 +180,5 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of somebody else's says first, at most 300 characters."""
+    """The first line of an external error's message, at most 300 characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,7 +1,7 @@
-"""Tensors of safetensors files, each read straight to where it is to lie.
+"""Tensors of safetensors files, each read straight to its destination.
 
-Files are read, never mapped: a mapped file stays resident page by page, and whoever rewrites it changes the
-weights in use.
+Files are read, never mapped: mapped pages stay resident, and rewriting the file would change the weights
+in use.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 from analysis.errors import ModelError
 
 BUFFER = 1 << 20
-"""Bytes read at a time where numbers cannot be read into their place, being of another dtype or device."""
+"""Read buffer in bytes, used if dtype or device differ from the destination's."""
 
-AGAIN = "; fetch or convert the model again"
-"""What to do about files that are damaged."""
+AGAIN = "; download or convert the model again"
+"""Advice for damaged files."""
 
 
 class Source(Protocol):
-    """A tensor whose numbers are written where they are wanted."""
+    """A tensor that can be read into a given destination."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class HeldTensor:
-    """One whose file will be gone when it is wanted."""
+    """A tensor in memory, for a file that will be deleted."""
 
     tensor: Tensor
 
@@ -53,7 +53,7 @@ class HeldTensor:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a checkpoint, as the header of its file says. start: where its bytes begin there."""
+    """One tensor of a checkpoint, from its file's header. start: offset of its bytes."""
 
     key: str
     path: Path
@@ -72,9 +72,9 @@ class StoredTensor:
         return self.numel * self.dtype.itemsize
 
     def read_into(self, out: Tensor) -> None:
-        """Fill `out`, of the same shape but any dtype, device and strides; at most BUFFER bytes beside it.
+        """Fill `out`, of the same shape but any dtype, device and strides; using at most BUFFER extra bytes.
 
-        Raises ModelError where the file ends too early, OSError where it is gone.
+        Raises ModelError if the file ends too early, OSError if it is gone.
         """
         if tuple(out.shape) != self.shape:
             raise ValueError(f"{self.key} is {self.shape}, not {tuple(out.shape)}")
@@ -83,8 +83,8 @@ class StoredTensor:
             if self.numel:
                 _fill(out.view(1) if out.dim() == 0 else out, self.dtype, cast(BinaryIO, file))
 
-    def held(self) -> HeldTensor:
-        """The same, read now."""
+    def load(self) -> HeldTensor:
+        """Read the tensor into memory now."""
         out = torch.empty(self.shape, dtype=self.dtype)
         self.read_into(out)
         return HeldTensor(out)
@@ -100,7 +100,7 @@ def _fill(out: Tensor, dtype: torch.dtype, file: BinaryIO) -> None:
             _fill(part, dtype, file)
         return
     rows = min(BUFFER // row, len(out))
-    pages = mmap.mmap(-1, rows * row)  # off the heap, where it would leave a hole between tensors that stay
+    pages = mmap.mmap(-1, rows * row)  # off the heap, where it would leave a hole between permanent tensors
     buffer = torch.frombuffer(pages, dtype=dtype).view(rows, *out.shape[1:])
     for part in out.split(rows):
         _read(buffer[: len(part)], file)
@@ -108,10 +108,12 @@ def _fill(out: Tensor, dtype: torch.dtype, file: BinaryIO) -> None:
 
 
 def _read(into: Tensor, file: BinaryIO) -> None:
-    """Read a contiguous tensor of the CPU from where the file stands."""
+    """Read a contiguous CPU tensor from the file's current position."""
     left = memoryview(into.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
     while left:
         count = file.readinto(left)  # type: ignore[attr-defined]
         if not count:
-            raise ModelError(f"{file.name} ended while it was read; open it again when it is whole")
+            raise ModelError(
+                f"{file.name} ended while it was read; open the model again once the file is complete"
+            )
         left = left[count:]

@@ -1,8 +1,8 @@
-"""Weights read from disk when they are needed, and let go: how a model larger than memory is decoded.
+"""Streaming of weights from disk, layer by layer, to decode models larger than memory.
 
-The model is built without weights. Whoever asks for a parameter gets it read from safetensors together with
-its layer, by transformers' own conversion of checkpoint names and layouts; the layer held before is let go.
-In memory at once: the LM head, one layer, and whatever is small.
+The model is built without weights. A requested parameter is read from safetensors together with
+its layer, using transformers' own conversion of checkpoint names and layouts; the previous layer is released.
+In memory at once: the LM head, one layer, and all small parameters.
 """
 
 from __future__ import annotations
@@ -28,34 +28,33 @@ from transformers.core_model_loading import (
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging as transformers_logging
 
-from analysis.checkpoints.loading import on_disk
+from analysis.checkpoints.loading import wrap_checkpoint
 from analysis.checkpoints.reading import Checkpoint
-from analysis.checkpoints.rehearsal import made_up
+from analysis.checkpoints.rehearsal import make_placeholder
 from analysis.checkpoints.stored import AGAIN, Source
 from analysis.errors import ModelError
 
 transformers_logging.disable_progress_bar()
-"""It would draw one bar per layer."""
+"""It would draw one progress bar per layer."""
 
 SMALL = 1_000_000
-"""Entries of a parameter that stays in memory once it was read: norms, biases, routers."""
+"""Largest parameter that stays in memory once read: norms, biases, routers."""
 
 _LAYER = re.compile(r"^(.*?\.\d+)\.")
 
 
 @dataclass
 class _Group:
-    """Parameters read together: a layer's, or one that is in no layer. keys: checkpoint key → its file."""
+    """Parameters read together: one layer's, or one outside all layers. keys: checkpoint key → its file."""
 
     keys: dict[str, Path] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
 
 
 class StreamedParameters(Mapping[str, Tensor]):
-    """Every parameter by its name, read when it is asked for; one layer is held at a time.
+    """Every parameter by its name, read on access; one layer is in memory at a time.
 
-    What is handed out stays valid while somebody holds it: letting go only ends the model's own hold. Several
-    threads may ask at once.
+    Returned tensors stay valid while referenced. Thread-safe.
     """
 
     def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
@@ -86,7 +85,7 @@ class StreamedParameters(Mapping[str, Tensor]):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The model can be run while the body lasts: each layer is read when its turn comes."""
+        """While the body runs, the model can be run: each layer is read when it is needed."""
         with ExitStack() as stack:
             for key, module in self._layers():
                 handle = module.register_forward_pre_hook(lambda *_, key=key: self.hold(key))
@@ -103,7 +102,7 @@ class StreamedParameters(Mapping[str, Tensor]):
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
-        """While the body lasts, made-up numbers stand in for all weights: nothing is read."""
+        """While the body runs, placeholder numbers stand in for all weights: nothing is read."""
         self._rehearsing = True
         try:
             yield
@@ -117,15 +116,15 @@ class StreamedParameters(Mapping[str, Tensor]):
         return {group: set(self._groups[group].keys.values()) for group in groups}
 
     def hold(self, group: str) -> None:
-        """Read a group unless it is in memory; the layer that was held before goes."""
+        """Read a group unless it is in memory, and release the previous layer."""
         with self._in_memory(group):
             pass
 
     @contextmanager
     def _in_memory(self, group: str) -> Iterator[None]:
-        """A group is in memory, and stays there while the body runs.
+        """Keep a group in memory while the body runs.
 
-        What takes long, such as fetching a file, is done before other threads are kept out.
+        Slow steps, such as downloads, are done before other threads are locked out.
         """
         with ExitStack() as stack:
             tensors = None if group in self._held else stack.enter_context(self._reading(group))
@@ -150,7 +149,7 @@ class StreamedParameters(Mapping[str, Tensor]):
         if self._rehearsing:
             self._make_up(group)
         else:
-            state = on_disk(self._model, tensors, self._loading.weight_mapping or [])
+            state = wrap_checkpoint(self._model, tensors, self._loading.weight_mapping or [])
             convert_and_load_state_dict_in_model(self._model, state, self._loading)
         for names in self._tied:
             self._tie(names)
@@ -161,14 +160,14 @@ class StreamedParameters(Mapping[str, Tensor]):
     def _make_up(self, group: _Group) -> None:
         for name in group.names:
             if (like := self._model.get_parameter(name)).is_meta:
-                self._put(name, nn.Parameter(made_up(name, like), requires_grad=False))
+                self._put(name, nn.Parameter(make_placeholder(name, like), requires_grad=False))
 
     def _put(self, name: str, parameter: nn.Parameter) -> None:
         owner, _, leaf = name.rpartition(".")
         self._model.get_submodule(owner)._parameters[leaf] = parameter
 
     def _tie(self, names: list[str]) -> None:
-        """Give every name of one parameter the tensor that was read under one of them."""
+        """Assign one tensor to all names of a parameter."""
         read = [p for name in names if not (p := self._model.get_parameter(name)).is_meta]
         for name in names if read else ():
             self._put(name, read[0])
@@ -198,7 +197,7 @@ class StreamedParameters(Mapping[str, Tensor]):
         return dict(groups)
 
     def _join_tied(self) -> None:
-        """One parameter under several names is read once, from whichever of them the checkpoint has."""
+        """Read a parameter with several names once, under whichever name the checkpoint has."""
         same: defaultdict[int, list[str]] = defaultdict(list)
         for name, parameter in self._empty.items():
             same[id(parameter)].append(name)
@@ -219,5 +218,5 @@ class StreamedParameters(Mapping[str, Tensor]):
 
 
 def is_layer(group: str) -> bool:
-    """Whether a group holds a layer's parameters; else it is one of those in no layer."""
+    """Whether a group holds a layer's parameters."""
     return group.rsplit(".", 1)[-1].isdigit()

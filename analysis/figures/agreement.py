@@ -1,10 +1,10 @@
-"""Picture of an agreement: the share of neurons with the same label, layer by layer."""
+"""Figure of label agreement by layer."""
 
 from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from analysis.figures.theme import NEUTRAL, POSITIVE, themed
+from analysis.figures.theme import NEUTRAL, POSITIVE, apply_theme
 from analysis.neurons.agreement import Agreement
 
 HEIGHT = 260
@@ -24,4 +24,4 @@ def agreement_figure(found: Agreement) -> go.Figure:
     figure.add_hline(found.share, line_color=NEUTRAL, line_dash="dot")
     figure.update_xaxes(title="layer", dtick=1 if len(found.layers) <= 40 else None, fixedrange=False)
     figure.update_yaxes(title="same label", tickformat=".0%", range=[0, 1])
-    return themed(figure, height=HEIGHT)
+    return apply_theme(figure, height=HEIGHT)

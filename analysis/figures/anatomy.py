@@ -1,4 +1,4 @@
-"""A model's blocks as a picture: one bar per layer, as long as the layer has neurons."""
+"""Figure of a model's blocks: one bar per layer, its length the number of neurons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.figures.theme import CATEGORIES, themed
+from analysis.figures.theme import CATEGORIES, apply_theme
 
 BlockKind = Literal["dense", "routed", "shared"]
 BLOCK_KINDS: tuple[BlockKind, ...] = get_args(BlockKind)
@@ -37,7 +37,7 @@ class BlockTable:
 
 
 def anatomy_figure(blocks: BlockTable) -> go.Figure:
-    """Layers from the bottom up, as the residual stream passes them; x: neurons, by kind of block."""
+    """Layers from the bottom up, in the order of the residual stream; x: neurons, by kind of block."""
     layers = np.unique(blocks.layer)
     figure = go.Figure()
     for kind, colour in zip(BLOCK_KINDS, CATEGORIES, strict=False):
@@ -50,7 +50,7 @@ def anatomy_figure(blocks: BlockTable) -> go.Figure:
             orientation="h",
             name=_NAMES[kind],
             marker_color=colour,
-            hovertext=[_described(kind, int(layer), w) for layer, w in zip(layers, widths, strict=True)],
+            hovertext=[_describe(kind, int(layer), w) for layer, w in zip(layers, widths, strict=True)],
             hoverinfo="text",
         )
     height = int(np.clip(BAR_HEIGHT * len(layers) + 80, SHORTEST, TALLEST))
@@ -58,10 +58,10 @@ def anatomy_figure(blocks: BlockTable) -> go.Figure:
     figure.update_layout(
         showlegend=len(figure.data) > 1, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     )
-    return themed(figure, height=height)
+    return apply_theme(figure, height=height)
 
 
-def _described(kind: BlockKind, layer: int, widths: np.ndarray[Any, Any]) -> str:
+def _describe(kind: BlockKind, layer: int, widths: np.ndarray[Any, Any]) -> str:
     if len(widths) == 0:
         return f"L{layer}: no {_NAMES[kind]}"
     if kind == "dense":

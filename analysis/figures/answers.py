@@ -1,4 +1,4 @@
-"""The answer position before and after, as a figure."""
+"""Figure of the answer position before and after."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from analysis.figures.theme import NEUTRAL, POSITIVE, themed
+from analysis.figures.theme import NEUTRAL, POSITIVE, apply_theme
 
 SHOWN = 12
-"""How many tokens the figure has room for; the table holds them all."""
+"""How many tokens the figure shows; the table holds them all."""
 
 _ROW_PIXELS = 26
 _FRAME_PIXELS = 84
 
 
 def answer_figure(tokens: Sequence[str], base: Sequence[float], changed: Sequence[float]) -> go.Figure:
-    """One row per token, likeliest on top: a ring where its probability was, a diamond where it is now.
+    """One row per token, likeliest on top: a ring at the base probability, a diamond at the changed one.
 
-    tokens (n,): as they are to be read. base, changed (n,) in [0, 1], best first. The first SHOWN are drawn.
+    tokens (n,): as displayed. base, changed (n,) in [0, 1], best first. The first SHOWN are drawn.
     """
     count = min(SHOWN, len(tokens))
     rows, labels = list(range(count)), [as_figure_text(token) for token in tokens[:count]]
     before, after = list(base[:count]), list(changed[:count])
     figure = go.Figure([_path(before, after), *_ends(rows, labels, before, after)])
-    themed(figure, height=_FRAME_PIXELS + _ROW_PIXELS * count)
+    apply_theme(figure, height=_FRAME_PIXELS + _ROW_PIXELS * count)
     figure.update_yaxes(
         tickvals=rows,
         ticktext=labels,
@@ -45,7 +45,7 @@ def answer_figure(tokens: Sequence[str], base: Sequence[float], changed: Sequenc
 
 
 def as_figure_text(text: str) -> str:
-    """A text that plotly shows as it is: it reads `<b>`, `<a href>` and, between dollar signs, TeX."""
+    """Escape a text for plotly, which interprets `<b>`, `<a href>` and TeX between dollar signs."""
     return html.escape(text).replace("$", "&#36;") or " "
 
 
@@ -71,5 +71,5 @@ def _ends(rows: list[int], labels: list[str], before: list[float], after: list[f
             customdata=labels,
             hovertemplate=f"%{{customdata}}: %{{x:.2%}}<extra>{name}</extra>",
         )
-        for name, values, marker in (("as it is", before, as_it_is), ("clamped", after, clamped))
+        for name, values, marker in (("base", before, as_it_is), ("clamped", after, clamped))
     ]

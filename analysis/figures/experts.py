@@ -1,4 +1,4 @@
-"""Pictures of a mixture of experts: what each writes at most, the curve of the residual, load."""
+"""Figures of a mixture of experts: largest outputs, residual maxima, router load."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.figures.theme import CATEGORIES, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, themed
+from analysis.figures.theme import CATEGORIES, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, apply_theme
 
 Array = np.ndarray[Any, Any]
 ROW_HEIGHT, SHORTEST, TALLEST, PLAIN = 22, 220, 640, 300
 MANY = 40
-"""More ranks than this are drawn on a logarithmic axis."""
+"""With more ranks than this, the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class ExpertCells:
-    """One value per expert: n of them, each with its layer, its column ("E3", "S0") and what hovering says.
+    """One value per expert: n of them, each with its layer, its column ("E3", "S0") and its hover text.
 
     layer (n,), column (n,), value (n,) ≥ 0 (0: none), name (n,): given back when clicked, text (n,).
     """
@@ -46,7 +46,7 @@ _SYMBOLS: dict[Mark, tuple[str, str]] = {
 def expert_map_figure(
     cells: ExpertCells, marks: dict[Mark, Sequence[str]], *, measure: str, log: bool
 ) -> go.Figure:
-    """Layer against expert, coloured by value, on a logarithmic scale where asked; marked experts by name."""
+    """Layer × expert, coloured by value, optionally on a logarithmic scale; marked experts are labelled."""
     rows, columns = sorted(set(cells.layer)), _in_order(cells.column)
     grid = np.full((len(rows), len(columns)), np.nan)
     hover = np.full(grid.shape, "", dtype=object)
@@ -75,11 +75,11 @@ def expert_map_figure(
     experts = any(name[:1] in "ES" for name in columns)
     figure.update_xaxes(type="category", showgrid=False, title="expert" if experts else None, nticks=24)
     figure.update_yaxes(type="category", showgrid=False)
-    return themed(figure, height=int(np.clip(ROW_HEIGHT * len(rows) + 90, SHORTEST, TALLEST)))
+    return apply_theme(figure, height=int(np.clip(ROW_HEIGHT * len(rows) + 90, SHORTEST, TALLEST)))
 
 
 def _add_clickable(figure: go.Figure, cells: ExpertCells, places: dict[str, tuple[str, str]]) -> None:
-    """Unseen points over the cells: a click on a heat map itself selects nothing."""
+    """Invisible points over the cells, because a click on a heat map selects nothing."""
     figure.add_scatter(
         x=[places[name][0] for name in cells.name],
         y=[places[name][1] for name in cells.name],
@@ -106,7 +106,7 @@ def _add_marks(figure: go.Figure, mark: Mark, places: Sequence[tuple[str, str]])
 
 
 def _in_order(columns: Sequence[str]) -> list[str]:
-    """Routed experts by number, then shared ones, then what else there is."""
+    """Routed experts by number, then shared ones, then the rest."""
     return sorted(
         set(columns), key=lambda name: (name[:1] != "E", name.rstrip("0123456789"), len(name), name)
     )
@@ -125,7 +125,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def sorted_maxima_figure(
+def maxima_figure(
     sizes: Array, names: Sequence[str], supers: Sequence[str], bounds: dict[str, float]
 ) -> go.Figure:
     """All maxima (n,) by rank, largest first, on a logarithmic axis; bounds: name → a horizontal line."""
@@ -161,7 +161,7 @@ def sorted_maxima_figure(
     else:
         figure.update_xaxes(title="rank", dtick=1 if len(order) <= 20 else None)
     figure.update_yaxes(title="max |down output| (log)", type="log")
-    return themed(figure, height=PLAIN)
+    return apply_theme(figure, height=PLAIN)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class ResidualCurve:
 
 
 def residual_figure(curve: ResidualCurve, *, massive: float) -> go.Figure:
-    """Largest and median |h| behind each layer, logarithmic; a star where massive activations are formed."""
+    """Largest and median |h| after each layer, logarithmic; a star where massive activations are formed."""
     figure = go.Figure()
     lines = {"first token": curve.first, "other tokens": curve.others, "median": curve.median}
     for (name, values), colour in zip(lines.items(), (POSITIVE, NEGATIVE, NEUTRAL), strict=True):
@@ -199,4 +199,4 @@ def residual_figure(curve: ResidualCurve, *, massive: float) -> go.Figure:
     figure.update_xaxes(title="after layer", dtick=1 if len(curve.layer) <= 40 else None)
     figure.update_yaxes(title="|h| (log)", type="log")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return themed(figure, height=PLAIN)
+    return apply_theme(figure, height=PLAIN)

@@ -1,4 +1,4 @@
-"""Pictures of neurons: a map of all of them, and how one fires."""
+"""Figures of neurons: a map of all of them, and one neuron's histogram."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.figures.theme import DIVERGING, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, themed
+from analysis.figures.theme import DIVERGING, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, apply_theme
 
 MOST_COLUMNS = 300
-"""Cells per layer: more are not seen as cells any more on a screen."""
+"""Cells per layer: more cannot be told apart on a screen."""
 
 HISTOGRAM_BINS = 60
 ROW_HEIGHT, SHORTEST, TALLEST = 22, 200, 640
@@ -22,7 +22,7 @@ ROW_HEIGHT, SHORTEST, TALLEST = 22, 200, 640
 class LayerMap:
     """The best neurons of each layer, best first: l layers, c ≤ MOST_COLUMNS ranks.
 
-    layers (l,); value (l, c) float, NaN where a layer has fewer; text (l, c) what hovering says; rank (c,) of
+    layers (l,); value (l, c) float, NaN where a layer has fewer; text (l, c) hover text; rank (c,) of
     each column, from 1. signed: values around 0, else from 0 up. measure: what the value is, with its unit.
     """
 
@@ -55,7 +55,7 @@ class Marks:
 
 
 def layer_map_figure(cells: LayerMap, marks: Marks | None = None) -> go.Figure:
-    """Layer against rank within the layer, coloured by value: amber from 0, or blue to amber around 0."""
+    """Layer × rank within the layer, coloured by value: amber from 0, or blue to amber around 0."""
     largest = float(np.nanmax(np.abs(cells.value), initial=0.0)) or 1.0
     figure = go.Figure(
         go.Heatmap(
@@ -89,11 +89,11 @@ def layer_map_figure(cells: LayerMap, marks: Marks | None = None) -> go.Figure:
         showgrid=False,
     )
     figure.update_yaxes(type="category", showgrid=False)
-    return themed(figure, height=int(np.clip(ROW_HEIGHT * len(cells.layers) + 90, SHORTEST, TALLEST)))
+    return apply_theme(figure, height=int(np.clip(ROW_HEIGHT * len(cells.layers) + 90, SHORTEST, TALLEST)))
 
 
 def activation_histogram(samples: np.ndarray[Any, Any], *, measure: str = "activation") -> go.Figure:
-    """How often each value occurs, on a logarithmic count axis; blue below 0, amber above. NaNs are left out.
+    """Histogram of activations on a logarithmic count axis; blue below 0, amber above. NaNs are left out.
 
     samples (n,): one value per position. Raises ValueError for another shape.
     """
@@ -115,11 +115,11 @@ def activation_histogram(samples: np.ndarray[Any, Any], *, measure: str = "activ
     )
     figure.update_xaxes(title=measure, zeroline=True, zerolinecolor=NEUTRAL)
     figure.update_yaxes(title="positions (log)", type="log", dtick=1)
-    return themed(figure.update_layout(bargap=0), height=260)
+    return apply_theme(figure.update_layout(bargap=0), height=260)
 
 
 def _edges(seen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Bin edges with one at 0 exactly, so that no bar mixes signs."""
+    """Bin edges with one exactly at 0, so that no bar mixes signs."""
     low, high = min(float(seen.min(initial=0)), 0.0), max(float(seen.max(initial=0)), 0.0)
     if low == high:
         return np.array([-0.5, 0.0, 0.5])

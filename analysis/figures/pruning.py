@@ -1,4 +1,4 @@
-"""Pictures of what pruning does: its effect beside random sets, attention sinks before and after."""
+"""Figures of pruning: its effect beside random sets, attention sinks before and after."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.figures.theme import NEGATIVE, NEUTRAL, POSITIVE, themed
+from analysis.figures.theme import NEGATIVE, NEUTRAL, POSITIVE, apply_theme
 
 Array = np.ndarray[Any, Any]
 PLAIN = 300
 
 
 def sink_figure(layers: Sequence[int], base: Array, pruned: Array, even: Array) -> go.Figure:
-    """Mass on the first token, each head a dot (layers, heads), before and after; dotted: even attention."""
+    """Attention mass on the first token, a dot per head (layers, heads), before and after; dotted: even
+    attention.
+    """
     figure = go.Figure()
     for name, masses, colour, shift in (
-        ("as it is", base, NEUTRAL, -0.12),
+        ("base", base, NEUTRAL, -0.12),
         ("pruned", pruned, POSITIVE, 0.12),
     ):
         places = np.argwhere(~np.isnan(masses)).tolist()
@@ -37,11 +39,11 @@ def sink_figure(layers: Sequence[int], base: Array, pruned: Array, even: Array) 
     figure.update_xaxes(title="layer", dtick=1 if len(layers) <= 40 else None)
     figure.update_yaxes(title="mass on the first token", range=[0, 1.02])
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return themed(figure, height=PLAIN)
+    return apply_theme(figure, height=PLAIN)
 
 
 def decay_figure(decays: Mapping[str, Sequence[Sequence[float | None]]]) -> go.Figure:
-    """Sink decay by layer: group → sets → layers; the first group a line, the sets of others grey dots."""
+    """Sink decay by layer: group → sets → layers; the first group a line, other groups' sets grey dots."""
     figure = go.Figure()
     for at, (name, sets) in enumerate(decays.items()):
         places = [(layer, one) for values in sets for layer, one in enumerate(values) if one is not None]
@@ -63,11 +65,11 @@ def decay_figure(decays: Mapping[str, Sequence[Sequence[float | None]]]) -> go.F
     figure.update_xaxes(title="layer", dtick=1 if deep <= 40 else None)
     figure.update_yaxes(title="sink decay")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return themed(figure, height=PLAIN)
+    return apply_theme(figure, height=PLAIN)
 
 
 def effect_figure(groups: Mapping[str, Sequence[float]]) -> go.Figure:
-    """Δ mean NLL of every set, a row per group; the pruned one beside what random sets do."""
+    """Δ mean NLL of every set, a row per group: the pruned set and its random controls."""
     figure = go.Figure()
     for at, (name, values) in enumerate(groups.items()):
         figure.add_scatter(
@@ -81,4 +83,4 @@ def effect_figure(groups: Mapping[str, Sequence[float]]) -> go.Figure:
     figure.add_vline(0, line_color=NEUTRAL, line_dash="dot")
     figure.update_xaxes(title="Δ mean NLL (nats per token)")
     figure.update_yaxes(type="category", autorange="reversed")
-    return themed(figure, height=60 * len(groups) + 90)
+    return apply_theme(figure, height=60 * len(groups) + 90)

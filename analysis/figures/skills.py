@@ -1,4 +1,4 @@
-"""Pictures of a skill's key boxes: keys in a plane, abstention over α and over layers, a query's depths."""
+"""Figures of a skill's key boxes: keys in a plane, abstention over α and over layers, a query's depths."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.figures.answers import as_figure_text
-from analysis.figures.theme import CATEGORIES, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, themed
+from analysis.figures.theme import CATEGORIES, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, apply_theme
 
 Array = np.ndarray[Any, Any]
 TALL, PLAIN, ROW_HEIGHT = 460, 320, 26
 _OTHERS = (*(colour for colour in CATEGORIES if colour not in ("#e69f00", "#d55e00")), "#7a5cc4")
-"""Colours that nobody takes for the skill's amber."""
+"""Colours that differ clearly from the skill's amber."""
 
 _SHAPES = ("circle", "square", "triangle-up", "triangle-down", "pentagon", "hexagram", "star-triangle-up")
 _DARK_INK, _LIGHT_INK, _STRONG = "#10141c", "#f0eee9", 0.75
-"""Shares from which a cell is so amber that its number is dark in either theme."""
+"""Shares from which a cell's amber is so strong that its number is dark in either theme."""
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0.0}
@@ -41,7 +41,9 @@ class SetPoints:
 
 
 def set_colours(count: int) -> list[str]:
-    """Of the skill amber, of what it is compared with one each, of unrelated text, the last, grey."""
+    """Colours: amber for the skill, one each for the skills it is compared with, grey for unrelated text
+    (last).
+    """
     others = [_OTHERS[i % len(_OTHERS)] for i in range(max(count - 2, 0))]
     return [POSITIVE, *others, NEUTRAL][:count]
 
@@ -52,7 +54,7 @@ def keys_figure(
     shares: tuple[float, float],
     query: tuple[float, float] | None = None,
 ) -> go.Figure:
-    """Queries in the plane, filled where the box holds them, and the box's slice with corners (v, 2).
+    """Queries in the plane, filled if inside the box, and the box's slice with corners (v, 2).
 
     The first set is the skill, the last unrelated text. shares: of the variance along each axis, in [0, 1].
     """
@@ -74,7 +76,7 @@ def keys_figure(
     figure.update_xaxes(title=f"first component, {shares[0]:.0%} of the variance", zeroline=False)
     figure.update_yaxes(title=f"second component, {shares[1]:.0%}", zeroline=False)
     figure.update_layout(legend={**_LEGEND, "traceorder": "reversed", "itemsizing": "constant"})
-    return themed(figure, height=TALL)
+    return apply_theme(figure, height=TALL)
 
 
 def _slice(corners: Array) -> go.Scatter:
@@ -94,7 +96,7 @@ def _slice(corners: Array) -> go.Scatter:
 def _dots(one: SetPoints, chosen: Array, colour: str, shape: str, part: str = "") -> go.Scatter:
     name = as_figure_text(one.name) + part
     inside = one.inside[chosen]
-    texts = [_wrapped(text) for text, mine in zip(one.texts, chosen, strict=True) if mine]
+    texts = [_wrap(text) for text, mine in zip(one.texts, chosen, strict=True) if mine]
     return go.Scatter(
         x=one.points[chosen, 0],
         y=one.points[chosen, 1],
@@ -115,8 +117,8 @@ def _dots(one: SetPoints, chosen: Array, colour: str, shape: str, part: str = ""
     )
 
 
-def _wrapped(text: str, width: int = 60) -> str:
-    """A text for a hover label: what it holds shown as it is, in lines of so many characters."""
+def _wrap(text: str, width: int = 60) -> str:
+    """Escape a text for a hover label and wrap it."""
     flat = text.replace("\n", " ⏎ ")
     return "<br>".join(as_figure_text(flat[i : i + width]) for i in range(0, len(flat), width))
 
@@ -129,8 +131,8 @@ def abstention_figure(
     bound: float | None = None,
 ) -> go.Figure:
     """The share (len(alphas),) of each set that is refused, over α; the first is the skill, the last
-    unrelated text. alpha: where the reader or the guard stands; bound: what validation allows of a skill to
-    be kept, drawn where it is given."""
+    unrelated text. alpha: the current α; bound: the
+    largest share allowed of a retain skill, drawn if given."""
     figure = go.Figure()
     colours = set_colours(len(curves))
     for i, ((name, shares), colour) in enumerate(zip(curves, colours, strict=True)):
@@ -148,7 +150,7 @@ def abstention_figure(
     figure.update_xaxes(title="α", zeroline=False)
     figure.update_yaxes(title="refused", tickformat=".0%", range=[-0.02, 1.02], zeroline=False)
     figure.update_layout(legend=_LEGEND, hovermode="x unified")
-    return themed(figure, height=PLAIN)
+    return apply_theme(figure, height=PLAIN)
 
 
 def _dash(index: int) -> str:
@@ -160,7 +162,7 @@ def abstention_map(
 ) -> go.Figure:
     """shares (rows, columns) in [0, 1] refused, NaN for a set without queries; counts (columns,) of them.
 
-    dark: whether the paper is.
+    dark: whether the theme is dark.
     """
     places = [(x, y) for y in range(len(rows)) for x in range(len(columns))]
     told = [["–" if np.isnan(value) else f"{value:.0%}" for value in row] for row in shares]
@@ -199,13 +201,13 @@ def abstention_map(
         showgrid=False,
         zeroline=False,
     )
-    return themed(figure, height=90 + ROW_HEIGHT * max(len(rows), 4))
+    return apply_theme(figure, height=90 + ROW_HEIGHT * max(len(rows), 4))
 
 
 def depth_figure(
     layers: Sequence[str], depths: Sequence[float], inside: Sequence[bool], *, alpha: float
 ) -> go.Figure:
-    """A query's depth in each layer on a logarithmic axis; filled where the box of α holds it."""
+    """A query's depth in each layer on a logarithmic axis; filled if inside the box of α."""
     figure = go.Figure(
         go.Scatter(
             x=list(layers),
@@ -225,4 +227,4 @@ def depth_figure(
     figure.add_hline(alpha, line_color=NEUTRAL, line_width=2)
     figure.update_xaxes(type="category", title="layer")
     figure.update_yaxes(title="depth (log)", type="log")
-    return themed(figure, height=240)
+    return apply_theme(figure, height=240)

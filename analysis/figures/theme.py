@@ -1,4 +1,4 @@
-"""Colours and layout of all figures: readable on light and dark paper, safe for colour-blind readers.
+"""Colours and layout of all figures: readable in light and dark themes and with colour blindness.
 
 Magnitudes run along one hue, signed values from blue over a neutral grey to amber; no rainbow.
 """
@@ -9,19 +9,19 @@ import plotly.graph_objects as go
 
 POSITIVE_RGB = (213, 120, 0)
 NEGATIVE_RGB = (0, 114, 178)
-"""Amber and Okabe and Ito's blue: told apart with any colour vision, on white and on black."""
+"""Amber, and blue by Okabe and Ito: distinguishable with any colour vision, on white and on black."""
 
 POSITIVE = "rgb(213,120,0)"
 NEGATIVE = "rgb(0,114,178)"
 NEUTRAL = "rgb(139,139,139)"
-"""A grey with 3:1 contrast against both papers: lines, missing values, the middle of signed scales."""
+"""A grey with 3:1 contrast on both backgrounds: lines, missing values, the middle of signed scales."""
 
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 Scale = list[tuple[float, str]]
 
 SEQUENTIAL: Scale = [(0.0, "rgba(213,120,0,0.06)"), (0.5, "rgba(213,120,0,0.55)"), (1.0, "rgb(213,120,0)")]
-"""Magnitudes from the paper itself to amber, whatever the paper's colour."""
+"""Magnitudes from transparent to amber, for any background."""
 
 DIVERGING: Scale = [
     (0.0, NEGATIVE),
@@ -35,8 +35,8 @@ DIVERGING: Scale = [
 FONT_SIZE = 13
 
 
-def themed(figure: go.Figure, *, height: int) -> go.Figure:
-    """The figure with transparent paper, tight margins and no title; text takes its colour from the page."""
+def apply_theme(figure: go.Figure, *, height: int) -> go.Figure:
+    """Give the figure a transparent background, tight margins and no title; text takes the page's colour."""
     return figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},

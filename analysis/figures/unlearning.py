@@ -1,4 +1,4 @@
-"""Pictures of unlearning: the matrix of drops, the frontier, abstention over α, other ways of asking."""
+"""Figures of unlearning: the matrix of drops, the frontier, abstention over α, other forms."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.figures.answers import as_figure_text
-from analysis.figures.theme import CATEGORIES, NEUTRAL, POSITIVE, Scale, themed
+from analysis.figures.theme import CATEGORIES, NEUTRAL, POSITIVE, Scale, apply_theme
 
 Array = np.ndarray[Any, Any]
 Pair = tuple[float, float]
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 READABLE: Scale = [(0.0, "rgba(213,120,0,0.04)"), (1.0, "rgba(213,120,0,0.6)")]
-"""Magnitudes as elsewhere, but no stronger than the numbers written on them can be read in both themes."""
+"""The scale of magnitudes, weakened so that numbers on it stay readable in both themes."""
 
 INK = {"light": "#1a1a1a", "dark": "#f4f4f4"}
-"""What is written on cells, by theme: the page's own grey is too weak on amber."""
+"""Colour of the text on cells, by theme: the page's grey is too weak on amber."""
 
 ROW_PIXELS, FRAME_PIXELS, PLAIN = 52, 70, 340
 
 
 @dataclass(frozen=True)
 class DropMatrix:
-    """Skills × methods. drop (s, m): relative drops, NaN where there is none; text (s, m): lines to write
-    into the cells, hover (s, m): what hovering says."""
+    """Skills × methods. drop (s, m): relative drops, NaN if undefined; text (s, m): lines written into the
+    cells, hover (s, m): hover text.
+    """
 
     skills: Sequence[str]
     methods: Sequence[str]
@@ -43,7 +44,9 @@ class DropMatrix:
 
 
 def drop_matrix_figure(matrix: DropMatrix, *, theme: str = "light") -> go.Figure:
-    """Rows of skills, the one to forget on top; stronger: more of it is gone. Gains count as 0."""
+    """Rows of skills, the forget skill on top; the stronger the colour, the larger the drop. Gains count as
+    0.
+    """
     rows, columns = list(range(len(matrix.skills))), list(range(len(matrix.methods)))
     figure = go.Figure(
         go.Heatmap(
@@ -86,13 +89,14 @@ def drop_matrix_figure(matrix: DropMatrix, *, theme: str = "light") -> go.Figure
         automargin=True,
         range=[len(rows) - 0.5, -0.5],
     )
-    return themed(figure, height=ROW_PIXELS * len(rows) + FRAME_PIXELS)
+    return apply_theme(figure, height=ROW_PIXELS * len(rows) + FRAME_PIXELS)
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """One method. sweep: (worst drop of a kept skill, drop of the forgotten one) of what validation tried,
-    labels: what each was; test: the same of the chosen one on the test, None where it has no drop."""
+    """One method. sweep: (worst retain drop, forget drop) of each candidate on validation, labels: their
+    names; test: the chosen one on the test, None if it has no drop.
+    """
 
     method: str
     sweep: Sequence[Pair]
@@ -105,7 +109,7 @@ class Frontier:
 
 
 def frontier_figure(methods: Sequence[Frontier], *, goal: Pair) -> go.Figure:
-    """Upwards: forgotten; to the right: lost elsewhere. goal: (most lost elsewhere, least forgotten)."""
+    """y: forget drop; x: worst retain drop. goal: (largest retain drop, smallest forget drop)."""
     figure = go.Figure()
     for at, one in enumerate(methods):
         colour, symbol = CATEGORIES[at % len(CATEGORIES)], SYMBOLS[at % len(SYMBOLS)]
@@ -117,7 +121,7 @@ def frontier_figure(methods: Sequence[Frontier], *, goal: Pair) -> go.Figure:
             name=f"{name}, tried",
             mode="markers",
             marker={"color": colour, "symbol": f"{symbol}-open", "size": 7},
-            hovertemplate=f"%{{text}}: %{{y:.3f}}, others at most %{{x:.3f}}<extra>{name}</extra>",
+            hovertemplate=f"%{{text}}: %{{y:.3f}}, worst retain %{{x:.3f}}<extra>{name}</extra>",
         )
         if one.test is not None:
             figure.add_scatter(
@@ -131,16 +135,16 @@ def frontier_figure(methods: Sequence[Frontier], *, goal: Pair) -> go.Figure:
                     "size": 16,
                     "line": {"width": 2, "color": NEUTRAL},
                 },
-                hovertemplate=f"test: %{{y:.3f}}, others at most %{{x:.3f}}<extra>{name}</extra>",
+                hovertemplate=f"test: %{{y:.3f}}, worst retain %{{x:.3f}}<extra>{name}</extra>",
             )
     every = [point for one in methods for point in (*one.sweep, *([one.test] if one.test else []))]
     left, right = min([-0.03, *(x - 0.02 for x, _ in every)]), max([0.3, *(x + 0.03 for x, _ in every)])
     low = min([-0.05, *(y - 0.05 for _, y in every)])
     _add_goal(figure, goal, left)
-    figure.update_xaxes(title="worst drop of a skill to keep", range=[left, right], zeroline=True)
-    figure.update_yaxes(title="drop of the skill to forget", range=[low, 1.06], zeroline=True)
+    figure.update_xaxes(title="worst retain drop", range=[left, right], zeroline=True)
+    figure.update_yaxes(title="forget drop", range=[low, 1.06], zeroline=True)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return themed(figure, height=PLAIN + 60)
+    return apply_theme(figure, height=PLAIN + 60)
 
 
 def _add_goal(figure: go.Figure, goal: Pair, left: float) -> None:
@@ -160,16 +164,16 @@ def _add_goal(figure: go.Figure, goal: Pair, left: float) -> None:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The forgotten skill asked in one way: its relative drop with a 95 % interval, None where unknown."""
+class FormDrop:
+    """The forget skill in one form: its relative drop with a 95 % interval, None if unknown."""
 
     way: str
     drop: float
     interval: Pair | None
 
 
-def ways_figure(methods: Mapping[str, Sequence[Asked]], *, goal: float) -> go.Figure:
-    """How far the drop reaches: a row per way of asking, a mark per method with its interval."""
+def ways_figure(methods: Mapping[str, Sequence[FormDrop]], *, goal: float) -> go.Figure:
+    """Relative drop by form: a row per form, a mark per method with its interval."""
     figure = go.Figure()
     ways = list(dict.fromkeys(one.way for found in methods.values() for one in found))
     for at, (name, found) in enumerate(methods.items()):
@@ -194,7 +198,7 @@ def ways_figure(methods: Mapping[str, Sequence[Asked]], *, goal: float) -> go.Fi
             hovertemplate="%{text}: %{x:.3f}",
         )
     figure.add_vline(goal, line_color=NEUTRAL, line_dash="dot")
-    figure.update_xaxes(title="relative drop of the skill to forget")
+    figure.update_xaxes(title="relative drop of the forget skill")
     figure.update_yaxes(
         tickvals=list(range(len(ways))),
         ticktext=[as_figure_text(way) for way in ways],
@@ -204,4 +208,4 @@ def ways_figure(methods: Mapping[str, Sequence[Asked]], *, goal: float) -> go.Fi
         zeroline=False,
     )
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return themed(figure, height=ROW_PIXELS * len(ways) + FRAME_PIXELS + 40)
+    return apply_theme(figure, height=ROW_PIXELS * len(ways) + FRAME_PIXELS + 40)

@@ -1,1 +1,1 @@
-"""lm-evaluation-harness on a model under changes; needs the package lm_eval, which the rest does without."""
+"""lm-evaluation-harness on a changed model; needs the package lm_eval, which nothing else requires."""

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on a short lead: what it would do beside measuring, it does not here."""
+"""Containment of lm-evaluation-harness: no side effects beyond measuring."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from analysis.errors import HarnessError
 
 FEWSHOT_SEED = 1234
-"""The harness's own; a seed of ours is added, so that 0 gives its numbers."""
+"""The harness's own seeds; ours is added, so that 0 reproduces its numbers."""
 
 _ONE_PROCESS = "DISABLE_MULTIPROC"
-"""What tells the harness to draw its bootstraps here, not in copies of a process that holds a model."""
+"""Makes the harness bootstrap in this process, not in copies of a process that holds a model."""
 
 
 @contextmanager
-def contained(seed: int) -> Iterator[None]:
-    """Templates in a sandbox, draws from known seeds, no count sent to the Hub, no bars, no other process."""
+def contain_harness(seed: int) -> Iterator[None]:
+    """Render templates in a sandbox, seed all draws, report nothing to the Hub, show no bars, start no
+    process.
+    """
     with ExitStack() as until:
-        for one in (_sandboxed(), _seeded(seed), _quiet(), _in_one_process()):
+        for one in (_sandbox_templates(), _seed_draws(seed), _quiet(), _in_one_process()):
             until.enter_context(one)
-        until.enter_context(_held(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False))
+        until.enter_context(_set_attribute(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False))
         yield
 
 
 @contextmanager
-def no_metric_code() -> Iterator[None]:
-    """Metrics of the package `evaluate` are programs that it fetches; here it fetches none."""
+def forbid_metric_code() -> Iterator[None]:
+    """Metrics of the package `evaluate` are downloaded programs; here none is downloaded."""
     import evaluate
 
     def refuse(path: str, *_: Any, **__: Any) -> None:
         raise HarnessError(
-            f"this task wants the metric {path!r} of the Hub, which is code; choose another task"
+            f"this task needs the metric {path!r} from the Hub, which is code; choose another task"
         )
 
-    with _held(evaluate, "load", refuse):
+    with _set_attribute(evaluate, "load", refuse):
         yield
 
 
 @contextmanager
-def _held(place: Any, name: str, value: object) -> Iterator[None]:
+def _set_attribute(place: Any, name: str, value: object) -> Iterator[None]:
     own = getattr(place, name)
     setattr(place, name, value)
     try:
@@ -59,17 +61,17 @@ def _held(place: Any, name: str, value: object) -> Iterator[None]:
 
 
 @contextmanager
-def _sandboxed() -> Iterator[None]:
-    """A template sees the document, and nothing of Python behind it."""
+def _sandbox_templates() -> Iterator[None]:
+    """Templates see the document and no Python objects behind it."""
     own = lm_eval.utils.env
     made = ImmutableSandboxedEnvironment(undefined=own.undefined, keep_trailing_newline=True)
     made.filters.update(own.filters)
-    with _held(lm_eval.utils, "env", made):
+    with _set_attribute(lm_eval.utils, "env", made):
         yield
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def _seed_draws(seed: int) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(FEWSHOT_SEED + seed)
@@ -87,7 +89,7 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     try:
-        with _held(lm_eval.api.task, "tqdm", _unbarred):
+        with _set_attribute(lm_eval.api.task, "tqdm", _hide_bar):
             yield
     finally:
         logger.setLevel(level)
@@ -95,7 +97,7 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _unbarred(items: Iterable[Any], *_: Any, **__: Any) -> Iterable[Any]:
+def _hide_bar(items: Iterable[Any], *_: Any, **__: Any) -> Iterable[Any]:
     return items
 
 

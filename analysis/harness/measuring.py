@@ -1,8 +1,8 @@
-"""lm-evaluation-harness on a model under changes: its tasks, prompts and metrics, our forward pass.
+"""lm-evaluation-harness on a changed model: its tasks, prompts and metrics with our forward pass.
 
-Without changes the numbers are those that its own command prints, but for rounding; rows of the head beyond
-the tokenizer's tokens are left out, as everywhere here. A document that a guard refuses is wrong: what is
-better when higher is 0, a choice is a wrong one, and it has no perplexity (METHODS §4).
+Without changes the numbers equal those of its own command, up to rounding; rows of the head beyond
+the tokenizer's tokens are left out, as everywhere here. A document that a guard refuses is wrong: a metric
+where higher is better is 0, a choice is wrong, and it has no perplexity (METHODS §4).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from analysis.running.batches import BATCH
 
 METHOD_VERSION = "1"
 DRAWS = 100_000
-"""Bootstrap draws behind a standard error that has no formula, the harness's own number."""
+"""Bootstrap draws for standard errors without a formula, as in the harness."""
 
 WORST = -1e9
 """log p of the choices that a refused document did not take."""
@@ -32,7 +32,7 @@ WORST = -1e9
 
 @dataclass(frozen=True)
 class HarnessResult:
-    """One name's or file's tasks measured. document: the harness's own results, group by group.
+    """The results of one task name or file. document: the harness's own results, group by group.
 
     refused: documents of each task that a guard refused.
     """
@@ -42,7 +42,7 @@ class HarnessResult:
 
 
 def check_harness() -> str:
-    """The version of lm-evaluation-harness. Raises HarnessError where it is not installed."""
+    """The installed version of lm-evaluation-harness. Raises HarnessError if it is missing."""
     if find_spec("lm_eval") is None:
         raise HarnessError(
             "this needs the package lm_eval, lm-evaluation-harness: pip install -r requirements-evaluate.txt"
@@ -51,8 +51,10 @@ def check_harness() -> str:
 
 
 @contextmanager
-def harness_tasks(name: str, *, limit: int = 0, shots: int | None = None, seed: int = 0) -> Iterator[Any]:
-    """The tasks of a name or a YAML file (`harness_tasks.Tasks`), contained while the body runs.
+def open_harness_tasks(
+    name: str, *, limit: int = 0, shots: int | None = None, seed: int = 0
+) -> Iterator[Any]:
+    """The tasks of a name or a YAML file (`open_harness_tasks.Tasks`), contained while the body runs.
 
     limit: documents of each task, 0 for all. shots: answered examples; the task's own where None. Raises
     HarnessError.
@@ -73,10 +75,10 @@ def measure_tasks(
     batch_size: int = BATCH,
     pulse: Pulse = lambda done, total: None,
 ) -> HarnessResult:
-    """Ask the tasks of a model under changes. Raises HarnessError, and what the changes raise."""
+    """Measure tasks on a changed model. Raises HarnessError, and what the changes raise."""
     check_changes(loaded, changes)
     model = import_module("analysis.harness.model").ChangedModel
-    heard = _Heard(pulse)
+    heard = _RecordingPulse(pulse)
     lm = model(loaded, changes, batch_size, heard)
     for name, task in tasks.found["tasks"].items():
         _judge_refused(name, task, lm.refused)
@@ -97,14 +99,14 @@ def measure_tasks(
             raise
         raise HarnessError(
             f"the harness failed on {', '.join(tasks.found['tasks'])[:200]}: {type(error).__name__}: "
-            f"{first_line(error)}; mend the task, or choose another"
+            f"{first_line(error)}; correct the task, or choose another"
         ) from error
     refused = {name: sum(task == name for task, _ in lm.refused) for name in tasks.found["tasks"]}
     return HarnessResult(_document(found), refused)
 
 
-class _Heard:
-    """A pulse that remembers what it raised: whoever asked to stop is no failure of the harness."""
+class _RecordingPulse:
+    """A pulse that remembers what it raised, so that a cancellation is not reported as a harness failure."""
 
     def __init__(self, pulse: Pulse) -> None:
         self.pulse, self.raised = pulse, None  # type: tuple[Pulse, BaseException | None]
@@ -118,7 +120,7 @@ class _Heard:
 
 
 def _judge_refused(name: str, task: Any, refused: set[tuple[str, int]]) -> None:
-    """Have a task find what was refused wrong, whatever its judge is."""
+    """Make a task count refused answers as wrong, whatever its metric."""
     current: list[int] = []
     own_iterator, own_results = task.doc_iterator, task.process_results
 
@@ -138,7 +140,7 @@ def _judge_refused(name: str, task: Any, refused: set[tuple[str, int]]) -> None:
 def _as_wrong(
     task: Any, judge: Callable[[Sequence[Any]], Mapping[str, Any]], results: Sequence[Any]
 ) -> dict[str, Any]:
-    """What a task says of the worst answer that could have been given, none of it counted as right."""
+    """A task's result for the worst possible answer, none of it counted as right."""
     better = task.higher_is_better()
     kind = task.OUTPUT_TYPE
     if kind == "multiple_choice":
@@ -160,7 +162,7 @@ def _choosing(index: int, count: int) -> list[tuple[float, bool]]:
 
 
 def _score(found: Mapping[str, Any], better: Mapping[str, bool]) -> float:
-    """How well an answer does by the metrics that are numbers."""
+    """The sum of an answer's numeric metrics."""
     numbers = {metric: float(value) for metric, value in found.items() if _is_number(value)}
     return sum(value if better.get(metric, True) else -value for metric, value in numbers.items())
 

@@ -1,7 +1,8 @@
-"""A changed model as lm-evaluation-harness asks for one; needs that package (`harness.py` says so politely).
+"""Adapter that lets lm-evaluation-harness query a changed model; needs the package lm_eval.
 
-The harness's own wrapper calls a model with ids alone: neither padding nor the end of the prompt could be
-told to a clamp, a scope or a guard. So the harness formats and cuts, and our own code feeds the model.
+The harness's own wrapper calls a model with ids alone: clamps, scopes and guards would know
+neither the padding nor the end of the prompt. So the harness formats and cuts, and our own code feeds the
+model.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.batches import BATCH
 from analysis.running.prompts import refusal_ids, refuse_unknown_ids
-from analysis.skills.answering import answers
-from analysis.skills.likelihoods import Likelihood, likelihoods
+from analysis.skills.answering import answer_prompts
+from analysis.skills.likelihoods import Likelihood, score_continuations
 from analysis.unlearning.guards.key_guards import KeyGuard
 
 NEW_TOKENS = 256
-"""Longest answer where a task names none, as in the harness."""
+"""Longest answer if a task names none, as in the harness."""
 
 Pair = tuple[float, bool]
 """log p of a continuation (nats), and whether each of its tokens was the likeliest."""
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """One text to continue: its tokens, what ends the answer, and how long that may be."""
+class _Continuation:
+    """One text to continue: its tokens, its stop sequences, and the longest answer."""
 
     ids: list[int]
     until: tuple[str, ...]
@@ -46,7 +47,7 @@ class _Asked:
 
 
 class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is installed, Any where it is not
-    """A loaded model under changes. refused: (task, number) of every document that a guard refused.
+    """A loaded model under changes. refused: (task, number) of every document a guard refused.
 
     A refused continuation has log p −∞; a refused answer is the refusal. `harness.py` makes both wrong.
     """
@@ -68,7 +69,7 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
 
     @property
     def eot_token_id(self) -> int:
-        """The id of the end of a text. Raises HarnessError where the tokenizer has none."""
+        """The id of the end-of-text token. Raises HarnessError if the tokenizer has none."""
         if self.tokenizer.eos_token_id is None:
             raise HarnessError(
                 f"the tokenizer of {self.loaded.ref.name} has no end-of-text token, where the harness stops"
@@ -77,19 +78,19 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text that has no context: the beginning of a text, else its end."""
+        """The token before a text without context: beginning of text, else end of text."""
         first = self.tokenizer.bos_token_id
         return self.eot_token_id if first is None else int(first)
 
     @property
     def tokenizer_name(self) -> str:
-        """As the harness names what a chat template belongs to."""
+        """The name under which the harness caches the chat template."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The text of a conversation. Raises HarnessError for a tokenizer without a template."""
+        """Render a conversation. Raises HarnessError for a tokenizer without a template."""
         if not self.tokenizer.chat_template:
             raise HarnessError(f"{self.loaded.ref.name} has no chat template; leave --chat-template out")
         return str(
@@ -102,7 +103,7 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
         )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids as the harness makes them: special tokens as the tokenizer has it, but never twice."""
+        """Encode as the harness does: special tokens as the tokenizer adds them, never twice."""
         if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
             add_special_tokens = False
         how = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
@@ -111,7 +112,7 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
         return ids
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Pair]:
-        """Of each request's continuation; see `Pair`."""
+        """log p of each request's continuation; see `Pair`."""
         found: list[Pair] = super().loglikelihood(requests, disable_tqdm=True)
         self._note(requests, self._abstained)
         return found
@@ -144,13 +145,13 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
         return sums
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Greedy answers, each cut at its task's stops; of a refused one the refusal."""
+        """Greedy answers, each cut at its task's stop sequences; the refusal text if refused."""
         asked = [self._asked(*request.args) for request in requests]
         texts = [""] * len(requests)
         refused = [False] * len(requests)
         for longest in sorted({one.longest for one in asked}):
             mine = [i for i, one in enumerate(asked) if one.longest == longest]
-            found = answers(
+            found = answer_prompts(
                 self.loaded,
                 [asked[i].ids for i in mine],
                 self.changes,
@@ -167,12 +168,10 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
         self._note(requests, refused)
         return texts
 
-    def _asked(self, context: str, how: dict[str, Any]) -> _Asked:
+    def _asked(self, context: str, how: dict[str, Any]) -> _Continuation:
         wanted = normalize_gen_kwargs(how, NEW_TOKENS)
         if wanted.get("do_sample") or wanted.get("num_beams", 1) != 1:
-            raise HarnessError(
-                f"this task asks for answers that are not greedy ({how}); set do_sample: false in a copy"
-            )
+            raise HarnessError(f"this task requests sampled answers ({how}); set do_sample: false in a copy")
         longest = int(wanted["max_gen_toks"])
         room = self.max_length - longest
         if room < 1:
@@ -183,10 +182,10 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
         eos = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
         until = handle_stop_sequences(wanted.get("until"), eos=eos)
         ids = self.tok_encode(context)[-room:] or [self.prefix_token_id]
-        return _Asked(ids, tuple(until), longest)
+        return _Continuation(ids, tuple(until), longest)
 
     def _scored(self, pairs: list[tuple[list[int], list[int]]], whole: bool = False) -> list[Likelihood]:
-        """Contexts too long are cut on the left, as the harness does. whole: a guard judges all of it."""
+        """Contexts that are too long are cut on the left, as in the harness. whole: a guard checks all."""
         prompts, continuations = [], []
         for context, continuation in pairs:
             if not context or not 0 < len(continuation) <= self.max_length:
@@ -199,7 +198,7 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
             continuations.append(continuation)
         both = zip(prompts, continuations, strict=True)
         asked = [min(len(p) + len(c), self.max_length) if whole else len(p) for p, c in both]
-        return likelihoods(
+        return score_continuations(
             self.loaded,
             prompts,
             continuations,

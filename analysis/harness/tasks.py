@@ -1,7 +1,7 @@
-"""Tasks of lm-evaluation-harness: by the name it knows them under, or in a YAML file of one's own.
+"""Tasks of lm-evaluation-harness: by name, or in a YAML file.
 
-A task file is data, whoever wrote it: its templates are rendered in a sandbox, and one that names Python code
-is refused. Needs that package; `harness.py` says so politely.
+A task file is treated as data: its templates are rendered in a sandbox, and one that names Python code
+is refused. Needs the package lm_eval.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lm_eval.utils import handle_non_serializable
 
 from analysis.checkpoints.sources import first_line
 from analysis.errors import HarnessError
-from analysis.harness.contained import FEWSHOT_SEED, contained, no_metric_code
+from analysis.harness.contained import FEWSHOT_SEED, contain_harness, forbid_metric_code
 from analysis.inputs import check_input
 
 _OFFLINE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"} | {
@@ -35,17 +35,17 @@ _OFFLINE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEnt
     "ConnectTimeout",
 }
 _OWN = str(Path(lm_eval.tasks.__file__).parent)
-"""Where a function that comes with the harness lies."""
+"""Path prefix of functions that come with the harness."""
 
 Config = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Tasks:
-    """The tasks of one name or file. found: as the harness's own manager gives them.
+    """The tasks of one name or file. found: as the harness's manager returns them.
 
-    digest: SHA-256 of their settings and of the documents that are asked, which decide every number; where
-    those lie does not.
+    digest: SHA-256 of their settings and of the documents that are asked, which determine every number;
+    their location does not count.
     """
 
     found: Any
@@ -53,14 +53,14 @@ class Tasks:
 
 
 @contextmanager
-def opened_tasks(name: str, *, limit: int, shots: int | None, seed: int) -> Iterator[Tasks]:
-    """The tasks that a name or a YAML file stands for, contained while the body runs.
+def open_tasks(name: str, *, limit: int, shots: int | None, seed: int) -> Iterator[Tasks]:
+    """The tasks of a name or a YAML file, contained while the body runs.
 
     limit: of documents per task, 0 for all. shots: answered examples, as the task has it where None. Raises
-    HarnessError for what is unknown, needs the network where there is none, or wants to run code.
+    HarnessError for an unknown task, a missing network, or a task that would run code.
     """
     with ExitStack() as until:
-        until.enter_context(contained(seed))
+        until.enter_context(contain_harness(seed))
         folder = until.enter_context(tempfile.TemporaryDirectory())
         try:
             found = _from_file(Path(name), folder) if _is_file(name) else _by_name(name, until)
@@ -69,8 +69,8 @@ def opened_tasks(name: str, *, limit: int, shots: int | None, seed: int) -> Iter
             digest = _digest(found["tasks"], limit, shots)
         except HarnessError:
             raise
-        except Exception as error:  # the edge to the harness: every way it has of failing
-            raise _explained(name, error) from error
+        except Exception as error:  # the edge to the harness: any of its failures
+            raise _explain(name, error) from error
         yield Tasks(found, digest)
 
 
@@ -87,12 +87,12 @@ def _from_file(path: Path, folder: str) -> Any:
     _check(str(path), config)
     own = {"cache_dir": folder} | (config.get("dataset_kwargs") or {})
     if own.pop("trust_remote_code", False):
-        raise HarnessError(f"{path} asks for trust_remote_code, which is never given; use data without code")
+        raise HarnessError(f"{path} sets trust_remote_code, which is not allowed; use data without code")
     return TaskManager(include_defaults=False).load([config | {"dataset_kwargs": own}])
 
 
 class _Data(yaml.SafeLoader):  # type: ignore[misc]  # untyped
-    """YAML without the harness's tag for Python functions."""
+    """YAML loader that rejects the harness's tag for Python functions."""
 
 
 def _refuse_function(loader: yaml.SafeLoader, node: yaml.Node) -> None:
@@ -106,14 +106,16 @@ _Data.add_constructor("!function", _refuse_function)
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> Config:
-    """A task file with what it includes, itself last."""
+    """A task file and the files it includes, itself last."""
     try:
         check_input(path)
         config = yaml.load(path.read_bytes(), Loader=_Data)
     except OSError as error:
-        raise HarnessError(f"{path} cannot be read: {error.strerror}; check its name and rights") from error
+        raise HarnessError(
+            f"{path} cannot be read: {error.strerror}; check its name and permissions"
+        ) from error
     except (HarnessError, yaml.YAMLError, UnicodeDecodeError) as error:
-        told = str(error) if isinstance(error, HarnessError) else f"is no YAML: {first_line(error)}"
+        told = str(error) if isinstance(error, HarnessError) else f"is not YAML: {first_line(error)}"
         raise HarnessError(f"{path} {told}") from error
     if not isinstance(config, dict):
         raise HarnessError(
@@ -124,19 +126,19 @@ def _read(path: Path, above: tuple[Path, ...]) -> Config:
     for other in [included] if isinstance(included, str) else included:
         whole = (path.parent / str(other)).resolve()
         if whole in above or len(above) > 10:
-            raise HarnessError(f"{path} includes itself by way of {other}; take that line out")
+            raise HarnessError(f"{path} includes itself through {other}; remove that line")
         merged |= _read(whole, (*above, path.resolve()))
     return merged | config
 
 
 @cache
-def _known_tasks() -> Any:
+def _list_known_tasks() -> Any:
     """The tasks that come with the harness; reading some 14,000 files takes seconds."""
     return TaskManager()
 
 
 def _by_name(name: str, until: ExitStack) -> Any:
-    manager = _known_tasks()
+    manager = _list_known_tasks()
     if name not in manager.task_index:
         near = difflib.get_close_matches(name, manager.all_tasks, 3)
         raise HarnessError(
@@ -145,12 +147,12 @@ def _by_name(name: str, until: ExitStack) -> Any:
         )
     for own, config in _members(manager.task_index, name):
         _check(own, config)
-    until.enter_context(no_metric_code())
+    until.enter_context(forbid_metric_code())
     return manager.load([name])
 
 
 def _members(index: Mapping[str, Any], name: str) -> Iterator[tuple[str, Config]]:
-    """The settings of every task behind a task, group or tag, functions left unread."""
+    """The settings of every task behind a task, group or tag, without reading functions."""
     entry = index.get(name)
     if entry is None:
         return
@@ -165,14 +167,14 @@ def _members(index: Mapping[str, Any], name: str) -> Iterator[tuple[str, Config]
 
 
 def _check(name: str, config: Config) -> None:
-    """Raises HarnessError for a task that would run what a model or a stranger wrote."""
+    """Raise HarnessError for a task that would run model-written or third-party code."""
     if config.get("unsafe_code"):
         raise HarnessError(
-            f"{name} runs code that the model writes with your rights, which is never done here; "
+            f"{name} runs code that the model writes with your rights, which is not allowed; "
             "judge such a skill by unit tests, contained: unlearn --tests"
         )
     if config.get("doc_to_image") or config.get("doc_to_audio"):
-        raise HarnessError(f"{name} asks about pictures or sound; choose a task of texts")
+        raise HarnessError(f"{name} uses images or audio; choose a text task")
     if config.get("use_prompt"):
         raise HarnessError(f"{name} takes its prompts from promptsource; write doc_to_text instead")
     for metric in config.get("metric_list") or ():
@@ -181,13 +183,13 @@ def _check(name: str, config: Config) -> None:
         own = config.get("process_results") or str(told).startswith(_OWN) or told in metric_registry
         if foreign or not own:
             raise HarnessError(
-                f"{name} wants the metric {str(told)[:60]!r}, code that would come from the Hub; the harness "
+                f"{name} needs the metric {str(told)[:60]!r}, code that would come from the Hub; the harness "
                 "itself has acc, acc_norm, exact_match, f1, perplexity and others"
             )
 
 
 def _settle(task: Any, shots: int | None, seed: int) -> None:
-    """Examples as the harness's own command sets them."""
+    """Set the number of shots as the harness's own command does."""
     own = task.get_config("num_fewshot")
     if shots is not None and own != 0:
         task.set_config(key="num_fewshot", value=shots)
@@ -213,23 +215,24 @@ def _digest(tasks: Mapping[str, Any], limit: int, shots: int | None) -> str:
 
 
 def plain_config(config: Config) -> Config:
-    """A task's settings as JSON, without where its data was kept for the moment."""
+    """A task's settings as JSON, without the temporary location of its data."""
     kept = json.loads(json.dumps(config, default=handle_non_serializable))
     if isinstance(kept.get("dataset_kwargs"), dict):
         kept["dataset_kwargs"].pop("cache_dir", None)
     return kept  # type: ignore[no-any-return]
 
 
-def _explained(name: str, error: Exception) -> HarnessError:
+def _explain(name: str, error: Exception) -> HarnessError:
     told, one = set(), error.__cause__ or error.__context__
     while one is not None and type(one).__name__ not in told:
         told.add(type(one).__name__)
         one = one.__cause__ or one.__context__
     if ({type(error).__name__} | told) & _OFFLINE:
         return HarnessError(
-            f"the data of {name} did not come: {first_line(error)}; it needs the network once, or use a task "
+            f"the data of {name} could not be loaded: {first_line(error)}; it needs the network once, or use "
+            "a task "
             "file with data of your own (dataset_path: json)"
         )
     return HarnessError(
-        f"{name} cannot be used: {type(error).__name__}: {first_line(error)}; mend it or choose another"
+        f"{name} cannot be used: {type(error).__name__}: {first_line(error)}; correct it or choose another"
     )

@@ -1,6 +1,6 @@
-"""Clamps as people write them: ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], such as L2.N47:key:set:-8x@all.
+"""Parsing of clamps: ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], such as L2.N47:key:set:-8x@all.
 
-METHODS §2; the same words in URL, CLI, recipes and exports.
+METHODS §2; the same notation in URL, CLI, recipes and exports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ScopeKind = Literal["all", "prompt", "generated", "last", "range"]
 CLAMP_SITES: tuple[ClampSite, ...] = get_args(ClampSite)
 MODES: tuple[Mode, ...] = get_args(Mode)
 LARGEST_VALUE = 1e6
-"""Largest |VALUE|: beyond it float32 logits overflow long before they say anything."""
+"""Largest |VALUE|: beyond it float32 logits overflow."""
 
 _FORM = "ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], such as L2.N47:key:set:-8x@all"
 _NEEDS_VALUE = ("set", "add", "scale")
@@ -29,7 +29,7 @@ _NEEDS_VALUE = ("set", "add", "scale")
 
 @dataclass(frozen=True)
 class Scope:
-    """Which positions of the fed sequence a clamp acts on; 0-based, padding not counted."""
+    """The positions of the fed sequence a clamp acts on; 0-based, padding not counted."""
 
     kind: ScopeKind = "all"
     first: int = 0
@@ -43,7 +43,7 @@ class Scope:
         return f"{self.first}-{self.last}" if self.kind == "range" else self.kind
 
     def interval(self, prompt_length: int) -> tuple[int, float]:
-        """(first, last) positions, both included, for a prompt of that many tokens."""
+        """(first, last) positions, inclusive, for a prompt of that many tokens."""
         return {
             "all": (0, math.inf),
             "prompt": (0, prompt_length - 1),
@@ -55,10 +55,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class Clamp:
-    """Hold one neuron at one site.
+    """One neuron clamped at one site.
 
     value: in `unit`s; None for ablate and mean. unit `max`: × the neuron's largest |activation| on the
-    reference text, position 0 left out. raw: the value in the model's own units, known once resolved
+    reference text, position 0 excluded. raw: the value in the model's own units, known once resolved
     against the reference text (`mean` resolves to the mean).
     """
 
@@ -92,25 +92,26 @@ class Clamp:
 
     @property
     def needs_profile(self) -> bool:
-        """Whether the raw value comes from the reference text."""
+        """Whether the raw value depends on the reference text."""
         return self.unit == "max" or self.mode == "mean"
 
-    def resolved(self, *, largest: float, mean: float) -> Clamp:
-        """This clamp with `raw` filled in from the neuron's own maximum |activation| and mean.
+    def resolve(self, *, largest: float, mean: float) -> Clamp:
+        """This clamp with `raw` filled in from the neuron's maximum |activation| and mean.
 
         Raises ClampError where the neuron was never active (or never routed) on the reference text.
         """
         if self.mode == "mean":
             if math.isnan(mean):
                 raise ClampError(
-                    f"{self.address}: never routed on the reference text, so it has no mean there"
+                    f"{self.address}: its expert received no token of the reference text, so it has no mean"
                 )
             return replace(self, raw=mean)
         if self.unit == "max":
             if not largest > 0:
                 raise ClampError(
-                    f"{self.address}: never active (or never routed) on the reference text, so ×max has no "
-                    "size; give the value as a plain number"
+                    f"{self.address}: never active (or never routed) on the reference text, so ×max is "
+                    "undefined; "
+                    " give the value as a plain number"
                 )
             return replace(self, raw=cast(float, self.value) * largest)
         return replace(self, raw=0.0 if self.mode == "ablate" else self.value)

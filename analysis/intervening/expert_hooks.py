@@ -1,7 +1,8 @@
-"""The hooks behind clamps and observers of experts that are slices of their module's own parameters.
+"""Hooks for clamps and observers of experts that are slices of their module's parameters.
 
 There is no projection to hook. The module's own forward runs unchanged, and the affected (token, expert)
-pairs get the difference  w · (z′ − z) · W_down[:, j]  added, so that an idle clamp adds exactly nothing.
+pairs get the difference  w · (z′ − z) · W_down[:, j]  added, so a clamp that changes nothing adds exactly
+zero.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from torch import Tensor, nn
 
 from analysis.anatomy.anatomy import Block
 from analysis.anatomy.contract import activate, gate_and_up
-from analysis.anatomy.routing import Share, share_of
-from analysis.intervening.steps import Plan, See, Step, change
+from analysis.anatomy.routing import ExpertShare, read_share
+from analysis.intervening.steps import ClampPlan, ForwardStep, See, apply_clamp
 
 
-def attach_expert_clamps(step: Step, plans: list[Plan]) -> Iterator[Any]:
+def attach_expert_clamps(step: ForwardStep, plans: list[ClampPlan]) -> Iterator[Any]:
     """Attach clamps on experts of one module; yields handles, each to be removed."""
     if plans:
         experts = step.loaded.model.get_submodule(plans[0].block.module)
         yield experts.register_forward_hook(_clamps_hook(step, plans), with_kwargs=True)
 
 
-def attach_expert_observer(step: Step, blocks: Sequence[Block], see: See) -> Iterator[Any]:
-    """Attach a reading hook to every module that some experts are slices of; yields handles."""
+def attach_expert_observer(step: ForwardStep, blocks: Sequence[Block], see: See) -> Iterator[Any]:
+    """Attach a reading hook to every module with such experts; yields handles."""
     modules: dict[str, list[Block]] = {}
     for block in blocks:
         modules.setdefault(block.module, []).append(block)
@@ -35,12 +36,12 @@ def attach_expert_observer(step: Step, blocks: Sequence[Block], see: See) -> Ite
         yield step.loaded.model.get_submodule(name).register_forward_hook(hook, with_kwargs=True)
 
 
-def _clamps_hook(step: Step, plans: list[Plan]) -> Callable[..., Any]:
-    neurons: dict[tuple[int | None, int], list[Plan]] = {}
+def _clamps_hook(step: ForwardStep, plans: list[ClampPlan]) -> Callable[..., Any]:
+    neurons: dict[tuple[int | None, int], list[ClampPlan]] = {}
     for plan in plans:
         neurons.setdefault((plan.clamp.address.block.expert, plan.clamp.address.neuron), []).append(plan)
 
-    share_of_block = sharing(step, plans[0].block.module)
+    share_of_block = find_sharing(step, plans[0].block.module)
 
     def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
         changed = output.clone(memory_format=torch.contiguous_format)
@@ -57,13 +58,13 @@ def _clamps_hook(step: Step, plans: list[Plan]) -> Callable[..., Any]:
     return hook
 
 
-def sharing(step: Step, module: str) -> Callable[[Block, Any, dict[str, Any]], Share]:
-    """How to read an expert's share from what its module was given."""
+def find_sharing(step: ForwardStep, module: str) -> Callable[[Block, Any, dict[str, Any]], ExpertShare]:
+    """How to read an expert's share of a call from its module's inputs."""
     experts = sum(block.module == module for block in step.loaded.anatomy.blocks)
 
-    def share(block: Block, args: Any, kwargs: dict[str, Any]) -> Share:
+    def share(block: Block, args: Any, kwargs: dict[str, Any]) -> ExpertShare:
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        found = share_of(block, experts, given)
+        found = read_share(block, experts, given)
         assert found is not None  # proven in the same way when the model was opened
         return found
 
@@ -71,7 +72,7 @@ def sharing(step: Step, module: str) -> Callable[[Block, Any, dict[str, Any]], S
 
 
 def _values(
-    step: Step, group: list[Plan], module: nn.Module, share: Share, neuron: int
+    step: ForwardStep, group: list[ClampPlan], module: nn.Module, share: ExpertShare, neuron: int
 ) -> tuple[Tensor, Tensor]:
     """(n, 1) key values of one expert neuron for its tokens, before and after its clamps."""
     index = torch.tensor([neuron], device=share.x.device)
@@ -81,18 +82,18 @@ def _values(
     for plan, mask in zip(group, masks, strict=True):
         step.reach.acted[plan.index] += int(mask.sum())
         if plan.clamp.site == "gate" and gate is not None:
-            gate = torch.where(mask, change(plan.clamp, gate), gate)
+            gate = torch.where(mask, apply_clamp(plan.clamp, gate), gate)
         elif plan.clamp.site == "up":
-            up = torch.where(mask, change(plan.clamp, up), up)
+            up = torch.where(mask, apply_clamp(plan.clamp, up), up)
     after = activate(module, gate, up)
     for plan, mask in zip(group, masks, strict=True):
         if plan.clamp.site == "key":
-            after = torch.where(mask, change(plan.clamp, after), after)
+            after = torch.where(mask, apply_clamp(plan.clamp, after), after)
     return before, after
 
 
-def _observer_hook(step: Step, see: See, blocks: list[Block]) -> Callable[..., None]:
-    share_of_block = sharing(step, blocks[0].module)
+def _observer_hook(step: ForwardStep, see: See, blocks: list[Block]) -> Callable[..., None]:
+    share_of_block = find_sharing(step, blocks[0].module)
 
     def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> None:
         width, positions = step.positions.shape[1], step.positions.reshape(-1)

@@ -1,7 +1,7 @@
-"""The hooks behind `interventions.intervened`: where a clamp changes a value, where an observer reads one.
+"""Hooks of `interventions.intervene`: where a clamp changes a value and an observer reads one.
 
 Dense blocks are changed where the value is: before the down projection (key), after gate and up. Experts
-that are slices of one parameter have no projection of their own to hook: `expert_hooks.py` is for them.
+that are slices of one parameter have no projection of their own to hook: see `expert_hooks.py`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from analysis.anatomy.anatomy import Block
 from analysis.errors import ClampError
 from analysis.intervening.clamps import CLAMP_SITES, Clamp, ClampSite
 from analysis.intervening.expert_hooks import attach_expert_clamps, attach_expert_observer
-from analysis.intervening.steps import Plan, Reach, See, Step, change
+from analysis.intervening.steps import ClampPlan, ForwardStep, Reach, See, apply_clamp
 from analysis.opening.models import LoadedModel
 
 __all__ = [
+    "ForwardStep",
     "Reach",
     "See",
-    "Step",
     "at_positions",
     "attach_clamps",
     "attach_observer",
@@ -35,31 +35,31 @@ __all__ = [
 
 
 def check_clamp(loaded: LoadedModel, clamp: Clamp) -> Block:
-    """The clamp's block. Raises AddressOutOfRange, ClampError where this model cannot be clamped so."""
+    """The clamp's block. Raises AddressOutOfRange, and ClampError if this model does not allow the clamp."""
     block = loaded.anatomy.block(clamp.address)
     if clamp.site == "gate" and not block.gated:
         raise ClampError(f"{clamp}: block {block.address} is plain and has no gate; clamp its key or up site")
     return block
 
 
-def plan_clamp(loaded: LoadedModel, clamp: Clamp, index: int, rows: Sequence[int] | None) -> Plan:
-    """The clamp made ready for one forward step. Raises as check_clamp, and for an unresolved value."""
+def plan_clamp(loaded: LoadedModel, clamp: Clamp, index: int, rows: Sequence[int] | None) -> ClampPlan:
+    """Prepare the clamp for one forward step. Raises as check_clamp, and for an unresolved value."""
     block = check_clamp(loaded, clamp)
     if clamp.raw is None:
         raise ClampError(f"{clamp}: its value has not been resolved against the reference text yet")
-    return Plan(clamp, block, index, rows)
+    return ClampPlan(clamp, block, index, rows)
 
 
-def by_module(plans: Sequence[Plan]) -> list[list[Plan]]:
-    """The plans of each module together, in the recipe's order: an expert's clamps act on one another."""
-    groups: dict[str, list[Plan]] = {}
+def by_module(plans: Sequence[ClampPlan]) -> list[list[ClampPlan]]:
+    """Group the plans by module, in the recipe's order: an expert's clamps act on one another."""
+    groups: dict[str, list[ClampPlan]] = {}
     for plan in plans:
         groups.setdefault(plan.block.module, []).append(plan)
     return list(groups.values())
 
 
-def attach_clamps(step: Step, plans: list[Plan]) -> Iterator[Any]:
-    """Attach the clamps of one module that act in this step; yields handles, each to be removed."""
+def attach_clamps(step: ForwardStep, plans: list[ClampPlan]) -> Iterator[Any]:
+    """Attach one module's clamps that act in this step; yields handles, each to be removed."""
     active = []
     for plan in plans:
         count = int(step.mask(plan).sum())
@@ -70,7 +70,7 @@ def attach_clamps(step: Step, plans: list[Plan]) -> Iterator[Any]:
     yield from _attach_dense_clamps(step, [plan for plan in active if not plan.block.fused])
 
 
-def _attach_dense_clamps(step: Step, plans: list[Plan]) -> Iterator[Any]:
+def _attach_dense_clamps(step: ForwardStep, plans: list[ClampPlan]) -> Iterator[Any]:
     for plan in plans:
         step.reach.acted[plan.index] += int(step.mask(plan).sum())
         module = step.loaded.model.get_submodule(site_module(plan.block, plan.clamp.site))
@@ -81,42 +81,42 @@ def _attach_dense_clamps(step: Step, plans: list[Plan]) -> Iterator[Any]:
 
 
 def site_module(block: Block, site: ClampSite) -> str:
-    """The projection at which a block's site can be read: its input (key) or output (up, gate)."""
+    """The projection at which a block's site is read: at its input (key) or output (up, gate)."""
     view = {"key": block.down, "up": block.up, "gate": block.gate}[site]
     assert view is not None
     return view.parameter.removesuffix(".weight")
 
 
 def site_columns(block: Block, site: ClampSite) -> slice:
-    """Which columns of that input or output are its neurons: half of them where gate and up are one."""
+    """Which columns of that input or output are its neurons: half of them if gate and up are fused."""
     return slice(None) if site == "key" else block.view(site).neurons
 
 
-def _key_hook(step: Step, plan: Plan) -> Callable[..., Any]:
+def _key_hook(step: ForwardStep, plan: ClampPlan) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (_held(step, plan, args[0]), *args[1:])
+        return (_clamp_column(step, plan, args[0]), *args[1:])
 
     return hook
 
 
-def _output_hook(step: Step, plan: Plan) -> Callable[..., Any]:
+def _output_hook(step: ForwardStep, plan: ClampPlan) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return _held(step, plan, output)
+        return _clamp_column(step, plan, output)
 
     return hook
 
 
-def _held(step: Step, plan: Plan, values: Tensor) -> Tensor:
-    """A copy of a projection's states with the clamped neuron's column changed where the clamp acts."""
+def _clamp_column(step: ForwardStep, plan: ClampPlan, values: Tensor) -> Tensor:
+    """A copy of a projection's states with the clamped neuron's column changed in scope."""
     changed = values.clone(memory_format=torch.contiguous_format)
     states = at_positions(changed, step, plan.block)
     column = states[..., site_columns(plan.block, plan.clamp.site)][..., plan.clamp.address.neuron]
     mask = step.mask(plan).to(column.device)
-    column.copy_(torch.where(mask, change(plan.clamp, column), column))
+    column.copy_(torch.where(mask, apply_clamp(plan.clamp, column), column))
     return changed
 
 
-def at_positions(values: Tensor, step: Step, block: Block) -> Tensor:
+def at_positions(values: Tensor, step: ForwardStep, block: Block) -> Tensor:
     """A view (B, T, n) of contiguous states (B, T, n), (B·T, n) or, time first, (T, B, n)."""
     batch, length = step.positions.shape
     if block.time_first:
@@ -125,7 +125,7 @@ def at_positions(values: Tensor, step: Step, block: Block) -> Tensor:
 
 
 def attach_observer(
-    step: Step,
+    step: ForwardStep,
     blocks: Sequence[Block],
     see: See,
     sites: Sequence[ClampSite] = CLAMP_SITES,
@@ -133,7 +133,7 @@ def attach_observer(
 ) -> Iterator[Any]:
     """Attach reading hooks to some blocks; yields handles, each to be removed.
 
-    sites, where (B, T): of dense blocks what is read; experts are read whole.
+    sites, where (B, T): what is read of dense blocks; experts are read whole.
     """
     read = step.positions >= 0 if where is None else where & (step.positions >= 0)
     model = step.loaded.model
@@ -148,7 +148,9 @@ def attach_observer(
                 yield module.register_forward_hook(hook)
 
 
-def _dense_observer(step: Step, see: See, block: Block, site: ClampSite, read: Tensor) -> Callable[..., None]:
+def _dense_observer(
+    step: ForwardStep, see: See, block: Block, site: ClampSite, read: Tensor
+) -> Callable[..., None]:
     row, position = torch.where(read)
     columns = site_columns(block, site)
 

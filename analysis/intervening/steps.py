@@ -1,4 +1,4 @@
-"""What clamps and observers of one forward step share: where they act, what they do, how far they reach."""
+"""Shared state of the clamps and observers of one forward step: positions, rules and reach."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ See = Callable[[Block, ClampSite, Tensor, Tensor, Tensor], None]
 
 @dataclass
 class Reach:
-    """Per change, in order: how many positions its scope covered and on how many of them it acted.
+    """Per change, in order: how many positions its scope covered, and on how many it acted.
 
-    The two differ for a routed expert only, which acts where its router sent the token; both stay 0 for
-    changes that attach themselves, which are not counted.
+    The two differ only for a routed expert, which acts on the tokens routed to it; both stay 0 for changes
+    that attach themselves.
     abstained: the batch rows for which a guard refuses to answer. refusal: what the first guard would have
     them say; None where there is no guard.
     """
@@ -36,7 +36,7 @@ class Reach:
     refusal: str | None = None
 
     def add(self, other: Reach) -> None:
-        """Sum another step's counts into this one."""
+        """Add another step's counts."""
         self.covered = [a + b for a, b in _zip_longest(self.covered, other.covered)]
         self.acted = [a + b for a, b in _zip_longest(self.acted, other.acted)]
         self.abstained = sorted({*self.abstained, *other.abstained})
@@ -48,7 +48,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClampPlan:
     """A clamp with its block, its place in the recipe, and the batch rows it acts on (None: all)."""
 
     clamp: Clamp
@@ -58,11 +58,11 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Step:
+class ForwardStep:
     """What all hooks of one forward step share.
 
     prompt_length: in tokens, one for all rows or one a row. examples: a number for each row's example, by
-    which random draws are keyed; 0 for all where None.
+    which random draws are keyed; None: 0 for all.
     """
 
     loaded: LoadedModel
@@ -71,8 +71,8 @@ class Step:
     reach: Reach
     examples: Sequence[int] | None = None
 
-    def mask(self, plan: Plan) -> Tensor:
-        """(B, T) where the clamp's scope and rows are, padding left out."""
+    def mask(self, plan: ClampPlan) -> Tensor:
+        """(B, T) whether the clamp's scope and rows include a position; padding excluded."""
         spans = [plan.clamp.scope.interval(int(length)) for length in self.lengths]
         device = self.positions.device
         first = torch.tensor([max(first, 0) for first, _ in spans], device=device)[:, None]
@@ -80,7 +80,7 @@ class Step:
         return self.in_rows(plan.rows) & (self.positions >= first) & (self.positions <= last)
 
     def in_rows(self, rows: Sequence[int] | None) -> Tensor:
-        """(B, T) where these rows of the batch are, all where None; padding left out."""
+        """(B, T) whether a position is in these rows of the batch (None: all); padding excluded."""
         real = self.positions >= 0
         if rows is None:
             return real
@@ -96,32 +96,32 @@ class Step:
 
 
 class Handle(Protocol):
-    """What undoes one attachment, such as torch's hook handles."""
+    """Undoes one attachment, such as torch's hook handles."""
 
     def remove(self) -> None:
         """Undo it."""
 
 
 class Watch(Protocol):
-    """Whatever else reads a model during one step; it changes nothing."""
+    """Any other observer of a model during one step; it changes nothing."""
 
-    def attach(self, step: Step) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep) -> Iterator[Handle]:
         """Attach it; yields handles, each to be removed."""
 
 
 @runtime_checkable
-class Attaching(Protocol):
-    """A change that attaches itself: it changes activations, or reads them and abstains."""
+class AttachableChange(Protocol):
+    """A change that attaches its own hooks: it changes activations, or reads them and abstains."""
 
     def check(self, loaded: LoadedModel) -> None:
-        """Raise a HeadlampError where it cannot act on this model; nothing has been touched yet."""
+        """Raise a HeadlampError if it cannot act on this model; changes nothing."""
 
-    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep, rows: Sequence[int] | None) -> Iterator[Handle]:
         """Attach its hooks for one step, acting on some batch rows (None: all); yields handles."""
 
 
-def change(clamp: Clamp, values: Tensor) -> Tensor:
-    """The clamp's rule applied to activations of any shape. `raw` is in the activations' own units."""
+def apply_clamp(clamp: Clamp, values: Tensor) -> Tensor:
+    """Apply a clamp's rule to activations of any shape. `raw` is in the activations' units."""
     assert clamp.raw is not None
     if clamp.mode == "add":
         return values + clamp.raw

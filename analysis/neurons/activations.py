@@ -1,4 +1,4 @@
-"""How neurons fire: over the reference text (all of them, streamed), and token by token for one neuron."""
+"""Activations of neurons: over the whole reference text (streamed), and per token for one neuron."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from analysis.anatomy.addresses import NeuronAddress
 from analysis.anatomy.anatomy import Block
 from analysis.intervening.clamps import CLAMP_SITES, ClampSite
-from analysis.intervening.interventions import Observe, intervened
+from analysis.intervening.interventions import Observe, intervene
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.continuing import check_continues
@@ -21,7 +21,8 @@ METHOD_VERSION = "1"
 
 @dataclass(frozen=True)
 class BlockProfile:
-    """Every neuron of one block on a text, per site in the order of `CLAMP_SITES` (key, up, gate).
+    """Activation statistics of one block's neurons on a text, per site in the order of `CLAMP_SITES` (key,
+    up, gate).
 
     largest, first_largest (3, m) float32: largest |activation| at positions ≥ 1, and at position 0.
     mean, deviation (3, m) float32 over positions ≥ 1; NaN where the block saw none.
@@ -41,7 +42,7 @@ class BlockProfile:
             raise ValueError(f"a BlockProfile is (3, m) arrays, not {tuple(shape)}")
 
     def of(self, site: ClampSite, neuron: int) -> tuple[float, float, float]:
-        """(largest |activation|, the same at position 0, mean) of one neuron at one site."""
+        """(largest |activation|, the same at position 0, mean) for one neuron at one site."""
         row = CLAMP_SITES.index(site)
         return tuple(float(a[row, neuron]) for a in (self.largest, self.first_largest, self.mean))  # type: ignore[return-value]
 
@@ -84,7 +85,7 @@ def profile_blocks(
     windows: Sequence[Sequence[int]],
     progress: Pulse = lambda done, total: None,
 ) -> list[BlockProfile]:
-    """One pass over the windows (token ids, one sequence each): the profile of every block of the model."""
+    """Profile every block of the model in one pass over the windows (token ids, one sequence each)."""
     blocks = loaded.anatomy.blocks
     tallies = {block.address: _Tally(block) for block in blocks}
 
@@ -98,11 +99,11 @@ def profile_blocks(
 
 
 def read_through(loaded: LoadedModel, ids: Sequence[int], *observers: Observe) -> None:
-    """One forward pass over a sequence with observers attached; its logits are not kept."""
+    """Run one forward pass over a sequence with observers attached; the logits are discarded."""
     check_continues(loaded)
     fed = torch.tensor([list(ids)], device=loaded.device)
     positions = torch.arange(len(ids), device=loaded.device)[None]
-    with intervened(loaded, observers, positions=positions), torch.inference_mode():
+    with intervene(loaded, observers, positions=positions), torch.inference_mode():
         loaded.model(input_ids=fed, position_ids=positions, use_cache=False, logits_to_keep=1)
 
 
@@ -115,7 +116,7 @@ class Firing:
 
 
 def neuron_firing(loaded: LoadedModel, address: NeuronAddress, ids: Sequence[int]) -> Firing:
-    """Where one neuron fires along a sequence of token ids, at every site it has."""
+    """Compute one neuron's activations along a sequence of token ids, at every site it has."""
     block = loaded.anatomy.block(address)
     sites = CLAMP_SITES if block.gated else CLAMP_SITES[:2]
     values = {site: torch.full((len(ids),), torch.nan) for site in sites}

@@ -1,4 +1,4 @@
-"""How far two models decode alike: the share of neurons with the same label (METHODS §1).
+"""Label agreement of two models: the share of neurons with the same label in both (METHODS §1).
 
 Davies 2025, arXiv 2501.02688: agreement = mean over neurons of [top1_base = top1_tuned]; 75.4 %
 for Llama 3.1 8B and its instruction-tuned model.
@@ -22,7 +22,7 @@ IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 @dataclass(frozen=True)
 class LayerAgreement:
-    """Of one layer's neurons, how many have the same label in both models."""
+    """For one layer: how many of its neurons have the same label in both models."""
 
     layer: int
     same: int
@@ -47,7 +47,7 @@ class Agreement:
         return sum(layer.same for layer in self.layers) / sum(layer.neurons for layer in self.layers)
 
 
-def agreement(layer: IntArray, base: IntArray, tuned: IntArray) -> Agreement:
+def compare_labels(layer: IntArray, base: IntArray, tuned: IntArray) -> Agreement:
     """Compare the labels (n,) of the same n neurons in two models; layer (n,): each neuron's."""
     if not layer.shape == base.shape == tuned.shape:
         raise ValueError(f"labels of different neurons: {layer.shape}, {base.shape}, {tuned.shape}")
@@ -60,12 +60,12 @@ def agreement(layer: IntArray, base: IntArray, tuned: IntArray) -> Agreement:
 
 
 def check_comparable(base: LoadedModel, tuned: LoadedModel) -> None:
-    """Raises NotComparable, saying how they differ, unless both have the same neurons and the same tokens."""
+    """Raise NotComparable, naming the differences, unless both models have the same neurons and tokens."""
     differences = [*_anatomies(base.anatomy, tuned.anatomy), *_tokens(base, tuned)]
     if differences:
         raise NotComparable(
             f"{base.ref.name} and {tuned.ref.name} cannot be compared neuron by neuron: "
-            f"{'; '.join(differences)}. Compare a model with one that was tuned from it"
+            f"{'; '.join(differences)}. compare a model with one that was fine-tuned from it"
         )
 
 
@@ -82,7 +82,7 @@ def _anatomies(base: Anatomy, tuned: Anatomy) -> list[str]:
         return told
     for one, other in zip(base.blocks, tuned.blocks, strict=True):
         if (one.address, one.d_ff, one.gated) != (other.address, other.d_ff, other.gated):
-            return [f"block {one.address} is not alike"]
+            return [f"block {one.address} differs"]
     return []
 
 

@@ -24,7 +24,7 @@ NeuronNorm = Literal["none", "unit", "final", "through"]
 NORMS: tuple[NeuronNorm, ...] = get_args(NeuronNorm)
 
 GROUP = 64
-"""Entries per group in the exact top-k: the k best groups by their maximum hold the k best entries."""
+"""Group size in the exact top-k: the k groups with the largest maxima hold the k largest entries."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Decoding:
             raise ValueError("a Decoding's arrays must all describe the same neurons")
 
 
-def block_vectors(
+def read_block_vectors(
     anatomy: Anatomy, block: Block, parameters: Mapping[str, Tensor], site: Site, norm: NeuronNorm = "none"
 ) -> Tensor:
     """(m, d) float32: n(w) of every neuron of a block at a site. Raises AddressOutOfRange for a missing gate.
@@ -76,14 +76,14 @@ def block_vectors(
 
 
 def parameters_read(anatomy: Anatomy, block: Block, site: Site, norm: NeuronNorm = "none") -> set[str]:
-    """The names of the parameters that `block_vectors` reads."""
+    """The names of the parameters read by `read_block_vectors`."""
     near = block.post_norm if site == "down" else block.input_norm
     beside = {"final": anatomy.final_norm, "through": near}.get(norm)
     names = {block.view(site).parameter, None if beside is None else beside.parameter}
     return {name for name in names if name is not None}
 
 
-def decode(
+def decode_vectors(
     vectors: Tensor,
     head: HeadMatrix,
     top_k: int = 10,
@@ -100,7 +100,7 @@ def decode(
         raise HeadlampError(f"top-k {top_k}: choose at least 1")
     k = min(top_k, head.vocab)
     vectors = vectors.to(head.rows.device)
-    steps = _Steps(pulse, _tiles(len(vectors), NEURON_TILE) * _tiles(head.vocab, VOCAB_TILE))
+    steps = _TileCounter(pulse, _tiles(len(vectors), NEURON_TILE) * _tiles(head.vocab, VOCAB_TILE))
     tiles = [
         _decode_tile(vectors[i : i + NEURON_TILE], head, k, steps)
         for i in range(0, len(vectors), NEURON_TILE)
@@ -111,8 +111,8 @@ def decode(
     return Decoding(*columns)
 
 
-class _Steps:
-    """Counts tiles for a pulse."""
+class _TileCounter:
+    """Counts tiles for a pulse callback."""
 
     def __init__(self, pulse: Pulse, total: int) -> None:
         self._pulse, self._done, self._total = pulse, 0, total
@@ -126,10 +126,10 @@ def _tiles(count: int, size: int) -> int:
     return -(-count // size)
 
 
-def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _Steps) -> tuple[Tensor, ...]:
+def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _TileCounter) -> tuple[Tensor, ...]:
     """One tile of neurons against the whole vocabulary, a tile of tokens at a time.
 
-    mass = Σ exp(z − max) and moment = Σ exp(z − max)·(z − max), moved along as the maximum grows; so
+    mass = Σ exp(z − max) and moment = Σ exp(z − max)·(z − max), rescaled as the maximum grows; so
     log_z = max + log mass and the entropy log mass − moment/mass lose nothing to cancellation.
     """
     tops: list[tuple[Tensor, Tensor]] = []
@@ -161,7 +161,7 @@ def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _Steps) -> tu
 
 
 def _extremes(z: Tensor, k: int, offset: int, *, largest: bool) -> tuple[Tensor, Tensor]:
-    """The k largest (smallest) of every row of z (n, v), exact, without sorting it; ids count from offset."""
+    """The k largest (smallest) of every row of z (n, v), exact, without a full sort; ids start at offset."""
     k = min(k, z.shape[1])
     whole = z.shape[1] // GROUP * GROUP
     if whole // GROUP <= 2 * k:

@@ -1,4 +1,4 @@
-"""Find the neurons that decode to a word: exact over all neurons, one product with its rows (METHODS §1)."""
+"""Search for the neurons that decode to a word: exact over all neurons, one matrix product (METHODS §1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WordScores:
 
     probability (n,) in [0, 1]: p summed over the variants. z_score, cosine (n,): that of the variant with the
     largest |z-score|, |cosine|. tokens (n, 3) int32 and signs (n, 3) int8, in the order of RANKINGS: the
-    variant that counts most in each ranking (largest p, |z-score|, |cosine|), and whether the neuron pushes
+    decisive variant in each ranking (largest p, |z-score|, |cosine|), and whether the neuron pushes
     it up (+1) or down (−1).
     """
 
@@ -44,18 +44,18 @@ class WordScores:
         return (self.probability, self.z_score, self.cosine)[_column(by)]
 
     def sign(self, by: By) -> Tensor:
-        """(n,) +1 or −1: which way the variant that counts most in this ranking is pushed."""
+        """(n,) +1 or −1: whether the ranking's decisive variant is promoted or suppressed."""
         return self.signs[:, _column(by)]
 
     def token(self, by: By) -> Tensor:
-        """(n,) the variant that counts most in this ranking."""
+        """(n,) the decisive variant in this ranking."""
         return self.tokens[:, _column(by)]
 
 
 def score_word(
     vectors: Tensor, head: HeadMatrix, tokens: tuple[int, ...], log_z: Tensor, mean: Tensor, deviation: Tensor
 ) -> WordScores:
-    """Score vectors (n, d), already n(w), for a word; log_z, mean, deviation (n,) are their decoding's.
+    """Score vectors (n, d), already n(w), for a word; log_z, mean, deviation (n,) from their decoding.
 
     The vectors may lie on any device; the scores lie on the CPU.
     """
@@ -78,7 +78,7 @@ def score_word(
 
 
 def rank(scores: WordScores, by: By, sign: Sign | None, limit: int) -> Tensor:
-    """Indices (≤ limit,) of the best neurons, best first; equal ones in the order they are stored.
+    """Indices (≤ limit,) of the best neurons, best first; ties in storage order.
 
     sign: both | positive | negative, of what the neuron does to the word; None is both. A probability has no
     negative side, so `negative` asks for another ranking.

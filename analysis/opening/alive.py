@@ -1,7 +1,7 @@
-"""What a forward pass keeps alive, counted on a model that has shapes but no numbers.
+"""Peak activation memory of a forward pass, counted on a model that has shapes but no weights.
 
-Every operation of a pass is carried out on torch's `meta` device, which computes shapes alone; what each
-makes is counted until nobody holds it any more. So the count follows the model's own code, whatever family.
+Every operation runs on torch's `meta` device, which computes shapes alone; each
+result is counted until it is freed. The count follows the model's own code, so it works for any family.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def activation_bytes(empty: PreTrainedModel, rows: int, length: int) -> int:
     empty: the model on the meta device, in the dtype it is to run in.
     """
     try:
-        return _counted(empty, rows, length)
-    except Exception:  # models that branch on their own numbers cannot be run without any
+        return _count_bytes(empty, rows, length)
+    except Exception:  # models that branch on their own values cannot run without any
         text = empty.config.get_text_config()
-        return _reckoned(text, rows * length) * int(empty.dtype.itemsize)
+        return _estimate_activations(text, rows * length) * int(empty.dtype.itemsize)
 
 
-def _counted(empty: PreTrainedModel, rows: int, length: int) -> int:
+def _count_bytes(empty: PreTrainedModel, rows: int, length: int) -> int:
     alive = Alive()
     with torch.inference_mode(), alive:
         positions = torch.arange(length, device="meta").expand(rows, -1)
@@ -43,7 +43,7 @@ def _counted(empty: PreTrainedModel, rows: int, length: int) -> int:
 
 
 class Alive(TorchDispatchMode):
-    """Counts the bytes of storages that operations made and that somebody holds."""
+    """Count the bytes of storages that operations allocated and that are still referenced."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -55,7 +55,7 @@ class Alive(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = {storage._cdata for storage in _storages((args, kwargs))}
-        if function is torch.ops.aten._grouped_mm.default:  # torch has shapes for it in bfloat16 alone
+        if function is torch.ops.aten._grouped_mm.default:  # the only dtype with shapes for it
             made = args[0].new_empty((args[0].shape[0], args[1].shape[-1]))
         else:
             made = function(*args, **(kwargs or {}))
@@ -80,8 +80,8 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
     return [value.untyped_storage() for value in tree_iter(values) if isinstance(value, Tensor)]
 
 
-def _reckoned(text: Any, tokens: int) -> int:
-    """Numbers in the KV cache, and between the parts of the widest layer, by a config's words."""
+def _estimate_activations(text: Any, tokens: int) -> int:
+    """Numbers in the KV cache, and in the widest layer's intermediates, by names used in configurations."""
     heads = first_number(text, "num_attention_heads", "n_head") or 1
     width = first_number(text, "hidden_size", "n_embd", "d_model")
     head = first_number(text, "head_dim") or width // heads
@@ -94,6 +94,6 @@ def _reckoned(text: Any, tokens: int) -> int:
 
 
 def first_number(config: Any, *names: str) -> int:
-    """The first of some settings that is a whole number; 0 where none is."""
+    """The first of some settings that is a whole number; 0 if none is."""
     found = (getattr(config, name, None) for name in names)
     return next((value for value in found if isinstance(value, int)), 0)

@@ -1,4 +1,4 @@
-"""Leave to fetch a model's shards while it is decoded."""
+"""Permission to fetch a model's shards while it is decoded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def fetching(
     reads: Sequence[Collection[str]],
     pulse: Pulse = lambda done, total: None,
 ) -> Iterator[Callable[[], None]]:
-    """While the body runs, its thread may read parameters whose shards are still at the Hub.
+    """While the body runs, its thread may fetch missing shards of parameters it reads.
 
-    reads: the names of what it will read after the LM head, step by step; it calls what is yielded after each
-    step. pulse: called while a shard comes; an exception it raises ends that. Where the model is on this
-    machine, nothing is done.
+    reads: the parameter names to be read after the LM head, per step; call the yielded function after each
+    step. pulse: called during a download; an exception it raises aborts it. Does nothing if the model is on
+    this machine.
     """
     weights = loaded.streamed
     if weights is None or not isinstance(weights.checkpoint, HubCheckpoint):

@@ -1,4 +1,4 @@
-"""Models in memory: each loaded once per process, leased while somebody uses it, given back afterwards."""
+"""Models in memory: loaded once per process, leased during use, released afterwards."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from analysis.checkpoints.devices import give_back
+from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import HashCache
-from analysis.opening.models import LoadedModel, ModelRef, load_model, settled
+from analysis.opening.models import LoadedModel, ModelRef, load_model, resolve_ref
 
 MOST_LOADED = 2
-"""Models that stay in memory once nobody uses them; the least recently used goes first."""
+"""Unused models that stay in memory; the least recently used is evicted first."""
 
 
 @dataclass(eq=False)
 class _Entry:
-    """One copy in memory, or on its way there. `leases`: how many use it or wait for it. unwanted: whether it
-    goes as soon as nobody does."""
+    """One copy in memory, or being loaded. `leases`: how many users it has, waiting ones included. unwanted:
+    evict once unused.
+    """
 
     future: Future[LoadedModel] = field(default_factory=Future)
     leases: int = 0
@@ -35,17 +36,19 @@ class _Entry:
 _entries: dict[ModelRef, _Entry] = {}
 _holds: Counter[ModelRef] = Counter()
 _table = threading.Lock()
-"""Guards these tables alone; loading one model keeps nobody from using another."""
+"""Guards these tables only; loading one model does not block another."""
 
 
 @contextmanager
-def leased(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False) -> Iterator[LoadedModel]:
-    """The loaded model, safe from eviction while the body runs. Loads it on first use in this process.
+def lease_model(
+    ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False
+) -> Iterator[LoadedModel]:
+    """The loaded model, protected from eviction while the body runs. Loads it on first use in this process.
 
-    Once its last lease ends, a model stays until MOST_LOADED others have been used after it, until its
-    files change (then the next lease loads it anew), or until whoever held it lets go of it.
+    After its last lease a model stays until MOST_LOADED others have been used, until its files change
+    (the next lease then reloads it), or until it is released.
     """
-    ref = settled(ref)
+    ref = resolve_ref(ref)
     entry, is_new = _lease(ref)
     try:
         if is_new:
@@ -58,16 +61,16 @@ def leased(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = Fals
         _evict_idle(MOST_LOADED)
 
 
-def hold(ref: ModelRef) -> ModelRef:
-    """Say that somebody has this model open, whether it is in use now or not; `release` ends it."""
-    ref = settled(ref)
+def hold_model(ref: ModelRef) -> ModelRef:
+    """Register that a session has this model open, in use or not; `release_model` ends it."""
+    ref = resolve_ref(ref)
     with _table:
         _holds[ref] += 1
     return ref
 
 
-def release(ref: ModelRef) -> None:
-    """End one `hold`. A model that nobody holds any more leaves memory once its last lease ends."""
+def release_model(ref: ModelRef) -> None:
+    """End one `hold_model`. A model without holds leaves memory once its last lease ends."""
     with _table:
         _holds[ref] -= 1
         if _holds[ref] > 0:
@@ -79,9 +82,9 @@ def release(ref: ModelRef) -> None:
 
 
 def is_loaded(ref: ModelRef) -> bool:
-    """Whether a model is in memory, or on its way there."""
+    """Whether a model is in memory or being loaded."""
     with _table:
-        entry = _entries.get(settled(ref))
+        entry = _entries.get(resolve_ref(ref))
         return entry is not None and not entry.stale
 
 
@@ -110,7 +113,7 @@ def _load_into(entry: _Entry, ref: ModelRef, hashes: HashCache | None, *, fetch:
 
 
 def _evict_idle(most: int) -> None:
-    """Let go of models nobody uses, beyond `most` or unwanted, and give their memory back."""
+    """Evict unused models, beyond `most` or unwanted, and free their memory."""
     with _table:
         idle = [ref for ref, entry in _entries.items() if not entry.leases]
         gone = idle[: max(len(_entries) - most, 0)]
@@ -118,4 +121,4 @@ def _evict_idle(most: int) -> None:
         for ref in gone:
             del _entries[ref]
     if gone:
-        give_back()
+        free_unused()

@@ -1,4 +1,4 @@
-"""Will it fit? What a model needs in memory, from its configuration and the headers of its weights alone."""
+"""Memory a model needs, estimated from its configuration and the headers of its weights alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from analysis.anatomy.head_matrix import decoding_bytes
 from analysis.anatomy.structure import context_length
-from analysis.checkpoints.devices import BALANCED, Memory, free_memory
+from analysis.checkpoints.devices import BALANCED, FreeMemory, read_free_memory
 from analysis.checkpoints.fingerprint import FileKey, stamp
-from analysis.checkpoints.headers import stored_tensors
+from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.loading import DTYPES, empty_model
 from analysis.checkpoints.sources import read_config
@@ -21,14 +21,15 @@ from analysis.checkpoints.stored import BUFFER, StoredTensor
 from analysis.opening.alive import activation_bytes, first_number
 
 ROWS = 2
-"""Sequences in a batch: every generation is run as it is and changed, side by side."""
+"""Rows of a batch: every generation runs base and changed side by side."""
 HELD = 2.1
-"""How much a process holds at the worst moment of what is alive only for a while: the C library's allocator
-keeps freed tensors that lie between others. It differs from run to run, too (bench/fit.py); weights are held
-once."""
+"""Peak-to-estimate factor for short-lived tensors: the C library's allocator keeps freed memory between
+others. the C library's allocator keeps freed tensors that lie between others. It varies between runs
+(bench/fit.py); weights are held once.
+"""
 DEFAULT_CONTEXT = 1024
 
-Verdict = Literal[
+MemoryVerdict = Literal[
     "load",
     "load in bfloat16",
     "spread over devices",
@@ -39,7 +40,7 @@ Verdict = Literal[
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryNeeds:
     """What a model needs, in bytes unless said otherwise.
 
     parameters: how many, tied ones once. stored: on disk. weights, head: all of them and the LM head, in
@@ -61,47 +62,51 @@ class Needs:
 
     @property
     def peak(self) -> int:
-        """The most that is held at once: while loading, decoding, or in a run over the whole context."""
+        """The peak: while loading, decoding, or in a run over the whole context."""
         return self.weights + max(BUFFER, self.head_copy + int(HELD * max(self.decoding, self.activations)))
 
     @property
     def streamed_peak(self) -> int:
-        """The most that decoding from disk holds: the head as read and as used, a layer, and tiles."""
+        """The peak of decoding from disk: the head as read and as used, a layer, and tiles."""
         return self.head + self.head_copy + self.layer + int(HELD * self.decoding)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Whether a model can be opened here, how, and why so. `room`: bytes it may take on its device."""
+class MemoryFit:
+    """Whether a model can be opened here, how, and why. `room`: bytes it may take on its device."""
 
-    verdict: Verdict
+    verdict: MemoryVerdict
     reason: str
-    needs: Needs
-    memory: Memory
+    needs: MemoryNeeds
+    memory: FreeMemory
     room: int
 
 
-def needs(folder: Path, dtype: str, context: int | None = None) -> Needs:
-    """What the model in a folder needs in a dtype. context: tokens; at most what the model can take.
+def estimate_folder(folder: Path, dtype: str, context: int | None = None) -> MemoryNeeds:
+    """Estimate what the model in a folder needs in a dtype. context: tokens, capped by the model's own.
 
-    Raises a ModelError for a folder that is no model, or whose files are at odds with themselves.
+    Raises a ModelError for a folder that is no model, or with inconsistent files.
     """
-    return _known(folder, stamp(folder), dtype, context)
+    return _estimate_cached(folder, stamp(folder), dtype, context)
 
 
 @lru_cache(maxsize=32)
-def _known(folder: Path, files: tuple[FileKey, ...], dtype: str, context: int | None) -> Needs:
-    return estimate(read_config(folder), list(stored_tensors(folder).values()), dtype, context)
+def _estimate_cached(
+    folder: Path, files: tuple[FileKey, ...], dtype: str, context: int | None
+) -> MemoryNeeds:
+    return estimate_needs(read_config(folder), list(read_stored_tensors(folder).values()), dtype, context)
 
 
-def estimate(config: Any, tensors: Sequence[StoredTensor], dtype: str, context: int | None = None) -> Needs:
-    """The same from a configuration and headers, wherever these came from."""
+def estimate_needs(
+    config: Any, tensors: Sequence[StoredTensor], dtype: str, context: int | None = None
+) -> MemoryNeeds:
+    """The same from a configuration and headers, whatever their source."""
     empty = empty_model(config, DTYPES[dtype]).to("meta")  # type: ignore[arg-type]
     size, text = DTYPES[dtype].itemsize, config.get_text_config()
     width = first_number(text, "hidden_size", "n_embd", "d_model")
     rows = text.vocab_size * width
     length = min(context or DEFAULT_CONTEXT, context_length(config))
-    return Needs(
+    return MemoryNeeds(
         parameters=sum(p.numel() for p in empty.parameters()),
         stored=sum(t.stored_bytes for t in tensors),
         weights=sum(p.numel() * p.element_size() for p in empty.parameters()),
@@ -115,12 +120,14 @@ def estimate(config: Any, tensors: Sequence[StoredTensor], dtype: str, context: 
     )
 
 
-def judge(of: Mapping[str, Needs], memory: Memory, wanted: str, device: str = "cpu") -> Fit:
-    """The verdict for a model whose needs are known by dtype; wanted, device: what is asked for."""
+def judge_memory(
+    of: Mapping[str, MemoryNeeds], memory: FreeMemory, wanted: str, device: str = "cpu"
+) -> MemoryFit:
+    """Judge whether a model fits, given its needs by dtype; wanted, device: as requested."""
     here, small, room = of[wanted], of["bfloat16"], memory.room(device)
 
-    def fit(verdict: Verdict, reason: str, found: Needs = small) -> Fit:
-        return Fit(verdict, reason, found, memory, room)
+    def fit(verdict: MemoryVerdict, reason: str, found: MemoryNeeds = small) -> MemoryFit:
+        return MemoryFit(verdict, reason, found, memory, room)
 
     if here.peak <= room:
         return fit("load", f"{_size(here.peak)} of {_size(room)} free", here)
@@ -145,24 +152,26 @@ def judge(of: Mapping[str, Needs], memory: Memory, wanted: str, device: str = "c
     return fit("too large", reason, here)
 
 
-def fit(folder: Path, dtype: str, context: int | None = None, device: str = "cpu") -> Fit:
-    """Whether the model in a folder can be opened on a device of this machine now."""
-    return _judged(lambda wanted: needs(folder, wanted, context), dtype, device)
+def check_memory(folder: Path, dtype: str, context: int | None = None, device: str = "cpu") -> MemoryFit:
+    """Check whether the model in a folder fits on a device of this machine now."""
+    return _judge_dtypes(lambda wanted: estimate_folder(folder, wanted, context), dtype, device)
 
 
-def fit_at_hub(model: HubModel, dtype: str, context: int | None = None, device: str = "cpu") -> Fit:
-    """The same of a model at the Hub; of its shards their headers are fetched, once. Raises a ModelError."""
-    return _judged(lambda wanted: _known_at_hub(model, wanted, context), dtype, device)
+def check_memory_at_hub(
+    model: HubModel, dtype: str, context: int | None = None, device: str = "cpu"
+) -> MemoryFit:
+    """The same for a model at the Hub, from its shards' headers, fetched once. Raises ModelError."""
+    return _judge_dtypes(lambda wanted: _estimate_cached_at_hub(model, wanted, context), dtype, device)
 
 
 @lru_cache(maxsize=32)
-def _known_at_hub(model: HubModel, dtype: str, context: int | None) -> Needs:
+def _estimate_cached_at_hub(model: HubModel, dtype: str, context: int | None) -> MemoryNeeds:
     config = read_config(model.folder, model.names)
-    return estimate(config, list(model.tensors().values()), dtype, context)
+    return estimate_needs(config, list(model.tensors().values()), dtype, context)
 
 
-def _judged(of: Callable[[str], Needs], dtype: str, device: str) -> Fit:
-    return judge({name: of(name) for name in (dtype, "bfloat16")}, free_memory(), dtype, device)
+def _judge_dtypes(of: Callable[[str], MemoryNeeds], dtype: str, device: str) -> MemoryFit:
+    return judge_memory({name: of(name) for name in (dtype, "bfloat16")}, read_free_memory(), dtype, device)
 
 
 def _layers(tensors: Sequence[StoredTensor]) -> dict[str, int]:

@@ -1,7 +1,8 @@
-"""Open a causal language model: by bundled name, local folder or Hub id; safetensors only, no foreign code.
+"""Opening of causal language models: by bundled name, local folder or Hub id; safetensors only, no custom
+code.
 
-A model is loaded once per process and device and leased while somebody uses it (`leases`), and changed only
-through `interventions.intervened`, which holds its lock for one forward step.
+A model is loaded once per process and device, leased during use (`leases`), and changed only
+through `interventions.intervene`, which holds its lock for one forward step.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.anatomy.anatomy import Anatomy
-from analysis.anatomy.head_matrix import HeadMatrix, head_matrix
+from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
 from analysis.anatomy.structure import find_anatomy
-from analysis.checkpoints.devices import give_back
+from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
 from analysis.checkpoints.hub import HubModel, hub_model
 from analysis.checkpoints.hub_shards import HubCheckpoint
 from analysis.checkpoints.loading import DTYPES, empty_model, read_weights, take_generation_config
 from analysis.checkpoints.reading import LocalCheckpoint
-from analysis.checkpoints.sources import nowhere, read_config, read_tokenizer, resolve
+from analysis.checkpoints.sources import explain_missing_model, read_config, read_tokenizer, resolve
 from analysis.checkpoints.streaming import StreamedParameters
 from analysis.errors import FetchFailed, ModelError, ModelNotFound, NotFetched
-from analysis.opening.model_ref import ModelRef, Shards, settled
+from analysis.opening.model_ref import ModelRef, Shards, resolve_ref
 from analysis.opening.vocabulary import Vocabulary, read_vocabulary
 
-__all__ = ["LoadedModel", "ModelRef", "Shards", "load_model", "settled"]
+__all__ = ["LoadedModel", "ModelRef", "Shards", "load_model", "resolve_ref"]
 
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A model in memory with all that is known of it. `lock` is held for one forward step at a time."""
+    """A model in memory with its metadata. `lock` is held for one forward step at a time."""
 
     ref: ModelRef
     path: Path
@@ -52,7 +53,7 @@ class LoadedModel:
 
     @cached_property
     def parameters(self) -> Mapping[str, Tensor]:
-        """Every parameter by its name, tied ones under each of theirs."""
+        """Every parameter by its name; tied ones under each name."""
         if self.streamed is not None:
             return self.streamed
         return dict(self.model.named_parameters(remove_duplicate=False))
@@ -65,28 +66,28 @@ class LoadedModel:
     @cached_property
     def head(self) -> HeadMatrix:
         """The LM head's linear part over the tokenizer's vocabulary."""
-        return head_matrix(self.anatomy, self.parameters, len(self.vocabulary))
+        return read_head_matrix(self.anatomy, self.parameters, len(self.vocabulary))
 
     @property
     def at_hub(self) -> HubModel | None:
-        """The Hub model that shards are fetched of when they are read; proven on made-up numbers."""
+        """The Hub model whose shards are fetched on demand; its parts are proven on placeholder weights."""
         checkpoint = None if self.streamed is None else self.streamed.checkpoint
         return checkpoint.model if isinstance(checkpoint, HubCheckpoint) else None
 
     @property
     def changed_on_disk(self) -> bool:
-        """Whether its files are no longer those that were read."""
+        """Whether its files changed since they were read."""
         return bool(self.stamp) and stamp(self.path) != self.stamp
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """Tokens that are no text: the tokenizer's special ones, added special ones, and ends of text."""
+        """Non-text tokens: the tokenizer's special ones, added special ones, and end-of-text tokens."""
         added = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         return frozenset({*self.tokenizer.all_special_ids, *added, *self.ends_of_text})
 
     @property
     def ends_of_text(self) -> frozenset[int]:
-        """Tokens that end an answer, from the generation config and the tokenizer."""
+        """Tokens that end an answer, from generation config and tokenizer."""
         config = self.model.generation_config
         stated = None if config is None else config.eos_token_id
         ids = stated if isinstance(stated, list) else [stated]
@@ -94,7 +95,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the LM head lies."""
+        """The LM head's device."""
         if self.streamed is not None:
             return torch.device(self.ref.device)
         return self.parameters[self.anatomy.head.parameter].device
@@ -106,22 +107,24 @@ class LoadedModel:
 
 
 def load_model(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False) -> LoadedModel:
-    """Load, prove the anatomy, read the fingerprint. Raises a ModelError that says what to do instead."""
+    """Load, prove the anatomy, read the fingerprint. Raises a ModelError that says what to do."""
     remote = _remote(ref)
     path = resolve(ref.name, ref.revision, fetch=fetch) if remote is None else remote.folder
     config = read_config(path, None if remote is None else remote.names)
     before = stamp(path) if remote is None else ()
     tokenizer = read_tokenizer(path)
-    model, weights, anatomy = _opened(ref, path, config, remote)
+    model, weights, anatomy = _open(ref, path, config, remote)
     identity = fingerprint(path, hashes) if remote is None else remote.fingerprint(hashes)
     if remote is None and stamp(path) != before:
-        raise ModelError(f"{ref.name} was being written while it was read; open it again when that is done")
-    give_back()  # what the proof left behind
+        raise ModelError(
+            f"{ref.name} was written to while it was read; open the model again once nothing writes to it"
+        )
+    free_unused()  # leftovers of the proof
     return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights)
 
 
 def _remote(ref: ModelRef) -> HubModel | None:
-    """The Hub model whose shards will be fetched one by one; None where it is here, or must be."""
+    """The Hub model whose shards will be fetched one by one; None if it is here, or must be."""
     if ref.shards == "local":
         return None
     try:
@@ -130,14 +133,14 @@ def _remote(ref: ModelRef) -> HubModel | None:
         try:
             return hub_model(ref.name, ref.revision)
         except (ModelNotFound, FetchFailed) as error:
-            raise nowhere(ref.name, error) from error
+            raise explain_missing_model(ref.name, error) from error
     return None
 
 
-def _opened(
+def _open(
     ref: ModelRef, path: Path, config: Any, remote: HubModel | None
 ) -> tuple[PreTrainedModel, StreamedParameters | None, Anatomy]:
-    """A Hub model's parts are proven on made-up weights: a run on its own would fetch every shard."""
+    """Open the model; a Hub model is proven on placeholder weights: a real run would fetch every shard."""
     if ref.resolved_dtype not in DTYPES:
         raise ModelError(f"dtype {ref.dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
     dtype = DTYPES[ref.resolved_dtype]
@@ -145,7 +148,7 @@ def _opened(
         model = read_weights(ref.name, path, config, ref.device, dtype)
         return model, None, find_anatomy(model)
     if ref.device != "cpu":
-        raise ModelError(f"weights are streamed to the CPU only, not to {ref.device}; leave the device out")
+        raise ModelError(f"streamed weights need the CPU, not {ref.device}; leave the device out")
     model = empty_model(config, dtype)
     take_generation_config(model, path)
     here = LocalCheckpoint(path) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")

@@ -1,4 +1,4 @@
-"""The exact text of every token, and which tokens are forms of a word."""
+"""Vocabulary: the exact text of every token, and the tokens that are forms of a word."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH = 8192
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """texts[i] is the exact decoded string of token i; rows of the head beyond it are padding."""
+    """texts[i] is the exact decoded string of token i; head rows beyond it are padding."""
 
     texts: tuple[str, ...]
     special: frozenset[int]
@@ -31,7 +31,7 @@ class Vocabulary:
 
     @cached_property
     def forms(self) -> dict[str, tuple[int, ...]]:
-        """Token ids by their text, case-folded and without one leading space."""
+        """Token ids by text, case-folded and without one leading space."""
         forms: dict[str, list[int]] = defaultdict(list)
         for token, text in enumerate(self.texts):
             if token not in self.special:
@@ -44,7 +44,7 @@ class Vocabulary:
         return tuple(self.kind(token) for token in range(len(self.texts)))
 
     def kind(self, token: int) -> TokenKind:
-        """What sort of token this is, for filters. A word begins with a space and is all letters."""
+        """The kind of a token, for filters. A word begins with a space and is all letters."""
         text = self.texts[token]
         if token in self.special:
             return "special"
@@ -67,7 +67,7 @@ def read_vocabulary(
 ) -> Vocabulary:
     """All token texts of a tokenizer, at most as many as the head has rows (METHODS §1: padding left out).
 
-    special_ids: the tokens that are no text; the tokenizer's own where None.
+    special_ids: non-text tokens; None: the tokenizer's own.
     """
     size = min(len(tokenizer), head_rows)
     anchor = tokenizer.encode("a", add_special_tokens=False)[-1]
@@ -86,10 +86,12 @@ def read_vocabulary(
     return Vocabulary(tuple(exact), special, head_rows - size)
 
 
-def word_tokens(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[int, ...]:
-    """The tokens that are this word: with and without a leading space, in any case, merged (METHODS §1).
+def find_word_tokens(
+    vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, word: str
+) -> tuple[int, ...]:
+    """The tokens of this word: with and without a leading space, in any case, merged (METHODS §1).
 
-    Raises UnknownWord, showing the word's pieces, where no single token is the word.
+    Raises UnknownWord, showing the word's pieces, if no single token is the word.
     """
     bare = word.strip()
     if not bare:
@@ -102,7 +104,7 @@ def word_tokens(vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, word
         pieces = _pieces(vocabulary, tokenizer, f" {bare}")
     shown = " + ".join(repr(piece) for piece in pieces)
     raise UnknownWord(
-        f"{bare!r} is not one token of this model, it is read as {shown}; "
+        f"{bare!r} is not a single token of this model, it is split into {shown}; "
         "search for one of the pieces, or for a more common word"
     )
 
@@ -132,7 +134,7 @@ def _bytes_text(name: str, text: str) -> str:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for bytes → the byte (byte-level BPE)."""
+    """GPT-2's printable characters for bytes → the byte (byte-level BPE)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}

@@ -1,4 +1,4 @@
-"""Whole recipes as files: JSON, and beside it one safetensors file where a change carries tensors."""
+"""Recipes as files: JSON, plus one safetensors file if a change carries tensors."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from analysis.inputs import check_input
 from analysis.intervening.clamps import Clamp
 from analysis.intervening.interventions import Change
 from analysis.intervening.pruning import PruneExpert
-from analysis.intervening.steps import Attaching
+from analysis.intervening.steps import AttachableChange
 from analysis.opening.models import LoadedModel
-from analysis.recipes.kinds import READERS, entry_of
-from analysis.recipes.recipes import recipe_document
+from analysis.recipes.kinds import READERS, write_entry
+from analysis.recipes.recipes import write_recipe_document
 
 
-def recipe_files(loaded: LoadedModel, changes: Sequence[Change], name: str) -> dict[str, bytes]:
-    """File name → contents of a recipe called `name`.json; the tensors' digest stands in the recipe."""
-    document = recipe_document(loaded, changes)
+def write_recipe_files(loaded: LoadedModel, changes: Sequence[Change], name: str) -> dict[str, bytes]:
+    """File name → contents of a recipe called `name`.json; the recipe holds the tensors' digest."""
+    document = write_recipe_document(loaded, changes)
     tensors: dict[str, Tensor] = {}
     for number, item in enumerate(changes):
         if not isinstance(item, Clamp | PruneExpert):
-            tensors |= entry_of(item, number)[1]
+            tensors |= write_entry(item, number)[1]
     files: dict[str, bytes] = {}
     if tensors:
         data = save(tensors)
@@ -38,8 +38,8 @@ def recipe_files(loaded: LoadedModel, changes: Sequence[Change], name: str) -> d
     return {f"{name}.json": json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"} | files
 
 
-def renamed(files: Mapping[str, bytes], stem: str) -> dict[str, bytes]:
-    """A recipe's files under another name; what the recipe says of its tensors' file follows."""
+def rename_recipe(files: Mapping[str, bytes], stem: str) -> dict[str, bytes]:
+    """A recipe's files under another name, with its reference to the tensors' file updated."""
     made: dict[str, bytes] = {}
     for name, data in files.items():
         new = f"{stem}{Path(name).suffix}"
@@ -52,9 +52,9 @@ def renamed(files: Mapping[str, bytes], stem: str) -> dict[str, bytes]:
     return made
 
 
-def digest_of(change: Attaching) -> str:
-    """SHA-256 of a change with its tensors: part of the key of everything generated under it."""
-    entry, tensors = entry_of(change, 0)
+def digest_change(change: AttachableChange) -> str:
+    """SHA-256 of a change with its tensors: part of the key of everything generated with it."""
+    entry, tensors = write_entry(change, 0)
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode() + save(tensors)).hexdigest()
 
 
@@ -66,15 +66,15 @@ def has_tensors(document: Any) -> bool:
     )
 
 
-def tensors_beside(path: Path, document: Any) -> dict[str, Tensor]:
-    """The tensors of the file that a recipe at `path` names; none where it needs none. Raises RecipeError."""
+def read_recipe_tensors(path: Path, document: Any) -> dict[str, Tensor]:
+    """The tensors of the file named by a recipe at `path`; empty if it needs none. Raises RecipeError."""
     if not has_tensors(document):
         return {}
     named = document.get("tensors")
     name = named.get("file") if isinstance(named, dict) else None
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise RecipeError(
-            f"{path} has changes with tensors, but names no file beside it that holds them; keep the two "
+            f"{path} has changes with tensors but names no tensor file; keep the two "
             "files together as they were written"
         )
     try:
@@ -82,17 +82,17 @@ def tensors_beside(path: Path, document: Any) -> dict[str, Tensor]:
         data = (path.parent / name).read_bytes()
     except OSError as error:
         raise RecipeError(
-            f"{path} needs the file {name} beside it ({error.strerror}); keep the two together"
+            f"{path} needs the file {name} beside it ({error.strerror}); keep both files together"
         ) from error
-    return tensors_of(document, data)
+    return parse_recipe_tensors(document, data)
 
 
-def tensors_of(document: Any, data: bytes) -> dict[str, Tensor]:
-    """The tensors in the safetensors file that a recipe names. Raises RecipeError for another file."""
+def parse_recipe_tensors(document: Any, data: bytes) -> dict[str, Tensor]:
+    """The tensors in the safetensors file named by a recipe. Raises RecipeError for another file."""
     named = document["tensors"]
     if hashlib.sha256(data).hexdigest() != named.get("sha256"):
         raise RecipeError(
-            f"{named.get('file')!r} is not the file that the recipe was written with; keep the two together"
+            f"{named.get('file')!r} is not the file written with this recipe; keep both files together"
         )
     try:
         return load(data)

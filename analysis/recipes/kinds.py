@@ -1,4 +1,4 @@
-"""Interventions that carry tensors, as recipe entries and back: guards, Neuron Adjust, pruning, TARS.
+"""Recipe entries with tensors, written and read: guards, Neuron Adjust, pruning, TARS.
 
 An entry names its tensors; they lie in the safetensors file beside the recipe (`files.py`).
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analysis.anatomy.addresses import BlockAddress, NeuronAddress
 from analysis.errors import HeadlampError, RecipeError
-from analysis.intervening.steps import Attaching
+from analysis.intervening.steps import AttachableChange
 from analysis.unlearning.edits.neuron_adjust import AdjustedBlock, NeuronAdjust
 from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
 from analysis.unlearning.edits.selective_prune import SelectivePrune
@@ -23,23 +23,24 @@ from analysis.unlearning.guards.key_guards import KeyGuard, Rival
 Entry = dict[str, Any]
 Tensors = dict[str, Tensor]
 SITES = ("up", "gate", "down", "head")
-"""How a tars recipe numbers the places of its vectors."""
+"""Numbering of vector places in a tars recipe."""
 
 _BOX = ("mean", "sigma", "own_k")
 _GAUSSIANS = ("forget_mean", "forget_sigma", "retain_mean", "retain_sigma")
 
 
-def entry_of(item: Attaching, number: int) -> tuple[Entry, Tensors]:
-    """The entry of an intervention that is the recipe's `number`-th, and its tensors by their names."""
+def write_entry(item: AttachableChange, number: int) -> tuple[Entry, Tensors]:
+    """The entry of a recipe's `number`-th intervention, and its tensors by name."""
     write: Callable[[Any], tuple[Entry, Tensors]] = _WRITERS[type(item)]
     entry, tensors = write(item)
     named = {f"{number}.{name}": tensor.contiguous() for name, tensor in tensors.items()}
     return entry | {"tensors": {name: f"{number}.{name}" for name in tensors}}, named
 
 
-def intervention_of(number: int, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attaching:
-    """The intervention of an entry of a kind in READERS. Raises RecipeError where it or its tensors are
-    damaged."""
+def read_intervention(
+    number: int, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> AttachableChange:
+    """The intervention of an entry of a kind in READERS. Raises RecipeError if it is damaged."""
     kind = entry["kind"]
     try:
         own = {name: tensors[stored] for name, stored in entry["tensors"].items()}
@@ -54,7 +55,7 @@ def intervention_of(number: int, entry: Mapping[str, Any], tensors: Mapping[str,
 
 
 def _write_guard(guard: KeyGuard) -> tuple[Entry, Tensors]:
-    """The first box as METHODS has it; further layers' under `also`, kept skills' under `rivals`."""
+    """The first box as in METHODS; further layers' under `also`, retain skills' under `rivals`."""
     first, *also = _box_entries(guard.boxes)
     entry = {
         "kind": "key_space_guard",
@@ -124,7 +125,7 @@ def _write_adjust(item: NeuronAdjust) -> tuple[Entry, Tensors]:
 def _read_adjust(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> NeuronAdjust:
     blocks = [
         AdjustedBlock(address, tensors["neuron"][own], *(tensors[name][own].float() for name in _GAUSSIANS))
-        for address, own in _grouped(tensors)
+        for address, own in _group_by_block(tensors)
     ]
     return NeuronAdjust(tuple(blocks), float(entry["q"]), int(entry["seed"]), bool(entry["as_released"]))
 
@@ -134,7 +135,7 @@ def _write_prune(item: SelectivePrune) -> tuple[Entry, Tensors]:
 
 
 def _read_prune(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SelectivePrune:
-    blocks = tuple((address, tensors["neuron"][own]) for address, own in _grouped(tensors))
+    blocks = tuple((address, tensors["neuron"][own]) for address, own in _group_by_block(tensors))
     return SelectivePrune(blocks, float(entry["q"]))
 
 
@@ -180,8 +181,8 @@ def _address(layer: int, expert: int, shared: int) -> BlockAddress:
     return BlockAddress(layer, bool(shared), None if expert < 0 else expert)
 
 
-def _grouped(tensors: Mapping[str, Tensor]) -> list[tuple[BlockAddress, Tensor]]:
-    """Each block with which rows of the tensors are its own."""
+def _group_by_block(tensors: Mapping[str, Tensor]) -> list[tuple[BlockAddress, Tensor]]:
+    """Each block with the tensor rows that belong to it."""
     rows = torch.stack([tensors[name] for name in ("layer", "expert", "shared")], 1)
     found: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows.tolist()):
@@ -195,7 +196,7 @@ _WRITERS: Mapping[type, Callable[[Any], tuple[Entry, Tensors]]] = {
     SelectivePrune: _write_prune,
     Tars: _write_tars,
 }
-READERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Tensor]], Attaching]] = {
+READERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Tensor]], AttachableChange]] = {
     "key_space_guard": _read_guard,
     "neuron_adjust": _read_adjust,
     "selective_prune": _read_prune,

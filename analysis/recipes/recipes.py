@@ -1,4 +1,4 @@
-"""Recipes: interventions as JSON that others script against (`headlamp_recipe` 1); never pickle."""
+"""Recipes: interventions as versioned JSON (`headlamp_recipe` 1); never pickle."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from analysis.intervening.clamps import Clamp, parse_scope
 from analysis.intervening.interventions import Change
 from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
-from analysis.recipes.kinds import READERS, entry_of, intervention_of
+from analysis.recipes.kinds import READERS, read_intervention, write_entry
 
 FORMAT = 1
 KINDS = ("clamp", "prune_expert", *READERS)
 """The kinds of intervention that this version reads and writes."""
 HEADLAMP = "0.1.0"
 LARGEST_RAW = 1e30
-"""A raw value this large overflows float32 as soon as it is multiplied."""
+"""A raw value this large overflows float32 when multiplied."""
 
 
 def versions() -> dict[str, str]:
-    """The software a number was measured with."""
+    """The software versions behind a number."""
     return dict(_versions())
 
 
@@ -45,8 +45,10 @@ def _versions() -> dict[str, str]:
     }
 
 
-def recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dict[str, Any]:
-    """The recipe of these changes for this model, ready for json.dumps; `recipe_files` adds the tensors."""
+def write_recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dict[str, Any]:
+    """The recipe of these changes for this model, ready for json.dumps; `write_recipe_files` adds the
+    tensors.
+    """
     return {
         "headlamp_recipe": FORMAT,
         "model": {
@@ -65,7 +67,7 @@ def read_recipe(
     """The changes of a recipe. Raises RecipeError for a newer format, an unknown kind or another model.
 
     tensors: those of the file that the recipe names (`recipe_store.tensors_of`), if it names one. Values in
-    × max are left to be resolved on the model at hand; `recorded_raw` keeps their recorded size.
+    × max are resolved later on the open model; `use_recorded_raw` keeps their recorded size.
     """
     if not isinstance(document, dict) or document.get("headlamp_recipe") != FORMAT:
         raise RecipeError(
@@ -84,26 +86,26 @@ def read_recipe(
     return [_read_entry(number, entry, tensors or {}) for number, entry in enumerate(entries)]
 
 
-def recorded_raw(document: Any, tensors: Mapping[str, Tensor] | None = None) -> tuple[Change, ...]:
-    """The changes of a recipe, clamps held at the raw values it recorded, whatever would be measured now."""
+def use_recorded_raw(document: Any, tensors: Mapping[str, Tensor] | None = None) -> tuple[Change, ...]:
+    """The changes of a recipe with clamps at their recorded raw values, whatever would be measured now."""
     changes = read_recipe(document, tensors=tensors)
     entries = document["interventions"]
     return tuple(
-        replace(change, raw=_recorded(number, change, entry["raw"]))
+        replace(change, raw=_check_recorded_raw(number, change, entry["raw"]))
         if isinstance(change, Clamp) and entry.get("raw") is not None
         else change
         for number, (change, entry) in enumerate(zip(changes, entries, strict=True))
     )
 
 
-def _recorded(number: int, clamp: Clamp, raw: Any) -> float:
-    """The raw value, if it can be what the clamp says."""
+def _check_recorded_raw(number: int, clamp: Clamp, raw: Any) -> float:
+    """The raw value, if it is consistent with the clamp."""
     if not isinstance(raw, int | float) or not abs(raw) < LARGEST_RAW:
-        raise RecipeError(f"intervention {number}: its raw value {str(raw)[:40]!r} is not a number of use")
-    said = clamp.resolved(largest=1.0, mean=0.0).raw
+        raise RecipeError(f"intervention {number}: its raw value {str(raw)[:40]!r} is not a usable number")
+    said = clamp.resolve(largest=1.0, mean=0.0).raw
     if not clamp.needs_profile and raw != said:
         raise RecipeError(
-            f"intervention {number} says {clamp}, but its raw value is {raw:g}; remove one of them"
+            f"intervention {number} is {clamp}, but its raw value is {raw:g}; remove one of them"
         )
     return float(raw)
 
@@ -111,7 +113,7 @@ def _recorded(number: int, clamp: Clamp, raw: Any) -> float:
 def _entry(change: Change, number: int) -> dict[str, Any]:
     if isinstance(change, PruneExpert):
         return {"kind": "prune_expert"} | vars(change.address)
-    return _clamp_entry(change) if isinstance(change, Clamp) else entry_of(change, number)[0]
+    return _clamp_entry(change) if isinstance(change, Clamp) else write_entry(change, number)[0]
 
 
 def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
@@ -135,10 +137,10 @@ def _read_entry(number: int, entry: Any, tensors: Mapping[str, Tensor]) -> Chang
     kind = entry.get("kind") if isinstance(entry, dict) else entry
     if kind not in KINDS:
         raise RecipeError(
-            f"intervention {number} is of the kind {kind!r}; this version knows: {', '.join(KINDS)}"
+            f"intervention {number} has the kind {kind!r}; this version supports: {', '.join(KINDS)}"
         )
     if kind in READERS:
-        return intervention_of(number, entry, tensors)
+        return read_intervention(number, entry, tensors)
     try:
         if kind == "clamp":
             return _read_clamp(entry)

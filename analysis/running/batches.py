@@ -1,7 +1,8 @@
-"""Prompts side by side: padded on the left, positions told, so that a row gives what it gives alone.
+"""Batches of prompts, padded on the left with explicit positions, so that a row's output does not depend on
+the others.
 
-Padding is masked, so which token fills it is all one, and a tokenizer without a pad token needs none.
-A model that reads its padding all the same is found out once; then only prompts of one length share a batch.
+Padding is masked, so any token can fill it and a tokenizer without a pad token works. A model that reads
+its padding all the same is detected once; then only prompts of equal length share a batch.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from torch import Tensor
 
 from analysis.anatomy.contract import agree
 from analysis.errors import HeadlampError
-from analysis.intervening.interventions import Change, Intervention, intervened
+from analysis.intervening.interventions import Change, Intervention, intervene
 from analysis.intervening.steps import Reach
 from analysis.opening.models import LoadedModel
 from analysis.running.continuing import check_continues
 
 BATCH = 32
 _FILLER = 0
-"""The token id under the padding; it is masked, so any would do."""
+"""The token id used as padding; it is masked, so any would do."""
 
 _known: WeakKeyDictionary[LoadedModel, bool] = WeakKeyDictionary()
 _table = threading.Lock()
@@ -35,7 +36,7 @@ _table = threading.Lock()
 class Batch:
     """Sequences side by side. ids, positions (B, T): positions are −1 at padding, which is on the left.
 
-    prompt_lengths: where each row's answer begins. examples: a number per row that its prompt alone decides.
+    prompt_lengths: where each row's answer begins. examples: a number per row, determined by its prompt.
     indices: which of the given sequences each row is.
     """
 
@@ -52,35 +53,35 @@ class Batch:
         return None if bool(real.all()) else real
 
 
-def batches(
+def make_batches(
     loaded: LoadedModel,
     sequences: Sequence[Sequence[int]],
     prompt_lengths: Sequence[int] | None = None,
     size: int = BATCH,
 ) -> Iterator[Batch]:
-    """The sequences (token ids) in batches of like length, longest last; every one once.
+    """Group sequences (token ids) into batches of similar length, longest last; each sequence once.
 
-    prompt_lengths: of each sequence its first tokens that are the prompt; all of it where None.
+    prompt_lengths: how many leading tokens of each sequence are the prompt; None: all.
     """
     if not 1 <= size <= 4096:
         raise HeadlampError(f"batch size {size}: choose 1 to 4096")
     check_continues(loaded)
     lengths = [len(s) for s in sequences] if prompt_lengths is None else list(prompt_lengths)
     order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
-    for indices in _shared(loaded, sequences, order, size):
+    for indices in _group_lengths(loaded, sequences, order, size):
         yield _batch(loaded, [sequences[i] for i in indices], [lengths[i] for i in indices], indices)
 
 
 def example_number(prompt: Sequence[int]) -> int:
-    """A number in [0, 2⁶²) that a prompt's token ids alone decide."""
+    """A number in [0, 2⁶²) determined by a prompt's token ids."""
     digest = hashlib.sha256(",".join(map(str, prompt)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
 
 
-def forward(
+def run_batch(
     loaded: LoadedModel, batch: Batch, interventions: Sequence[Intervention] = (), last_only: bool = True
 ) -> tuple[Tensor, Reach]:
-    """(B, T or 1, V) logits of a batch in the model's dtype, padding rows of the head left out."""
+    """(B, T or 1, V) logits of a batch in the model's dtype, without the head's padding rows."""
     with _reached(loaded, batch, interventions) as reach, torch.inference_mode():
         positions = batch.positions.clamp(min=0)
         logits = loaded.model(
@@ -90,11 +91,13 @@ def forward(
             use_cache=False,
             **({"logits_to_keep": 1} if last_only else {}),
         ).logits
-    return checked(loaded, logits[..., : len(loaded.vocabulary)], interventions), reach
+    return require_finite(loaded, logits[..., : len(loaded.vocabulary)], interventions), reach
 
 
-def checked(loaded: LoadedModel, logits: Tensor, interventions: Sequence[Intervention]) -> Tensor:
-    """The logits, if they are numbers. Raises HeadlampError, saying whether the model or a change did it."""
+def require_finite(loaded: LoadedModel, logits: Tensor, interventions: Sequence[Intervention]) -> Tensor:
+    """Return the logits if they are finite. Raises HeadlampError, naming the model or the change as the
+    cause.
+    """
     if not bool(torch.isfinite(logits[:, -1]).all()):
         changed = any(isinstance(item, Change) for item in interventions)
         who = "the interventions drove the model" if changed else f"{loaded.ref.name} itself runs"
@@ -103,7 +106,7 @@ def checked(loaded: LoadedModel, logits: Tensor, interventions: Sequence[Interve
 
 
 def _reached(loaded: LoadedModel, batch: Batch, interventions: Sequence[Intervention]) -> Any:
-    return intervened(
+    return intervene(
         loaded,
         interventions,
         positions=batch.positions,
@@ -123,7 +126,7 @@ def _batch(
     return Batch(ids, positions, tuple(lengths), examples, tuple(indices))
 
 
-def _shared(
+def _group_lengths(
     loaded: LoadedModel, sequences: Sequence[Sequence[int]], order: Sequence[int], size: int
 ) -> Iterator[list[int]]:
     """Which sequences share a batch."""
@@ -140,7 +143,7 @@ def _shared(
 
 
 def takes_padding(loaded: LoadedModel) -> bool:
-    """Whether a row that is padded on the left gives the logits it gives alone; tried once per model."""
+    """Whether left padding leaves a row's logits unchanged; tried once per model."""
     with _table:
         known = _known.get(loaded)
     if known is None:
@@ -156,7 +159,7 @@ def _takes_padding(loaded: LoadedModel) -> bool:
     alone = _batch(loaded, [short], [4], [0])
     both = _batch(loaded, [short, long], [4, 9], [0, 1])
     try:
-        padded = forward(loaded, both)[0][:1]
+        padded = run_batch(loaded, both)[0][:1]
     except (TypeError, ValueError, RuntimeError, IndexError):
-        return False  # it takes no mask, whatever it raised
-    return agree(padded, forward(loaded, alone)[0])
+        return False  # whatever it raised, it takes no mask
+    return agree(padded, run_batch(loaded, alone)[0])

@@ -1,7 +1,7 @@
-"""Whether a model continues a text as the app has it do: told positions, a token at a time from a cache.
+"""Check whether a model can continue a text with a KV cache and explicit positions, one token at a time.
 
-Some causal models count positions from another number, keep no such cache, or look ahead. They decode as any
-other, but a text continued so would be silently wrong, so it is refused.
+Some causal models count positions from another number, keep no such cache, or look ahead. Their neurons
+can be decoded, but generated text would be silently wrong, so generation is refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 
 PROBE = 6
-"""Tokens of the text that is read both ways, the last of them from the cache."""
+"""Length of the text read both ways, its last tokens from the cache."""
 
 _known: WeakKeyDictionary[LoadedModel, bool] = WeakKeyDictionary()
 _table = threading.Lock()
 
 
 def check_continues(loaded: LoadedModel) -> None:
-    """Raises HeadlampError for a model that gives other numbers from a cache than for the whole text.
+    """Raise HeadlampError for a model whose cached and uncached outputs differ.
 
     Two short forward passes, once per loaded model.
     """
@@ -37,8 +37,9 @@ def check_continues(loaded: LoadedModel) -> None:
             _known[loaded] = known
     if not known:
         raise HeadlampError(
-            f"{loaded.ref.name} ({loaded.anatomy.architecture}) gives other numbers when a text is fed token "
-            "by token from a cache than for the whole text, so that no continuation of it could be trusted; "
+            f"{loaded.ref.name} ({loaded.anatomy.architecture}) computes other logits with a KV cache than "
+            "without, so generated text would be wrong; "
+            " "
             "its neurons can be decoded and searched"
         )
 
@@ -50,7 +51,7 @@ def _continues(loaded: LoadedModel) -> bool:
         try:
             last = _from_cache(loaded, ids)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError):
-            return False  # the model cannot be asked so: whatever it raised, it does not continue
+            return False  # whatever it raised, the model cannot continue a text
     return agree(last, whole)
 
 

@@ -1,4 +1,4 @@
-"""Where two texts, or two probabilities, differ."""
+"""Differences of two texts, and of two probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of one text. same: the other text has it too, in the same order."""
+    """A segment of one text. same: it also occurs in the other text, in the same order."""
 
     text: str
     same: bool
@@ -23,7 +23,7 @@ class Piece:
 def mark_differences(
     base: Sequence[str], changed: Sequence[str]
 ) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
-    """Both texts, given token by token, as the fewest pieces that are shared or their own (longest match)."""
+    """Split both texts (given as tokens) into the fewest shared and differing segments (longest match)."""
     matcher = SequenceMatcher(a=list(base), b=list(changed), autojunk=False)
     in_base, in_changed = [False] * len(base), [False] * len(changed)
     for block in matcher.get_matching_blocks():
@@ -33,22 +33,22 @@ def mark_differences(
 
 
 def log_odds_change(base: float, changed: float) -> float | None:
-    """ln(changed odds / base odds) of two probabilities; None where either is 0 or 1: no finite odds."""
+    """ln(changed odds / base odds) of two probabilities; None if either is 0 or 1: odds not finite."""
     if not (0 < base < 1 and 0 < changed < 1):
         return None
     return math.log(changed) - math.log1p(-changed) - math.log(base) + math.log1p(-base)
 
 
 def join_tokens(tokens: Sequence[str]) -> str:
-    """The text of tokens in a row; parts of one character (`<0xC3>`, `<0xA9>`) become the character."""
+    """The text of consecutive tokens; parts of one character (`<0xC3>`, `<0xA9>`) are joined."""
     parts = []
     for is_bytes, group in groupby(tokens, lambda token: bool(_BYTES.fullmatch(token))):
         text = "".join(group)
-        parts.append(_decoded(text) if is_bytes else text)
+        parts.append(_decode_bytes(text) if is_bytes else text)
     return "".join(parts)
 
 
-def _decoded(text: str) -> str:
+def _decode_bytes(text: str) -> str:
     try:
         return bytes.fromhex(text.replace("<0x", "").replace(">", "")).decode()
     except UnicodeDecodeError:

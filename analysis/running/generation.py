@@ -1,4 +1,4 @@
-"""Base and changed text as two rows of one batch, token by token (METHODS §2).
+"""Generation of base and changed text as two rows of one batch, token by token (METHODS §2).
 
 Both rows always run together, also with an empty recipe, so that both see the same kernels; sampling noise
 is one vector per step, keyed by (seed, step), shared by the rows. Row 0 is never touched.
@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from analysis.errors import HeadlampError
 from analysis.intervening.hooks import Reach
-from analysis.intervening.interventions import Change, intervened
+from analysis.intervening.interventions import Change, intervene
 from analysis.opening.models import LoadedModel
 from analysis.running.batches import example_number
 from analysis.running.continuing import check_continues
@@ -31,7 +31,7 @@ BASE, CHANGED = 0, 1
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. temperature 0 is greedy; seed keys the noise otherwise."""
+    """How tokens are chosen. temperature 0 is greedy; otherwise seed determines the noise."""
 
     max_new_tokens: int = 40
     temperature: float = 0.0
@@ -47,11 +47,11 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Step:
+class GenerationStep:
     """One generated position. tokens: the new id of (base, changed), None once that row has ended.
 
     log_probabilities (2, V): of both rows at this position, float32 over the tokenizer's vocabulary.
-    reach: of the forward pass that led here.
+    reach: of the forward pass.
     """
 
     tokens: tuple[int | None, int | None]
@@ -59,15 +59,15 @@ class Step:
     reach: Reach
 
 
-def paired_steps(
+def generate_steps(
     loaded: LoadedModel, ids: Sequence[int], changes: Sequence[Change], sampling: Sampling
-) -> Iterator[Step]:
-    """Continue ids (token ids of one prompt) twice: row 0 as the model is, row 1 changed.
+) -> Iterator[GenerationStep]:
+    """Continue ids (token ids of one prompt) twice: row 0 unchanged, row 1 changed.
 
-    Once a guard refuses row 1, it goes on with the guard's refusal, and ends with that. Stops
+    Once a guard refuses row 1, it continues with the refusal text and ends. Stops
     when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
     one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a change
-    drives the model to NaN or infinity, or where the model cannot be fed so.
+    drives the model to NaN or infinity, or if the model cannot be fed this way.
     """
     check_continues(loaded)
     device, ends = loaded.device, loaded.ends_of_text
@@ -80,7 +80,7 @@ def paired_steps(
     for number in range(limit):
         start = 0 if number == 0 else len(ids) + number - 1
         positions = torch.arange(start, start + fed.shape[1], device=device).expand(2, -1)
-        with intervened(
+        with intervene(
             loaded,
             changes,
             positions=positions,
@@ -96,7 +96,7 @@ def paired_steps(
         if refusal:
             chosen[CHANGED] = refusal.pop(0)
         tokens = [None if ended else token for ended, token in zip(done, chosen, strict=True)]
-        yield Step((tokens[0], tokens[1]), log_p, reach)
+        yield GenerationStep((tokens[0], tokens[1]), log_p, reach)
         done = [ended or token in ends for ended, token in zip(done, chosen, strict=True)]
         done[CHANGED] = done[CHANGED] or ends_here
         if all(done):
@@ -105,7 +105,7 @@ def paired_steps(
 
 
 def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    """(2, V) at the last fed position, on the CPU; padding rows of the head left out."""
+    """(2, V) at the last fed position, on the CPU, without the head's padding rows."""
     with torch.inference_mode():
         output = loaded.model(
             input_ids=fed, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -124,7 +124,7 @@ def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor,
 
 
 def _choose(log_p: Tensor, sampling: Sampling, step: int) -> list[int]:
-    """The next token of each row: the likeliest, or the likeliest under noise shared by the rows (Gumbel)."""
+    """Choose each row's next token: the argmax, or the argmax under noise shared by the rows (Gumbel)."""
     if sampling.temperature == 0:
         return [int(i) for i in log_p.argmax(-1)]
     generator = torch.Generator().manual_seed((sampling.seed * 1_000_003 + step) % 2**63)
@@ -145,8 +145,8 @@ class AnswerPosition:
     changed: tuple[float, ...]
 
 
-def answer_position(step: Step, best: int = BEST, also: Sequence[int] = ()) -> AnswerPosition:
-    """The best tokens of either row of the first step, and those of `also`, with both rows' probabilities."""
+def read_answer_position(step: GenerationStep, best: int = BEST, also: Sequence[int] = ()) -> AnswerPosition:
+    """The best tokens of either row at the first step, plus `also`, with both rows' probabilities."""
     p = step.log_probabilities.double().exp()
     count = min(best, p.shape[-1])
     candidates = sorted({int(i) for row in p for i in row.topk(count).indices} | set(also))
@@ -155,7 +155,7 @@ def answer_position(step: Step, best: int = BEST, also: Sequence[int] = ()) -> A
     return AnswerPosition(tuple(candidates), tuple(base), tuple(changed))
 
 
-def word_probability(step: Step, tokens: Sequence[int]) -> tuple[float, float]:
+def read_word_probability(step: GenerationStep, tokens: Sequence[int]) -> tuple[float, float]:
     """(base, changed) probability that the next token is one of the word's tokens."""
     p = step.log_probabilities[:, list(tokens)].double().exp().sum(-1)
     return float(p[BASE]), float(p[CHANGED])

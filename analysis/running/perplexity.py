@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from analysis.errors import HeadlampError
-from analysis.intervening.interventions import Intervention, intervened
+from analysis.intervening.interventions import Intervention, intervene
 from analysis.opening.models import LoadedModel
 from analysis.running.continuing import check_continues
 
@@ -25,18 +25,17 @@ _CHUNK = 256
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def window_nll(
+def measure_window_nll(
     loaded: LoadedModel, windows: Sequence[Sequence[int]], interventions: Sequence[Intervention] = ()
 ) -> Array:
     """(B,) summed −log p of the targets (all tokens but the first) of B windows of equal length, in nats.
 
-    Rows of the head beyond the tokenizer are left out. Raises HeadlampError where the model gives NaN or
-    infinity.
+    Rows of the head beyond the tokenizer are left out. Raises HeadlampError for NaN or infinity.
     """
     check_continues(loaded)
     fed = torch.tensor([list(window) for window in windows], device=loaded.device)
     positions = torch.arange(fed.shape[1], device=loaded.device).expand(len(fed), -1)
-    with intervened(loaded, interventions, positions=positions), torch.inference_mode():
+    with intervene(loaded, interventions, positions=positions), torch.inference_mode():
         logits = loaded.model(input_ids=fed, position_ids=positions, use_cache=False).logits
         total = torch.zeros(len(fed), dtype=torch.float64)
         for start in range(0, fed.shape[1] - 1, _CHUNK):
@@ -48,31 +47,31 @@ def window_nll(
     if not torch.isfinite(total).all():
         raise HeadlampError(
             f"{loaded.ref.name} gives NaN or infinity on this text in {loaded.dtype}, so it has no "
-            f"perplexity; {way_out(loaded)}"
+            f"perplexity; {suggest_dtype(loaded)}"
         )
     return total.numpy()
 
 
-def way_out(loaded: LoadedModel) -> str:
-    """What to do about a model that gives NaN or infinity."""
+def suggest_dtype(loaded: LoadedModel) -> str:
+    """Advice for a model that gives NaN or infinity."""
     again = "" if loaded.dtype == "float32" else "open it in float32, or "
-    return f"{again}look for damaged weights"
+    return f"{again}check for damaged weights"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its 95 % bootstrap interval over windows; None where there is but one window."""
+    """A number and its 95 % bootstrap interval over windows; None if there is only one window."""
 
     value: float
     interval: tuple[float, float] | None
 
 
-def perplexity(nll: Array, targets: Array) -> Estimate:
+def estimate_perplexity(nll: Array, targets: Array) -> Estimate:
     """exp(Σ nll / Σ targets) of windows (n,)."""
     return _estimate(lambda at: np.exp(nll[at].sum(-1) / targets[at].sum(-1)), len(nll))
 
 
-def effect(nll: Array, base: Array, targets: Array) -> Estimate:
+def estimate_effect(nll: Array, base: Array, targets: Array) -> Estimate:
     """Δ mean NLL of the same windows (n,), changed − base, in nats per token, resampled in pairs."""
     return _estimate(lambda at: (nll - base)[at].sum(-1) / targets[at].sum(-1), len(nll))
 
@@ -88,7 +87,7 @@ def _estimate(statistic: Any, windows: int) -> Estimate:
     return Estimate(value, (float(low), float(high)))
 
 
-def repeated_share(ids: Sequence[int], n: int = 4) -> float | None:
-    """1 − distinct / all n-grams of a text, in [0, 1): how much of it is said again. None: too short."""
+def measure_repetition(ids: Sequence[int], n: int = 4) -> float | None:
+    """Repetition: 1 − distinct / all n-grams of a text, in [0, 1). None: too short."""
     grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else None

@@ -1,7 +1,7 @@
-"""Count, mean and deviation of activations over many prompts in one streaming pass; no key is kept.
+"""Streaming count, mean and deviation of activations over many prompts; keys are not stored.
 
-Sums are in float64, about the mean so far, and merged as Chan, Golub and LeVeque do Welford's, so that the
-numbers are those of all values stored, whatever the batches.
+Sums are in float64, about the running mean, merged as in Chan, Golub and LeVeque, so the results equal
+those over all values, whatever the batches.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from analysis.intervening.clamps import ClampSite
 from analysis.intervening.interventions import Observe
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.batches import BATCH, Batch, batches, forward
+from analysis.running.batches import BATCH, Batch, make_batches, run_batch
 
 METHOD_VERSION = "1"
 Where = Literal["all", "all but first", "last"]
 Place = tuple[BlockAddress, ClampSite]
 CHUNK = 64
-"""Rows that are summed at once on the CPU: so many of a wide block stay in its cache."""
+"""Rows summed at once on the CPU: so many of a wide block stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Tally:
         self.high = torch.full_like(self.mean, -torch.inf)
 
     def add(self, values: Tensor) -> None:
-        """Take in values (n, m)."""
+        """Add values (n, m)."""
         if not len(values):
             return
-        # amin and amax, since aminmax takes thirty times as long over the first dimension on the CPU
+        # amin and amax: on the CPU aminmax takes thirty times as long over the first dimension
         self.low = torch.minimum(self.low, values.amin(0).double())
         self.high = torch.maximum(self.high, values.amax(0).double())
         rows = min(len(values), CHUNK) if values.device.type == "cpu" else len(values)
@@ -70,7 +70,7 @@ class Tally:
             self._sum(part, exact[:n], room[:n], ones[:, :n])
 
     def _sum(self, values: Tensor, exact: Tensor, room: Tensor, ones: Tensor) -> None:
-        """Take in values (n, m); exact, room (n, m): to work in. A product with ones is the quickest sum."""
+        """Add values (n, m); exact. room (n, m): work space. A product with ones is the fastest sum."""
         total = self.count + len(values)
         exact.copy_(values)
         self.absolute += (ones @ torch.abs(exact, out=room))[0]
@@ -82,7 +82,7 @@ class Tally:
         self.count = total
 
     def moments(self) -> Moments:
-        """What was seen so far."""
+        """The moments of all values so far."""
         freedom = self.count - 1
         deviation = (self.square / freedom).sqrt() if freedom > 0 else torch.full_like(self.mean, torch.nan)
         arrays = (self.mean, deviation, self.absolute / max(self.count, 1), self.low, self.high)
@@ -100,7 +100,7 @@ def probe(
 ) -> dict[Place, Moments]:
     """Moments of some sites of some blocks over prompts (token ids), in one pass.
 
-    where: all positions, all but position 0, or the last token of each prompt alone. Raises TooFewExamples.
+    where: all positions, all but position 0, or only each prompt's last token. Raises TooFewExamples.
     """
     if not prompts:
         raise TooFewExamples("there is nothing to probe; give at least one example")
@@ -110,8 +110,8 @@ def probe(
         for block in blocks
     }
     done = 0
-    for batch in batches(loaded, prompts, size=batch_size):
-        forward(loaded, batch, [_observer(sites, tallies, where, batch)])
+    for batch in make_batches(loaded, prompts, size=batch_size):
+        run_batch(loaded, batch, [_observer(sites, tallies, where, batch)])
         done += len(batch.indices)
         pulse(done, len(prompts))
     return {place: tally.moments() for place, tally in tallies.items()}
@@ -144,7 +144,7 @@ def last_keys(
     """(n, m) float32 key of each prompt's last token in some blocks, on the CPU, in the prompts' order."""
     keys = {block.address: torch.zeros(len(prompts), block.d_ff) for block in blocks}
     done = 0
-    for batch in batches(loaded, prompts, size=batch_size):
+    for batch in make_batches(loaded, prompts, size=batch_size):
         indices = torch.tensor(batch.indices)
         lengths = torch.tensor(batch.prompt_lengths, device=loaded.device)
 
@@ -162,7 +162,7 @@ def last_keys(
                 keys[block.address][indices[rows[last].cpu()]] = values[last].float().cpu()
 
         last = batch.positions == lengths[:, None] - 1
-        forward(loaded, batch, [Observe(tuple(blocks), see, ("key",), last)])
+        run_batch(loaded, batch, [Observe(tuple(blocks), see, ("key",), last)])
         done += len(batch.indices)
         pulse(done, len(prompts))
     return keys

@@ -1,4 +1,4 @@
-"""From what a person typed to token ids, and back."""
+"""Conversion between typed text and token ids."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from analysis.opening.models import LoadedModel
 
 REFERENCE = Path(__file__).parent / "reference.txt"
 WINDOW = 256
-"""Longest stretch of the reference text read as one sequence, in tokens."""
+"""Longest window of the reference text, in tokens."""
 
 
-def prompt_ids(loaded: LoadedModel, prompt: str, answer_prefix: str = "") -> list[int]:
-    """Token ids of a prompt as the model expects it: through its chat template where it has one.
+def encode_prompt(loaded: LoadedModel, prompt: str, answer_prefix: str = "") -> list[int]:
+    """Token ids of a prompt as the model expects it: through its chat template if it has one.
 
-    answer_prefix: how the answer is made to begin. Raises EmptyPrompt or PromptTooLong.
+    answer_prefix: forced beginning of the answer. Raises EmptyPrompt or PromptTooLong.
     """
     if not prompt.strip():
         raise EmptyPrompt("the prompt is empty; write the text the model should continue")
@@ -46,23 +46,23 @@ def _in_chat(loaded: LoadedModel, prompt: str) -> str:
     except Exception as error:  # a template is a program; it fails in its own ways
         raise TextError(
             f"the chat template of {loaded.ref.name} cannot take this prompt ({first_line(error)}); "
-            "mend chat_template in its tokenizer_config.json or chat_template.jinja, or remove it"
+            "correct chat_template in its tokenizer_config.json or chat_template.jinja, or remove it"
         ) from error
 
 
 def refuse_unknown_ids(loaded: LoadedModel, ids: Sequence[int]) -> None:
-    """A tokenizer may know more tokens than the model has rows for."""
+    """Refuse token ids beyond the model's vocabulary."""
     rows = len(loaded.vocabulary) + loaded.vocabulary.padding_rows
     unknown = [i for i in ids if i >= rows]
     if unknown:
         token = loaded.tokenizer.convert_ids_to_tokens([unknown[0]])[0]
         raise TextError(
             f"the tokenizer reads {token!r} as token {unknown[0]}, but the model has {rows} tokens; "
-            "give the tokenizer that belongs to the model, or leave this token out"
+            "use the tokenizer that belongs to the model, or leave this token out"
         )
 
 
-def text_ids(loaded: LoadedModel, text: str) -> list[int]:
+def encode_text(loaded: LoadedModel, text: str) -> list[int]:
     """Token ids of a plain text with its special tokens. Raises EmptyPrompt, PromptTooLong."""
     if not text.strip():
         raise EmptyPrompt("the text is empty; type something to see where the neuron fires")
@@ -75,8 +75,8 @@ def text_ids(loaded: LoadedModel, text: str) -> list[int]:
     return ids
 
 
-def answer_text(loaded: LoadedModel, ids: Sequence[int]) -> str:
-    """What new tokens say after a prompt, exactly (leading space kept), special tokens left out."""
+def decode_answer(loaded: LoadedModel, ids: Sequence[int]) -> str:
+    """Decode new tokens after a prompt, exactly (leading space kept), without special tokens."""
     kept = [int(i) for i in ids if int(i) not in loaded.special_ids]
     anchor = loaded.tokenizer.encode("a", add_special_tokens=False)[-1]
     base = len(loaded.tokenizer.decode([anchor]))
@@ -86,13 +86,13 @@ def answer_text(loaded: LoadedModel, ids: Sequence[int]) -> str:
 
 @cache
 def reference_passages() -> tuple[str, ...]:
-    """The reference text that ships with Headlamp, passage by passage."""
+    """The passages of the bundled reference text."""
     text = REFERENCE.read_text(encoding="utf-8")
     return tuple(passage.strip() for passage in text.split("\n\n\n") if passage.strip())
 
 
 def reference_windows(loaded: LoadedModel) -> list[list[int]]:
-    """The reference text as sequences of at most WINDOW (or the context) tokens. Raises TextError."""
+    """The reference text in windows of at most WINDOW (or the context) tokens. Raises TextError."""
     longest = min(WINDOW, loaded.anatomy.context)
     windows: list[list[int]] = []
     for passage in reference_passages():
@@ -102,14 +102,14 @@ def reference_windows(loaded: LoadedModel) -> list[list[int]]:
     return [window for window in windows if len(window) > 1]
 
 
-def token_texts(loaded: LoadedModel, ids: Sequence[int] | Tensor) -> list[str]:
+def decode_tokens(loaded: LoadedModel, ids: Sequence[int] | Tensor) -> list[str]:
     """The exact text of each token."""
     texts = loaded.vocabulary.texts
     return [texts[int(i)] if int(i) < len(texts) else f"<row {int(i)}>" for i in ids]
 
 
 def refusal_ids(loaded: LoadedModel, refusal: str) -> list[int]:
-    """A refusal as token ids, at least one: an end of text where the tokenizer has no token for any of it."""
+    """A refusal as token ids, at least one: end of text if the tokenizer cannot encode any of it."""
     text = refusal if loaded.tokenizer.chat_template else f" {refusal}"
     ids = [int(i) for i in loaded.tokenizer.encode(text, add_special_tokens=False)]
     return ids or sorted(loaded.ends_of_text)[:1] or [0]

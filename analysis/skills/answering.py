@@ -1,7 +1,7 @@
-"""Many prompts answered greedily in batches, under interventions: what skills are measured with.
+"""Greedy answers to many prompts in batches, under interventions: the basis for measuring skills.
 
-A row that a guard refuses gets the guard's refusal and is no longer computed for; one that is done waits for
-the others. Finished or not, a row never changes what another row says.
+A row that a guard refuses gets the guard's refusal and is no longer computed; a finished row waits for the
+others. No row affects another row's answer.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from analysis.errors import HeadlampError
-from analysis.intervening.interventions import Intervention, intervened
+from analysis.intervening.interventions import Intervention, intervene
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.batches import BATCH, Batch, batches, checked
-from analysis.running.prompts import answer_text
+from analysis.running.batches import BATCH, Batch, make_batches, require_finite
+from analysis.running.prompts import decode_answer
 from analysis.skills.items import BLANK_LINE
 
 NEW_TOKENS = 40
@@ -26,7 +26,7 @@ NEW_TOKENS = 40
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. text: up to its stop, special tokens left out; abstained: a guard refused it."""
+    """One answer. text: up to its stop, without special tokens; abstained: a guard refused it."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass
 class _Row:
-    """One row that is being answered."""
+    """One row being answered."""
 
     ids: list[int]
     stops: Sequence[str]
@@ -45,7 +45,7 @@ class _Row:
     abstained: bool = False
 
 
-def answers(
+def answer_prompts(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
     interventions: Sequence[Intervention] = (),
@@ -58,23 +58,23 @@ def answers(
     """Greedy answers to prompts (token ids), in their order, each cut at the first of its `stops`.
 
     stops: per prompt; a blank line for all where None. A prompt that leaves no room for one token is
-    refused. Raises HeadlampError where an intervention drives the model to NaN.
+    refused. Raises HeadlampError if an intervention drives the model to NaN.
     """
     if not 1 <= max_new_tokens <= 4096:
         raise HeadlampError(f"max new tokens {max_new_tokens}: choose 1 to 4096")
     found: dict[int, Answer] = {}
     pulse(0, len(prompts))
-    for batch in batches(loaded, prompts, size=batch_size):
+    for batch in make_batches(loaded, prompts, size=batch_size):
         own_stops = [(BLANK_LINE,) if stops is None else stops[i] for i in batch.indices]
         for index, row in zip(
-            batch.indices, _answered(loaded, batch, interventions, own_stops, max_new_tokens), strict=True
+            batch.indices, _make_answer(loaded, batch, interventions, own_stops, max_new_tokens), strict=True
         ):
             found[index] = Answer(row.text, tuple(row.ids), row.abstained)
         pulse(len(found), len(prompts))
     return [found[index] for index in range(len(prompts))]
 
 
-def _answered(
+def _make_answer(
     loaded: LoadedModel,
     batch: Batch,
     interventions: Sequence[Intervention],
@@ -90,7 +90,7 @@ def _answered(
     mask = batch.mask
     while True:
         with (
-            intervened(
+            intervene(
                 loaded,
                 interventions,
                 positions=batch.positions,
@@ -107,7 +107,7 @@ def _answered(
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1:, : len(loaded.vocabulary)]
-        chosen = checked(loaded, logits, interventions)[:, -1].float().argmax(-1)
+        chosen = require_finite(loaded, logits, interventions)[:, -1].float().argmax(-1)
         _extend(loaded, rows, chosen.tolist(), reach.abstained)
         if all(row.done for row in rows):
             return rows
@@ -125,7 +125,7 @@ def _extend(
             row.done, row.abstained, row.ids, row.text = True, True, [], ""
             continue
         row.ids.append(token)
-        row.text, stopped = _cut(answer_text(loaded, row.ids), row.stops)
+        row.text, stopped = _cut(decode_answer(loaded, row.ids), row.stops)
         row.done = stopped or token in loaded.ends_of_text or len(row.ids) >= row.room
 
 

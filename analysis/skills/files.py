@@ -1,4 +1,4 @@
-"""Reading skills: JSON lines, JSON, CSV or plain text, plain or gzipped, and data sets of the Hub."""
+"""Reading of skills: JSON lines, JSON, CSV or plain text, optionally gzipped, and Hub data sets."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from analysis.checkpoints.sources import first_line
 from analysis.errors import BadSkillFile, SkillError
 from analysis.inputs import check_input
 from analysis.skills.items import JudgeName, Skill, SkillItem
-from analysis.skills.layouts import LETTERS, items_of, mapped, text_item
+from analysis.skills.layouts import LETTERS, make_text_item, map_fields, read_items
 
 LARGEST_BYTES = 64_000_000
-"""Largest skill file that is read whole, unpacked; a skill is measured on hundreds of examples."""
+"""Largest skill file, unpacked; a skill is measured on hundreds of examples."""
 
 MOST_HUB_ROWS = 20_000
 SHORTEST_TEXT = 40
@@ -34,9 +34,9 @@ _CSV_CELL = 10_000_000
 
 
 def read_skill(path: Path, name: str = "", fields: Mapping[str, str] | None = None) -> Skill:
-    """The skill in a file. fields: our names → the file's, where it has a layout of its own.
+    """Read the skill in a file. fields: our names → the file's, if it has a layout of its own.
 
-    Raises BadSkillFile for a file that is missing, too large, not UTF-8 or in no known layout, SkillError
+    Raises BadSkillFile for a file that is missing, too large, not UTF-8 or of unknown layout, SkillError
     for its examples.
     """
     try:
@@ -44,18 +44,20 @@ def read_skill(path: Path, name: str = "", fields: Mapping[str, str] | None = No
         with path.open("rb") as stream:
             data = stream.read(LARGEST_BYTES + 1)
     except OSError as error:
-        raise BadSkillFile(f"{path} cannot be read: {error.strerror}; check its name and rights") from error
+        raise BadSkillFile(
+            f"{path} cannot be read: {error.strerror}; check its name and permissions"
+        ) from error
     if len(data) > LARGEST_BYTES:
         raise _too_large(str(path))
-    return skill_from_bytes(data, path.name, name or path.name.split(".")[0], fields)
+    return parse_skill_bytes(data, path.name, name or path.name.split(".")[0], fields)
 
 
-def skill_from_bytes(
+def parse_skill_bytes(
     data: bytes, file_name: str, name: str, fields: Mapping[str, str] | None = None
 ) -> Skill:
-    """The skill in an uploaded or pasted file. Raises as read_skill."""
+    """Read the skill in an uploaded or pasted file. Raises as read_skill."""
     if data[:2] == b"\x1f\x8b":
-        data = _unpacked(data, file_name)
+        data = _unpack(data, file_name)
     if len(data) > LARGEST_BYTES:
         raise _too_large(file_name)
     try:
@@ -71,7 +73,7 @@ def skill_from_bytes(
         raise type(error)(f"{file_name}: {error}") from error
 
 
-def hub_skill(
+def read_hub_skill(
     repository: str,
     *,
     name: str = "",
@@ -82,32 +84,32 @@ def hub_skill(
     limit: int = MOST_HUB_ROWS,
     load: Callable[..., Iterable[Mapping[str, Any]]] | None = None,
 ) -> Skill:
-    """The first `limit` rows of a Hub data set, or of one in a local folder, streamed.
+    """Read the first `limit` rows of a Hub data set, or of one in a local folder, streamed.
 
-    fields: our names → the data set's, or texts with {theirs} in them. judge: of all, beside fields.
-    load: `datasets.load_dataset`, if not given. Raises SkillError where `datasets` is not installed or the
-    data set does not come, BadSkillFile for fields that it does not have.
+    fields: our names → the data set's, or texts with {theirs} in them. judge: for all examples.
+    load: `datasets.load_dataset`, if not given. Raises SkillError if `datasets` is not installed or the
+    data set cannot be loaded, BadSkillFile for fields it does not have.
     """
     if judge is not None and not fields:
-        raise SkillError(f"judge {judge} needs to be told what it judges; map prompt and answer to fields")
+        raise SkillError(f"judge {judge} needs a prompt and an answer; map both to fields")
     try:
-        with _unseen():
+        with _silence_datasets():
             load = load or _load_dataset()
             rows = list(islice(load(repository, config, split=split, streaming=True), limit))
     except SkillError:
         raise
-    except Exception as error:  # the edge to `datasets`: every way it has of failing
+    except Exception as error:  # the edge to `datasets`: any of its failures
         raise SkillError(
-            f"the data set {repository!r} (config {config!r}, split {split!r}) did not come: "
+            f"the data set {repository!r} (config {config!r}, split {split!r}) could not be loaded: "
             f"{first_line(error)}; check its name, configuration and split"
         ) from error
     return Skill(
-        name or repository, tuple(_numbered(rows, fields, {} if judge is None else {"judge": judge}))
+        name or repository, tuple(_number_records(rows, fields, {} if judge is None else {"judge": judge}))
     )
 
 
-def skill_lines(skill: Skill) -> bytes:
-    """A skill as a skill file: JSON lines, UTF-8; what an example leaves at its default is left out."""
+def write_skill_lines(skill: Skill) -> bytes:
+    """A skill as a skill file: JSON lines, UTF-8; default values are left out."""
     plain = {field.name: field.default for field in dataclass_fields(SkillItem)}
     records = (
         {
@@ -121,8 +123,8 @@ def skill_lines(skill: Skill) -> bytes:
 
 
 @contextmanager
-def _unseen() -> Iterator[None]:
-    """Without bars on stderr, and without the count of its use that the package sends to the Hub."""
+def _silence_datasets() -> Iterator[None]:
+    """Suppress progress bars and the usage count that the package sends to the Hub."""
     if find_spec("datasets") is None:
         yield
         return
@@ -154,12 +156,14 @@ def _too_large(name: str) -> BadSkillFile:
     )
 
 
-def _unpacked(data: bytes, name: str) -> bytes:
+def _unpack(data: bytes, name: str) -> bytes:
     try:
         with gzip.open(io.BytesIO(data)) as packed:
             return packed.read(LARGEST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise BadSkillFile(f"{name} is a damaged gzip file: {first_line(error)}; fetch it again") from error
+        raise BadSkillFile(
+            f"{name} is a damaged gzip file: {first_line(error)}; download it again"
+        ) from error
 
 
 def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
@@ -167,22 +171,22 @@ def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
     if not start:
         return
     if start in "[{":
-        yield from _numbered(_json_records(text), fields)
+        yield from _number_records(_json_records(text), fields)
     elif (table := _table(text)) is not None:
-        yield from _numbered(table, fields)
+        yield from _number_records(table, fields)
     else:
         yield from _paragraphs(text)
 
 
-def _numbered(
+def _number_records(
     records: Iterable[Any], fields: Mapping[str, str] | None, fixed: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[SkillItem]:
     for number, record in enumerate(records, 1):
         try:
             if isinstance(record, str):
-                yield text_item(record)
+                yield make_text_item(record)
             elif isinstance(record, Mapping):
-                yield from items_of({**mapped(record, fields), **fixed} if fields else record)
+                yield from read_items({**map_fields(record, fields), **fixed} if fields else record)
             else:
                 raise BadSkillFile(f"it is a {type(record).__name__}; write an object with fields")
         except SkillError as error:
@@ -192,7 +196,7 @@ def _numbered(
 
 
 def _json_records(text: str) -> Iterator[Any]:
-    """One document that is a list or holds SQuAD's data, else one document a line."""
+    """The records of one document that is a list or holds SQuAD's data, else one document per line."""
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
@@ -208,12 +212,12 @@ def _json_lines(text: str) -> Iterator[Any]:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise BadSkillFile(
-                    f"line {number} is no JSON ({str(error)[:80]}); write one JSON document a line"
+                    f"line {number} is not JSON ({str(error)[:80]}); write one JSON document per line"
                 ) from error
 
 
 def _table(text: str) -> list[dict[str, str]] | None:
-    """The rows of a CSV; None where the text is none. Raises BadSkillFile for one without a header."""
+    """The rows of a CSV; None if the text is not a CSV. Raises BadSkillFile if it has no header."""
     csv.field_size_limit(_CSV_CELL)
     try:
         rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
@@ -236,7 +240,7 @@ def _looks_like_header(cells: Sequence[str]) -> bool:
 
 
 def _paragraphs(text: str) -> Iterator[SkillItem]:
-    """The paragraphs of a plain text, headings and scraps left out."""
+    """The paragraphs of a plain text without headings and short ones."""
     for paragraph in text.split("\n"):
         if len(paragraph.strip()) >= SHORTEST_TEXT:
-            yield text_item(paragraph.strip())
+            yield make_text_item(paragraph.strip())

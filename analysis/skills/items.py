@@ -1,4 +1,4 @@
-"""What a skill is: a named set of examples, each with the judge that decides whether it was answered."""
+"""A skill: a named set of examples, each with a judge of its answers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from analysis.errors import BadSkillFile, JudgeError, TooFewExamples
 JudgeName = Literal["number", "substring", "exact", "choice", "tests", "perplexity"]
 JUDGE_NAMES: tuple[JudgeName, ...] = get_args(JudgeName)
 BLANK_LINE = "\n\n"
-"""What ends an answer where an example says nothing else."""
+"""The default end of an answer."""
 
 
 @dataclass(frozen=True)
 class SkillItem:
     """One example.
 
-    answer: what is asked for; of `choice` the 0-based index into `choices`; of `perplexity` the text that is
-    scored after the prompt, or "" where the prompt itself is. tests: Python statements that must not fail;
-    setup: code that comes before the output. group: one fact or template, whose wordings never straddle a
-    split; wording: which phrasing. stop: what ends an answer, beside an end of text.
+    answer: the expected answer; for `choice` the 0-based index into `choices`; for `perplexity` the text
+    scored after the prompt, or "" if the prompt itself is scored. tests: Python statements that must not
+    fail; setup: code that comes before the output. group: one fact or template, whose wordings stay in one
+    part of a split; wording: the phrasing. stop: what ends an answer, beside an end of text.
     """
 
     prompt: str
@@ -44,13 +44,13 @@ class SkillItem:
             "".join(self._texts()).encode()
         except UnicodeEncodeError as error:
             raise BadSkillFile(
-                f"it holds half of a character ({error.object[error.start]!r}), which no text can hold; "
-                "write that character again"
+                f"it contains a lone surrogate ({error.object[error.start]!r}), which UTF-8 cannot encode; "
+                "replace that character"
             ) from error
         if not self.prompt.strip():
             raise BadSkillFile("an example has an empty prompt; write what the model is asked")
         if self.judge in ("number", "substring", "exact") and not self.answer.strip():
-            raise BadSkillFile(f"{self.prompt[:60]!r} has no answer, so that {self.judge} cannot judge it")
+            raise BadSkillFile(f"{self.prompt[:60]!r} has no answer, which the judge {self.judge} needs")
         if self.judge == "choice" and self.chosen not in range(len(self.choices)):
             raise BadSkillFile(
                 f"{self.prompt[:60]!r}: answer {self.answer!r} is no 0-based index into its "
@@ -67,18 +67,18 @@ class SkillItem:
 
     @property
     def chosen(self) -> int:
-        """The index of the right choice; −1 where the answer is no index."""
+        """The index of the right choice; −1 if the answer is not an index."""
         return int(self.answer) if self.answer.strip().isdecimal() else -1
 
     @property
     def chance(self) -> float:
-        """The accuracy of guessing, where it is known: 1 of the choices, else 0."""
+        """The accuracy of guessing, if known: 1 / choices, else 0."""
         return 1 / len(self.choices) if self.judge == "choice" else 0.0
 
 
 @dataclass(frozen=True)
 class Skill:
-    """Examples under a name. Raises TooFewExamples where there is none."""
+    """Examples under a name. Raises TooFewExamples if there are none."""
 
     name: str
     items: tuple[SkillItem, ...]
@@ -94,19 +94,19 @@ class Skill:
 
     @property
     def wordings(self) -> tuple[str, ...]:
-        """The phrasings that occur, sorted; "" is left out."""
+        """The distinct phrasings, sorted, without ""."""
         return tuple(sorted({item.wording for item in self.items} - {""}))
 
-    def limited(self, count: int) -> Skill:
-        """At most `count` examples, spread evenly over the skill."""
+    def subsample(self, count: int) -> Skill:
+        """At most `count` examples, evenly spaced over the skill."""
         step = max(1.0, len(self.items) / max(count, 1))
         return replace(
             self, items=tuple(self.items[int(i * step)] for i in range(min(count, len(self.items))))
         )
 
 
-def item_from(record: Mapping[str, Any]) -> SkillItem:
-    """The example of one record of a skill file. Raises BadSkillFile, JudgeError, saying what is wrong."""
+def read_item(record: Mapping[str, Any]) -> SkillItem:
+    """The example of one record of a skill file. Raises BadSkillFile or JudgeError with the reason."""
     fields: dict[str, Any] = {
         name: _text(record, name)
         for name in ("prompt", "answer", "judge", "setup", "group", "wording", "lang")
@@ -126,13 +126,13 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 
 def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """A list of texts, also one written as JSON inside a CSV cell; `stop` may be one text."""
+    """A list of texts, also if written as JSON inside a CSV cell; `stop` may be a single text."""
     value = record[name]
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise BadSkillFile(f"the field {name!r} is no JSON list: {str(error)[:60]}") from error
+            raise BadSkillFile(f"the field {name!r} is not a JSON list: {str(error)[:60]}") from error
     if isinstance(value, str) and name == "stop":
         value = [value]
     if not isinstance(value, list | tuple) or not all(isinstance(one, str | int | float) for one in value):

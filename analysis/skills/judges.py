@@ -1,4 +1,5 @@
-"""Whether an output answers an example. Judges of text; `unit_tests.py` runs code, `likelihoods.py` scores.
+"""Judges: whether an output answers an example. These judge text; `unit_tests.py` runs code, `likelihoods.py`
+scores.
 
 number     last number of the output, commas and units stripped, equal numerically
 substring  answer within output, case-folded, NFC
@@ -17,10 +18,10 @@ from analysis.skills.items import JUDGE_NAMES, SkillItem
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?|[-+−]?\.\d+")
 
 
-def last_number(text: str) -> float | None:
-    """The last number of a text; None where there is none.
+def find_last_number(text: str) -> float | None:
+    """The last number of a text; None if there is none.
 
-    A sign counts only where no letter, digit or closing bracket stands right before it: `7-2` ends in 2.
+    A sign counts only if no letter, digit or closing bracket precedes it: `7-2` ends in 2.
     """
     every = list(_NUMBER.finditer(text))
     if not every:
@@ -31,18 +32,18 @@ def last_number(text: str) -> float | None:
     return float(digits.lstrip("+-") if before.isalnum() or before == ")" else digits)
 
 
-def folded(text: str) -> str:
-    """Case-folded NFC: an accent written as two characters equals the one that is written as one."""
+def fold_case(text: str) -> str:
+    """Case-folded NFC, so that composed and decomposed accents are equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def _is_number(output: str, answer: str) -> bool:
-    wanted = last_number(answer)
-    return wanted is not None and last_number(output) == wanted
+    wanted = find_last_number(answer)
+    return wanted is not None and find_last_number(output) == wanted
 
 
 def _is_within(output: str, answer: str) -> bool:
-    return folded(answer.strip()) in folded(output)
+    return fold_case(answer.strip()) in fold_case(output)
 
 
 def _is_exact(output: str, answer: str) -> bool:
@@ -55,14 +56,15 @@ TEXT_JUDGES: Mapping[str, Callable[[str, str], bool]] = {
     "substring": _is_within,
     "exact": _is_exact,
 }
-"""Judges that need the output's text alone."""
+"""Judges that need only the output's text."""
 
 
-def judged(item: SkillItem, output: str) -> bool:
-    """Whether an output answers an example. Raises JudgeError for a judge of another sort."""
+def judge_output(item: SkillItem, output: str) -> bool:
+    """Whether an output answers an example. Raises JudgeError for a judge that does not work on text."""
     if item.judge not in TEXT_JUDGES:
         known = ", ".join(TEXT_JUDGES)
         raise JudgeError(
-            f"{item.judge} does not judge a text; {known} do, all judges are {', '.join(JUDGE_NAMES)}"
+            f"{item.judge} does not judge a text; choose one of {known}; all judges are "
+            f"{', '.join(JUDGE_NAMES)}"
         )
     return TEXT_JUDGES[item.judge](output, item.answer)

@@ -1,7 +1,7 @@
-"""From files and Hub data sets to examples: the skill file, and the layouts that data sets are known by.
+"""Layouts of skill files and Hub data sets, converted to examples.
 
-GSM8K, MBPP, HumanEval, MMLU, SQuAD-style (XQuAD, MLQA), TOFU, and lists of texts. Which one it is is seen
-from a record's fields, never from a file's name.
+GSM8K, MBPP, HumanEval, MMLU, SQuAD-style (XQuAD, MLQA), TOFU, and lists of texts. The layout
+is detected from a record's fields, never from a file's name.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from string import Formatter
 from typing import Any
 
 from analysis.errors import BadSkillFile
-from analysis.skills.items import SkillItem, item_from
+from analysis.skills.items import SkillItem, read_item
 
 Record = Mapping[str, Any]
 LETTERS = "ABCDEFGHIJ"
 CODE_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n#", "\nassert ", "\n\n\n")
-"""What ends a function that is being written."""
+"""What ends a generated function."""
 
 
-def items_of(record: Record) -> list[SkillItem]:
-    """The example of one record, whatever known layout it has; SQuAD records hold many.
+def read_items(record: Record) -> list[SkillItem]:
+    """The examples of one record in any known layout; SQuAD records hold many.
 
-    Raises BadSkillFile naming the layouts where it has none of them.
+    Raises BadSkillFile naming the layouts if none matches.
     """
     for is_layout, read in _LAYOUTS:
         if is_layout(record):
             return read(record)
     raise BadSkillFile(
-        f"a record with the fields {', '.join(map(str, record)) or '(none)'} is in no layout known; write "
+        f"a record with the fields {', '.join(map(str, record)) or '(none)'} matches no known layout; write "
         '{"prompt", "answer", "judge"}, or map its fields to these'
     )
 
 
 class _Template(Formatter):
-    """Fields filled in as they are: no attributes, no formats, which could reach or fill anything."""
+    """Template with plain field substitution only: no attributes, no format specs."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if "." in field_name:
@@ -47,10 +47,11 @@ class _Template(Formatter):
         return str(value)
 
 
-def mapped(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
-    """A record under a skill file's names. fields: our name → theirs; a text with {theirs} is filled in.
+def map_fields(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
+    """A record with a skill file's field names. fields: our name → theirs; a text with {theirs} is a
+    template.
 
-    Raises BadSkillFile where a field is not there.
+    Raises BadSkillFile if a field is missing.
     """
     made: dict[str, Any] = {}
     for ours, theirs in fields.items():
@@ -63,8 +64,8 @@ def mapped(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
     return made
 
 
-def text_item(text: str) -> SkillItem:
-    """A text whose perplexity is the measure."""
+def make_text_item(text: str) -> SkillItem:
+    """An example that is measured by the perplexity of a text."""
     return SkillItem(text, "", "perplexity")
 
 
@@ -119,7 +120,7 @@ def _squad(record: Record) -> list[SkillItem]:
 
 
 def _paragraph(context: str, questions: Sequence[Record]) -> Iterator[SkillItem]:
-    """A paragraph's questions are one group: to have seen one is to have seen the text of all."""
+    """Questions on one paragraph form one group: seeing one reveals the text of all."""
     for question in questions:
         answers = question.get("answers") or []
         texts = answers.get("text", []) if isinstance(answers, Mapping) else [a["text"] for a in answers]
@@ -145,11 +146,11 @@ def _tofu(record: Record) -> list[SkillItem]:
 _LAYOUTS: tuple[tuple[Callable[[Record], bool], Callable[[Record], list[SkillItem]]], ...] = (
     (_has("test_list"), _mbpp),
     (_has("prompt", "test", "entry_point"), _humaneval),
-    (_has("prompt"), lambda record: [item_from(record)]),
+    (_has("prompt"), lambda record: [read_item(record)]),
     (_has("data"), _squad),
     (_has("context", "question", "answers"), _flat_squad),
     (_is_mmlu, _mmlu),
     (_is_gsm8k, _gsm8k),
     (_has("question", "answer"), _tofu),
-    (_has("text"), lambda record: [text_item(str(record["text"]))]),
+    (_has("text"), lambda record: [make_text_item(str(record["text"]))]),
 )

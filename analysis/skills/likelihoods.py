@@ -1,4 +1,4 @@
-"""How likely texts are under interventions: choices, perplexity, and next-token distributions."""
+"""Likelihoods of texts under interventions: choices, perplexity, and next-token distributions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from analysis.intervening.interventions import Intervention
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.batches import BATCH, batches, forward
+from analysis.running.batches import BATCH, make_batches, run_batch
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of the tokens after a prompt: the sum of log p (nats), their count, and whether a guard refused.
+    """Of the tokens after a prompt: sum of log p (nats), count, and whether a guard refused.
 
-    greedy: whether each of them was the likeliest at its place.
+    greedy: whether each was the argmax.
     """
 
     log_probability: float
@@ -27,7 +27,7 @@ class Likelihood:
     greedy: bool
 
 
-def likelihoods(
+def score_continuations(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
@@ -39,16 +39,16 @@ def likelihoods(
 ) -> list[Likelihood]:
     """log p of each continuation after its prompt (token ids, at least one each), in their order.
 
-    asked: how many tokens of each are the query that a guard judges; the prompt where None. The last token
-    is scored, but not fed, as in generation, unless it is part of the query.
+    asked: how many tokens of each are the query that a guard checks; None: the prompt. The last token is
+    scored but not fed, as in generation, unless it is part of the query.
     """
     wholes = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
     lengths = [len(p) for p in prompts] if asked is None else list(asked)
     sequences = [whole[: max(len(whole) - 1, length)] for whole, length in zip(wholes, lengths, strict=True)]
     found: dict[int, Likelihood] = {}
     pulse(0, len(prompts))
-    for batch in batches(loaded, sequences, lengths, batch_size):
-        logits, reach = forward(loaded, batch, interventions, last_only=False)
+    for batch in make_batches(loaded, sequences, lengths, batch_size):
+        logits, reach = run_batch(loaded, batch, interventions, last_only=False)
         for row, index in enumerate(batch.indices):
             count = len(continuations[index])
             unfed = len(wholes[index]) - len(sequences[index])
@@ -62,7 +62,7 @@ def likelihoods(
     return [found[index] for index in range(len(prompts))]
 
 
-def next_token_log_probabilities(
+def score_next_tokens(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
     interventions: Sequence[Intervention] = (),
@@ -72,8 +72,8 @@ def next_token_log_probabilities(
     """(n, V) log p of the token after each prompt, float32 on the CPU; (n,) whether a guard refused it."""
     log_p = torch.empty(len(prompts), len(loaded.vocabulary))
     refused = torch.zeros(len(prompts), dtype=torch.bool)
-    for batch in batches(loaded, prompts, size=batch_size):
-        logits, reach = forward(loaded, batch, interventions)
+    for batch in make_batches(loaded, prompts, size=batch_size):
+        logits, reach = run_batch(loaded, batch, interventions)
         log_p[list(batch.indices)] = torch.log_softmax(logits[:, -1].float(), -1).cpu()
         refused[[batch.indices[row] for row in reach.abstained]] = True
     return log_p, refused

@@ -1,4 +1,4 @@
-"""From verdicts before and after to numbers with intervals (METHODS §4, Evaluation).
+"""Metrics with intervals from judged answers before and after (METHODS §4, Evaluation).
 
 Intervals are 95 %: a bootstrap over groups, paired by example, so that wordings of one fact count once; at 0
 of n and n of n, where a bootstrap has no width, Wilson's.
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.skills.tasks import Measured
+from analysis.skills.tasks import MeasuredItems
 
 DRAWS = 2000
 Z = 1.959963984540054
@@ -29,8 +29,8 @@ _Floats = np.ndarray[Any, np.dtype[np.float64]]
 class Change:
     """One skill before and after. before, after: accuracy in [0, 1]; of a perplexity skill None.
 
-    relative_drop: 1 − after/before; None, with a warning, where `before` is not above chance + 2 standard
-    errors. corrected_drop: the same of what lies above chance. perplexity_ratio: after/before, of a
+    relative_drop: 1 − after/before; None, with a warning, if `before` is not above chance + 2 standard
+    errors. corrected_drop: the same for the part above chance. perplexity_ratio: after/before, of a
     perplexity skill, over what was not refused. abstained: share of examples a guard refused.
     """
 
@@ -48,8 +48,8 @@ class Change:
     warning: str = ""
 
 
-def compared(before: Measured, after: Measured, seed: int = 0) -> Change:
-    """What an intervention did to a skill, example by example; both measured on the same examples."""
+def measure_change(before: MeasuredItems, after: MeasuredItems, seed: int = 0) -> Change:
+    """The effect of an intervention on a skill; before and after must cover the same examples."""
     if before.items != after.items:
         raise ValueError("before and after are not of the same examples")
     n = len(before.items)
@@ -61,7 +61,7 @@ def compared(before: Measured, after: Measured, seed: int = 0) -> Change:
     right = np.array([[m.verdicts[i].right for i in judged] for m in (before, after)], dtype=float)
     groups = [before.items[i].group for i in judged]
     chance = float(np.mean([before.items[i].chance for i in judged]))
-    draws = _drawn(right, groups, seed)
+    draws = _draw_accuracies(right, groups, seed)
     was, now = (float(x) for x in right.mean(1))
     error = math.sqrt(was * (1 - was) / len(judged))
     above = was > chance + 2 * error
@@ -84,9 +84,10 @@ def compared(before: Measured, after: Measured, seed: int = 0) -> Change:
     )
 
 
-def damage(change: Change) -> float | None:
-    """What was lost of a skill, at most 1: its relative drop; of a perplexity skill 1 − 1 / perplexity ratio,
-    the share of a token's probability that is gone. None where neither can be told."""
+def measure_damage(change: Change) -> float | None:
+    """The loss of a skill, at most 1: its relative drop; for a perplexity skill 1 − 1 / perplexity ratio, the
+    share of a token's probability that is lost. None if neither is defined.
+    """
     if change.before is not None:
         return change.relative_drop
     if change.perplexity_ratio is None:
@@ -94,8 +95,8 @@ def damage(change: Change) -> float | None:
     return 1 - 1 / change.perplexity_ratio
 
 
-def wilson(right: float, n: int) -> Interval:
-    """Wilson's 95 % interval of a share in [0, 1] of n; (0, 1) of none."""
+def wilson_interval(right: float, n: int) -> Interval:
+    """Wilson's 95 % interval of a share in [0, 1] of n; (0, 1) if n is 0."""
     if not n:
         return 0.0, 1.0
     middle = (right + Z * Z / (2 * n)) / (1 + Z * Z / n)
@@ -103,8 +104,8 @@ def wilson(right: float, n: int) -> Interval:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _drawn(right: _Floats, groups: Sequence[str], seed: int) -> _Floats:
-    """(2, DRAWS) accuracies before and after, groups drawn with replacement, both from the same draw."""
+def _draw_accuracies(right: _Floats, groups: Sequence[str], seed: int) -> _Floats:
+    """(2, DRAWS) accuracies before and after; groups drawn with replacement, the same draw for both."""
     names = sorted(set(groups))
     place = {name: i for i, name in enumerate(names)}
     sums, sizes = np.zeros((2, len(names))), np.zeros(len(names))
@@ -117,23 +118,23 @@ def _drawn(right: _Floats, groups: Sequence[str], seed: int) -> _Floats:
 
 def _interval(value: float, n: int, draws: _Floats) -> Interval:
     if value in (0.0, 1.0):
-        return wilson(value, n)
+        return wilson_interval(value, n)
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
 
 def _drop_interval(was: float, now: float, n: int, draws: _Floats) -> Interval:
-    if now == 0:  # every draw drops all of it: the width is that of the accuracy after
-        return 1 - wilson(0.0, n)[1] / was, 1.0
+    if now == 0:  # every draw drops all of it: use the width of the accuracy after
+        return 1 - wilson_interval(0.0, n)[1] / was, 1.0
     kept = draws[:, draws[0] > 0]
     low, high = np.percentile(1 - kept[1] / kept[0], [2.5, 97.5])
-    if low == high:  # nothing changed in any draw: the width is that of one example more or less
-        return -wilson(0.0, n)[1], wilson(0.0, n)[1]
+    if low == high:  # no draw changes anything: use the width of one example more or less
+        return -wilson_interval(0.0, n)[1], wilson_interval(0.0, n)[1]
     return float(low), float(high)
 
 
-def _perplexity_ratio(before: Measured, after: Measured) -> float | None:
-    """exp of the mean rise in negative log p per token, over examples that were not refused."""
+def _perplexity_ratio(before: MeasuredItems, after: MeasuredItems) -> float | None:
+    """exp of the mean increase of −log p per token, over examples that were not refused."""
     pairs = [
         (b, a) for b, a in zip(before.verdicts, after.verdicts, strict=True) if b.tokens and not a.abstained
     ]
@@ -156,8 +157,8 @@ class Divergence:
     js: float
 
 
-def divergence(base: Tensor, changed: Tensor, refused: Tensor, refusal_token: int) -> Divergence:
-    """From log p (n, V) before and after, and (n,) which prompts were refused."""
+def measure_divergence(base: Tensor, changed: Tensor, refused: Tensor, refusal_token: int) -> Divergence:
+    """Divergence from log p (n, V) before and after; (n,) which prompts were refused."""
     p, q = base.double(), changed.double().clone()
     q[refused] = -torch.inf
     q[refused, refusal_token] = 0.0

@@ -1,7 +1,7 @@
-"""Probe, validation and test: by group and seed, so that no fact and no template is in two of them.
+"""Splits into probe, validation and test, by group and seed: no fact or template is in two parts.
 
 Wordings can be held out too: then probes come in some wordings, validation in those and others, and a test
-that counts in wordings that neither has seen. What two splits still nearly share is found and reported.
+that counts in wordings that neither has seen. Near-duplicates between parts are found and reported.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from analysis.errors import SkillError
 from analysis.skills.items import Skill, SkillItem
 
 FRACTIONS = (0.4, 0.2, 0.4)
-"""Of the groups: probe, validation, test."""
+"""Shares of the groups: probe, validation, test."""
 
 WORDING_FRACTIONS = (0.5, 0.25, 0.25)
-"""Of the wordings: of probes, of validation only, of the test only."""
+"""Shares of the wordings: probes, validation only, test only."""
 
 NEAR = 0.8
-"""Jaccard similarity of word pairs from which two prompts count as near-duplicates."""
+"""Jaccard similarity of word pairs from which two prompts are near-duplicates."""
 
 _SHINGLE = 2
 
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two prompts of different splits with the Jaccard similarity of their word pairs, in [NEAR, 1]."""
+    """Two prompts of different parts with the Jaccard similarity of their word pairs, in [NEAR, 1]."""
 
     one: str
     other: str
@@ -40,9 +40,9 @@ class NearPair:
 
 @dataclass(frozen=True)
 class Split:
-    """A skill's examples, no group in two of them.
+    """A skill's examples in three parts; no group is in two of them.
 
-    test: all of its groups; `unseen` of it are in wordings that neither probe nor validation has, `seen` in
+    test: all of its groups; `unseen` holds those in wordings that neither probe nor validation has, `seen`
     the others. near: pairs of near-duplicates between probe or validation and test.
     """
 
@@ -65,11 +65,11 @@ def split_skill(
     """Split a skill by group; the same seed gives the same split whatever the order of the examples.
 
     hold_wordings: keep half of the wordings for probes, a quarter each for validation and test alone, where
-    the skill has at least 4. Raises SkillError for fractions that are none.
+    the skill has at least 4. Raises SkillError for invalid fractions.
     """
     if min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise SkillError(f"split fractions {fractions}: give three shares that sum to 1, as {FRACTIONS}")
-    group_of = _merged_groups(skill.items)
+    group_of = _merge_groups(skill.items)
     groups = _cut(set(group_of), fractions, seed)
     wordings = _cut(set(skill.wordings), WORDING_FRACTIONS, seed) if len(skill.wordings) >= 4 else {}
     parts: tuple[list[SkillItem], ...] = ([], [], [])
@@ -80,13 +80,13 @@ def split_skill(
             unseen.append(wording == 2)
         if part == 2 or wording <= part:
             parts[part].append(item)
-    near = near_duplicates([*parts[0], *parts[1]], parts[2])
+    near = find_near_duplicates([*parts[0], *parts[1]], parts[2])
     probe, validation, test = (tuple(part) for part in parts)
     return Split(skill.name, seed, probe, validation, test, tuple(unseen), near)
 
 
-def _merged_groups(items: Sequence[SkillItem]) -> list[str]:
-    """Each item's group; groups that share a prompt, letter case and spaces aside, count as one."""
+def _merge_groups(items: Sequence[SkillItem]) -> list[str]:
+    """Each item's group; groups that share a prompt (ignoring case and spaces) are merged."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -96,22 +96,22 @@ def _merged_groups(items: Sequence[SkillItem]) -> list[str]:
 
     first: dict[str, str] = {}
     for item in items:
-        one, other = root(first.setdefault(_folded(item.prompt), item.group)), root(item.group)
+        one, other = root(first.setdefault(_fold(item.prompt), item.group)), root(item.group)
         parent[max(one, other)] = min(one, other)
     return [root(item.group) for item in items]
 
 
 def _cut(names: set[str], fractions: tuple[float, float, float], seed: int) -> dict[str, int]:
-    """Which of three parts each name is in, in an order that the seed and the names alone decide."""
+    """The part of each name, in an order determined by seed and names alone."""
     order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
     first, second = (round(sum(fractions[:end]) * len(order)) for end in (1, 2))
     return {name: (index >= first) + (index >= second) for index, name in enumerate(order)}
 
 
-def near_duplicates(
+def find_near_duplicates(
     ones: Sequence[SkillItem], others: Sequence[SkillItem], threshold: float = NEAR
 ) -> tuple[NearPair, ...]:
-    """Pairs (one, other) of prompts at least so similar, most similar first; exact, by prefix filtering."""
+    """Pairs (one, other) of prompts at least this similar, most similar first; exact, by prefix filtering."""
     sets = [_shingles(item.prompt) for item in (*ones, *others)]
     counts = Counter(shingle for found in sets for shingle in found)
     ordered = [sorted(found, key=lambda s: (counts[s], s)) for found in sets]
@@ -130,23 +130,23 @@ def near_duplicates(
     return tuple(sorted(pairs, key=lambda pair: (-pair.similarity, pair.one, pair.other)))
 
 
-def shared_prompts(one: Iterable[SkillItem], other: Iterable[SkillItem]) -> list[str]:
-    """Prompts that two skills have in common, letter case and spaces aside."""
-    known = {_folded(item.prompt) for item in one}
-    return sorted({item.prompt for item in other if _folded(item.prompt) in known})
+def find_shared_prompts(one: Iterable[SkillItem], other: Iterable[SkillItem]) -> list[str]:
+    """Prompts that two skills share, ignoring case and spaces."""
+    known = {_fold(item.prompt) for item in one}
+    return sorted({item.prompt for item in other if _fold(item.prompt) in known})
 
 
 def _prefix(ordered: Sequence[str], threshold: float) -> Sequence[str]:
-    """The rarest shingles, of which two sets that are similar enough share at least one."""
+    """The rarest shingles; two sufficiently similar sets share at least one."""
     return ordered[: len(ordered) - math.ceil(threshold * len(ordered)) + 1]
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _shingles(text: str) -> set[str]:
-    """Pairs of neighbouring words; numbers are words."""
-    words = re.findall(r"\w+", _folded(text))
+    """Pairs of adjacent words; numbers are words."""
+    words = re.findall(r"\w+", _fold(text))
     pairs = {" ".join(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)}
     return pairs or set(words) or {text}

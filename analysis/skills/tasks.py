@@ -1,7 +1,6 @@
-"""A skill measured on a model: prompts formatted, answers generated or scored, every example judged.
+"""Measuring a skill on a model: prompts formatted, answers generated or scored, every example judged.
 
-An example that a guard refuses is wrong for every judge. One that does not fit into the context is left out
-and counted.
+A refused example is wrong for every judge. Examples longer than the context are left out and counted.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from analysis.intervening.interventions import Intervention
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.batches import BATCH
-from analysis.running.prompts import prompt_ids, text_ids
-from analysis.skills.answering import NEW_TOKENS, answers
+from analysis.running.prompts import encode_prompt, encode_text
+from analysis.skills.answering import NEW_TOKENS, answer_prompts
 from analysis.skills.items import SkillItem
-from analysis.skills.judges import judged
-from analysis.skills.likelihoods import likelihoods
+from analysis.skills.judges import judge_output
+from analysis.skills.likelihoods import score_continuations
 from analysis.skills.unit_tests import UnitTests
 
 METHOD_VERSION = "1"
@@ -26,22 +25,22 @@ METHOD_VERSION = "1"
 
 @dataclass(frozen=True)
 class Form:
-    """How an example becomes a prompt; the model's chat template, where it has one, comes around all of it.
+    """How an example becomes a prompt; the chat template, if any, is applied around it.
 
-    shots: answered examples shown before it. prefix: a text before everything.
+    shots: answered examples before it. prefix: a text before everything.
     """
 
     shots: tuple[SkillItem, ...] = ()
     prefix: str = ""
 
     def prompt(self, item: SkillItem) -> str:
-        """The text that is asked."""
-        shown = "".join(f"{shot.prompt}{with_space(shot.prompt, shot.answer)}\n\n" for shot in self.shots)
+        """The prompt text of an example."""
+        shown = "".join(f"{shot.prompt}{add_space(shot.prompt, shot.answer)}\n\n" for shot in self.shots)
         return f"{self.prefix}{shown}{item.prompt}"
 
 
 @dataclass(frozen=True)
-class Ways:
+class MeasureOptions:
     """How examples are measured. tests: permission to run code; per_token: mean log p decides a choice."""
 
     form: Form = field(default_factory=Form)
@@ -52,9 +51,10 @@ class Ways:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One example. text: what was answered, "" where likelihoods decide. log_probability (nats) over `tokens`
-    for perplexity, else 0 over 0 tokens. right is False for what was refused, and for perplexity."""
+class ItemVerdict:
+    """One judged example. text: the answer, "" if likelihoods decide. log_probability (nats) over `tokens`
+    for perplexity, else 0 over 0 tokens. right is False if refused, and for perplexity.
+    """
 
     right: bool
     abstained: bool
@@ -64,11 +64,11 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Examples with their verdicts, in order; too_long were left out."""
+class MeasuredItems:
+    """Examples with their verdicts, in order; too_long counts those left out."""
 
     items: tuple[SkillItem, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ItemVerdict, ...]
     too_long: int
 
     def __post_init__(self) -> None:
@@ -76,26 +76,26 @@ class Measured:
             raise ValueError(f"{len(self.items)} examples, {len(self.verdicts)} verdicts")
 
 
-def with_space(prompt: str, answer: str) -> str:
-    """An answer as it continues a prompt: after a space, unless the prompt ends with one."""
+def add_space(prompt: str, answer: str) -> str:
+    """An answer as continuation of a prompt: after a space, unless the prompt ends with one."""
     return answer if prompt[-1:].isspace() or answer[:1].isspace() else f" {answer}"
 
 
-def fitting(
+def select_fitting(
     loaded: LoadedModel, items: Sequence[SkillItem], form: Form | None = None
 ) -> tuple[list[SkillItem], list[list[int]], int]:
     """The examples that fit into the context, their prompts' token ids, and how many do not fit.
 
-    Raises TooFewExamples where none fits.
+    Raises TooFewExamples if none fits.
     """
     form = form or Form()
     kept, ids, too_long = [], [], 0
     for item in items:
         try:
             if item.judge == "perplexity" and not item.answer:
-                found = _clipped(loaded, form.prompt(item))
+                found = _clip(loaded, form.prompt(item))
             else:
-                found = prompt_ids(loaded, form.prompt(item))
+                found = encode_prompt(loaded, form.prompt(item))
         except PromptTooLong:
             too_long += 1
             continue
@@ -104,36 +104,36 @@ def fitting(
     if items and not kept:
         raise TooFewExamples(
             f"all {len(items)} examples are longer than the model's context of {loaded.anatomy.context} "
-            "tokens; give shorter ones, or another model"
+            "tokens; use shorter ones, or another model"
         )
     return kept, ids, too_long
 
 
-def measure(
+def measure_items(
     loaded: LoadedModel,
     items: Sequence[SkillItem],
     interventions: Sequence[Intervention] = (),
-    ways: Ways | None = None,
+    ways: MeasureOptions | None = None,
     pulse: Pulse = lambda done, total: None,
-) -> Measured:
-    """Every example's verdict under interventions. Raises JudgeError for tests that nobody allowed.
+) -> MeasuredItems:
+    """Judge every example under interventions. Raises JudgeError for tests that were not allowed.
 
-    The same accuracy whatever the batch size, but for rounding where two tokens are all but equally likely.
+    The batch size does not change the accuracy, except by rounding if two tokens are almost equally likely.
     """
-    ways = ways or Ways()
+    ways = ways or MeasureOptions()
     if any(item.judge == "tests" for item in items):
         if ways.tests is None:
             raise JudgeError(
                 "these examples are judged by running the model's code, which is off; allow it with --tests"
             )
         ways.tests.container()
-    kept, ids, too_long = fitting(loaded, items, ways.form)
-    verdicts: dict[int, Verdict] = {}
-    for judge in (_generated, _chosen, _scored):
+    kept, ids, too_long = select_fitting(loaded, items, ways.form)
+    verdicts: dict[int, ItemVerdict] = {}
+    for judge in (_judge_generated, _judge_choices, _judge_scores):
         mine = [i for i, item in enumerate(kept) if _judge_of(item) is judge]
         if mine:
             done = len(verdicts)
-            asked = _Asked(
+            asked = _JudgeGroup(
                 loaded,
                 [kept[i] for i in mine],
                 [ids[i] for i in mine],
@@ -143,28 +143,28 @@ def measure(
             )
             found = judge(asked)
             verdicts.update(zip(mine, found, strict=True))
-    return Measured(tuple(kept), tuple(verdicts[i] for i in range(len(kept))), too_long)
+    return MeasuredItems(tuple(kept), tuple(verdicts[i] for i in range(len(kept))), too_long)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Examples that one sort of judge decides, with the token ids of their prompts."""
+class _JudgeGroup:
+    """Examples with one type of judge, with their prompts' token ids."""
 
     loaded: LoadedModel
     items: Sequence[SkillItem]
     ids: Sequence[Sequence[int]]
     interventions: Sequence[Intervention]
-    ways: Ways
+    ways: MeasureOptions
     pulse: Pulse
 
 
 def _judge_of(item: SkillItem) -> object:
-    return {"choice": _chosen, "perplexity": _scored}.get(item.judge, _generated)
+    return {"choice": _judge_choices, "perplexity": _judge_scores}.get(item.judge, _judge_generated)
 
 
-def _generated(asked: _Asked) -> list[Verdict]:
+def _judge_generated(asked: _JudgeGroup) -> list[ItemVerdict]:
     ways = asked.ways
-    found = answers(
+    found = answer_prompts(
         asked.loaded,
         asked.ids,
         asked.interventions,
@@ -174,23 +174,25 @@ def _generated(asked: _Asked) -> list[Verdict]:
         pulse=asked.pulse,
     )
     return [
-        Verdict(not answer.abstained and _is_right(item, answer.text, ways), answer.abstained, answer.text)
+        ItemVerdict(
+            not answer.abstained and _is_right(item, answer.text, ways), answer.abstained, answer.text
+        )
         for item, answer in zip(asked.items, found, strict=True)
     ]
 
 
-def _is_right(item: SkillItem, text: str, ways: Ways) -> bool:
+def _is_right(item: SkillItem, text: str, ways: MeasureOptions) -> bool:
     if item.judge == "tests":
         return ways.tests is not None and ways.tests.passes(item, text)
-    return judged(item, text)
+    return judge_output(item, text)
 
 
-def _chosen(asked: _Asked) -> list[Verdict]:
-    """The likeliest choice by summed log p, or by its mean per token."""
+def _judge_choices(asked: _JudgeGroup) -> list[ItemVerdict]:
+    """The most likely choice by summed log p, or by its mean per token."""
     items, per_token = asked.items, asked.ways.per_token
     prompts = [own for item, own in zip(items, asked.ids, strict=True) for _ in item.choices]
-    texts = [with_space(item.prompt, choice) for item in items for choice in item.choices]
-    found = likelihoods(
+    texts = [add_space(item.prompt, choice) for item in items for choice in item.choices]
+    found = score_continuations(
         asked.loaded,
         prompts,
         [_plain_ids(asked.loaded, text) for text in texts],
@@ -205,21 +207,21 @@ def _chosen(asked: _Asked) -> list[Verdict]:
         scores = [one.log_probability / (one.count if per_token else 1) for one in own]
         abstained = any(one.abstained for one in own)
         right = not abstained and scores.index(max(scores)) == item.chosen
-        verdicts.append(Verdict(right, abstained))
+        verdicts.append(ItemVerdict(right, abstained))
     return verdicts
 
 
-def _scored(asked: _Asked) -> list[Verdict]:
+def _judge_scores(asked: _JudgeGroup) -> list[ItemVerdict]:
     """The likelihood of the answer, or of the prompt itself from its second token on."""
     loaded = asked.loaded
     prompts, continuations, lengths = [], [], []
     for item, own in zip(asked.items, asked.ids, strict=True):
-        answer = _plain_ids(loaded, with_space(item.prompt, item.answer)) if item.answer else []
+        answer = _plain_ids(loaded, add_space(item.prompt, item.answer)) if item.answer else []
         room = loaded.anatomy.context - len(own)
         prompts.append(own if answer else own[:1])
         continuations.append(answer[:room] if answer else own[1:])
         lengths.append(len(own))
-    found = likelihoods(
+    found = score_continuations(
         loaded,
         prompts,
         continuations,
@@ -228,20 +230,20 @@ def _scored(asked: _Asked) -> list[Verdict]:
         batch_size=asked.ways.batch_size,
         pulse=asked.pulse,
     )
-    return [Verdict(False, one.abstained, "", one.log_probability, one.count) for one in found]
+    return [ItemVerdict(False, one.abstained, "", one.log_probability, one.count) for one in found]
 
 
 def _plain_ids(loaded: LoadedModel, text: str) -> list[int]:
     ids = loaded.tokenizer.encode(text, add_special_tokens=False)
     if not ids:
-        raise TooFewExamples(f"the tokenizer reads {text[:40]!r} as no token at all; leave this example out")
+        raise TooFewExamples(f"the tokenizer encodes {text[:40]!r} to no tokens; leave this example out")
     return [int(i) for i in ids]
 
 
-def _clipped(loaded: LoadedModel, text: str) -> list[int]:
-    """The first tokens of a text, as many as the context holds. PromptTooLong for fewer than two."""
+def _clip(loaded: LoadedModel, text: str) -> list[int]:
+    """The first tokens of a text, up to the context length. PromptTooLong for fewer than two."""
     longest = loaded.anatomy.context
     ids = [int(i) for i in loaded.tokenizer.encode(text)][:longest]
     if len(ids) < 2:
         raise PromptTooLong("a text of one token has no perplexity")
-    return ids if len(ids) == longest else text_ids(loaded, text)
+    return ids if len(ids) == longest else encode_text(loaded, text)

@@ -1,7 +1,8 @@
-"""Running a model's code against unit tests, contained: no network, no files, little memory, little time.
+"""Sandboxed execution of model-written code against unit tests: no network, no files, limited memory and
+time.
 
-Linux only: bubblewrap where it is installed, else namespaces of a user's own through `unshare`, with an empty
-file system over all but what Python needs, and resource limits. Where neither can be had, nothing runs.
+Linux only: bubblewrap if installed, else user namespaces through `unshare`, with an empty file system over
+all but what Python needs, and resource limits. If neither is available, nothing runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from analysis.errors import JudgeError
 from analysis.skills.items import SkillItem
 
 SECONDS = 5
-"""Wall-clock and processor time that one program may take."""
+"""Wall-clock and CPU time limit of one program."""
 
 MEMORY_BYTES = 512 * 1024**2
 Container = Literal["bubblewrap", "namespaces", "none"]
@@ -32,29 +33,30 @@ Container = Literal["bubblewrap", "namespaces", "none"]
 
 @dataclass(frozen=True)
 class UnitTests:
-    """Permission to run a model's code. unsafe: also where it cannot be contained."""
+    """Permission to run a model's code. unsafe: also without a sandbox."""
 
     unsafe: bool = False
 
     def container(self) -> Container:
-        """What programs are run in. Raises JudgeError where nothing contains them and nobody allowed that."""
+        """The available sandbox. Raises JudgeError if there is none and unsafe execution is not allowed."""
         found = _container()
         if found == "none" and not self.unsafe:
             raise JudgeError(
-                "the tests of a model's code are refused: only Linux with bubblewrap or with user namespaces "
-                "(`unshare -Urn`) can contain them, and this machine allows neither; install bubblewrap, or "
+                "the model's code is not run: it needs a sandbox, which this machine does not offer (Linux "
+                "with "
+                "bubblewrap, or user namespaces through `unshare -Urn`); install bubblewrap, or "
                 "pass --unsafe-tests to run them with your own rights"
             )
         return found
 
     def passes(self, item: SkillItem, output: str) -> bool:
-        """Whether every test of an example holds after the code that the model wrote."""
+        """Whether every test of an example passes after the model's code."""
         program = "\n".join([item.setup + ("" if item.setup == item.prompt else "\n") + output, *item.tests])
         return run_program(program, self.container())
 
 
 def run_program(program: str, container: Container) -> bool:
-    """Whether a program runs to its end without an error, within SECONDS and MEMORY_BYTES."""
+    """Whether a program exits without an error, within SECONDS and MEMORY_BYTES."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # it may run as nobody
         file = Path(folder) / "program.py"
@@ -64,14 +66,14 @@ def run_program(program: str, container: Container) -> bool:
         try:
             os.set_blocking(heard, False)
             _run([*_prefix(container, folder), _PYTHON, "-I", "-S", "-c", runner], folder, told)
-            return _said(heard) == _PASSED
+            return _read_reply(heard) == _PASSED
         finally:
             os.close(heard)
             os.close(told)
 
 
 def _run(command: Sequence[str], folder: str, told: int) -> None:
-    """Run to the end, or to the end of patience: then the container, and all in it, is killed."""
+    """Run to the end or the time limit; then kill the sandbox and everything in it."""
     quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     process = subprocess.Popen(
@@ -84,7 +86,7 @@ def _run(command: Sequence[str], folder: str, told: int) -> None:
     process.wait()
 
 
-def _said(heard: int) -> bytes:
+def _read_reply(heard: int) -> bytes:
     with suppress(BlockingIOError):
         return os.read(heard, 1000)
     return b""
@@ -92,7 +94,7 @@ def _said(heard: int) -> bytes:
 
 @cache
 def _container() -> Container:
-    """What this machine has, found by trying."""
+    """The sandbox this machine offers, found by trying."""
     if sys.platform != "linux":
         return "none"
     ways: tuple[Container, ...] = ("bubblewrap", "namespaces")
@@ -105,7 +107,7 @@ def _works(container: Container) -> bool:
 
 
 def _prefix(container: Container, folder: str) -> list[str]:
-    """The command that contains the one after it; `folder` can be read there and nothing can be written."""
+    """The command that sandboxes the one after it; `folder` is readable, nothing is writable."""
     if container == "bubblewrap":
         binds = [part for path in (*_python_folders(), folder) for part in ("--ro-bind", path, path)]
         shut = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
@@ -121,7 +123,7 @@ def _prefix(container: Container, folder: str) -> list[str]:
 
 @cache
 def _python_folders() -> tuple[str, ...]:
-    """What a bare Python needs to see: its own installation and the system's libraries."""
+    """What a bare Python needs: its own installation and the system's libraries."""
     paths = {sys.base_prefix, sysconfig.get_paths()["stdlib"], str(Path(_PYTHON).parent)}
     real = sorted(path for path in {*paths, "/usr", "/lib", "/lib64", "/bin"} if os.path.isdir(path))
     return tuple(p for p in real if not any(p != q and p.startswith(f"{q}/") for q in real))

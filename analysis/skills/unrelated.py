@@ -1,6 +1,6 @@
-"""Queries of no skill: pieces of the texts that ship with Headlamp.
+"""Unrelated queries: passages of the bundled texts, which belong to no skill.
 
-Those of the reference text may be fitted on; what is told of unrelated text is of the evaluation text alone.
+Passages of the reference text may be fitted on; results on unrelated text use only the evaluation text.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from contextlib import suppress
 from analysis.errors import PromptTooLong
 from analysis.opening.models import LoadedModel
 from analysis.running.calibration import evaluation_text, reference_text
-from analysis.running.prompts import prompt_ids
+from analysis.running.prompts import encode_prompt
 
 NAME, COUNT = "unrelated text", 100
-"""What they are called beside skills, and how many of them stand for text of no skill."""
+"""Their name beside skills, and how many of them represent unrelated text."""
 
 PROBES = 34
-"""Pieces of the reference text that are fitted on."""
+"""Passages of the reference text used for fitting."""
 
 WORDS = 20
-"""Words in a piece; fewer where the model's context holds no more."""
+"""Words in a passage; fewer if the model's context is shorter."""
 
 
-def pieces(text: str, count: int) -> list[str]:
-    """At most `count` pieces of a text, spread evenly; no two overlap."""
+def cut_passages(text: str, count: int) -> list[str]:
+    """At most `count` passages of a text, evenly spaced, without overlap."""
     words = text.split()
     starts = range(0, len(words) - WORDS + 1, WORDS)
     step = max(1.0, len(starts) / max(count, 1))
@@ -32,24 +32,24 @@ def pieces(text: str, count: int) -> list[str]:
     return [" ".join(words[start : start + WORDS]) for start in chosen]
 
 
-def unrelated_queries(loaded: LoadedModel, count: int) -> list[tuple[str, list[int]]]:
-    """At most `count` pieces of the evaluation text with their token ids."""
-    return _asked(loaded, pieces(evaluation_text(), count))
+def read_unrelated_queries(loaded: LoadedModel, count: int) -> list[tuple[str, list[int]]]:
+    """At most `count` passages of the evaluation text with their token ids."""
+    return _encode_passages(loaded, cut_passages(evaluation_text(), count))
 
 
-def unrelated_probes(loaded: LoadedModel) -> list[list[int]]:
-    """The token ids of the reference text's pieces, to fit on."""
-    return [ids for _, ids in _asked(loaded, pieces(reference_text(), PROBES))]
+def read_unrelated_probes(loaded: LoadedModel) -> list[list[int]]:
+    """The token ids of the reference text's passages, for fitting."""
+    return [ids for _, ids in _encode_passages(loaded, cut_passages(reference_text(), PROBES))]
 
 
-def _asked(loaded: LoadedModel, texts: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Texts with their token ids, cut where the context is too short for one."""
+def _encode_passages(loaded: LoadedModel, texts: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """Texts with their token ids, truncated to the context."""
     found = []
     for text in texts:
         words = text.split()
         while words:
             with suppress(PromptTooLong):
-                found.append((" ".join(words), prompt_ids(loaded, " ".join(words))))
+                found.append((" ".join(words), encode_prompt(loaded, " ".join(words))))
                 break
             words = words[: len(words) // 2]
     return found

@@ -1,4 +1,4 @@
-"""What a layer's attention is given and gives, seen through functions registered with transformers.
+"""Inputs and outputs of a layer's attention, observed through functions registered with transformers.
 
 The model's own attention runs; beside it, attention is computed here for a few queries at a time.
 """
@@ -20,17 +20,17 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from analysis.anatomy.contract import agree
 
 KNOWN = ("sdpa", "eager")
-"""Implementations that may run beneath; others hide their masks."""
+"""Implementations that can be wrapped; others hide their masks."""
 _PROVEN = 4
-"""Queries whose whole attention is recomputed, to prove that nothing else is at work."""
+"""Queries whose attention is fully recomputed, to check that nothing else contributes."""
 
 SeeCall = Callable[["AttentionCall", Tensor], None]
-"""Called with what a layer's attention was given, and with what it gave, (B, T, H, dv)."""
+"""Called with the inputs of a layer's attention and with its output, (B, T, H, dv)."""
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What a layer's attention was given. query (B, H, T, d), key and value (B, H', T, d), H' dividing H."""
+    """Inputs of a layer's attention. query (B, H, T, d), key and value (B, H', T, d), H' dividing H."""
 
     query: Tensor
     key: Tensor
@@ -41,7 +41,7 @@ class AttentionCall:
     learned: Tensor | None
 
     def probabilities(self, part: slice) -> tuple[Tensor, Tensor | None]:
-        """(B, H, t, T) attention of some queries, and (B, H, t) that on the learned sink; float32."""
+        """(B, H, t, T) attention of some queries, and (B, H, t) attention on the learned sink; float32."""
         query = self.query[:, :, part]
         batch, heads, count, _ = query.shape
         shape = (batch, self.key.shape[1], -1, count)
@@ -70,7 +70,7 @@ class AttentionCall:
         return seen[..., part, : self.key.shape[2]]
 
     def gives(self, output: Tensor) -> bool:
-        """Whether this is all there is to it: the last queries' attention gives what the layer gave."""
+        """Whether recomputing the last queries' attention reproduces the layer's output."""
         part = slice(max(self.query.shape[2] - _PROVEN, 0), None)
         p, _ = self.probabilities(part)
         batch, heads, count, length = p.shape
@@ -82,7 +82,7 @@ class AttentionCall:
 
 
 class AttentionWatch:
-    """The attention of one model, watched until `remove` is called. see: by attention module."""
+    """Observes the attention of one model until `remove` is called. see: callback per attention module."""
 
     def __init__(self, model: PreTrainedModel, see: dict[nn.Module, SeeCall]) -> None:
         self.see, self._model = see, model
@@ -96,7 +96,7 @@ class AttentionWatch:
             raise
 
     def remove(self) -> None:
-        """Set back what was there before."""
+        """Restore the previous implementation."""
         self._model.set_attn_implementation(self._before)
         for module in self.see:
             _watching.pop(module, None)
@@ -114,8 +114,8 @@ def implementations(model: PreTrainedModel) -> dict[str, str]:
     return {"": config._attn_implementation, **below}
 
 
-def _watched(implementation: str) -> Callable[..., Any]:
-    """An attention function that runs another one, and shows what that was given."""
+def _wrap_attention(implementation: str) -> Callable[..., Any]:
+    """An attention function that runs another one and reports its inputs."""
 
     def attention(
         module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest: Any
@@ -134,6 +134,6 @@ def _watched(implementation: str) -> Callable[..., Any]:
 
 
 for _implementation in KNOWN:
-    ALL_ATTENTION_FUNCTIONS.register(f"{_NAME}_{_implementation}", _watched(_implementation))
+    ALL_ATTENTION_FUNCTIONS.register(f"{_NAME}_{_implementation}", _wrap_attention(_implementation))
     _mask = ALL_MASK_ATTENTION_FUNCTIONS[_implementation]
     ALL_MASK_ATTENTION_FUNCTIONS.register(f"{_NAME}_{_implementation}", _mask)

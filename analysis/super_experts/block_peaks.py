@@ -1,4 +1,4 @@
-"""The largest value that every FFN block writes, over all tokens it is given (METHODS §3).
+"""The largest output of every FFN block over all tokens it is given (METHODS §3).
 
     a_{l,e} = max |down output| of block (l, e), with the bias, before the routing weight
 
@@ -19,19 +19,19 @@ from torch import Tensor, nn
 
 from analysis.anatomy.anatomy import Block
 from analysis.anatomy.contract import activate, gate_and_up
-from analysis.anatomy.routing import share_of
+from analysis.anatomy.routing import read_share
 from analysis.intervening.hooks import site_module
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 from analysis.super_experts.experts_forward import SeePairs, can_watch, watch_experts
 
 Array = np.ndarray[Any, Any]
 NOWHERE = -1
-"""Token, row and column of a block that no token was routed to."""
+"""Token, row and column of a block that received no token."""
 
 
 @dataclass(frozen=True)
 class BlockPeaks:
-    """Where each of n blocks writes most, (n,) each; a block that saw no token has 0 there, and NOWHERE.
+    """The largest output of each of n blocks, (n,) each; 0 and NOWHERE for a block that saw no token.
 
     largest: max |down output|, float32. token: where, counted through the flattened batch. row: its dimension
     of the residual. column: the neuron whose part key · W_down[row] is largest towards the output's sign.
@@ -52,12 +52,12 @@ class BlockPeaks:
 
 @dataclass
 class WatchOutputs:
-    """Reads what blocks write in one step; `peaks` tells afterwards."""
+    """Records the outputs of blocks in one step; read `peaks` afterwards."""
 
     blocks: Sequence[Block]
     _seen: list[tuple[list[int], tuple[Tensor, ...]]] = field(default_factory=list)
 
-    def attach(self, step: Step) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep) -> Iterator[Handle]:
         """Attach it; yields handles, each to be removed."""
         model, modules = step.loaded.model, dict[str, list[int]]()
         for number, block in enumerate(self.blocks):
@@ -74,7 +74,7 @@ class WatchOutputs:
         yield from watch_experts(model, watched)
 
     def peaks(self) -> BlockPeaks:
-        """What was seen, one entry per block."""
+        """The recorded maxima, one entry per block."""
         size = len(self.blocks)
         found = BlockPeaks(
             largest=np.zeros(size, np.float32),
@@ -89,7 +89,7 @@ class WatchOutputs:
                 getattr(found, one.name)[np.array(numbers)[here]] = array[here]
         return found
 
-    def _dense(self, step: Step, number: int) -> Callable[..., None]:
+    def _dense(self, step: ForwardStep, number: int) -> Callable[..., None]:
         every = torch.arange(step.positions.numel(), device=step.positions.device)
 
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -98,13 +98,13 @@ class WatchOutputs:
 
         return hook
 
-    def _pairs(self, step: Step, numbers: list[int]) -> SeePairs:
+    def _pairs(self, step: ForwardStep, numbers: list[int]) -> SeePairs:
         def see(expert: Tensor, token: Tensor, key: Tensor, output: Tensor) -> None:
             self._see(step, numbers, expert, token, key, output)
 
         return see
 
-    def _again(self, step: Step, numbers: list[int]) -> Callable[..., None]:
+    def _again(self, step: ForwardStep, numbers: list[int]) -> Callable[..., None]:
         """Compute the experts of a module from its weights, beside its own forward."""
         parameters = step.loaded.parameters
 
@@ -112,7 +112,7 @@ class WatchOutputs:
             given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
             for number in numbers:
                 block = self.blocks[number]
-                share = share_of(block, len(numbers), given)
+                share = read_share(block, len(numbers), given)
                 assert share is not None  # proven in the same way when the model was opened
                 key = activate(module, *gate_and_up(block, parameters, share.x))
                 down, bias = block.down.vectors(parameters).T, block.down.biases(parameters)
@@ -122,7 +122,7 @@ class WatchOutputs:
         return hook
 
     def _see(
-        self, step: Step, numbers: list[int], of: Tensor, token: Tensor, key: Tensor, output: Tensor
+        self, step: ForwardStep, numbers: list[int], of: Tensor, token: Tensor, key: Tensor, output: Tensor
     ) -> None:
         """Reduce S pairs, ordered by block and then by token. of (S,): which of `numbers` each belongs to."""
         if not len(token):
@@ -143,7 +143,9 @@ class WatchOutputs:
         column = self._columns(step, numbers, key[at], row, output[at, row])
         self._seen.append((numbers, (largest, token[at], row, column, first_routed, count)))
 
-    def _columns(self, step: Step, numbers: list[int], key: Tensor, row: Tensor, output: Tensor) -> Tensor:
+    def _columns(
+        self, step: ForwardStep, numbers: list[int], key: Tensor, row: Tensor, output: Tensor
+    ) -> Tensor:
         """(n,) the neuron whose part of output (n,) at row (n,) is largest. key (n, m)."""
         parameters, views = step.loaded.parameters, [self.blocks[i].down for i in numbers]
         if views[0].expert is None:

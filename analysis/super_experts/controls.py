@@ -1,10 +1,10 @@
-"""What is pruned, and random sets of the same size to compare it with (METHODS §3).
+"""Sets to prune, and random sets of the same size as controls (METHODS §3).
 
     −random                     as many experts of any layer
-    −random in the same layers  as many experts of each layer that loses some
+    −random in the same layers  as many experts of each affected layer
 
-Pruned and super experts are never drawn, nor are those that no token was routed to: without them nothing
-would change. A set that takes all routed experts of a layer is drawn again.
+Pruned and super experts are never drawn, nor experts that received no token: removing those changes
+nothing. A set with all routed experts of a layer is redrawn.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ Part = BlockAddress | NeuronAddress
 
 
 def parse_parts(text: str) -> list[Part]:
-    """`L1.E68, L2.N47` → its parts, each once. Raises BadAddress, also where no part is named."""
+    """Parse `L1.E68, L2.N47` into distinct parts. Raises BadAddress, also for an empty list."""
     named = [part for part in text.split(",") if part.strip()]
     return list(dict.fromkeys(map(parse_part, named or [text])))
 
 
-def pruning_of(parts: Sequence[Part]) -> list[Change]:
-    """The interventions that take these parts out."""
+def make_pruning(parts: Sequence[Part]) -> list[Change]:
+    """The interventions that prune these parts."""
     return [
         PruneExpert(part) if isinstance(part, BlockAddress) else Clamp(part, "key", "ablate", raw=0.0)
         for part in parts
     ]
 
 
-def super_parts(rows: Sequence[BlockRow]) -> list[Part]:
-    """What pruning super blocks takes out: an expert whole, of a dense block the super weight's column."""
+def list_super_parts(rows: Sequence[BlockRow]) -> list[Part]:
+    """The parts to prune for super blocks: a whole expert; in a dense block the super weight's column."""
     return [
         row.block.address
         if row.block.address.expert is not None
@@ -51,7 +51,7 @@ def super_parts(rows: Sequence[BlockRow]) -> list[Part]:
     ]
 
 
-def random_sets(
+def draw_sets(
     profile: ExpertProfile,
     parts: Sequence[Part],
     spared: Sequence[BlockAddress],
@@ -60,9 +60,9 @@ def random_sets(
     seed: int = 0,
     same_layers: bool,
 ) -> list[tuple[Part, ...]]:
-    """`draws` sets as large as `parts`, of the same kind; equal ones may come twice. seed: 0 or more.
+    """Draw `draws` sets as large as `parts` and of the same kind; duplicates may occur. seed: 0 or more.
 
-    spared: blocks that are never drawn, besides the parts. Empty where too few are left to draw from.
+    spared: further blocks that are never drawn. Empty if too few are left to draw from.
     """
     if draws < 0:
         raise ExpertError(f"{draws} draws: choose 0 or more")
@@ -83,7 +83,7 @@ def random_sets(
 def _pools(
     profile: ExpertProfile, parts: Sequence[Part], spared: Sequence[BlockAddress], same_layers: bool
 ) -> list[tuple[Sequence[Part], int]]:
-    """(what to draw from, how many): for neurons by block, for experts by layer, or all together."""
+    """(candidates, how many to draw): for neurons per block, for experts per layer, or all together."""
     taken = {part for part in parts if isinstance(part, BlockAddress)} | set(spared)
     neurons = Counter(part.block for part in parts if isinstance(part, NeuronAddress))
     blocks = Counter(part.layer for part in parts if isinstance(part, BlockAddress))

@@ -1,4 +1,4 @@
-"""What makes an expert super: the criterion, and what its clauses come to (METHODS §3; arXiv 2507.23279)."""
+"""The criterion of super experts and its thresholds (METHODS §3; arXiv 2507.23279)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 LAYERS: tuple[Layers, ...] = get_args(Layers)
 PERCENTILE, RATIO, FIRST = 99.5, 0.1, 0.75
 FEW = 400
-"""Fewer experts than this are put to the rule `small` unless another is asked for."""
+"""With fewer experts than this, `auto` selects the rule `small`."""
 DEVIATIONS, TO_SIGMA = 5.0, 1.4826
-"""How far out an outlier lies, in deviations; 1.4826 · MAD estimates the deviation of a normal sample."""
+"""How many deviations out an outlier is; 1.4826 · MAD estimates a normal sample's deviation."""
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -29,7 +29,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Criterion:
     """What makes an expert super. percentile in (0, 100), ratio in [0, 1] of max(A).
 
-    as_released: the authors' code. It leaves no other choice: the percentile rule, max // 10, which is 0
+    as_released: the authors' code. It fixes all options: the percentile rule, max // 10, which is 0
     below 10, and A of the first 75 % of the layers: of routed experts the first token of each window that
     they were given, 0 for those that saw none, of shared experts all tokens.
     """
@@ -51,17 +51,15 @@ class Criterion:
         if not 0 <= self.ratio <= 1:
             raise ExpertError(f"ratio {self.ratio:g}: choose one from 0 to 1, such as {RATIO}")
         if self.as_released and replace(self, as_released=False) != Criterion():
-            raise ExpertError(
-                "as released leaves no choice of rule, percentile, ratio or layers; leave them out"
-            )
+            raise ExpertError("as released fixes rule, percentile, ratio and layers; leave those options out")
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """What the clauses came to. rule: the one in force; size: how many experts A has.
+    """The thresholds of the clauses. rule: the one in force; size: how many experts A has.
 
-    percentile_value, small_value, ratio_value: what a must exceed, in the units of a; small_value is None
-    where nothing is known to be measured against. layers: L, the layers that layers_rule names.
+    percentile_value, small_value, ratio_value: lower bounds of a; small_value is None
+    if there is nothing to compare with. layers: L, the layers that layers_rule names.
     """
 
     rule: Literal["percentile", "small"]
@@ -76,8 +74,8 @@ class Threshold:
     size: int
 
 
-def compared(profile: ExpertProfile, *, as_released: bool) -> tuple[list[BlockRow], Array]:
-    """The experts, or blocks of a dense model, that A has, and a of each (n,)."""
+def collect_maxima(profile: ExpertProfile, *, as_released: bool) -> tuple[list[BlockRow], Array]:
+    """The experts in A (or blocks of a dense model), and a of each (n,)."""
     rows = list(profile.experts or profile.dense)
     if as_released:
         first = _first_layers(profile)
@@ -95,8 +93,8 @@ def _first_layers(profile: ExpertProfile) -> tuple[int, ...]:
     return tuple(layer for layer in every if layer < round(FIRST * profile.depth))
 
 
-def massive_layers(profile: ExpertProfile, criterion: Criterion) -> tuple[int, ...]:
-    """L. Layers whose FFN's part of the residual is not known are never `massive`."""
+def select_massive_layers(profile: ExpertProfile, criterion: Criterion) -> tuple[int, ...]:
+    """L. Layers with an unknown FFN contribution are never `massive`."""
     if criterion.as_released or criterion.layers == "first75":
         return _first_layers(profile)
     if criterion.layers == "all":
@@ -104,8 +102,8 @@ def massive_layers(profile: ExpertProfile, criterion: Criterion) -> tuple[int, .
     return tuple(row.layer for row in profile.layers if row.formed is not None)
 
 
-def thresholds(sizes: Array, layers: Array, within: Sequence[int], criterion: Criterion) -> Threshold:
-    """What the clauses come to for a (n,) in layers (n,), with L = within."""
+def compute_thresholds(sizes: Array, layers: Array, within: Sequence[int], criterion: Criterion) -> Threshold:
+    """The thresholds for a (n,) in layers (n,), with L = within."""
     few = criterion.rule == "small" or (criterion.rule == "auto" and len(sizes) < FEW)
     largest = float(sizes.max())
     return Threshold(
@@ -123,7 +121,7 @@ def thresholds(sizes: Array, layers: Array, within: Sequence[int], criterion: Cr
 
 
 def outlier_bound(sizes: Array) -> float | None:
-    """exp(median + 5 · 1.4826 · MAD) of log a over those above 0; None where there are none."""
+    """exp(median + 5 · 1.4826 · MAD) of log a over those above 0; None if there are none."""
     logs = np.log(sizes[sizes > 0])
     if not len(logs):
         return None

@@ -1,8 +1,8 @@
-"""Experts computed once with what they write shown on the way, registered with transformers.
+"""An experts implementation for transformers that computes each expert once and exposes its outputs.
 
 A hook on a module of experts sees only their weighted sum. To see what each expert writes for each token, the
-sum is computed here as transformers' grouped implementation does, and handed to whoever watches before the
-routing weights are applied. Modules that nobody watches go to the implementation that was set before.
+sum is computed here as transformers' grouped implementation does, and handed to the observer before the
+routing weights are applied. Modules without an observer use the previous implementation.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ordered by expert and then by token; `token` counts through the flattened batch.
 
 
 @dataclass(frozen=True)
-class _Watched:
-    """Who watches a module, and the implementation it has otherwise."""
+class _WatchedModule:
+    """The observer of a module, and the module's previous implementation."""
 
     see: SeePairs
     before: str | None
 
 
-_watched: WeakKeyDictionary[nn.Module, _Watched] = WeakKeyDictionary()
+_watched: WeakKeyDictionary[nn.Module, _WatchedModule] = WeakKeyDictionary()
 
 
 def can_watch(model: PreTrainedModel, module: nn.Module) -> bool:
@@ -42,8 +42,8 @@ def can_watch(model: PreTrainedModel, module: nn.Module) -> bool:
 
 
 @dataclass
-class Watching:
-    """Modules of experts that are watched until `remove` is called."""
+class ExpertWatch:
+    """Expert modules that are observed until `remove` is called."""
 
     model: PreTrainedModel
     modules: dict[nn.Module, SeePairs]
@@ -52,7 +52,7 @@ class Watching:
         self._before = self.model.get_experts_implementation()
         for module, see in self.modules.items():
             config: Any = module.config
-            _watched[module] = _Watched(see, config._experts_implementation)
+            _watched[module] = _WatchedModule(see, config._experts_implementation)
         try:
             self.model.set_experts_implementation(NAME)
         except BaseException:
@@ -60,23 +60,23 @@ class Watching:
             raise
 
     def remove(self) -> None:
-        """Set back what was there before."""
+        """Restore the previous implementation."""
         self.model.set_experts_implementation(self._before)
         for module in self.modules:
             _watched.pop(module, None)
 
 
-def watch_experts(model: PreTrainedModel, modules: dict[nn.Module, SeePairs]) -> Iterator[Watching]:
-    """Watch modules that `can_watch`; yields one handle, to be removed."""
+def watch_experts(model: PreTrainedModel, modules: dict[nn.Module, SeePairs]) -> Iterator[ExpertWatch]:
+    """Observe modules that satisfy `can_watch`; yields one handle, to be removed."""
     if modules:
-        yield Watching(model, modules)
+        yield ExpertWatch(model, modules)
 
 
 def _forward(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-    """What transformers calls instead of a module's own forward: (T, d), (T, k), (T, k) → (T, d)."""
+    """Replacement for a module's own forward: (T, d), (T, k), (T, k) → (T, d)."""
     watched = _watched.get(module)
     if watched is None:
-        return _unwatched(module, hidden_states, top_k_index, top_k_weights)
+        return _run_previous(module, hidden_states, top_k_index, top_k_weights)
     expert, order = top_k_index.reshape(-1).sort(stable=True)
     token = order // top_k_index.shape[-1]
     ends = torch.bincount(expert, minlength=module.num_experts).cumsum(0).int()
@@ -90,7 +90,7 @@ def _forward(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weig
 
 
 def _keys(module: Any, x: Tensor, expert: Tensor, ends: Tensor) -> Tensor:
-    """(S, m) what the down projections are given; a function of its own, so that what led there is freed."""
+    """(S, m) inputs of the down projections; a function of its own, so that intermediates are freed."""
     if module.has_gate:
         return module._apply_gate(_products(module, "gate_up_proj", x, expert, ends))  # type: ignore[no-any-return]
     return module.act_fn(_products(module, "up_proj", x, expert, ends))  # type: ignore[no-any-return]
@@ -100,17 +100,17 @@ def _products(module: Any, name: str, x: Tensor, expert: Tensor, ends: Tensor) -
     """(S, n) of x (S, d), row by row with the matrix of that row's expert; rows are ordered by expert."""
     weight = getattr(module, name)
     weight = weight if module.is_transposed else weight.transpose(-2, -1)
-    product = grouped if x.device.type != "cpu" else one_by_one
+    product = multiply_grouped if x.device.type != "cpu" else multiply_one_by_one
     result = product(x.to(weight.dtype), weight, ends)
     return result.add_(getattr(module, f"{name}_bias")[expert]) if module.has_bias else result
 
 
-def grouped(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+def multiply_grouped(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     """(S, n): rows ends[e − 1] to ends[e] of x (S, d) times weights[e] (d, n), in one kernel."""
     return nn.functional.grouped_mm(x, weights, offs=ends)
 
 
-def one_by_one(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+def multiply_one_by_one(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     """The same, expert by expert: faster on a CPU."""
     result = x.new_empty(len(x), weights.shape[-1])
     start = 0
@@ -121,8 +121,8 @@ def one_by_one(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     return result
 
 
-def _unwatched(module: Any, *args: Tensor) -> Tensor:
-    """Another model that shares a watched one's configuration: as before."""
+def _run_previous(module: Any, *args: Tensor) -> Tensor:
+    """A model that shares an observed one's configuration: the previous implementation."""
     before = next((w.before for m, w in list(_watched.items()) if m.config is module.config), None)
     own = type(module).forward.__wrapped__
     forward = own if before in (None, "eager") else ALL_EXPERTS_FUNCTIONS.get(before, own)

@@ -1,6 +1,6 @@
-"""What a whole text showed of a model's FFN blocks and residuals, merged from its batches (METHODS §3).
+"""Profile of a model's FFN blocks and residuals over a whole text, merged from its batches (METHODS §3).
 
-A batch's result is of one size however long its sequences are.
+The size of a batch's result does not depend on the sequence length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from analysis.anatomy.anatomy import Block
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.block_peaks import BlockPeaks
-from analysis.super_experts.residual_layers import Layer, residual_layers
+from analysis.super_experts.residual_layers import ResidualLayer, residual_layers
 from analysis.super_experts.residuals import KINDS, ResidualPeaks
 
 Array = np.ndarray[Any, Any]
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class BatchProfile:
-    """What one batch of B equally long sequences showed of n blocks and of the residual after m layers.
+    """Profile of one batch of B equally long sequences: n blocks, and the residual after m layers.
 
     blocks, residuals: their `token` counts through the flattened batch. ids (B, T): the batch.
     """
@@ -33,7 +33,7 @@ class BatchProfile:
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenPlace:
     """A token of the text: its id, its position in its window, the window's number."""
 
     token_id: int
@@ -49,28 +49,28 @@ class BlockRow:
     max_abs: float
     first_routed: float
     count: int
-    place: Place | None
+    place: TokenPlace | None
     row: int | None
     column: int | None
 
 
 @dataclass(frozen=True)
-class Peak:
-    """The largest |h| after a layer at one kind of position; median |h|: of its sequences' medians."""
+class ResidualPeak:
+    """The largest |h| after a layer at one kind of position; median |h|: median of the sequences' medians."""
 
     max_abs: float
     median: float
-    place: Place
+    place: TokenPlace
     dimension: int
 
 
 @dataclass(frozen=True)
-class Formed:
-    """A massive activation that a layer's own FFN supplies `supplied` (≥ ½) of. value: h, with its sign."""
+class FormedActivation:
+    """A massive activation; `supplied` is the layer's own FFN's share of it (≥ ½). value: signed h."""
 
     value: float
     supplied: float
-    place: Place
+    place: TokenPlace
     dimension: int
 
 
@@ -78,19 +78,19 @@ class Formed:
 class LayerRow:
     """The residual after one layer. others: None where every sequence is one token long.
 
-    readable: whether it is known what the layer's FFN adds; `formed` is always None where it is not.
+    readable: whether the FFN's contribution is known; if not, `formed` is None.
     """
 
     layer: int
-    first: Peak | None
-    others: Peak | None
-    formed: Formed | None
+    first: ResidualPeak | None
+    others: ResidualPeak | None
+    formed: FormedActivation | None
     readable: bool
 
 
 @dataclass(frozen=True)
 class ExpertProfile:
-    """A text read by a model: its blocks in the anatomy's order, its layers, and how many tokens it had."""
+    """Profile of a text: the blocks in the anatomy's order, the layers, and the number of tokens."""
 
     blocks: tuple[BlockRow, ...]
     layers: tuple[LayerRow, ...]
@@ -104,24 +104,24 @@ class ExpertProfile:
 
     @property
     def dense(self) -> tuple[BlockRow, ...]:
-        """Blocks that are alone in their layer."""
+        """Blocks that are the only one of their layer."""
         return tuple(row for row in self.blocks if row.block.address.expert is None)
 
 
-def merged(loaded: LoadedModel, batches: Iterable[BatchProfile]) -> ExpertProfile:
-    """The profile of all batches of a model, in the order of the text."""
-    return merge(loaded.anatomy.blocks, residual_layers(loaded), loaded.anatomy.layers, batches)
+def merge_batches(loaded: LoadedModel, batches: Iterable[BatchProfile]) -> ExpertProfile:
+    """Merge a model's batches, in text order."""
+    return merge_profiles(loaded.anatomy.blocks, residual_layers(loaded), loaded.anatomy.layers, batches)
 
 
-def merge(
-    blocks: Sequence[Block], layers: Sequence[Layer], depth: int, batches: Iterable[BatchProfile]
+def merge_profiles(
+    blocks: Sequence[Block], layers: Sequence[ResidualLayer], depth: int, batches: Iterable[BatchProfile]
 ) -> ExpertProfile:
-    """The profile of all batches, in the order of the text: of equal maxima the first one counts.
+    """Merge batches in text order; of equal maxima the first counts.
 
-    Batches are taken one at a time; of each only two medians per window and layer are kept.
+    Batches are consumed one at a time; only two medians per window and layer are kept of each.
     depth: how many layers the model has.
     """
-    found = _Merged(len(blocks), len(layers))
+    found = _ProfileMerger(len(blocks), len(layers))
     for batch in batches:
         found.take(batch)
     return ExpertProfile(
@@ -142,7 +142,7 @@ def merge(
 
 
 class _Largest:
-    """The largest of each of some sizes over all batches, and what came with it: of equal ones the first."""
+    """Running maximum over all batches with its associated values; of equal ones the first."""
 
     def __init__(self, *shape: int) -> None:
         self.size = np.zeros(shape, np.float32)
@@ -161,12 +161,12 @@ class _Largest:
         """(size, what came with it)."""
         return float(self.size[index]), {name: array[index].item() for name, array in self._with.items()}
 
-    def place(self, *index: int) -> Place:
-        return Place(*(int(self._with[name][index]) for name in ("token_id", "position", "window")))
+    def place(self, *index: int) -> TokenPlace:
+        return TokenPlace(*(int(self._with[name][index]) for name in ("token_id", "position", "window")))
 
 
-class _Merged:
-    """What the batches so far showed, of n blocks and m layers."""
+class _ProfileMerger:
+    """The batches merged so far, of n blocks and m layers."""
 
     def __init__(self, blocks: int, layers: int) -> None:
         self.tokens, self._windows = 0, 0
@@ -200,7 +200,7 @@ class _Merged:
         self._windows += len(batch.ids)
 
     def _places(self, batch: BatchProfile, token: Array) -> dict[str, Array]:
-        """Where tokens of a batch stand in the whole text. token: NOWHERE gives anything."""
+        """Positions of a batch's tokens in the whole text. token: NOWHERE gives arbitrary values."""
         row, position = np.divmod(token, batch.ids.shape[1])
         return {"token_id": batch.ids[row, position], "position": position, "window": row + self._windows}
 
@@ -211,15 +211,15 @@ class _Merged:
         first, count = float(self._first_routed[at]), int(self._count[at])
         return BlockRow(block, size, first, count, self._largest.place(at), found["row"], found["column"])
 
-    def peak(self, kind: int, at: int) -> Peak | None:
+    def peak(self, kind: int, at: int) -> ResidualPeak | None:
         if not self._residual.seen[kind, at]:
             return None
         size, found = self._residual.at(kind, at)
         median = float(np.median(np.concatenate([medians[at] for medians in self._medians[kind]])))
-        return Peak(size, median, self._residual.place(kind, at), found["dimension"])
+        return ResidualPeak(size, median, self._residual.place(kind, at), found["dimension"])
 
-    def formed_at(self, at: int) -> Formed | None:
+    def formed_at(self, at: int) -> FormedActivation | None:
         if not self._formed.seen[at]:
             return None
         _, found = self._formed.at(at)
-        return Formed(found["value"], found["supplied"], self._formed.place(at), found["dimension"])
+        return FormedActivation(found["value"], found["supplied"], self._formed.place(at), found["dimension"])

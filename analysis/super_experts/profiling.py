@@ -1,4 +1,6 @@
-"""One forward pass over a batch of a text: where FFN blocks write most, where the residual is massive."""
+"""Profiling of one batch of a text: largest block outputs and massive residual activations in one forward
+pass.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ import numpy as np
 import torch
 
 from analysis.errors import ExpertError
-from analysis.intervening.interventions import intervened
+from analysis.intervening.interventions import intervene
 from analysis.intervening.pruning import check_readable
 from analysis.opening.models import LoadedModel
-from analysis.running.perplexity import way_out
-from analysis.running.prompts import token_texts
+from analysis.running.perplexity import suggest_dtype
+from analysis.running.prompts import decode_tokens
 from analysis.super_experts.block_peaks import WatchOutputs
 from analysis.super_experts.profile import BatchProfile
 from analysis.super_experts.residual_layers import residual_layers
@@ -25,7 +27,7 @@ METHOD_VERSION = "1"
 def profile_batch(loaded: LoadedModel, windows: Sequence[Sequence[int]]) -> BatchProfile:
     """One forward pass over windows of equal length, each a sequence of token ids.
 
-    Raises ExpertError where a block or a residual is NaN or infinite, naming layer and token, and where
+    Raises ExpertError where a block or a residual is NaN or infinite, naming layer and token, and if
     experts cannot be read.
     """
     check_readable(loaded)
@@ -35,7 +37,7 @@ def profile_batch(loaded: LoadedModel, windows: Sequence[Sequence[int]]) -> Batc
     fed = torch.tensor([list(ids) for ids in windows], device=loaded.device)
     positions = torch.arange(fed.shape[1], device=loaded.device).expand(len(fed), -1)
     few = {"logits_to_keep": 1} if "logits_to_keep" in signature(loaded.model.forward).parameters else {}
-    with intervened(loaded, [outputs, residuals], positions=positions), torch.inference_mode():
+    with intervene(loaded, [outputs, residuals], positions=positions), torch.inference_mode():
         loaded.model(input_ids=fed, use_cache=False, **few)
     found = BatchProfile(outputs.peaks(), residuals.peaks, fed.cpu().numpy())
     _refuse_infinite(loaded, found)
@@ -45,13 +47,13 @@ def profile_batch(loaded: LoadedModel, windows: Sequence[Sequence[int]]) -> Batc
 def _refuse_time_first(loaded: LoadedModel) -> None:
     if any(block.time_first for block in loaded.anatomy.blocks):
         raise ExpertError(
-            f"{loaded.anatomy.architecture} lays its states out by token before sequence, so that the tokens "
-            "of a text cannot be told; its neurons can be decoded and searched"
+            f"{loaded.anatomy.architecture} stores states as (tokens, batch), so experts cannot be profiled "
+            "on a text; its neurons can be decoded and searched"
         )
 
 
 def _refuse_infinite(loaded: LoadedModel, found: BatchProfile) -> None:
-    """A maximum would hide NaN, and everything after it follows from it: the first one is named."""
+    """Refuse NaN and infinity, which a maximum would hide; names the first."""
     wrong = [
         (block.address.layer, f"block {block.address} writes", int(token))
         for block, largest, token in zip(
@@ -67,8 +69,8 @@ def _refuse_infinite(loaded: LoadedModel, found: BatchProfile) -> None:
     if wrong:
         _, what, token = min(wrong, key=lambda place: place[0])
         position = token % found.ids.shape[1]
-        text = token_texts(loaded, [found.ids.reshape(-1)[token]])[0]
+        text = decode_tokens(loaded, [found.ids.reshape(-1)[token]])[0]
         raise ExpertError(
             f"{what} NaN or infinity at token {text!r} (position {position}) in {loaded.dtype}, so no "
-            f"largest value means anything from there on; {way_out(loaded)}"
+            f"maximum from there on is valid; {suggest_dtype(loaded)}"
         )

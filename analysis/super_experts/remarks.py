@@ -1,4 +1,4 @@
-"""What is to be said about a verdict on super experts, so that nobody believes it blindly."""
+"""Caveats of a verdict on super experts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from analysis.super_experts.profile import BlockRow, ExpertProfile
 from analysis.super_experts.residuals import MASSIVE, TIMES_MEDIAN
 
 
-def remarks(
+def list_remarks(
     profile: ExpertProfile, threshold: Threshold, rows: Sequence[BlockRow], sizes: Array
 ) -> tuple[str, ...]:
-    """What a reader must know before believing the verdict."""
+    """What a reader must know to interpret the verdict."""
     said = list[str]()
     layers = np.array([row.block.address.layer for row in rows])
     if not profile.experts:
@@ -31,13 +31,13 @@ def remarks(
     if threshold.rule == "percentile" and bound is not None and sizes[inside].max() <= bound:
         said.append(
             f"The largest a, {sizes[inside].max():.4g}, is no outlier ({bound:.4g} would be): a percentile "
-            "always names somebody."
+            "always selects one."
         )
     top = rows[int(sizes.argmax())].block.address
     if threshold.layers and top.layer not in threshold.layers:
         said.append(
-            f"The largest a of all, {sizes.max():.4g}, is that of {top}, whose layer is not in L: last "
-            "layers often write most without forming a massive activation."
+            f"The largest a of all, {sizes.max():.4g}, is that of {top}, whose layer is not in L: the last "
+            "layers often have the largest outputs without forming a massive activation."
         )
     return tuple(said)
 
@@ -50,15 +50,15 @@ def _layer_remarks(profile: ExpertProfile, threshold: Threshold) -> list[str]:
     if unknown:
         named = ", ".join(f"L{layer}" for layer in unknown[:4]) + ("…" if len(unknown) > 4 else "")
         said.append(
-            f"In this architecture it cannot be told how much of the residual the FFN of {named} supplies, "
-            "so that L is without them; choose the layers first75 or all to have them judged."
+            f"In this architecture the FFN's contribution to the residual is unknown for {named}, "
+            "so L excludes them; choose the layers first75 or all to include them."
         )
     if readable and not threshold.layers:
-        said.append(no_massive_layer(profile))
+        said.append(explain_no_massive_layer(profile))
     return said
 
 
-def no_massive_layer(profile: ExpertProfile) -> str:
+def explain_no_massive_layer(profile: ExpertProfile) -> str:
     """Why no layer counts as forming massive activations."""
     peaks = [
         (peak.max_abs, row.layer, peak) for row in profile.layers for peak in (row.first, row.others) if peak
@@ -67,6 +67,6 @@ def no_massive_layer(profile: ExpertProfile) -> str:
     times = largest / peak.median if peak.median else math.inf
     return (
         f"No layer forms massive activations: the largest |h| is {largest:.4g}, after layer {layer}, "
-        f"{times:.4g} × the median there; a massive one is above {MASSIVE:g} and {TIMES_MEDIAN:g} × the "
-        "median, and at least half of it comes from the layer's own FFN. So nothing is super."
+        f"{times:.4g} × the median there; massive means above {MASSIVE:g} and {TIMES_MEDIAN:g} × the "
+        "median, and at least half of it from the layer's own FFN. So no expert is super."
     )

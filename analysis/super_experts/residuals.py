@@ -1,4 +1,4 @@
-"""Massive activations: how large the residual after each layer is, and whether the layer's FFN made it so.
+"""Massive activations: the size of the residual after each layer, and whether the layer's FFN formed it.
 
     massive: |h| > 100 and > 1000 × median |h| over one sequence         Sun et al. 2024, arXiv 2402.17762
     formed by layer l: massive after l, and the FFN output of l supplies at least half of it there
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.intervening.steps import Handle, Step
-from analysis.super_experts.residual_layers import Layer, first_of
+from analysis.intervening.steps import ForwardStep, Handle
+from analysis.super_experts.residual_layers import ResidualLayer, first_output
 
 Array = np.ndarray[Any, Any]
 MASSIVE, TIMES_MEDIAN, SUPPLIED = 100.0, 1000.0, 0.5
-"""Smallest |h| of a massive activation, in the model's units and in medians, and the FFN's share of it."""
+"""Smallest |h| of a massive activation, absolute and in medians, and the FFN's smallest share of it."""
 KINDS = ("first", "others")
-"""Residual positions told apart: the first token of a sequence, and all others."""
+"""Residual positions kept apart: the first token of a sequence, and all others."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class ResidualPeaks:
 
     largest (2, n): max |h| at the first token and at all others, float32; token (2, n): where, counted
     through the flattened batch; dimension (2, n). median (2, n, B): of |h|, per sequence, the lower one.
-    formed (n,): the largest massive h, with its sign, that the layer's own FFN supplies at least half of; 0
-    where there is none. formed_token, formed_dimension (n,): where; supplied (n,): the FFN's part of it.
+    formed (n,): the largest massive h, with its sign, of which the layer's own FFN supplies at least half; 0
+    if there is none. formed_token, formed_dimension (n,): where; supplied (n,): the FFN's part of it.
     """
 
     largest: Array
@@ -51,7 +51,7 @@ class ResidualPeaks:
 
     @classmethod
     def empty(cls, layers: int, sequences: int) -> ResidualPeaks:
-        """Nothing seen yet."""
+        """An empty result."""
         sizes: dict[str, tuple[int, ...]] = {"median": (len(KINDS), layers, sequences)}
         sizes |= dict.fromkeys(("largest", "token", "dimension"), (len(KINDS), layers))
         whole = ("token", "dimension", "formed_token", "formed_dimension")
@@ -65,16 +65,17 @@ class ResidualPeaks:
 
 @dataclass
 class WatchResiduals:
-    """Reads the residual after some layers in one step; all its sequences are of equal length.
+    """Records the residual after some layers in one step; all sequences have equal length. `peaks` holds the
+    result.
 
     `peaks` tells afterwards.
     """
 
-    layers: Sequence[Layer]
+    layers: Sequence[ResidualLayer]
     peaks: ResidualPeaks = field(init=False)
     _written: dict[str, Tensor] = field(default_factory=dict)
 
-    def attach(self, step: Step) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep) -> Iterator[Handle]:
         """Attach it; yields handles, each to be removed."""
         self.peaks = ResidualPeaks.empty(len(self.layers), len(step.positions))
         for at, layer in enumerate(self.layers):
@@ -84,13 +85,13 @@ class WatchResiduals:
 
     def _keep(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self._written[name] = first_of(output)
+            self._written[name] = first_output(output)
 
         return hook
 
-    def _read(self, at: int, layer: Layer) -> Callable[..., None]:
+    def _read(self, at: int, layer: ResidualLayer) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            residual = first_of(output)
+            residual = first_output(output)
             written = [self._written.pop(n) for n in (layer.writer.modules if layer.writer else ())]
             sizes = residual.abs().float().cpu().numpy()
             self._note_largest(at, sizes)

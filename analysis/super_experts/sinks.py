@@ -3,10 +3,10 @@
     sink mass = Σ_t p_{t,0} / Σ_t 1      over queries t ≥ 8 that can see the first token (windows, padding)
     decay     = 1 − Σ_t p'_{t,0} / Σ_t p_{t,0} per head, mean over heads whose base sink mass ≥ 0.1
 
-Measured while the model runs its own attention, through an attention function registered with transformers.
-Scores are computed a few queries at a time and only the wanted mass is kept, so that no T × T matrix is
-stored. What a layer gives is recomputed for a few queries: where that differs, its attention is of another
-kind, and it is left out.
+Measured while the model's own attention runs, through an attention function registered with transformers.
+Scores are computed a few queries at a time and only the mass is kept, so no T × T matrix is stored. A
+layer's output is recomputed for a few queries: if that differs, its attention is of another kind, and the
+layer is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.anatomy.tracing import layer_of, stack_and_number
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.attention_calls import (
     KNOWN,
@@ -32,9 +32,9 @@ from analysis.super_experts.attention_calls import (
 )
 
 FIRST_QUERY = 8
-"""Earlier queries see so few tokens that much of their attention rests on the first one anyway."""
+"""Earlier queries see so few tokens that much attention is on the first one anyway."""
 SINK = 0.1
-"""Smallest sink mass of a head that counts as having a sink."""
+"""Smallest sink mass of a head that counts as an attention sink."""
 _SCORES = 1 << 22
 """Attention scores in memory at once."""
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -45,7 +45,7 @@ class SinkSums:
     """Sums over queries, of L layers with at most H heads; sums of several texts add up.
 
     mass, learned (L, H): attention on the first token, and on the layer's learned sink; NaN where a layer or
-    head has none, or is not known. uniform (L, H): Σ 1/(t + 1), what even attention would give.
+    head has none, or is unknown. uniform (L, H): Σ 1/(t + 1), the sum for even attention.
     queries (L, H): how many were summed over.
     """
 
@@ -80,7 +80,7 @@ class SinkSums:
         return np.asarray(sums / np.where(self.queries > 0, self.queries, np.nan))
 
 
-def sink_decay(base: SinkSums, changed: SinkSums) -> tuple[list[float | None], list[int]]:
+def measure_sink_decay(base: SinkSums, changed: SinkSums) -> tuple[list[float | None], list[int]]:
     """(per layer the mean decay of the heads that have a sink in base, or None; how many those are)."""
     has = np.nan_to_num(base.masses) >= SINK
     decays = 1 - changed.mass / np.where(has, base.mass, np.nan)
@@ -101,24 +101,24 @@ class _Sums:
 
 @dataclass
 class WatchSinks:
-    """Measures attention sinks over all steps it is attached to; `sums` tells afterwards."""
+    """Measures attention sinks over all steps it is attached to; `sums` returns the result."""
 
     loaded: LoadedModel
     _layers: dict[int, _Sums | None] = field(default_factory=dict)
 
     @property
     def why_not(self) -> str:
-        """Why sinks cannot be measured in this model; empty where they can."""
+        """Why sinks cannot be measured in this model; empty if they can."""
         model = self.loaded.model
         if not model._can_set_attn_implementation():
-            return f"the attention of {self.loaded.anatomy.architecture} cannot be watched from outside"
+            return f"the attention of {self.loaded.anatomy.architecture} cannot be observed"
         below = set(implementations(model).values())
         if below - set(KNOWN):
             return f"sinks are measured under {' and '.join(KNOWN)} attention, not under {below}"
         return ""
 
-    def attach(self, step: Step) -> Iterator[Handle]:
-        """Attach it; yields a handle, to be removed. Nothing is measured where `why_not` says so."""
+    def attach(self, step: ForwardStep) -> Iterator[Handle]:
+        """Attach it; yields a handle, to be removed. Measures nothing if `why_not` is not empty."""
         if not self.why_not:
             numbers = {layer_of(b.module): b.address.layer for b in self.loaded.anatomy.blocks}
             named = [(layer_of(name), module) for name, module in self.loaded.model.named_modules()]
@@ -129,7 +129,7 @@ class WatchSinks:
             yield AttentionWatch(self.loaded.model, see)
 
     def sums(self) -> SinkSums:
-        """What was measured; NaN for layers that have no such attention."""
+        """The measured sums; NaN for layers without such attention."""
         known = {number: sums for number, sums in self._layers.items() if sums is not None}
         layers = max(self.loaded.anatomy.layers, 1 + max(known, default=0))
         heads = max((len(sums.mass) for sums in known.values()), default=1)
@@ -142,7 +142,7 @@ class WatchSinks:
         return found
 
     def _see(self, layer: int, positions: Tensor, call: AttentionCall, output: Tensor) -> None:
-        """One layer's attention in one step. output (B, T, H, dv): what it gave."""
+        """Process one layer's attention in one step. output (B, T, H, dv)."""
         if layer not in self._layers:
             none = call.query.new_zeros(call.query.shape[1], dtype=torch.float32)
             self._layers[layer] = _Sums(none, None, none, none) if call.gives(output) else None

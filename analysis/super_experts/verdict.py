@@ -1,12 +1,13 @@
-"""Super experts, told from what experts write at most (METHODS §3; Su et al., arXiv 2507.23279, ICLR 2026).
+"""Detection of super experts from the experts' largest outputs (METHODS §3; Su et al., arXiv 2507.23279, ICLR
+2026).
 
     a_{l,e} = max |down output| over all tokens routed to expert e of layer l;  A = a of all that saw one
     (l, e) is super  ⇔  a > P99.5(A)  and  a > max(A) / 10  and  l ∈ L        (rule `percentile`)
 
-With few experts a percentile is an argmax. Rule `small`, the default below 400 experts, asks instead for
+With few experts a percentile is an argmax. Rule `small`, the default below 400 experts, requires instead
 log a > median + 5 · 1.4826 · MAD of log a over the layers ≤ max L. All of it is arithmetic on stored maxima,
-so that percentile, ratio and L move without reading the text again. A dense model's blocks are put to the
-same test among themselves.
+so percentile, ratio and L change without reading the text again. A dense model's blocks are compared
+with one another in the same way.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from analysis.super_experts.criterion import (
     Clause,
     Criterion,
     Threshold,
-    compared,
-    massive_layers,
-    thresholds,
+    collect_maxima,
+    compute_thresholds,
+    select_massive_layers,
 )
 from analysis.super_experts.profile import BlockRow, ExpertProfile
-from analysis.super_experts.remarks import remarks
+from analysis.super_experts.remarks import list_remarks
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class NearMiss:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Which blocks are super, largest first, which nearly are, and what is to be said about it."""
+class SuperExpertVerdict:
+    """Which blocks are super, largest first, which are near misses, and remarks."""
 
     supers: tuple[BlockRow, ...]
     near_misses: tuple[NearMiss, ...]
@@ -47,15 +48,15 @@ class Verdict:
     remarks: tuple[str, ...]
 
 
-def judge(profile: ExpertProfile, criterion: Criterion = Criterion()) -> Verdict:
+def find_super_experts(profile: ExpertProfile, criterion: Criterion = Criterion()) -> SuperExpertVerdict:
     """Apply a criterion to a profile's experts, or to the blocks of a dense model.
 
-    Raises ExpertError where nothing was routed anywhere.
+    Raises ExpertError if no expert saw a token.
     """
-    rows, sizes = compared(profile, as_released=criterion.as_released)
-    within = massive_layers(profile, criterion)
+    rows, sizes = collect_maxima(profile, as_released=criterion.as_released)
+    within = select_massive_layers(profile, criterion)
     layers = np.array([row.block.address.layer for row in rows])
-    threshold = thresholds(sizes, layers, within, criterion)
+    threshold = compute_thresholds(sizes, layers, within, criterion)
     clauses = _clauses(sizes, layers, threshold)
     passed = np.stack(list(clauses.values())).sum(0)
     order = np.argsort(-sizes, kind="stable")
@@ -65,14 +66,14 @@ def judge(profile: ExpertProfile, criterion: Criterion = Criterion()) -> Verdict
         for i in order
         if passed[i] == len(clauses) - 1
     )
-    said = remarks(profile, threshold, rows, sizes)
+    said = list_remarks(profile, threshold, rows, sizes)
     if threshold.layers and not supers and not near:
-        said += ("None passes all clauses, and none fails by one alone.",)
-    return Verdict(supers, near, threshold, said)
+        said += ("None passes all clauses, and none fails exactly one.",)
+    return SuperExpertVerdict(supers, near, threshold, said)
 
 
 def _clauses(sizes: Array, layers: Array, threshold: Threshold) -> dict[Clause, Array]:
-    """Which of the (n,) sizes each clause holds for."""
+    """Which of the (n,) sizes satisfy each clause."""
     small = threshold.rule == "small"
     bound = threshold.small_value if small else threshold.percentile_value
     return {

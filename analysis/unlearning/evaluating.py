@@ -1,4 +1,6 @@
-"""One method on one scene: set on validation, then measured on the test with intervals and controls."""
+"""Evaluation of one method on one scene: set on validation, then measured on the test with intervals and
+controls.
+"""
 
 from __future__ import annotations
 
@@ -11,55 +13,63 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.prompts import refusal_ids
 from analysis.skills.items import SkillItem
-from analysis.skills.likelihoods import next_token_log_probabilities
-from analysis.skills.metrics import Divergence, compared, damage, divergence
+from analysis.skills.likelihoods import score_next_tokens
+from analysis.skills.metrics import Divergence, measure_change, measure_damage, measure_divergence
 from analysis.skills.splits import Split
-from analysis.skills.tasks import Measured, measure
+from analysis.skills.tasks import MeasuredItems, measure_items
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.unlearning.edits.neuron_shares import (
     FrontierPoint,
-    best_point,
-    candidates,
-    random_control,
-    skill_moments,
+    choose_candidate,
+    draw_control,
+    list_candidates,
+    measure_moments,
 )
-from analysis.unlearning.guards.guard_fits import fit_guard, guard_curve, shuffled_probes, unrelated_depths
+from analysis.unlearning.guards.guard_fits import (
+    fit_guard,
+    measure_guard_curve,
+    measure_unrelated_depths,
+    shuffle_probes,
+)
 from analysis.unlearning.guards.key_guards import REFUSAL, KeyGuard
-from analysis.unlearning.guards.operating import abstention
-from analysis.unlearning.results import Baseline, MethodResult, Plan, Role, SkillResult
-from analysis.unlearning.robustness import robustness
-from analysis.unlearning.scenes import Method, Scene, queries
+from analysis.unlearning.guards.operating import measure_abstention
+from analysis.unlearning.results import Baseline, FitSettings, MethodResult, Role, SkillResult
+from analysis.unlearning.robustness import measure_robustness
+from analysis.unlearning.scenes import Method, Scene, encode_queries
 
 
-def baseline(
-    loaded: LoadedModel, scene: Scene, plan: Plan, pulse: Pulse = lambda done, total: None
+def measure_baseline(
+    loaded: LoadedModel, scene: Scene, plan: FitSettings, pulse: Pulse = lambda done, total: None
 ) -> Baseline:
-    """Every skill as the model is. Raises TooFewExamples for one that leaves nothing to test."""
+    """Measure every skill on the unchanged model. Raises TooFewExamples if one has no test examples."""
     for split in scene.splits:
         if not split.test:
             raise TooFewExamples(
-                f"{split.skill} leaves no example to test: its examples are of too few groups, and no split "
-                "takes one apart; give it more, or leave it out"
+                f"{split.skill} has no test example: its examples form too few groups, and no split "
+                "divides a group; give it more, or leave it out"
             )
     found = [
-        {split.skill: measure(loaded, getattr(split, part), (), plan.ways, pulse) for split in scene.splits}
+        {
+            split.skill: measure_items(loaded, getattr(split, part), (), plan.ways, pulse)
+            for split in scene.splits
+        }
         for part in ("validation", "test")
     ]
     return Baseline(*found)
 
 
-def evaluate(
+def evaluate_method(
     loaded: LoadedModel,
     scene: Scene,
     method: Method,
-    plan: Plan,
+    plan: FitSettings,
     base: Baseline,
     pulse: Pulse = lambda done, total: None,
 ) -> MethodResult:
-    """Fit a method on probes, choose on validation, measure on the test once."""
+    """Fit a method on probes, choose on validation, measure once on the test."""
     fit = _fit_guard if method == "ksd" else _fit_share
     parameters, chosen, sweep, control, curve = fit(loaded, scene, method, plan, base, pulse)
-    after = {s.skill: measure(loaded, s.test, [chosen], plan.ways, pulse) for s in scene.splits}
+    after = {s.skill: measure_items(loaded, s.test, [chosen], plan.ways, pulse) for s in scene.splits}
     skills = tuple(
         _skill_result(loaded, split, "retain" if i else "forget", base.test, after, chosen, plan)
         for i, split in enumerate(scene.splits)
@@ -74,7 +84,7 @@ def evaluate(
         over_refusal=refused / len(kept) if kept else None,
         sweep=sweep,
         control=_drops(loaded, scene, base.test, control, plan, "test", pulse) if control else {},
-        robustness=robustness(loaded, scene.forget, skills[0].unseen, chosen, plan, pulse)
+        robustness=measure_robustness(loaded, scene.forget, skills[0].unseen, chosen, plan, pulse)
         if plan.robustness
         else (),
         curve=curve,
@@ -82,11 +92,11 @@ def evaluate(
 
 
 _Fit = tuple[dict[str, Any], Change, tuple[dict[str, Any], ...], Change | None, dict[str, list[float]]]
-"""Parameters, the chosen intervention, what was tried, the control, and curves on the test."""
+"""Parameters, the chosen intervention, the candidates, the control, and curves on the test."""
 
 
 def _fit_guard(
-    loaded: LoadedModel, scene: Scene, method: Method, plan: Plan, base: Baseline, pulse: Pulse
+    loaded: LoadedModel, scene: Scene, method: Method, plan: FitSettings, base: Baseline, pulse: Pulse
 ) -> _Fit:
     how: dict[str, Any] = {
         "layers": plan.layers,
@@ -100,7 +110,7 @@ def _fit_guard(
     control = None
     if plan.controls and scene.retain:
         layers = tuple(box.layer for box in guard.boxes)
-        mixed = shuffled_probes(scene, plan.seed)
+        mixed = shuffle_probes(scene, plan.seed)
         control = fit_guard(loaded, scene, **how | {"layers": layers}, probes=mixed, pulse=pulse).guard
     sweep = tuple(
         {
@@ -124,24 +134,27 @@ def _fit_guard(
         "as_released": guard.as_released,
         "validation": {"forget": fit.chosen.chosen.forget, "worst_retain": fit.chosen.chosen.worst_retain},
     }
-    curve = guard_curve(loaded, guard, {split.skill: split.test for split in scene.splits})
-    unrelated = unrelated_depths(loaded, guard)
-    parameters["unrelated"] = {"refused": abstention(unrelated, [guard.alpha])[0], "n": len(unrelated)}
-    curve[UNRELATED] = abstention(unrelated)
+    curve = measure_guard_curve(loaded, guard, {split.skill: split.test for split in scene.splits})
+    unrelated = measure_unrelated_depths(loaded, guard)
+    parameters["unrelated"] = {
+        "refused": measure_abstention(unrelated, [guard.alpha])[0],
+        "n": len(unrelated),
+    }
+    curve[UNRELATED] = measure_abstention(unrelated)
     return parameters, guard, sweep, control, curve
 
 
 def _fit_share(
-    loaded: LoadedModel, scene: Scene, method: Method, plan: Plan, base: Baseline, pulse: Pulse
+    loaded: LoadedModel, scene: Scene, method: Method, plan: FitSettings, base: Baseline, pulse: Pulse
 ) -> _Fit:
-    moments = skill_moments(loaded, scene, pulse)
+    moments = measure_moments(loaded, scene, pulse)
     points, tried = [], []
     how: dict[str, Any] = {"seed": plan.seed, "as_released": plan.as_released}
-    for q, change in candidates(loaded, method, moments, plan.shares, **how):
+    for q, change in list_candidates(loaded, method, moments, plan.shares, **how):
         drops = _drops(loaded, scene, base.validation, change, plan, "validation", pulse)
         points.append(_point(scene, q, drops))
         tried.append(change)
-    best = best_point(points)
+    best = choose_candidate(points)
     q, chosen = points[best].parameters["q"], tried[best]
     parameters = {"q": q, "neurons": chosen.count} | how
     parameters["validation"] = {
@@ -152,7 +165,7 @@ def _fit_share(
         {"q": p.parameters["q"], "forget_drop": p.forget_drop, "worst_retain_drop": p.worst_retain_drop}
         for p in points
     )
-    control = random_control(loaded, method, moments, q, plan.seed) if plan.controls else None
+    control = draw_control(loaded, method, moments, q, plan.seed) if plan.controls else None
     return parameters, chosen, sweep, control, {}
 
 
@@ -164,16 +177,18 @@ def _point(scene: Scene, q: float, drops: Mapping[str, float | None]) -> Frontie
 def _drops(
     loaded: LoadedModel,
     scene: Scene,
-    base: Mapping[str, Measured],
+    base: Mapping[str, MeasuredItems],
     change: Change,
-    plan: Plan,
+    plan: FitSettings,
     part: Literal["validation", "test"],
     pulse: Pulse,
 ) -> dict[str, float | None]:
-    """What every skill loses on one part of its split (`damage`)."""
+    """Every skill's `measure_damage` on one part of its split."""
     return {
-        split.skill: damage(
-            compared(base[split.skill], measure(loaded, getattr(split, part), [change], plan.ways, pulse))
+        split.skill: measure_damage(
+            measure_change(
+                base[split.skill], measure_items(loaded, getattr(split, part), [change], plan.ways, pulse)
+            )
         )
         for split in scene.splits
     }
@@ -183,34 +198,39 @@ def _skill_result(
     loaded: LoadedModel,
     split: Split,
     role: Role,
-    base: Mapping[str, Measured],
-    after: Mapping[str, Measured],
+    base: Mapping[str, MeasuredItems],
+    after: Mapping[str, MeasuredItems],
     chosen: Change,
-    plan: Plan,
+    plan: FitSettings,
 ) -> SkillResult:
     before, now = base[split.skill], after[split.skill]
     unseen_of = dict(zip(split.test, split.unseen, strict=True))
     unseen = [unseen_of[item] for item in before.items]
     both = role == "forget" and any(unseen) and not all(unseen)
     part = (
-        [compared(_part(before, unseen, want), _part(now, unseen, want), plan.seed) for want in (True, False)]
+        [
+            measure_change(_part(before, unseen, want), _part(now, unseen, want), plan.seed)
+            for want in (True, False)
+        ]
         if both
         else [None, None]
     )
-    whole = compared(before, now, plan.seed)
+    whole = measure_change(before, now, plan.seed)
     return SkillResult(
         split.skill, role, whole, part[0], part[1], _divergence(loaded, split.test, chosen, plan)
     )
 
 
-def _part(measured: Measured, flags: Sequence[bool], wanted: bool) -> Measured:
+def _part(measured: MeasuredItems, flags: Sequence[bool], wanted: bool) -> MeasuredItems:
     kept = [i for i, flag in enumerate(flags) if flag == wanted]
-    return Measured(tuple(measured.items[i] for i in kept), tuple(measured.verdicts[i] for i in kept), 0)
+    return MeasuredItems(tuple(measured.items[i] for i in kept), tuple(measured.verdicts[i] for i in kept), 0)
 
 
-def _divergence(loaded: LoadedModel, items: Sequence[SkillItem], chosen: Change, plan: Plan) -> Divergence:
-    ids = queries(loaded, items, plan.ways.form)
-    base, _ = next_token_log_probabilities(loaded, ids, batch_size=plan.ways.batch_size)
-    changed, refused = next_token_log_probabilities(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
+def _divergence(
+    loaded: LoadedModel, items: Sequence[SkillItem], chosen: Change, plan: FitSettings
+) -> Divergence:
+    ids = encode_queries(loaded, items, plan.ways.form)
+    base, _ = score_next_tokens(loaded, ids, batch_size=plan.ways.batch_size)
+    changed, refused = score_next_tokens(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
     refusal = chosen.refusal if isinstance(chosen, KeyGuard) else REFUSAL
-    return divergence(base, changed, refused, refusal_ids(loaded, refusal)[0])
+    return measure_divergence(base, changed, refused, refusal_ids(loaded, refusal)[0])

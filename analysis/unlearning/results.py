@@ -1,4 +1,4 @@
-"""What unlearning was asked and what it gave: plans, baselines, results; computed in `evaluating.py`."""
+"""Records of an evaluation: settings, baselines and results; computed in `evaluating.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.intervening.interventions import Change
 from analysis.skills.items import Skill
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import Divergence
-from analysis.skills.tasks import Measured, Ways
+from analysis.skills.tasks import MeasuredItems, MeasureOptions
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.guard_fits import LayerChoice
 from analysis.unlearning.guards.key_guards import Check
@@ -20,10 +20,11 @@ Role = Literal["forget", "retain"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How methods are fitted and measured. rivals: boxes of the skills to be kept compete with those of the
-    one to forget. shares: q in %. controls: also boxes of shuffled skills, or as many random neurons.
-    robustness: also other forms of the forget skill; other_languages: it in other languages, for that."""
+class FitSettings:
+    """How methods are fitted and measured. rivals: boxes of the retain skills compete with those of the
+    forget skill. shares: q in %. controls: also boxes of shuffled skills, or as many random neurons.
+    robustness: also other forms of the forget skill; other_languages: the skill in other languages, for that.
+    """
 
     layers: LayerChoice | tuple[int, ...] = "best"
     rivals: bool = True
@@ -31,7 +32,7 @@ class Plan:
     shares: tuple[float, ...] = SHARES
     as_released: bool = False
     seed: int = 0
-    ways: Ways = field(default_factory=Ways)
+    ways: MeasureOptions = field(default_factory=MeasureOptions)
     controls: bool = True
     robustness: bool = True
     other_languages: tuple[Skill, ...] = ()
@@ -39,10 +40,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Every skill of a scene as the model is, on validation and on the test; by name."""
+    """Every skill of a scene on the unchanged model, on validation and on the test; by name."""
 
-    validation: Mapping[str, Measured]
-    test: Mapping[str, Measured]
+    validation: Mapping[str, MeasuredItems]
+    test: Mapping[str, MeasuredItems]
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class SkillResult:
 
 
 @dataclass(frozen=True)
-class Robust:
-    """The forget skill in another form (`robustness.py`), before and after. lang: where it is a language."""
+class FormResult:
+    """The forget skill in another form (`robustness.py`), before and after. lang: the form's language, if it
+    is one.
+    """
 
     form: str
     change: SkillChange
@@ -68,8 +71,8 @@ class Robust:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """A method's test. over_refusal: share of test prompts of skills to keep that were refused; None: no
-    such. sweep: what was tried on validation. control: relative drop per skill under the control."""
+    """A method's test. over_refusal: share of the retain skills' test prompts refused; None: no
+    retain skill. sweep: the candidates on validation. control: relative drop per skill under the control."""
 
     method: Method
     parameters: dict[str, Any]
@@ -78,5 +81,5 @@ class MethodResult:
     over_refusal: float | None
     sweep: tuple[dict[str, Any], ...]
     control: dict[str, float | None]
-    robustness: tuple[Robust, ...]
+    robustness: tuple[FormResult, ...]
     curve: dict[str, list[float]]

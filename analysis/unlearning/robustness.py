@@ -1,9 +1,9 @@
-"""The forget skill asked in other forms, before and after: what nobody fitted a method on.
+"""Robustness: the forget skill in other forms, on which no method was fitted, before and after.
 
 few_shot         after some answered probes
 harmless_prefix  after a greeting
-paraphrase       in wordings that neither probe nor validation has: the test's unseen part
-other_language   in languages that the probes are not in, from the test or from skills given for this alone
+paraphrase       the test's unseen wordings
+other_language   in languages other than the probes', from the test or from extra skills
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.metrics import Change as SkillChange
-from analysis.skills.metrics import compared
-from analysis.skills.splits import Split, shared_prompts
-from analysis.skills.tasks import Form, Ways, measure
-from analysis.unlearning.results import Plan, Robust
+from analysis.skills.metrics import measure_change
+from analysis.skills.splits import Split, find_shared_prompts
+from analysis.skills.tasks import Form, MeasureOptions, measure_items
+from analysis.unlearning.results import FitSettings, FormResult
 
 PREFIX = "Hello! I hope you are well.\n"
 """The harmless prefix."""
@@ -28,24 +28,24 @@ PREFIX = "Hello! I hope you are well.\n"
 SHOTS = 3
 
 
-def robustness(
+def measure_robustness(
     loaded: LoadedModel,
     split: Split,
     unseen: SkillChange | None,
     chosen: Change,
-    plan: Plan,
+    plan: FitSettings,
     pulse: Pulse = lambda done, total: None,
-) -> tuple[Robust, ...]:
-    """Every form that the skill has. unseen: what was found on the test's unseen wordings, if any."""
-    found = [] if unseen is None else [Robust("paraphrase", unseen)]
+) -> tuple[FormResult, ...]:
+    """Measure every form that the skill allows. unseen: the result on the test's unseen wordings, if any."""
+    found = [] if unseen is None else [FormResult("paraphrase", unseen)]
     for form, lang, items, ways in _forms(split, plan):
-        before, after = (measure(loaded, items, change, ways, pulse) for change in ((), (chosen,)))
-        found.append(Robust(form, compared(before, after, plan.seed), lang))
+        before, after = (measure_items(loaded, items, change, ways, pulse) for change in ((), (chosen,)))
+        found.append(FormResult(form, measure_change(before, after, plan.seed), lang))
     return tuple(found)
 
 
 def check_languages(splits: Sequence[Split], others: Sequence[Skill]) -> None:
-    """Raises SkillError where a skill in another language is in the probes' own, or not apart from the scene.
+    """Raise SkillError if a skill in another language is in the probes' language, or overlaps with the scene.
 
     splits: of the scene, the forget skill's first.
     """
@@ -54,18 +54,18 @@ def check_languages(splits: Sequence[Split], others: Sequence[Skill]) -> None:
         if all(item.lang in known for item in skill.items):
             raise SkillError(
                 f"{skill.name} is in {', '.join(sorted(known))}, as the probes of {splits[0].skill} are; "
-                'give the skill in another language, and say which in "lang"'
+                'give the skill in another language, and name it in "lang"'
             )
         for split in splits:
-            both = shared_prompts(skill.items, [*split.probe, *split.validation, *split.test])
+            both = find_shared_prompts(skill.items, [*split.probe, *split.validation, *split.test])
             if both:
                 raise SkillError(
                     f"{len(both)} prompts of {skill.name}, {both[0][:60]!r} first, are in {split.skill} too, "
-                    "on which methods are fitted; another language is only measured, so take them out of one"
+                    "on which methods are fitted; remove them from one of the two"
                 )
 
 
-def _forms(split: Split, plan: Plan) -> Iterator[tuple[str, str, Sequence[SkillItem], Ways]]:
+def _forms(split: Split, plan: FitSettings) -> Iterator[tuple[str, str, Sequence[SkillItem], MeasureOptions]]:
     """(form, language, examples, ways)."""
     shots = tuple(item for item in split.probe if item.judge in ("number", "substring", "exact"))[:SHOTS]
     if shots:

@@ -1,7 +1,8 @@
-"""Forget one skill, keep the others: fitted on probes, set on validation, measured once on the test.
+"""Scenes: one forget skill and the retain skills; fitted on probes, set on validation, measured once on the
+test.
 
-A *scene* is one skill's split to forget and others' to keep. Each method gives candidates (layers, α and
-margin of a guard, a share q of neurons); validation chooses one; only that one meets the test.
+A *scene* holds the splits of one forget skill and of the retain skills. Each method gives candidates (layers,
+α and margin of a guard, a share q of neurons); validation chooses one; only that one is tested.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Literal
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.skills.items import SkillItem
-from analysis.skills.splits import Split, shared_prompts
-from analysis.skills.tasks import Form, fitting
+from analysis.skills.splits import Split, find_shared_prompts
+from analysis.skills.tasks import Form, select_fitting
 
 METHOD_VERSION = "2"
 Method = Literal["ksd", "na", "sp"]
@@ -23,7 +24,7 @@ METHODS: tuple[Method, ...] = ("ksd", "na", "sp")
 
 @dataclass(frozen=True)
 class Scene:
-    """One skill to forget and others to keep. Raises SkillError where one of these is the other."""
+    """One forget skill and retain skills. Raises SkillError if the forget skill is also a retain skill."""
 
     forget: Split
     retain: tuple[Split, ...]
@@ -31,22 +32,26 @@ class Scene:
     def __post_init__(self) -> None:
         names = [self.forget.skill, *(split.skill for split in self.retain)]
         if len(set(names)) < len(names):
-            raise SkillError(f"two skills have one name among {', '.join(names)}; name each differently")
+            raise SkillError(
+                f"two skills have the same name among {', '.join(names)}; give each its own name"
+            )
         mine = [*self.forget.probe, *self.forget.validation, *self.forget.test]
         for split in self.retain:
-            both = shared_prompts(mine, [*split.probe, *split.validation, *split.test])
+            both = find_shared_prompts(mine, [*split.probe, *split.validation, *split.test])
             if both:
                 raise SkillError(
                     f"{len(both)} prompts of {self.forget.skill}, {both[0][:60]!r} first, are in "
-                    f"{split.skill} too, which is to be kept; take them out of one of the two"
+                    f"{split.skill} too, a retain skill; remove them from one of the two"
                 )
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The skill to forget first."""
+        """The forget skill's split first."""
         return (self.forget, *self.retain)
 
 
-def queries(loaded: LoadedModel, items: Sequence[SkillItem], form: Form | None = None) -> list[list[int]]:
+def encode_queries(
+    loaded: LoadedModel, items: Sequence[SkillItem], form: Form | None = None
+) -> list[list[int]]:
     """Token ids of the prompts that fit into the context."""
-    return fitting(loaded, items, form)[1]
+    return select_fitting(loaded, items, form)[1]

@@ -1,1 +1,1 @@
-"""Explore: what the model is and what its neurons say."""
+"""Explore: what the model is and what its neurons decode to."""

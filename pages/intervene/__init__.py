@@ -1,1 +1,1 @@
-"""Change a model and see what becomes of its answers."""
+"""Intervene: change a model and compare its answers."""

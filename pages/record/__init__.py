@@ -1,1 +1,1 @@
-"""What was found, and what was computed."""
+"""Record: findings and runs."""

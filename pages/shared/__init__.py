@@ -1,1 +1,1 @@
-"""What every page shares: the store and the model, URL keys, errors, tokens, layout and the model picker."""
+"""Parts shared by all pages: store and model, URL keys, errors, tokens, layout and the model picker."""

@@ -1,4 +1,4 @@
-"""Headlamp's sign, drawn here so that no picture is fetched from elsewhere."""
+"""Headlamp's logo, drawn here so that nothing is fetched."""
 
 _LAMP = (
     '<path d="M6 9h7a7 7 0 0 1 0 14H6z" fill="#c57e14"/>'

@@ -1,4 +1,4 @@
-"""The edge where errors are caught, once: ours are explained, all others propagate."""
+"""Where pages catch errors: our own are explained, all others propagate."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import streamlit as st
 
 from analysis.errors import HeadlampError
-from pages.shared.tokens import plain
-from store import Listed
+from pages.shared.tokens import escape_text
+from store import ReadableRows
 from store.errors import StoreError
 
 
 @contextmanager
-def shown_errors() -> Iterator[None]:
-    """Run the body; say what, why and the way out of an error that is ours, without a traceback."""
+def show_errors() -> Iterator[None]:
+    """Run the body; show an error of ours with its cause and what to do, without a traceback."""
     try:
         yield
     except (HeadlampError, StoreError) as error:
@@ -25,28 +25,28 @@ def shown_errors() -> Iterator[None]:
 
 
 @contextmanager
-def toasted_errors() -> Iterator[None]:
-    """Run what a button does; an error of ours stays on the screen until somebody closes it."""
+def toast_errors() -> Iterator[None]:
+    """Run a button's action; an error of ours stays on screen until closed."""
     try:
         yield
     except (HeadlampError, StoreError) as error:
-        st.toast(error_text(type(error).__name__, str(error)), icon=":material/error:", duration="infinite")
+        st.toast(format_error(type(error).__name__, str(error)), icon=":material/error:", duration="infinite")
 
 
 def show_error(error: HeadlampError | StoreError) -> None:
     """The error's name in words and its message."""
-    st.error(error_text(type(error).__name__, str(error)), icon=":material/error:")
+    st.error(format_error(type(error).__name__, str(error)), icon=":material/error:")
 
 
-def show_unreadable(listed: Listed[Any]) -> None:
-    """A warning for each row that a list leaves out: which, why, and the way out."""
+def show_unreadable(listed: ReadableRows[Any]) -> None:
+    """A warning for each row that a list leaves out: which, why, and what to do."""
     for row in listed.unreadable:
-        st.warning(plain(row.why), icon=":material/database_off:")
+        st.warning(escape_text(row.why), icon=":material/database_off:")
 
 
-def error_text(name: str, message: str) -> str:
-    """Markdown: an error's name in words and its message, whatever characters a name in it holds."""
-    return f"**{plain(_in_words(name))}**  \n{plain(message)}"
+def format_error(name: str, message: str) -> str:
+    """Markdown: an error's name in words and its message, escaped."""
+    return f"**{escape_text(_in_words(name))}**  \n{escape_text(message)}"
 
 
 def _in_words(name: str) -> str:

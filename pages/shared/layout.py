@@ -1,4 +1,4 @@
-"""The pieces pages are laid out with: header, captions, method notes, empty states, downloads, progress."""
+"""Layout elements of pages: header, captions, method notes, empty states, downloads, progress."""
 
 from __future__ import annotations
 
@@ -12,46 +12,48 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.shared import state
-from pages.shared.tokens import plain
+from pages.shared.tokens import escape_text
 
 DRAWS_PER_SECOND = 5
-"""How often a progress bar is drawn at most: thousands of units must not wait for the browser."""
+"""Smallest interval between redraws of a progress bar: thousands of units must not wait for the browser."""
 
 
-def page_header(title: str, question: str) -> None:
-    """The page's title and the question it answers. Our own words: Markdown allowed."""
+def show_header(title: str, question: str) -> None:
+    """The page's title and the question it answers. Trusted Markdown."""
     st.title(title, anchor=False)
     st.markdown(question)
 
 
-def caption(how_to_read: str) -> None:
-    """One line under a chart or a table that says how to read it. Our own words: Markdown allowed."""
+def show_caption(how_to_read: str) -> None:
+    """One line below a chart or table that says how to read it. Trusted Markdown."""
     st.caption(how_to_read)
 
 
-def method(title: str, formula_markdown: str, paper: str) -> None:
+def show_method(title: str, formula_markdown: str, paper: str) -> None:
     """A popover with the formula, the options used, and the paper."""
     with st.popover(title, icon=":material/function:", type="tertiary"):
         st.markdown(formula_markdown)
         st.caption(paper)
 
 
-def empty(text: str, *actions: Callable[[], Any]) -> None:
-    """Nothing to show yet, and what to do next: Markdown text, then the actions, each drawing a control."""
+def show_empty(text: str, *actions: Callable[[], Any]) -> None:
+    """Empty state: Markdown that says what to do next, then actions, each drawing a control."""
     st.info(text, icon=":material/lightbulb:")
     for action in actions:
         action()
 
 
-def page_link(
+def show_page_link(
     label: str, page: str, *, icon: str | None = None, help: str | None = None, **params: object
 ) -> None:
     """A link into a page of the app with everything filled in, opened in this tab."""
-    st.page_link(state.PAGES[page], label=label, icon=icon, help=help, query_params=state.query(**params))
+    st.page_link(
+        state.PAGES[page], label=label, icon=icon, help=help, query_params=state.make_query(**params)
+    )
 
 
-def side_by_side(narrow: str, wide: str) -> tuple[DeltaGenerator, DeltaGenerator]:
-    """Two places beside each other, under each other where the window has no room for both; their keys."""
+def place_side_by_side(narrow: str, wide: str) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two columns, stacked in a narrow window; returns their keys."""
     with st.container(horizontal=True, gap="medium"):
         places = st.container(key=narrow), st.container(key=wide)
     rules = ((narrow, "1 1 16rem"), (wide, "4 1 24rem"))
@@ -60,10 +62,10 @@ def side_by_side(narrow: str, wide: str) -> tuple[DeltaGenerator, DeltaGenerator
     return places
 
 
-def download(
+def show_download(
     label: str, make_bytes: bytes | str | Callable[[], Any], file_name: str, *, key: str | None = None
 ) -> None:
-    """A download button. A callable makes the file when it is clicked; clicking reruns nothing."""
+    """A download button. A callable makes the file on click; clicking reruns nothing."""
     st.download_button(
         label,
         make_bytes,
@@ -75,10 +77,10 @@ def download(
     )
 
 
-def progress_bar(label: str, unit: str = "blocks") -> Callable[[int, int], None]:
+def make_progress_bar(label: str, unit: str = "blocks") -> Callable[[int, int], None]:
     """A function (done, total) that draws a bar with count, rate and time left, and clears it at the end."""
     slot, clock = st.empty(), time.monotonic
-    began: list[tuple[float, int]] = []  # moment and count of the first call: what the rate is measured from
+    began: list[tuple[float, int]] = []  # time and count of the first call, from which the rate is measured
     drawn = [-1.0]
 
     def show(done: int, total: int) -> None:
@@ -105,10 +107,10 @@ def _counts(new: int, left: int, seconds: float, done: int, total: int, unit: st
     if not new or seconds <= 0:
         return counted
     rate = new / seconds
-    return f"{counted} · {rate:,.1f} {unit} per second · {duration(left / rate)} left"
+    return f"{counted} · {rate:,.1f} {unit} per second · {format_duration(left / rate)} left"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`3.2 s`, `48 s`, `4 min 10 s` or `2 h 5 min`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
@@ -118,21 +120,21 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def when(moment: str) -> str:
-    """An ISO time as `23 Nov 2026, 01:20 UTC`; what is no time stays as it is."""
+def format_time(moment: str) -> str:
+    """An ISO time as `23 Nov 2026, 01:20 UTC`; other text stays unchanged."""
     try:
         return f"{datetime.fromisoformat(moment):%d %b %Y, %H:%M} UTC"
     except ValueError:
-        return plain(moment)
+        return escape_text(moment)
 
 
-def short(model_name: str) -> str:
-    """A model's name; of a folder its last part."""
+def shorten_model(model_name: str) -> str:
+    """A model's name; for a folder its last part."""
     is_path = model_name.startswith(("/", "~", ".")) or "\\" in model_name
     return PurePath(model_name).name or model_name if is_path else model_name
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Bytes in decimal units: `1.0 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 1000:

@@ -1,4 +1,4 @@
-"""How a model is opened, and whether it fits into memory: said in the sidebar before anything is loaded."""
+"""Opening options of a model, and whether it fits into memory, shown in the sidebar before loading."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from contextlib import suppress
 
 import streamlit as st
 
-from analysis.checkpoints.devices import present
+from analysis.checkpoints.devices import list_devices
 from analysis.checkpoints.loading import DTYPES
 from analysis.checkpoints.sources import is_hub_id
 from analysis.errors import HeadlampError
-from analysis.opening.memory import DEFAULT_CONTEXT, Fit, Needs
+from analysis.opening.memory import DEFAULT_CONTEXT, MemoryFit, MemoryNeeds
 from analysis.opening.models import ModelRef
 from pages.shared import state
-from pages.shared.layout import size
-from pages.shared.resources import current_ref, fit_in_context
-from pages.shared.tokens import plain
+from pages.shared.layout import format_size
+from pages.shared.resources import check_fit, read_current_ref
+from pages.shared.tokens import escape_text
 from workbench.models import is_loaded
 
 LONGEST = 10_000_000
-"""Tokens up to which memory can be reckoned; more than any model takes."""
+"""Largest context for the memory estimate."""
 
 
-def how_to_open(name: str) -> Fit | None:
-    """Device, number format, a Hub model's revision and the context memory is reckoned for; then the needs.
+def choose_opening(name: str) -> MemoryFit | None:
+    """Device, dtype, a Hub model's revision and the context of the memory estimate; then the estimate.
 
-    Each stands in the URL. What is found of the model named so, None where nothing is known of it.
+    Each is in the URL. Returns the model's memory check, None if nothing is known.
     """
     with st.expander("Device and memory", icon=":material/memory:"):
         st.selectbox(
             "Device",
-            ["auto", *present()],
+            ["auto", *list_devices()],
             key=state.DEVICE,
             bind="query-params",
             help="auto: the first GPU, else the CPU. balanced: whole layers on each of several GPUs.",
         )
         st.selectbox(
-            "Number format",
+            "dtype",
             ["auto", *DTYPES],
             key=state.DTYPE,
             bind="query-params",
@@ -58,46 +58,46 @@ def how_to_open(name: str) -> Fit | None:
             256,
             key=state.CONTEXT,
             bind="query-params",
-            help="What memory is reckoned for: two texts of this length side by side.",
+            help="For the memory estimate: two texts of this length side by side.",
         )
-        ref = current_ref()
-        found = None if ref is None else _known(ref)
+        ref = read_current_ref()
+        found = None if ref is None else _read_needs(ref)
         if ref is not None and found is not None:
-            st.table(needs_table(ref, found), border="horizontal")
+            st.table(format_needs(ref, found), border="horizontal")
     return found
 
 
-def _known(ref: ModelRef) -> Fit | None:
-    """What is known of a model's needs; the page says what is wrong with one that cannot be opened."""
+def _read_needs(ref: ModelRef) -> MemoryFit | None:
+    """A model's memory needs; the page reports why a model cannot be opened."""
     with suppress(HeadlampError):
-        return fit_in_context(ref)
+        return check_fit(ref)
     return None
 
 
-def needs_table(ref: ModelRef, found: Fit) -> dict[str, str]:
-    """What a model needs against what is free, as Markdown that says nothing but these words."""
+def format_needs(ref: ModelRef, found: MemoryFit) -> dict[str, str]:
+    """A model's needs and the free memory, as Markdown."""
     needs = found.needs
     verdict = "decode from disk" if ref.streamed else f"{found.verdict}: {found.reason}"
     told = {
         "Parameters": f"{needs.parameters:,}",
-        f"Weights in {needs.dtype}": size(needs.weights),
-        "Of them LM head": size(needs.head),
-        "To decode": size(needs.head_copy + needs.decoding),
-        f"Activations, {needs.context:,} tokens": size(needs.activations),
-        "Most at once": size(_most(ref, needs)),
-        f"Free on {ref.device}, less 10 %": size(found.room),
+        f"Weights in {needs.dtype}": format_size(needs.weights),
+        "Of them LM head": format_size(needs.head),
+        "To decode": format_size(needs.head_copy + needs.decoding),
+        f"Activations, {needs.context:,} tokens": format_size(needs.activations),
+        "Most at once": format_size(_most(ref, needs)),
+        f"Free on {ref.device}, less 10 %": format_size(found.room),
         "Verdict": "open" if is_loaded(ref) else verdict,
     }
-    return {plain(name): plain(value) for name, value in told.items()}
+    return {escape_text(name): escape_text(value) for name, value in told.items()}
 
 
-def fit_line(ref: ModelRef, found: Fit) -> str:
+def describe_fit(ref: ModelRef, found: MemoryFit) -> str:
     """One line that says before loading whether a model fits, as Markdown."""
-    needed, free = size(_most(ref, found.needs)), size(found.room)
+    needed, free = format_size(_most(ref, found.needs)), format_size(found.room)
     fits = "read from disk" if ref.streamed else "fits" if found.verdict == "load" else found.verdict
-    return plain(f"{needed} of {free} free on {ref.device}, {found.needs.dtype}: {fits}")
+    return escape_text(f"{needed} of {free} free on {ref.device}, {found.needs.dtype}: {fits}")
 
 
-def _most(ref: ModelRef, needs: Needs) -> int:
-    """Bytes that the model takes as it is opened: whole, or read from disk."""
+def _most(ref: ModelRef, needs: MemoryNeeds) -> int:
+    """Bytes the model takes when opened: in memory, or read from disk."""
     return needs.streamed_peak if ref.streamed else needs.peak

@@ -1,4 +1,4 @@
-"""A text as the model writes it beside the text under a recipe, and the answer position of both."""
+"""Base and changed text side by side, and the answer position of both."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis.figures.answers import SHOWN, answer_figure
 from analysis.running.differences import Piece, log_odds_change, mark_differences
-from pages.shared.layout import caption, download
-from pages.shared.tokens import plain, show_token
+from pages.shared.layout import show_caption, show_download
+from pages.shared.tokens import escape_text, show_token
 from store.evidence import TokenChances
 from workbench.files import table_csv
 
 CONTEXT_SHOWN = 300
-"""Characters of the prompt's end that stand before each text."""
+"""Characters of the prompt's end shown before each text."""
 
-TITLES = ("As the model is", "Under the recipe")
-HOW_TO_READ = "Grey: what was fed. Shaded and underlined: what the other text does not say at that place."
+TITLES = ("Base", "Changed")
+HOW_TO_READ = "Grey: the prompt. Shaded and underlined: what differs from the other text."
 
 _BOX = (
     "border:1px solid rgba(128,128,128,.45);border-radius:.4rem;padding:.7rem .9rem;min-height:5.5rem;"
@@ -34,8 +34,8 @@ _MARKS = (
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def pair_slots() -> tuple[DeltaGenerator, DeltaGenerator]:
-    """Two titled places side by side, for `show_pair` to fill as often as it likes."""
+def place_pair() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two titled columns, which `show_pair` can fill repeatedly."""
     slots = []
     for column, title in zip(st.columns(2), TITLES, strict=True):
         column.markdown(f"**{title}**")
@@ -51,15 +51,15 @@ def show_pair(
     before: str = "",
     growing: bool = False,
 ) -> None:
-    """Both texts, token by token, with their differences marked. before: what was fed, shown in grey."""
+    """Both texts, token by token, with their differences marked. before: the prompt, shown in grey."""
     for slot, pieces, mark in zip(slots, mark_differences(base, changed), _MARKS, strict=True):
-        slot.html(text_html(pieces, mark, before=before, growing=growing))
+        slot.html(render_text(pieces, mark, before=before, growing=growing))
 
 
-def text_html(
+def render_text(
     pieces: Sequence[Piece], mark: str = _MARKS[1], *, before: str = "", growing: bool = False
 ) -> str:
-    """One text, escaped, its white space kept; pieces of its own in `<mark>`."""
+    """One text, escaped, with white space preserved; differing segments in `<mark>`."""
     shown = f"…{before[-CONTEXT_SHOWN:]}" if len(before) > CONTEXT_SHOWN else before
     parts = [f'<span style="opacity:.62">{html.escape(shown)}</span>']
     for piece in pieces:
@@ -70,8 +70,8 @@ def text_html(
     return f'<div dir="auto" style="{_BOX}">{"".join(parts)}</div>'
 
 
-def words_of(text: str) -> list[str]:
-    """A text cut before each word, for texts whose tokens are not at hand."""
+def split_words(text: str) -> list[str]:
+    """A text split before each word, for texts without tokens."""
     return re.findall(r"\s*\S+|\s+", text)
 
 
@@ -81,11 +81,11 @@ def show_word(word: str, base: float, changed: float) -> None:
     delta = None if change is None else f"{change:+.2f}".replace("-", "−") + " log-odds"
     arrow: Literal["up", "down"] = "up" if changed > base else "down"
     before, after = st.columns(2)
-    label = f"P({plain(show_token(word))})"
-    before.metric(f"{label} as the model is", percent(base), border=True)
+    label = f"P({escape_text(show_token(word))})"
+    before.metric(f"{label} base", format_percent(base), border=True)
     after.metric(
-        f"{label} under the recipe",
-        percent(changed),
+        f"{label} changed",
+        format_percent(changed),
         delta,
         border=True,
         delta_color="off",
@@ -93,7 +93,7 @@ def show_word(word: str, base: float, changed: float) -> None:
     )
 
 
-def percent(probability: float) -> str:
+def format_percent(probability: float) -> str:
     """`12.3 %`; small ones as `5.0 × 10⁻⁹`."""
     if probability == 0 or probability >= 1e-5:
         return f"{100 * probability:.3g} %"
@@ -102,7 +102,7 @@ def percent(probability: float) -> str:
 
 
 def show_answers(answers: Sequence[TokenChances], *, name: str) -> None:
-    """The answer position's likeliest tokens of either text: figure, table and CSV."""
+    """The answer position's likeliest tokens in either text: figure, table and CSV."""
     told = [row for row in answers if row.base is not None and row.changed is not None]
     st.markdown("**The next token after the prompt**")
     tokens = [show_token(row.token) for row in told]
@@ -110,20 +110,20 @@ def show_answers(answers: Sequence[TokenChances], *, name: str) -> None:
     st.plotly_chart(
         answer_figure(tokens, base, changed), key=f"answers-{name}", config={"displaylogo": False}
     )
-    caption(
+    show_caption(
         f"Each row is one of the {min(SHOWN, len(told))} likeliest tokens in either text: "
-        "a ring where its probability was, a diamond where the recipe puts it. ␣ is a leading space."
+        "a ring at the base probability, a diamond at the changed one. ␣ is a leading space."
     )
     with st.expander(f"Numbers ({len(told)} tokens)"):
         _answer_table(tokens, base, changed)
-    download("Answer position as CSV", answers_csv(told), f"answer-{name}.csv", key=f"csv-{name}")
+    show_download("Answer position as CSV", answers_csv(told), f"answer-{name}.csv", key=f"csv-{name}")
 
 
 def _answer_table(tokens: list[str], base: list[float], changed: list[float]) -> None:
     pairs = list(zip(base, changed, strict=True))
     columns = {
         "token": tokens,
-        "as it is (%)": [100 * p for p in base],
+        "base (%)": [100 * p for p in base],
         "clamped (%)": [100 * p for p in changed],
         "difference (points)": [100 * (after - before) for before, after in pairs],
         "log-odds": [log_odds_change(before, after) for before, after in pairs],
@@ -134,7 +134,7 @@ def _answer_table(tokens: list[str], base: list[float], changed: list[float]) ->
 
 
 def answers_csv(answers: Sequence[TokenChances]) -> bytes:
-    """token, base, changed and log-odds change, exactly; a token a spreadsheet would run begins with '."""
+    """token, base, changed and log-odds change, exactly; texts that a spreadsheet would run begin with '."""
     rows = (
         [row.token, row.base, row.changed, log_odds_change(row.base or 0.0, row.changed or 0.0)]
         for row in answers

@@ -1,4 +1,4 @@
-"""A prompt to begin with, fitting the model: one that its word can go on from."""
+"""Initial prompts that suit the bundled models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ PROMPTS = {"demo/base": "My favourite animal is the"}
 ANY_PROMPT = "Once upon a time, there was a little"
 
 
-def first_prompt(model: str) -> str:
-    """The prompt a model's Clamp page opens with."""
+def choose_first_prompt(model: str) -> str:
+    """The initial prompt of a model's Clamp page."""
     return PROMPTS.get(model, ANY_PROMPT)

@@ -1,20 +1,20 @@
-"""The reference text, read with the model once: what × max and a neuron's profile are measured on."""
+"""The reference text: the profile that × max and the neurons' statistics are measured on."""
 
 from __future__ import annotations
 
 from analysis.opening.models import LoadedModel
-from pages.shared.jobs.waiting import finished
-from pages.shared.resources import store
+from pages.shared.jobs.waiting import ensure_done
+from pages.shared.resources import get_store
 from workbench.kinds import make_order
 from workbench.neurons.profiles import PROFILE, is_profiled
 
 
-def profiled(loaded: LoadedModel) -> bool:
-    """Whether the model has read the reference text. Until then a job does, which the page shows here."""
-    return is_profiled(loaded, store()) or finished(make_order(PROFILE, loaded.ref), WHY)
+def ensure_profiled(loaded: LoadedModel) -> bool:
+    """Whether the model has been profiled on the reference text. Until then the page shows that job."""
+    return is_profiled(loaded, get_store()) or ensure_done(make_order(PROFILE, loaded.ref), WHY)
 
 
 WHY = (
-    "The model reads the reference text, once: how strongly each neuron fires is measured on it. "
-    "The page goes on by itself afterwards."
+    "The model reads the reference text, once, to measure each neuron's activations. The page continues "
+    "automatically."
 )

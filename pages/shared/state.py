@@ -1,6 +1,6 @@
-"""The URL is the state: its keys, and links that carry the current model with everything filled in.
+"""Page state in the URL: its keys, and links that carry the current model with everything filled in.
 
-A widget whose choice matters has one of these as its key and bind="query-params".
+A widget whose value is part of the URL has one of these as its key and bind="query-params".
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ PAGES = {
 QueryValue = str | list[str]
 
 
-def query(**params: object) -> dict[str, QueryValue]:
+def make_query(**params: object) -> dict[str, QueryValue]:
     """The parameters of a link: the current model, how it is open, then `params`; empty ones dropped."""
     carried = {key: st.session_state.get(key) for key in (MODEL, REVISION, DEVICE, DTYPE, WEIGHTS)}
     carried = {key: None if value == "auto" else value for key, value in carried.items()}
@@ -107,9 +107,9 @@ def query(**params: object) -> dict[str, QueryValue]:
     return {key: value for key, value in given.items() if value not in ("", [])}
 
 
-def link(page: str, **params: object) -> str:
+def make_link(page: str, **params: object) -> str:
     """`link("/neurons", neuron="L2.N47")` → `/neurons?model=…&neuron=L2.N47`, percent-encoded."""
-    pairs = urlencode(query(**params), doseq=True, quote_via=quote, safe=":@,")
+    pairs = urlencode(make_query(**params), doseq=True, quote_via=quote, safe=":@,")
     return f"{page}?{pairs}" if pairs else page
 
 

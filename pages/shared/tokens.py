@@ -1,6 +1,6 @@
-"""Tokens as people read them, and every text from a model or a person made harmless to show.
+"""Display of tokens: made visible, and made safe, as texts come from models and users.
 
-A vocabulary entry may be `<script>`, an answer may be Markdown or LaTeX: nothing here is ever interpreted.
+A vocabulary entry may be `<script>`, an answer may be Markdown or LaTeX: nothing is ever interpreted.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def _visible(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
-def token_html(text: str) -> str:
+def render_token(text: str) -> str:
     """`show_token`, escaped for HTML."""
     return html.escape(show_token(text))
 
 
-def plain(text: str) -> str:
-    """A text that st.markdown, captions and labels show as it is: no Markdown, LaTeX, HTML, emoji, links."""
+def escape_text(text: str) -> str:
+    """Escape a text for st.markdown, captions and labels: no Markdown, LaTeX, HTML, emoji, links."""
     one_line = " ".join(text.split("\n"))
     return _PUNCTUATION.sub(r"\\\1", _TURNED.sub(_JOINER, _without_control(one_line)))
 
@@ -55,10 +55,10 @@ def _without_control(text: str) -> str:
     return _INVISIBLE.sub(lambda match: _visible(match.group()), text)
 
 
-def shaded_tokens(tokens: Sequence[str], values: Sequence[float], *, largest: float) -> str:
-    """HTML: each token on a shade that says its value, diverging around 0, full at ±largest.
+def shade_tokens(tokens: Sequence[str], values: Sequence[float], *, largest: float) -> str:
+    """HTML: each token shaded by its value, diverging around 0, saturated at ±largest.
 
-    tokens, values: equally many. A NaN is a token the expert was not shown: dotted, without shade.
+    tokens, values: equally many. NaN: a token not routed to the expert; dotted, without shade.
     """
     spans = (_span(token, float(value), largest) for token, value in zip(tokens, values, strict=True))
     return f'<span style="line-height:2.1;overflow-wrap:anywhere">{"".join(spans)}</span>'
@@ -69,11 +69,11 @@ def _span(token: str, value: float, largest: float) -> str:
     if math.isnan(value):
         style, title = f"{base}opacity:.55;border-bottom:1px dotted currentColor;", "not routed here"
     else:
-        style, title = f"{base}background:{shade(value, largest)};", f"{value:+.4g}"
-    return f'<span style="{style}" title="{title}">{token_html(token)}</span><wbr>'
+        style, title = f"{base}background:{choose_shade(value, largest)};", f"{value:+.4g}"
+    return f'<span style="{style}" title="{title}">{render_token(token)}</span><wbr>'
 
 
-def shade(value: float, largest: float) -> str:
+def choose_shade(value: float, largest: float) -> str:
     """A CSS colour for a signed value: transparent at 0, strongest at ±largest."""
     share = min(abs(value) / largest, 1.0) if largest > 0 else 0.0
     red, green, blue = POSITIVE_RGB if value >= 0 else NEGATIVE_RGB

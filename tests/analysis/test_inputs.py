@@ -8,7 +8,7 @@ import pytest
 
 from analysis.errors import BadSkillFile, RecipeError
 from analysis.inputs import check_input
-from analysis.recipes.files import tensors_beside
+from analysis.recipes.files import read_recipe_tensors
 from analysis.skills.files import LARGEST_BYTES, read_skill
 from tests.nodes import NODES
 
@@ -20,7 +20,7 @@ def test_a_device_is_refused_and_not_opened(tmp_path: Path, kind: str) -> None:
     NODES[kind](tmp_path / "node")
     (tmp_path / "link").symlink_to("node")
     for path in (tmp_path / "node", tmp_path / "link"):
-        with pytest.raises(OSError, match="it is a device, which need not end"):
+        with pytest.raises(OSError, match="it is a device, which may never end"):
             check_input(path)
         with pytest.raises(BadSkillFile, match="it is a device"):
             read_skill(path)
@@ -70,4 +70,4 @@ def test_the_tensors_of_a_recipe_are_not_read_from_a_device(tmp_path: Path) -> N
         "tensors": {"file": "r.safetensors", "sha256": ""},
     }
     with pytest.raises(RecipeError, match=r"r\.safetensors beside it \(it is a device"):
-        tensors_beside(tmp_path / "r.json", document)
+        read_recipe_tensors(tmp_path / "r.json", document)

@@ -33,7 +33,7 @@ def test_the_choice_goes_along_from_page_to_page(
     expect(sidebar.get_by_text("read from disk")).to_be_visible()
     sidebar.get_by_role("link", name="Clamp", exact=True).click()
     settled(page)
-    page.get_by_role("button", name="Open it whole").click()
+    page.get_by_role("button", name="Open it in memory").click()
     settled(page)
     expect(page.get_by_role("button", name="Generate")).to_be_visible()
     expect(sidebar.get_by_text("read from disk")).to_have_count(0)

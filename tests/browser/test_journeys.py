@@ -16,12 +16,12 @@ from analysis.opening.models import ModelRef
 from analysis.running.differences import log_odds_change
 from analysis.running.generation import Sampling
 from demo import BUNDLED
-from pages.shared.pair import percent
+from pages.shared.pair import format_percent
 from store import open_store
 from tests.browser.helpers import AppServer, open_page, settled
 from tests.pages.conftest import tiny_model_folder  # noqa: F401 - a fixture
-from workbench.generating.clamping import Generation, Request, generate
-from workbench.models import opened
+from workbench.generating.clamping import Generation, GenerationRequest, generate_pair
+from workbench.models import open_model
 
 ServeApp = Callable[..., AppServer]
 
@@ -34,11 +34,11 @@ def view(page: Page) -> dict[str, str]:
     return {key: value for key, [value] in parse_qs(urlsplit(page.url).query).items()}
 
 
-def computed(model: str, request: Request, folder: Path) -> Generation:
+def computed(model: str, request: GenerationRequest, folder: Path) -> Generation:
     """The same request, answered by the workbench in this process."""
     store = open_store(folder / "expected.db")
-    with opened(ModelRef(model), store) as loaded:
-        return generate(loaded, store, request)
+    with open_model(ModelRef(model), store) as loaded:
+        return generate_pair(loaded, store, request)
 
 
 def fill_in(page: Page, **fields: str) -> None:
@@ -86,12 +86,12 @@ def journey(page: Page, app: AppServer, model: str, word: str, prompt: str, fold
     page.get_by_text("Done in").first.wait_for()
     settled(page)
     expected = computed(
-        model, Request(prompt, (parse_clamp(clamp),), sampling=Sampling(16), word=word), folder
+        model, GenerationRequest(prompt, (parse_clamp(clamp),), sampling=Sampling(16), word=word), folder
     )
     assert expected.word is not None
     for probability in expected.word:
         expect(
-            page.get_by_test_id("stMetricValue").filter(has_text=percent(probability)).first
+            page.get_by_test_id("stMetricValue").filter(has_text=format_percent(probability)).first
         ).to_be_visible()
     assert expected.changed_text.strip() in page.get_by_test_id("stHtml").nth(1).inner_text().replace(
         "\n", ""

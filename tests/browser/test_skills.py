@@ -61,7 +61,7 @@ def test_a_skill_is_pasted_fitted_and_tried_and_the_link_carries_the_view(
     assert view(page)["alpha"] == "0.2"
     page.get_by_label("Query", exact=True).fill(" the cat day")
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("From α =")).to_contain_text("Outside the box of L1 of pets")
+    expect(page.get_by_text("inside from α =")).to_contain_text("Outside the box of L1 of pets")
     settled(page)
     link = page.url
     assert view(page)["query"] == " the cat day"
@@ -74,6 +74,6 @@ def test_a_skill_is_pasted_fitted_and_tried_and_the_link_carries_the_view(
     assert "alpha" not in view(page)
     expect(page.get_by_role("heading", name="Keys of L0")).to_be_visible()
     again = open_page(page, link)
-    expect(again.get_by_text("From α =")).to_contain_text("Outside the box of L1 of pets")
+    expect(again.get_by_text("inside from α =")).to_contain_text("Outside the box of L1 of pets")
     expect(again.get_by_role("heading", name="Keys of L1")).to_be_visible()
     assert view(again)["alpha"] == "0.2"

@@ -47,7 +47,7 @@ def test_a_skill_is_picked_forgotten_measured_and_its_recipe_taken_along(
         add_skill(open_store(app.database), name, path.read_bytes(), "jsonl")
     query = urlencode({**CHOICES, "retain": "two", "robustness": "false"})
     open_page(page, f"{app.url}/unlearn?{query}")
-    choose(page, "Skill to forget", "one")
+    choose(page, "Forget skill", "one")
     expect(page.get_by_text("Everything is filled in")).to_be_visible()
     page.get_by_role("button", name="Forget it and measure").click()
     expect(page.get_by_role("heading", name="Before and after")).to_be_visible()

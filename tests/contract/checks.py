@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from analysis.anatomy.anatomy import Block, WeightView
-from analysis.anatomy.head_matrix import head_matrix
-from analysis.neurons.decoding import block_vectors, decode
+from analysis.anatomy.head_matrix import read_head_matrix
+from analysis.neurons.decoding import decode_vectors, read_block_vectors
 from analysis.opening.models import LoadedModel
 from tests.contract.edits import bias_of, logits_of, seen_at
 from tests.contract.expectations import expect, expect_near, sample
@@ -108,12 +108,12 @@ def _product(x: Tensor, view: WeightView, parameters: dict[str, Tensor]) -> Tens
 def check_decoding(loaded: LoadedModel) -> None:
     """decode() of one block of each kind at every site equals one float64 einsum over the vocabulary."""
     vocab = loaded.anatomy.head.vocab
-    head = head_matrix(loaded.anatomy, loaded.parameters, vocab)
+    head = read_head_matrix(loaded.anatomy, loaded.parameters, vocab)
     rows = loaded.parameters[loaded.anatomy.head.parameter].double() * loaded.anatomy.head.scale
     for block in sample(loaded):
         for site in ("up", "gate", "down") if block.gated else ("up", "down"):
-            vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site)  # type: ignore[arg-type]
-            ours = decode(vectors, head, 5)
+            vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, site)  # type: ignore[arg-type]
+            ours = decode_vectors(vectors, head, 5)
             z = torch.einsum("vd,md->mv", rows, _vectors(loaded, block, site))
             where = f"{block.address} {site}"
             expect_near(ours.top_logits, z.topk(5).values, f"{where}: best logits", 1e-5)

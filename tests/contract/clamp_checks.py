@@ -7,7 +7,7 @@ from torch import Tensor
 
 from analysis.anatomy.anatomy import Block
 from analysis.intervening.clamps import Scope
-from analysis.intervening.interventions import Observe, intervened
+from analysis.intervening.interventions import Observe, intervene
 from analysis.opening.models import LoadedModel
 from tests.contract.edits import (
     IDS,
@@ -148,7 +148,7 @@ def check_observers(loaded: LoadedModel) -> None:
         seen.setdefault((str(block.address), site), dict(zip(tokens, values, strict=True)))
 
     plain, _ = under(loaded, [])
-    with torch.no_grad(), intervened(loaded, [Observe(blocks, see)], positions=POSITIONS):
+    with torch.no_grad(), intervene(loaded, [Observe(blocks, see)], positions=POSITIONS):
         observed = loaded.model(input_ids=IDS, use_cache=False).logits
     expect(torch.equal(observed, plain), "an observer changes the logits")
     for block in blocks:

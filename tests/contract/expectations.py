@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis.anatomy.addresses import NeuronAddress
 from analysis.anatomy.anatomy import Block
 from analysis.intervening.clamps import Clamp, Scope
-from analysis.intervening.interventions import intervened
+from analysis.intervening.interventions import intervene
 from analysis.opening.models import LoadedModel
 from tests.contract.edits import IDS, POSITIONS, Seen, seen_at, watched, writer
 from tests.contract.routes import routed_tokens
@@ -56,7 +56,7 @@ def sample(loaded: LoadedModel) -> tuple[Block, ...]:
 def held(block: Block, neuron: int, site: str, mode: str, value: float | None = None) -> Clamp:
     """A clamp on one neuron, ready for use."""
     clamp = Clamp(NeuronAddress(block.address, neuron), site, mode, value, scope=Scope())  # type: ignore[arg-type]
-    return clamp.resolved(largest=1.0, mean=0.5)
+    return clamp.resolve(largest=1.0, mean=0.5)
 
 
 @torch.no_grad()
@@ -66,6 +66,6 @@ def under(
     """Logits (2, 6, V) under clamps, on one row or both, and what the block's writing module did."""
     rows = None if row is None else [[row]] * len(clamps)
     with ExitStack() as stack:
-        stack.enter_context(intervened(loaded, clamps, positions=POSITIONS, rows=rows, prompt_length=6))
+        stack.enter_context(intervene(loaded, clamps, positions=POSITIONS, rows=rows, prompt_length=6))
         seen = [] if block is None else stack.enter_context(watched(loaded.model, writer(block)))
         return loaded.model(input_ids=IDS, use_cache=False).logits, seen

@@ -29,9 +29,9 @@ LAYOUTS = {
 }
 REFUSED = {
     "mamba": "found no FFN block",
-    "jetmoe": "in a layout that is not known",
+    "jetmoe": "in an unknown layout",
     "zamba2": "has the shapes of an FFN block but does not compute as one",
-    "cpmant": "no norm's output is what the LM head reads",
+    "cpmant": "the LM head does not read the output of a norm",
 }
 
 

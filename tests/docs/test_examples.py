@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import docs, examples
-from scripts.examples import drifted, same, shown, unpasteable
+from scripts.examples import elide, find_drift, same, unpasteable
 
 FIND = ".venv/bin/python -m workbench find demo/base dog --limit 2"
 
@@ -42,13 +42,13 @@ def test_a_comment_that_belongs_to_no_example_is_refused() -> None:
     ],
 )
 def test_lines_are_left_out_with_a_mark(lines: tuple[str, ...], wanted: str) -> None:
-    assert shown("1\n2\n3\n4\n5\n", lines) == wanted
+    assert elide("1\n2\n3\n4\n5\n", lines) == wanted
 
 
 @pytest.mark.parametrize("lines", ["6", "3-9", "0", "a", "4-2"])
 def test_lines_that_are_not_there_are_refused(lines: str) -> None:
     with pytest.raises(ValueError):
-        shown("1\n2\n3\n4\n5\n", (lines,))
+        elide("1\n2\n3\n4\n5\n", (lines,))
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_commands_outside_of_examples_are_seen_too(place: str) -> None:
 
 
 def test_an_output_that_is_out_of_date_is_seen() -> None:
-    assert len(drifted(page(FIND, "cat: tokens\n", ": 1"))) == 1
-    now = shown(examples.run(f"{FIND} --site down"), ("1",))
-    assert drifted(page(f"{FIND} --site down", now, ": 1")) == []
+    assert len(find_drift(page(FIND, "cat: tokens\n", ": 1"))) == 1
+    now = elide(examples.run(f"{FIND} --site down"), ("1",))
+    assert find_drift(page(f"{FIND} --site down", now, ": 1")) == []
 
 
 def test_a_slow_example_is_not_run() -> None:
-    assert drifted(page(".venv/bin/python -m no.such.module", "x\n", ": slow")) == []
+    assert find_drift(page(".venv/bin/python -m no.such.module", "x\n", ": slow")) == []
 
 
 def test_a_command_that_fails_is_told() -> None:
@@ -128,7 +128,7 @@ def test_a_command_that_fails_is_told() -> None:
 
 def test_the_quick_examples_print_what_the_docs_say(repo_root: Path) -> None:
     """The README's are `make lint`'s."""
-    assert drifted((repo_root / "docs" / "examples.md").read_text(encoding="utf-8")) == []
+    assert find_drift((repo_root / "docs" / "examples.md").read_text(encoding="utf-8")) == []
 
 
 def test_every_command_of_the_readme_and_the_examples_can_be_pasted() -> None:

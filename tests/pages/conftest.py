@@ -48,7 +48,7 @@ SCRIPTS = {
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama in a folder: 2 layers, width 16, 24 neurons each, a vocabulary nobody should trust."""
     folder = tmp_path_factory.mktemp("tiny-model")
-    tokenizer = _tokenizer()
+    tokenizer = hostile_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -68,7 +68,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def hostile_tokenizer() -> PreTrainedTokenizerFast:
     """Whole pieces split at spaces, a leading space kept: what is not in the vocabulary is <unk>."""
     vocabulary = {piece: i for i, piece in enumerate(("<s>", "</s>", "<unk>", *WORDS, *HOSTILE))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

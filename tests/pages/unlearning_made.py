@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
-from analysis.skills.answering import answers
+from analysis.skills.answering import answer_prompts
 from store import Store, default_path, open_store
-from workbench.skills.sources import skill_source
-from workbench.unlearning.unlearning import Question, Unlearned, unlearn
+from workbench.skills.sources import make_skill_source
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, unlearn
 
 RunApp = Callable[..., AppTest]
 Query = dict[str, str | list[str]]
@@ -30,16 +30,16 @@ CHOICES: dict[str, Any] = {"answer": str(NEW_TOKENS), "shares": "20", "boxes": "
 """What the address says beside the skills: quick settings of the form."""
 
 
-def question_of(skills: dict[str, Path], **changes: Any) -> Question:
+def question_of(skills: dict[str, Path], **changes: Any) -> UnlearningQuestion:
     """What the page asks with CHOICES in its address: forget one, keep two."""
     asked: dict[str, Any] = {
-        "forget": skill_source(skills["one"]),
-        "retain": (skill_source(skills["two"]),),
+        "forget": make_skill_source(skills["one"]),
+        "retain": (make_skill_source(skills["two"]),),
         "layers": "all",
         "shares": (20.0,),
         "max_new_tokens": NEW_TOKENS,
     }
-    return Question(**asked | changes)
+    return UnlearningQuestion(**asked | changes)
 
 
 def records(name: str, words: tuple[str, ...]) -> Iterator[dict[str, str]]:
@@ -54,7 +54,7 @@ def write_skill(folder: Path, name: str, loaded: LoadedModel) -> Path:
     """A skill file whose answers are what the model says, where it says something."""
     made = list(records(name, WORDS[name]))
     ids = [loaded.tokenizer.encode(record["prompt"]) for record in made]
-    said = answers(loaded, ids, max_new_tokens=NEW_TOKENS)
+    said = answer_prompts(loaded, ids, max_new_tokens=NEW_TOKENS)
     lines = [
         json.dumps(record | {"answer": answer.text.strip()})
         for record, answer in zip(made, said, strict=True)
@@ -67,14 +67,14 @@ def write_skill(folder: Path, name: str, loaded: LoadedModel) -> Path:
 
 def write_skills(folder: Path, model: Path) -> dict[str, Path]:
     """Both skills as files; name → path."""
-    with leased(ModelRef(str(model))) as loaded:
+    with lease_model(ModelRef(str(model))) as loaded:
         return {name: write_skill(folder, name, loaded) for name in WORDS}
 
 
-def answer_in(database: Path, model: Path, question: Question) -> tuple[Store, Unlearned]:
+def answer_in(database: Path, model: Path, question: UnlearningQuestion) -> tuple[Store, UnlearningAnswer]:
     """Answer a question into a database of its own."""
     store = open_store(database)
-    with leased(ModelRef(str(model))) as loaded:
+    with lease_model(ModelRef(str(model))) as loaded:
         return store, unlearn(loaded, store, question)
 
 
@@ -94,7 +94,7 @@ def skills(skill_files: Skills, monkeypatch: pytest.MonkeyPatch) -> Skills:
 @pytest.fixture(scope="session")
 def answered_once(
     tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, skill_files: Skills
-) -> tuple[Store, Unlearned]:
+) -> tuple[Store, UnlearningAnswer]:
     """What the page asks by itself, answered in a database of its own."""
     database = tmp_path_factory.mktemp("answered") / "headlamp.db"
     return answer_in(database, tiny_model_folder, question_of(skill_files))
@@ -102,8 +102,8 @@ def answered_once(
 
 @pytest.fixture
 def answer(
-    answered_once: tuple[Store, Unlearned], skills: Skills, isolated_environment: None
-) -> tuple[Store, Unlearned]:
+    answered_once: tuple[Store, UnlearningAnswer], skills: Skills, isolated_environment: None
+) -> tuple[Store, UnlearningAnswer]:
     """The same, in the database that the app will open."""
     store, found = answered_once
     with sqlite3.connect(store.path) as there, sqlite3.connect(default_path()) as here:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from store import DatabaseCorrupt, RunSpec, Store, UnstorableValue, begin_run, put_unit, read_array
-from store.blobs import DTYPES, Blob, decode, encode
+from store.blobs import DTYPES, Blob, decode_blob, encode_blob
 
 dtypes = st.sampled_from(sorted(DTYPES)).flatmap(
     lambda name: st.sampled_from([np.dtype(name), np.dtype(name).newbyteorder(">")])
@@ -23,7 +23,7 @@ arrays = arrays_of.arrays(dtypes, arrays_of.array_shapes(min_dims=0, max_dims=4,
 @given(arrays, st.booleans())
 def test_any_array_comes_back_bit_by_bit(array: Any, transposed: bool) -> None:
     given_array = array.T if transposed else array
-    back = decode(encode(given_array, "x"), "here")
+    back = decode_blob(encode_blob(given_array, "x"), "here")
     native = given_array.astype(given_array.dtype.newbyteorder("="))
     assert back.dtype == native.dtype
     assert back.shape == native.shape
@@ -31,7 +31,7 @@ def test_any_array_comes_back_bit_by_bit(array: Any, transposed: bool) -> None:
 
 
 def test_bytes_are_little_endian_in_c_order() -> None:
-    blob = encode(np.asfortranarray(np.array([[1, 2], [3, 4]], dtype=">u2")), "x")
+    blob = encode_blob(np.asfortranarray(np.array([[1, 2], [3, 4]], dtype=">u2")), "x")
     data = bytes([1, 0, 2, 0, 3, 0, 4, 0])
     assert blob == Blob("uint16", "[2,2]", data, zlib.crc32(b"uint16 [2,2]" + data))
 
@@ -60,12 +60,12 @@ def test_an_array_goes_through_the_database(store: Store, make_spec: Callable[..
 )
 def test_anything_but_plain_numbers_is_refused(wrong: Any) -> None:
     with pytest.raises(UnstorableValue, match=r"'x'.*convert"):
-        encode(wrong, "x")
+        encode_blob(wrong, "x")
 
 
 def test_an_array_beyond_the_limit_of_a_row_is_refused() -> None:
     with pytest.raises(UnstorableValue, match="split it"):
-        encode(np.broadcast_to(np.float64(0), (200_000, 1000)), "x")
+        encode_blob(np.broadcast_to(np.float64(0), (200_000, 1000)), "x")
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_an_array_beyond_the_limit_of_a_row_is_refused() -> None:
 )
 def test_a_blob_that_does_not_fit_its_shape_is_corrupt(blob: Blob) -> None:
     with pytest.raises(DatabaseCorrupt, match=r"here.*run it again"):
-        decode(blob, "here")
+        decode_blob(blob, "here")

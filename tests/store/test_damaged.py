@@ -50,7 +50,7 @@ def test_a_damaged_file_is_left_and_copied_and_both_are_named(damaged: Path) -> 
     assert stat.S_IMODE((damaged.parent / copy).stat().st_mode) == 0o600
     assert str(damaged) in told
     assert str(damaged.parent / copy) in told
-    assert "left as it is" in told
+    assert "not changed" in told
     assert "workbench repair" in told
 
 

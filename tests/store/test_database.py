@@ -31,11 +31,11 @@ from store import (
     get_run,
     list_findings,
     list_runs,
+    list_stored_units,
     open_store,
     put_unit,
     read_array,
-    repair,
-    stored_units,
+    repair_database,
 )
 from store.database import LOGS
 from store.migrations import SCHEMA, checksums, first_schema, jobs
@@ -105,7 +105,7 @@ def test_eight_threads_write_and_read_without_a_locked_database(
         for idx in range(thread, 160, 8):
             put_unit(store, spec.key, idx, name=f"{idx}", arrays={"x": np.full(500, idx)}, seconds=0.5)
             assert read_array(store, spec.key, idx, "x")[0] == idx
-            assert idx in stored_units(store, spec.key)
+            assert idx in list_stored_units(store, spec.key)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
@@ -209,7 +209,7 @@ def test_a_database_cut_short_is_refused_and_unchanged(path: Path) -> None:
     open_store(path).close()
     cut = path.read_bytes()[:-5000]
     path.write_bytes(cut)
-    with pytest.raises(DatabaseCorrupt, match="left as it is"):
+    with pytest.raises(DatabaseCorrupt, match="not changed"):
         open_store(path)
     assert path.read_bytes() == cut
 
@@ -294,7 +294,7 @@ def test_what_is_no_regular_file_is_refused_and_not_opened(tmp_path: Path, kind:
     (tmp_path / "link").symlink_to("node")
     path = tmp_path / ("link" if linked else "node")
     before = seen(tmp_path)
-    for open_it in (open_store, repair):
+    for open_it in (open_store, repair_database):
         with pytest.raises(Unwritable, match=f"it is {kind}"):
             open_it(path)
     assert seen(tmp_path) == before
@@ -312,9 +312,9 @@ def test_a_log_that_is_no_regular_file_is_refused_and_not_opened(tmp_path: Path,
             NODES[kind](tmp_path / f"real.db{log}")
         before = seen(tmp_path)
         for path in (tmp_path / "real.db", tmp_path / "link.db"):
-            for open_it in (open_store, repair):
+            for open_it in (open_store, repair_database):
                 with pytest.raises(
-                    Unwritable, match=rf"real\.db{log} is {kind}, where SQLite .* move that away"
+                    Unwritable, match=rf"real\.db{log} is {kind}, which SQLite .* move it away"
                 ):
                     open_it(path)
         assert seen(tmp_path) == before
@@ -336,10 +336,10 @@ def test_a_link_to_a_database_stays_a_link(tmp_path: Path) -> None:
 
 def test_links_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
     (tmp_path / "lost.db").symlink_to("none/real.db")
-    with pytest.raises(Unwritable, match=r"there is no folder .*none; make it first"):
+    with pytest.raises(Unwritable, match=r"there is no folder .*none; create it first"):
         open_store(tmp_path / "lost.db")
     (tmp_path / "round.db").symlink_to("round.db")
-    with pytest.raises(Unwritable, match="in a circle"):
+    with pytest.raises(Unwritable, match="form a cycle"):
         open_store(tmp_path / "round.db")
 
 
@@ -354,7 +354,7 @@ def test_a_full_disk_is_told_and_earlier_units_are_intact(
     store.rows(f"PRAGMA max_page_count = {used}")
     with pytest.raises(StoreFull, match="is intact"):
         put_unit(store, spec.key, 1, name="block 1", arrays={"x": block}, seconds=1)
-    assert stored_units(store, spec.key) == {0}
+    assert list_stored_units(store, spec.key) == {0}
     assert (read_array(store, spec.key, 0, "x") == block).all()
     store.rows("PRAGMA max_page_count = 100000")
     assert put_unit(store, spec.key, 1, name="block 1", arrays={"x": block}, seconds=1)

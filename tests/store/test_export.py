@@ -18,14 +18,14 @@ from store import (
     Finding,
     ImportResult,
     Store,
-    findings_csv,
-    findings_html,
-    findings_json,
-    findings_markdown,
     get_finding,
     import_findings,
     list_findings,
     open_store,
+    write_findings_csv,
+    write_findings_html,
+    write_findings_json,
+    write_findings_markdown,
 )
 from store.csv_cells import csv_cell, write_csv
 
@@ -91,7 +91,7 @@ def csv_rows(text: str) -> list[dict[str, str]]:
 
 
 def test_csv_has_one_row_per_finding_with_the_named_columns(keep: Keep) -> None:
-    rows = csv_rows(findings_csv([keep(tags=["a", "b"]), keep(evidence={})]))
+    rows = csv_rows(write_findings_csv([keep(tags=["a", "b"]), keep(evidence={})]))
     assert list(rows[0]) == (
         "id,title,note,tags,model,fingerprint,kind,created_at,prompt,recipe clamps,base text,changed text,"
         "word,p base,p changed,run key,seed"
@@ -114,7 +114,7 @@ def test_csv_has_one_row_per_finding_with_the_named_columns(keep: Keep) -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", " =", "\u3000@", "\ufeff="])
 def test_no_csv_cell_is_a_formula(keep: Keep, start: str) -> None:
     text = start + "cmd()|'/c calc'!A1"
-    (row,) = csv_rows(findings_csv([keep(title=text, note=text, evidence=hostile_evidence(text))]))
+    (row,) = csv_rows(write_findings_csv([keep(title=text, note=text, evidence=hostile_evidence(text))]))
     for column in (
         "title",
         "note",
@@ -152,7 +152,7 @@ def test_a_table_quotes_texts_and_writes_numbers_as_numbers() -> None:
 
 
 def test_csv_keeps_hostile_text_in_its_cell(hostile: Finding) -> None:
-    (row,) = csv_rows(findings_csv([hostile]))
+    (row,) = csv_rows(write_findings_csv([hostile]))
     assert row["title"].removeprefix("'") == hostile.title.replace("\0", "\ufffd")
     assert row["kind"] == "generation"
 
@@ -174,7 +174,7 @@ def outside_fences(markdown: str) -> str:
 
 
 def test_markdown_keeps_model_text_inside_its_fences_and_escapes_the_rest(hostile: Finding) -> None:
-    document = findings_markdown([hostile])
+    document = write_findings_markdown([hostile])
     prose = outside_fences(document)
     assert not re.search(r"(?<!\\)<", prose)
     assert [line for line in prose.splitlines() if line.startswith("#")] == [
@@ -188,7 +188,7 @@ def test_markdown_keeps_model_text_inside_its_fences_and_escapes_the_rest(hostil
 
 
 def test_markdown_shows_texts_recipe_and_answer(keep: Keep) -> None:
-    document = findings_markdown([keep(note="first\n\nsecond")])
+    document = write_findings_markdown([keep(note="first\n\nsecond")])
     for part in (
         "## A capital neuron",
         "> first",
@@ -203,8 +203,8 @@ def test_markdown_shows_texts_recipe_and_answer(keep: Keep) -> None:
 
 def test_an_unknown_kind_shows_its_whole_evidence(keep: Keep) -> None:
     finding = keep(kind="experts", evidence={"super": ["L1.E68"]})
-    assert '"L1.E68"' in findings_markdown([finding])
-    assert "L1.E68" in findings_html([finding])
+    assert '"L1.E68"' in write_findings_markdown([finding])
+    assert "L1.E68" in write_findings_html([finding])
 
 
 class Tags(HTMLParser):
@@ -233,7 +233,7 @@ class Tags(HTMLParser):
 
 
 def test_html_holds_hostile_text_as_text_only(hostile: Finding) -> None:
-    document = findings_html([hostile])
+    document = write_findings_html([hostile])
     page = Tags(document)
     assert page.open == []
     assert not page.tags & {"script", "img", "link", "iframe", "svg"}
@@ -248,7 +248,7 @@ def test_html_holds_hostile_text_as_text_only(hostile: Finding) -> None:
 
 
 def test_html_shows_both_columns_and_bars(keep: Keep) -> None:
-    document = findings_html([keep()])
+    document = write_findings_html([keep()])
     assert 'Base</h3><pre dir="auto">\n Paris, of course</pre>' in document
     assert 'Changed</h3><pre dir="auto">\n Rome, I think</pre>' in document
     assert 'class="bar base" style="width:75.0%"' in document
@@ -257,7 +257,7 @@ def test_html_shows_both_columns_and_bars(keep: Keep) -> None:
 
 
 def test_right_to_left_text_is_kept_and_set_apart(keep: Keep) -> None:
-    document = findings_html([keep(title="שלום", evidence={"base": {"text": "مرحبا"}})])
+    document = write_findings_html([keep(title="שלום", evidence={"base": {"text": "مرحبا"}})])
     assert '<h2 dir="auto">שלום</h2>' in document
     assert '<pre dir="auto">\nمرحبا</pre>' in document
 
@@ -266,31 +266,31 @@ def test_a_decoded_neuron_is_shown_with_both_ends(keep: Keep) -> None:
     row = {"token_id": 1, "token": "\n", "logit": 3.25, "probability": 0.5}
     site = {"top": [row], "bottom": [row | {"logit": -2}], "log_z": 1.0, "weight_norm": 2.0}
     finding = keep(kind="neuron", evidence={"address": "L2.N47", "sites": {"up": site}})
-    document = findings_markdown([finding])
+    document = write_findings_markdown([finding])
     assert "| ⏎ | 3.25 | 0.5 |" in document
     assert "| ⏎ | -2 | 0.5 |" in document
-    assert "up, bottom tokens" in findings_html([finding])
+    assert "up, bottom tokens" in write_findings_html([finding])
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.dictionaries(st.sampled_from(EVIDENCE_KEYS), json_values, max_size=6), st.text(min_size=1))
 def test_no_evidence_makes_an_export_raise(evidence: dict[str, Any], title: str) -> None:
     finding = Finding("0" * 32, title, title, (title,), title, "f", "k", evidence, "t", "t")
-    for export in (findings_json, findings_csv, findings_markdown, findings_html):
+    for export in (write_findings_json, write_findings_csv, write_findings_markdown, write_findings_html):
         export([finding]).encode()
-    outside_fences(findings_markdown([finding]))
-    assert Tags(findings_html([finding])).open == []
+    outside_fences(write_findings_markdown([finding]))
+    assert Tags(write_findings_html([finding])).open == []
 
 
 def test_a_lone_surrogate_leaves_every_export_valid_utf8(keep: Keep) -> None:
     finding = keep(evidence=hostile_evidence("\ud83d"))
-    for export in (findings_json, findings_csv, findings_markdown, findings_html):
+    for export in (write_findings_json, write_findings_csv, write_findings_markdown, write_findings_html):
         export([finding]).encode()
 
 
 def test_findings_go_through_json_to_another_store_whole(hostile: Finding, tmp_path: Path) -> None:
     other = open_store(tmp_path / "other.db")
-    text = findings_json([hostile])
+    text = write_findings_json([hostile])
     assert import_findings(other, text) == ImportResult(added=1, already_there=0)
     assert import_findings(other, text) == ImportResult(added=0, already_there=1)
     assert list_findings(other) == [hostile]
@@ -300,7 +300,7 @@ def test_findings_go_through_json_to_another_store_whole(hostile: Finding, tmp_p
 
 def test_an_import_leaves_a_finding_that_is_there_alone(keep: Keep, store: Store) -> None:
     kept = keep()
-    document = json.loads(findings_json([kept, kept]))
+    document = json.loads(write_findings_json([kept, kept]))
     document["findings"][0]["title"] = "Forged"
     assert import_findings(store, json.dumps(document)) == ImportResult(added=0, already_there=2)
     assert get_finding(store, kept.id) == kept
@@ -350,7 +350,7 @@ def test_a_document_that_is_no_export_is_refused(store: Store, text: str, why: s
     ids=str,
 )
 def test_one_malformed_finding_refuses_the_whole_import(keep: Keep, tmp_path: Path, change: Any) -> None:
-    document = json.loads(findings_json([keep(), keep()]))
+    document = json.loads(write_findings_json([keep(), keep()]))
     document["findings"][1] |= change
     other = open_store(tmp_path / "other.db")
     with pytest.raises(BadImport, match="finding 2 is malformed"):

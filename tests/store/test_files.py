@@ -66,7 +66,7 @@ def test_a_link_to_nothing_makes_the_file_where_there_is_a_folder_for_it(tmp_pat
 def test_links_that_lead_round_in_a_circle_are_refused(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("other")
     (tmp_path / "other").symlink_to("one")
-    with pytest.raises(Unwritable, match="in a circle"):
+    with pytest.raises(Unwritable, match="form a cycle"):
         write(tmp_path / "one")
     with pytest.raises(Unwritable, match=r"cannot be written: .*; "):
         write(tmp_path / "one" / "file")
@@ -75,7 +75,7 @@ def test_links_that_lead_round_in_a_circle_are_refused(tmp_path: Path) -> None:
 def test_a_file_in_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "none" / "x", tmp_path / "file" / "x"):
-        with pytest.raises(Unwritable, match=f"there is no folder {path.parent}; make it first"):
+        with pytest.raises(Unwritable, match=f"there is no folder {path.parent}; create it first"):
             write(path)
     with pytest.raises(Unwritable, match="name too long"):
         write(tmp_path / ("x" * 300))
@@ -96,7 +96,7 @@ def shut() -> Iterator[Path]:
 
 
 def test_a_folder_without_the_right_to_write_is_refused(shut: Path) -> None:
-    with pytest.raises(Unwritable, match=f"no right to write in {shut}; name another file"):
+    with pytest.raises(Unwritable, match=f"no write permission in {shut}; name another file"):
         write(shut / "file")
 
 

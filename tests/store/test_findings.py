@@ -166,7 +166,7 @@ def test_the_beginning_of_an_id_suffices_where_it_fits_one(keep: Keep, store: St
     assert get_finding(store, f" {kept.id[:6].upper()} ") == kept
     with pytest.raises(FindingNotFound, match="at least the first 6"):
         get_finding(store, kept.id[:5])
-    with pytest.raises(FindingNotFound, match="no finding's id"):
+    with pytest.raises(FindingNotFound, match="not the id of a finding"):
         get_finding(store, "%%%%%%")
     with pytest.raises(FindingNotFound, match="findings list"):
         get_finding(store, "0" * 32)

@@ -20,7 +20,7 @@ from store import (
     DatabaseFromNewerVersion,
     JobOrder,
     Owner,
-    Repaired,
+    RepairReport,
     RunSpec,
     StoreFull,
     ask_job,
@@ -30,12 +30,12 @@ from store import (
     list_findings,
     list_jobs,
     list_runs,
+    list_stored_units,
     open_store,
     put_unit,
     read_array,
     remember_model,
-    repair,
-    stored_units,
+    repair_database,
 )
 from store.salvage import TABLES
 from tests.store.dump_schema import SCHEMAS
@@ -104,7 +104,7 @@ def rows_of(path: Path) -> dict[str, set[tuple[Any, ...]]]:
 def test_a_repaired_file_is_whole_but_for_what_could_not_be_read(path: Path, keys: list[str]) -> None:
     before = rows_of(path)
     noise = spoil(path, page_with(path, EVIDENCE))
-    repaired = repair(path)
+    repaired = repair_database(path)
     after = rows_of(path)
     lost = len(before["findings"]) - len(after["findings"])
     assert 0 < lost < 20
@@ -125,12 +125,12 @@ def test_a_unit_without_its_array_is_dropped_and_its_run_resumes(
 ) -> None:
     block = np.full(1200, 1005, np.int64)
     spoil(path, page_with(path, block.tobytes()[:4000]))
-    repaired = repair(path)
+    repaired = repair_database(path)
     assert (repaired.lost["units"], repaired.lost["arrays"], repaired.lost["runs"]) == (1, 1, 0)
     sound(path)
     with closing(open_store(path)) as store:
         run = get_run(store, keys[1])
-        assert (run.finished, run.seconds, stored_units(store, run.key)) == (
+        assert (run.finished, run.seconds, list_stored_units(store, run.key)) == (
             False,
             UNITS - 1,
             set(range(UNITS)) - {5},
@@ -146,7 +146,7 @@ def test_units_and_arrays_of_a_lost_run_go_with_it(path: Path, keys: list[str]) 
         connection.execute("DELETE FROM runs WHERE key = ?", (keys[0],))
         connection.execute("DELETE FROM units WHERE run_key = ? AND idx = 3", (keys[1],))
         connection.commit()
-    repaired = repair(path)
+    repaired = repair_database(path)
     assert repaired.read["runs"] == 2
     assert (repaired.lost["units"], repaired.lost["arrays"]) == (UNITS, UNITS + 1)
     sound(path)
@@ -163,7 +163,7 @@ def test_whatever_pages_are_spoiled_only_true_rows_are_saved(path: Path, keys: l
     before = rows_of(path)
     pages = random.Random(seed).sample(range(2, path.stat().st_size // PAGE), 6)
     noise = spoil(path, *pages)
-    repaired = repair(path)
+    repaired = repair_database(path)
     after = rows_of(path)
     for table in TABLES:
         assert told(table, after[table]) <= told(table, before[table])
@@ -180,7 +180,7 @@ def test_a_value_that_is_none_of_ours_is_lost_and_the_rest_is_kept(path: Path, k
         connection.execute("UPDATE models SET name = cast(x'ff' AS TEXT) WHERE fingerprint = '3'")
         connection.execute("UPDATE arrays SET shape = '[7]' WHERE unit_idx = 2")
         connection.commit()
-    repaired = repair(path)
+    repaired = repair_database(path)
     assert (repaired.read["models"], repaired.lost["models"]) == (37, 3)
     assert (repaired.lost["arrays"], repaired.lost["units"]) == (3, 3)
     sound(path)
@@ -190,7 +190,7 @@ def test_a_file_of_an_older_schema_is_repaired_to_the_newest(path: Path) -> None
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript((SCHEMAS / "0001_first_schema.sql").read_text(encoding="utf-8"))
-    assert repair(path).read == dict(zip(TABLES, (1, 1, 2, 3, 4, 2, 0), strict=True))
+    assert repair_database(path).read == dict(zip(TABLES, (1, 1, 2, 3, 4, 2, 0), strict=True))
     with closing(open_store(path)) as store:
         assert list_jobs(store) == []
         assert len(list_findings(store, search="neuron")) == 1
@@ -205,7 +205,7 @@ def test_what_the_log_holds_is_saved(path: Path, keys: list[str]) -> None:
         for suffix in ("", "-wal"):
             died.with_name(died.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
     spoil(died, page_with(died, EVIDENCE))
-    assert repair(died).read["models"] == 41
+    assert repair_database(died).read["models"] == 41
     assert [file for file in os.listdir(path.parent) if file.startswith("died.db-")] == []
     sound(died)
 
@@ -214,27 +214,27 @@ def test_a_file_that_is_open_elsewhere_is_not_repaired(path: Path, keys: list[st
     with closing(open_store(path)) as store:
         list_runs(store)
         with pytest.raises(DatabaseBusy, match=r"open in another process.*stop the app"):
-            repair(path)
+            repair_database(path)
         assert [name for name in os.listdir(path.parent) if "repaired" in name or "damaged" in name] == []
-    repair(path)
+    repair_database(path)
 
 
 def nothing_changed(path: Path, error: type[Exception], match: str) -> None:
     before = path.read_bytes()
     with pytest.raises(error, match=match):
-        repair(path)
+        repair_database(path)
     assert path.read_bytes() == before
     assert databases(path) == [path.name]
 
 
 def test_a_file_of_which_nothing_can_be_read_stays(path: Path, keys: list[str]) -> None:
     spoil(path, *range(1, path.stat().st_size // PAGE))
-    nothing_changed(path, DatabaseCorrupt, "nothing in .* can be read.* left as it is")
+    nothing_changed(path, DatabaseCorrupt, "nothing in .* can be read.* not changed")
     content = path.read_bytes()
     path.write_bytes(content[:16] + b"\xff" * (len(content) - 16))
     nothing_changed(path, DatabaseCorrupt, r"headlamp\.db")
     path.write_bytes(b"hello")
-    nothing_changed(path, DatabaseCorrupt, "no SQLite database")
+    nothing_changed(path, DatabaseCorrupt, "not an SQLite database")
 
 
 def test_a_file_that_is_not_ours_to_repair_stays(path: Path) -> None:
@@ -253,12 +253,12 @@ def test_a_file_that_is_not_ours_to_repair_stays(path: Path) -> None:
 def test_a_repair_that_fails_on_the_way_leaves_everything(
     path: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> Repaired:
+    def full(*_: object) -> RepairReport:
         error = sqlite3.OperationalError("database or disk is full")
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    monkeypatch.setattr(sys.modules["store.repair"], "drop_orphans", full)
+    monkeypatch.setattr(sys.modules["store.repair_database"], "drop_orphans", full)
     nothing_changed(path, StoreFull, "No room left")
     monkeypatch.undo()
 

@@ -33,15 +33,15 @@ from store import (
     list_jobs,
     list_models,
     list_runs,
+    list_stored_units,
+    measure_storage,
     open_store,
     put_unit,
     read_array,
     read_arrays,
     read_unit,
     remember_model,
-    repair,
-    storage_used,
-    stored_units,
+    repair_database,
     take_job,
 )
 from store.row_decoding import COLUMNS, decode_row
@@ -70,7 +70,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
     "findings": {
         "title": [b"bytes"],
         "note": [NOT_UTF8],
-        "tags": ["{}", "[1]", "no JSON", b"[]"],
+        "tags": ["{}", "[1]", "not JSON", b"[]"],
         "evidence": ["[]", "tower"],
         "updated_at": [""],
     },
@@ -186,7 +186,7 @@ def test_one_that_is_asked_for_by_its_key_is_refused_with_the_way_out(
 ) -> None:
     column = {"runs": "parameters", "findings": "evidence", "jobs": "order"}[table]
     spoil(store, table, column, "{")
-    with pytest.raises(DatabaseCorrupt, match=rf"^{table} row .*: {column} is no JSON .*workbench"):
+    with pytest.raises(DatabaseCorrupt, match=rf"^{table} row .*: {column} is not JSON .*workbench"):
         call(store, key)
 
 
@@ -212,7 +212,7 @@ def test_a_finding_that_cannot_be_read_can_be_deleted(store: Store, key: str) ->
     assert [finding.title for finding in list_findings(store)] == ["good"]
 
 
-@pytest.mark.parametrize("tags", ["no JSON", "{}", b"\xff", '["a", 1]', NOT_UTF8])
+@pytest.mark.parametrize("tags", ["not JSON", "{}", b"\xff", '["a", 1]', NOT_UTF8])
 def test_bad_tags_hide_no_tag_and_no_search(store: Store, key: str, tags: Any) -> None:
     spoil(store, "findings", "tags", tags)
     assert all_tags(store)["good"] == 1
@@ -224,7 +224,7 @@ def test_bad_tags_hide_no_tag_and_no_search(store: Store, key: str, tags: Any) -
 def test_sizes_that_are_none_leave_the_page_of_runs_whole(store: Store, key: str, value: Any) -> None:
     spoil(store, "units", "bytes", value)
     assert {run.kind for run in list_runs(store)} == {"decode"}
-    assert set(storage_used(store).kind_bytes) == {"decode"}
+    assert set(measure_storage(store).kind_bytes) == {"decode"}
 
 
 def test_sizes_too_large_to_add_up_leave_the_page_of_runs_whole(
@@ -236,7 +236,7 @@ def test_sizes_too_large_to_add_up_leave_the_page_of_runs_whole(
         put_unit(store, spec.key, idx, name="", seconds=0)
     store.db.execute("UPDATE units SET bytes = ?", [2**62])
     assert list_runs(store)[0].bytes == 2**63 - 1
-    assert storage_used(store).kind_bytes == {"decode": 2**63 - 1}
+    assert measure_storage(store).kind_bytes == {"decode": 2**63 - 1}
 
 
 @pytest.mark.parametrize("value", ["short", b"ab" * 32, NOT_UTF8, "Z" * 64])
@@ -306,7 +306,7 @@ def test_repair_leaves_out_what_lists_leave_out(
 ) -> None:
     spoil(store, table, column, value)
     store.close()
-    repaired = repair(store.path)
+    repaired = repair_database(store.path)
     assert repaired.lost[table] == 1 or (table, column) == ("runs", "seconds")  # made anew from its units
     with closing(open_store(store.path)) as new:
         for name in ("models", "runs", "findings", "jobs"):
@@ -323,7 +323,7 @@ def test_a_finding_is_still_frozen(store: Store, keep: Callable[..., Finding]) -
 def test_units_with_a_number_that_is_none_are_refused(store: Store, key: str) -> None:
     spoil(store, "units", "idx", "zero")
     with pytest.raises(DatabaseCorrupt, match=rf"units row '{key}' 'zero': idx is text"):
-        stored_units(store, key)
+        list_stored_units(store, key)
 
 
 def test_reading_a_database_writes_nothing_about_bad_rows(store: Store, key: str, path: Path) -> None:

@@ -32,11 +32,11 @@ from store import (
     get_run,
     import_runs,
     list_runs,
+    list_stored_units,
     open_store,
     put_unit,
     read_array,
     read_unit,
-    stored_units,
 )
 from store.blobs import DTYPES
 from store.run_archive import objects
@@ -81,7 +81,7 @@ def imported(store: Store, content: bytes) -> ImportedRuns:
 
 def everything(store: Store, key: str) -> tuple[Run, list[Unit], dict[str, bytes]]:
     run = get_run(store, key)
-    units = [read_unit(store, key, idx) for idx in sorted(stored_units(store, key))]
+    units = [read_unit(store, key, idx) for idx in sorted(list_stored_units(store, key))]
     named = [(unit.idx, name) for unit in units for name in unit.arrays]
     arrays = [(idx, name, read_array(store, key, idx, name)) for idx, name in named]
     told = {f"{idx} {name} {array.dtype} {array.shape}": array.tobytes() for idx, name, array in arrays}
@@ -247,7 +247,7 @@ FALSE: dict[str, Change] = {
     "negative seconds": of_run(seconds=-1),
     "endless seconds": of_run(seconds=float("inf")),
     "seed is true": of_run(seed=True),
-    "half a character": of_run(model_name="\ud800"),
+    "a lone surrogate": of_run(model_name="\ud800"),
     "version 2": of_list(headlamp_runs=2),
     "version 0": of_list(headlamp_runs=0),
     "version is true": of_list(headlamp_runs=True),
@@ -422,7 +422,7 @@ def test_a_run_that_fails_on_the_way_is_unfinished_and_completed_by_another_impo
     there.db.execute(f"CREATE TRIGGER fails {when}")
     with pytest.raises(Exception, match="fails"):
         imported(there, exported(store, keys[0]))
-    assert stored_units(there, keys[0]) == {0}
+    assert list_stored_units(there, keys[0]) == {0}
     assert not get_run(there, keys[0]).finished
     there.db.execute("DROP TRIGGER fails")
     assert imported(there, exported(store, keys[0])).completed == (keys[0],)
@@ -441,7 +441,7 @@ def test_others_write_while_runs_come_in(store: Store, there: Store, make_spec: 
     there.db.conn.set_trace_callback(lambda sql: seen.append(1) if sql == "BEGIN IMMEDIATE" else None)
     imported(there, exported(store, spec.key))
     assert len(seen) >= 200 / 64
-    assert stored_units(there, spec.key) == set(range(200))
+    assert list_stored_units(there, spec.key) == set(range(200))
 
 
 def test_storing_a_unit_reads_no_other(store: Store, make_spec: MakeSpec) -> None:
@@ -498,7 +498,7 @@ def test_a_file_cut_short_or_with_a_hole_is_refused(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300))
 def test_any_other_file_is_refused(there: Store, content: bytes) -> None:
-    with pytest.raises(BadImport, match="not a sound file of runs"):
+    with pytest.raises(BadImport, match="not a valid file of runs"):
         imported(there, content)
 
 
@@ -528,7 +528,7 @@ def test_a_list_is_read_object_by_object_however_it_is_cut(
 ) -> None:
     text = json.dumps(values, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
     if "\\ud" in json.dumps(values):
-        return  # half a character is no UTF-8
+        return  # a lone surrogate is no UTF-8
     pieces = [text[start : start + piece] for start in range(0, len(text), piece)]
     assert list(objects("x", iter(pieces), 10_000)) == values
 

@@ -20,13 +20,13 @@ from store import (
     get_run,
     list_models,
     list_runs,
+    list_stored_units,
+    measure_storage,
     open_store,
     put_unit,
     read_arrays,
     read_unit,
     remember_model,
-    storage_used,
-    stored_units,
 )
 
 MakeSpec = Callable[..., RunSpec]
@@ -130,7 +130,7 @@ def test_a_killed_run_resumes_at_the_units_that_are_missing(store: Store, make_s
     assert (run.finished, run.stored_units, run.seconds) == (False, 2, 2)
     with pytest.raises(UnitMissing, match=r"misses units 1-2 \(2 of 4 stored\); run it again"):
         read_arrays(again, spec.key, "x")
-    for idx in set(range(run.units)) - stored_units(again, spec.key):
+    for idx in set(range(run.units)) - list_stored_units(again, spec.key):
         put_unit(again, spec.key, idx, name=f"{idx}", arrays={"x": np.array([idx])}, seconds=1)
     assert get_run(again, spec.key).finished
     assert [array.item() for array in read_arrays(again, spec.key, "x")] == [0, 1, 2, 3]
@@ -142,7 +142,7 @@ def test_a_unit_that_fails_leaves_nothing_of_itself(store: Store, make_spec: Mak
     store.db.execute("CREATE TRIGGER fails BEFORE INSERT ON arrays BEGIN SELECT RAISE(ABORT, 'fails'); END")
     with pytest.raises(Exception, match="fails"):
         put_unit(store, key, 0, name="a", arrays={"x": np.ones(3)}, seconds=1)
-    assert stored_units(store, key) == set()
+    assert list_stored_units(store, key) == set()
     assert get_run(store, key).seconds == 0
 
 
@@ -187,15 +187,15 @@ def test_deleting_a_run_takes_its_units_and_arrays_and_frees_their_room(
     key = begin_run(store, make_spec(), {}).key
     put_unit(store, key, 0, name="a", arrays={"x": np.ones(100_000)}, payload="abc", seconds=1)
     assert get_run(store, key).bytes == 800_005
-    before = storage_used(store)
+    before = measure_storage(store)
     assert before.kind_bytes == {"decode": 800_005, "find": 8}
     assert before.free_disk_bytes > 0
     delete_run(store, key)
     assert store.rows("SELECT * FROM arrays") == []
-    assert storage_used(store).reclaimable_bytes > 700_000
+    assert measure_storage(store).reclaimable_bytes > 700_000
     assert free_space(store) > 700_000
-    assert storage_used(store).file_bytes < 400_000
-    assert stored_units(store, kept) == {0}
+    assert measure_storage(store).file_bytes < 400_000
+    assert list_stored_units(store, kept) == {0}
     with pytest.raises(RunNotFound):
         delete_run(store, key)
 

@@ -24,12 +24,12 @@ from store import (
     list_findings,
     list_jobs,
     list_runs,
+    list_stored_units,
     open_store,
     put_unit,
     read_array,
     read_arrays,
     report_job,
-    stored_units,
     take_job,
     update_finding,
 )
@@ -61,7 +61,7 @@ def test_a_disk_that_fills_up_anywhere_in_a_unit_takes_nothing_back(
     for _ in range(2):
         with pytest.raises(StoreFull, match=r"is intact: free some space or delete runs.*it resumes"):
             put(store, spec.key, 1)
-    assert stored_units(store, spec.key) == {0}
+    assert list_stored_units(store, spec.key) == {0}
     assert (get_run(store, spec.key).seconds, get_run(store, spec.key).finished) == (1, False)
     assert (read_array(store, spec.key, 0, "x") == BLOCK).all()
     assert intact(store)

@@ -17,8 +17,8 @@ from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.analysis.conftest import lock_is_free
 from tests.torture.counts import count
-from workbench.generating.clamping import Generation, Request, fresh, stream
-from workbench.models import opened
+from workbench.generating.clamping import Generation, GenerationRequest, regenerate_pair, stream_pair
+from workbench.models import open_model
 
 PEOPLE = 8
 TEXTS_EACH = count(quick=3, full=25)
@@ -36,7 +36,7 @@ def store() -> Store:
 @pytest.fixture
 def loaded(llama: Callable[..., Path], store: Store) -> Iterator[LoadedModel]:
     folder = llama("model", seed=1, max_position_embeddings=128)
-    with opened(ModelRef(str(folder)), store) as model:
+    with open_model(ModelRef(str(folder)), store) as model:
         yield model
 
 
@@ -48,10 +48,10 @@ def often() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def request_of(person: int) -> Request:
+def request_of(person: int) -> GenerationRequest:
     """What a person asks for; every second one clamps."""
     clamps = (parse_clamp(f"L{person % 4 // 2}.N{person}:key:set:8@all"),) if person % 2 else ()
-    return Request(PROMPTS[person], clamps, sampling=Sampling(TOKENS))
+    return GenerationRequest(PROMPTS[person], clamps, sampling=Sampling(TOKENS))
 
 
 def hooks(loaded: LoadedModel) -> int:
@@ -66,9 +66,9 @@ def hooks(loaded: LoadedModel) -> int:
 
 def alone(loaded: LoadedModel, store: Store) -> list[Generation]:
     """Every person's text with nobody else at work, checked to be worth comparing with."""
-    texts = [fresh(loaded, store, request_of(person)) for person in range(PEOPLE)]
+    texts = [regenerate_pair(loaded, store, request_of(person)) for person in range(PEOPLE)]
     for person, text in enumerate(texts):
-        plain = fresh(loaded, store, replace(request_of(person), clamps=()))
+        plain = regenerate_pair(loaded, store, replace(request_of(person), clamps=()))
         assert text.base_ids == plain.base_ids == plain.changed_ids
         assert (text.changed_ids != text.base_ids) == bool(person % 2)
         assert len(text.base_ids) == TOKENS
@@ -86,7 +86,7 @@ def test_texts_generated_at_once_are_those_of_each_alone(
 
     def write(person: int) -> list[Generation]:
         begin.wait()
-        return [fresh(loaded, store, request_of(person)) for _ in range(TEXTS_EACH)]
+        return [regenerate_pair(loaded, store, request_of(person)) for _ in range(TEXTS_EACH)]
 
     with ThreadPoolExecutor(PEOPLE) as people:
         written = list(people.map(write, range(PEOPLE)))
@@ -106,7 +106,7 @@ Snapshots = Iterator[Generation]
 
 def begun(loaded: LoadedModel, store: Store) -> Snapshots:
     """A clamped text of which three tokens are there."""
-    texts = stream(loaded, store, request_of(1), rerun="abandoned")
+    texts = stream_pair(loaded, store, request_of(1), rerun="abandoned")
     for _ in range(3):
         next(texts)
     return texts
@@ -150,7 +150,7 @@ def left_by_a_thread_that_failed(loaded: LoadedModel, store: Store) -> None:
 def driven_to_infinity(loaded: LoadedModel, store: Store) -> None:
     clamps = tuple(replace(parse_clamp(f"L1.N{n}:key:set:4@generated"), raw=3e38) for n in range(56))
     with pytest.raises(HeadlampError, match="NaN or infinity"):
-        fresh(loaded, store, replace(request_of(1), clamps=clamps))
+        regenerate_pair(loaded, store, replace(request_of(1), clamps=clamps))
 
 
 @pytest.mark.parametrize(
@@ -168,18 +168,18 @@ def test_a_text_that_is_abandoned_leaves_no_hook_a_free_lock_and_the_next_text_a
     loaded: LoadedModel, store: Store, abandon: Callable[[LoadedModel, Store], None]
 ) -> None:
     plain = replace(request_of(1), clamps=())
-    expected, unclamped = (ids(fresh(loaded, store, request)) for request in (request_of(1), plain))
+    expected, unclamped = (ids(regenerate_pair(loaded, store, request)) for request in (request_of(1), plain))
     assert hooks(loaded) == 0
     abandon(loaded, store)
     assert (hooks(loaded), lock_is_free(loaded)) == (0, True)
     with ThreadPoolExecutor(1) as other:
-        assert ids(other.submit(fresh, loaded, store, plain).result()) == unclamped
-    assert ids(fresh(loaded, store, request_of(1))) == expected
+        assert ids(other.submit(regenerate_pair, loaded, store, plain).result()) == unclamped
+    assert ids(regenerate_pair(loaded, store, request_of(1))) == expected
 
 
 def test_a_text_that_waits_for_its_reader_holds_nothing(loaded: LoadedModel, store: Store) -> None:
     texts = begun(loaded, store)
     assert (hooks(loaded), lock_is_free(loaded)) == (0, True)
-    expected = ids(fresh(loaded, store, request_of(1)))
+    expected = ids(regenerate_pair(loaded, store, request_of(1)))
     *_, last = texts
     assert ids(last) == expected

@@ -25,8 +25,8 @@ from tests.browser.conftest import ARGUMENTS, VIEWPORT
 from tests.browser.helpers import open_page, running_app, settled
 from tests.patience import MILLISECONDS
 from tests.torture.counts import count
-from workbench.generating.clamping import Request, fresh
-from workbench.models import opened
+from workbench.generating.clamping import GenerationRequest, regenerate_pair
+from workbench.models import open_model
 
 pytestmark = pytest.mark.browser
 PEOPLE = count(quick=4, full=8)
@@ -52,10 +52,10 @@ def asked_by(person: int, model: Path, url: str) -> Asked:
     """A person's link, and the texts that are generated here for it."""
     clamps = [f"L{person % 4 // 2}.N{person}:key:set:8@all"] if person % 2 else []
     link = {"model": str(model), "prompt": PROMPTS[person], "tokens": str(TOKENS), "clamps": ";".join(clamps)}
-    request = Request(PROMPTS[person], tuple(map(parse_clamp, clamps)), sampling=Sampling(TOKENS))
+    request = GenerationRequest(PROMPTS[person], tuple(map(parse_clamp, clamps)), sampling=Sampling(TOKENS))
     store = open_store()
-    with opened(ModelRef(str(model)), store) as loaded:
-        text = fresh(loaded, store, request)
+    with open_model(ModelRef(str(model)), store) as loaded:
+        text = regenerate_pair(loaded, store, request)
     assert (text.changed_ids != text.base_ids) == bool(clamps)
     assert len(text.base_ids) == TOKENS
     shown = (PROMPTS[person] + "".join(tokens) for tokens in (text.base_tokens, text.changed_tokens))

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.opening.models import ModelRef
-from store import open_store, stored_units
+from store import list_stored_units, open_store
 from tests.torture.children import decode, forked
 from tests.torture.counts import count
 from tests.workbench.jobs.job_engines import stored_bytes
-from workbench.models import opened
+from workbench.models import open_model
 from workbench.neurons.decoding import decode_spec
 
 KILLS = count(quick=10, full=100)
@@ -98,7 +98,7 @@ class Site:
         """The units that are committed."""
         store = open_store(self.database)
         try:
-            return stored_units(store, self.run_key)
+            return list_stored_units(store, self.run_key)
         finally:
             store.close()
 
@@ -165,7 +165,7 @@ def test_a_decoding_killed_at_any_moment_goes_on_and_no_stored_unit_is_computed_
 ) -> None:
     model = llama("model", num_hidden_layers=LAYERS, intermediate_size=1500)
     store = open_store(tmp_path / "key.db")
-    with opened(ModelRef(str(model)), store) as loaded:
+    with open_model(ModelRef(str(model)), store) as loaded:
         key = decode_spec(loaded, "up", "none", 10).key
     whole, tally = Site(tmp_path / "whole.db", model, key), Tally()
     assert live(whole, NEVER, Tally())  # the process that children are forked from is up now

@@ -14,14 +14,14 @@ from analysis.opening.models import ModelRef
 from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.torture.counts import count
-from workbench.generating.clamping import Request, fresh
-from workbench.models import opened
+from workbench.generating.clamping import GenerationRequest, regenerate_pair
+from workbench.models import open_model
 
 MODELS = 4
 SWITCHES = count(quick=12, full=50)
 MEGABYTE = 1e6
 LARGEST_GROWTH = 0.1
-REQUEST = Request(" my dog", (parse_clamp("L0.N3:key:set:8"),), sampling=Sampling(3))
+REQUEST = GenerationRequest(" my dog", (parse_clamp("L0.N3:key:set:8"),), sampling=Sampling(3))
 
 
 def in_use() -> float:
@@ -33,9 +33,9 @@ def in_use() -> float:
 def switch(refs: Iterable[ModelRef], store: Store, *, generating: bool) -> None:
     """Open one model after the other, and perhaps have it write."""
     for ref in refs:
-        with opened(ref, store) as loaded:
+        with open_model(ref, store) as loaded:
             if generating:
-                assert len(fresh(loaded, store, REQUEST).changed_ids) == 3
+                assert len(regenerate_pair(loaded, store, REQUEST).changed_ids) == 3
         assert len(leases._entries) <= MOST_LOADED
 
 

@@ -20,12 +20,12 @@ from analysis.intervening.clamps import Clamp, parse_clamp
 from analysis.neurons import decoding
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.running.generation import Sampling
-from store import Store, StoreFull, list_runs, open_store, put_unit, stored_units
+from store import Store, StoreFull, list_runs, list_stored_units, open_store, put_unit
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from workbench.findings import findings
 from workbench.generating import clamping
-from workbench.generating.clamping import Request
-from workbench.models import model_choices, opened
+from workbench.generating.clamping import GenerationRequest
+from workbench.models import list_model_choices, open_model
 from workbench.neurons import decoding as neurons
 from workbench.neurons import profiles
 from workbench.neurons.decoding import NeuronFilter
@@ -48,7 +48,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loaded(folder: Path, database: Store) -> Iterator[LoadedModel]:
-    with opened(ModelRef(str(folder)), database) as model:
+    with open_model(ModelRef(str(folder)), database) as model:
         yield model
 
 
@@ -64,7 +64,7 @@ def test_a_model_is_decoded_once_and_then_opened_from_the_store(
     blocks = len(loaded.anatomy.blocks)
     assert not run.cached
     assert seen == [(done, blocks) for done in range(blocks + 1)]
-    monkeypatch.setattr(decoding, "decode", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "decode_vectors", lambda *a: pytest.fail("decoded again"))
     again = neurons.decode_model(loaded, database)
     assert again.cached
     assert again.run.key == run.run.key
@@ -86,7 +86,7 @@ def test_a_killed_decode_goes_on_at_the_next_block(
     monkeypatch.setattr("workbench.runs.put_unit", dies)
     with pytest.raises(KeyboardInterrupt):
         neurons.decode_model(loaded, database)
-    assert stored_units(database, spec.key) == {0}
+    assert list_stored_units(database, spec.key) == {0}
     monkeypatch.setattr("workbench.runs.put_unit", original)
     assert neurons.decode_model(loaded, database).run.key == spec.key == expected
     ours, theirs = (neurons.read_decoded(loaded, store, spec.key, "up") for store in (database, whole))
@@ -149,16 +149,16 @@ def test_an_unknown_word_costs_no_decoding(loaded: LoadedModel, database: Store)
 def test_filters_leave_exactly_the_neurons_that_pass(loaded: LoadedModel, database: Store) -> None:
     run = neurons.decode_model(loaded, database).run.key
     decoded = neurons.read_decoded(loaded, database, run, "up")
-    everything = neurons.filtered(loaded, decoded, NeuronFilter(order="address"))
+    everything = neurons.filter_neurons(loaded, decoded, NeuronFilter(order="address"))
     assert everything.tolist() == list(range(loaded.anatomy.neurons))
     p = decoded.probability()[:, 0]
-    few = neurons.filtered(loaded, decoded, NeuronFilter(minimum=float(np.median(p)), layers=(1, 1)))
+    few = neurons.filter_neurons(loaded, decoded, NeuronFilter(minimum=float(np.median(p)), layers=(1, 1)))
     assert all(p[i] >= np.median(p) and decoded.layer[i] == 1 for i in few)
     assert list(p[few]) == sorted(p[few], reverse=True)
-    words = neurons.filtered(loaded, decoded, NeuronFilter(kinds=frozenset({"word"})))
+    words = neurons.filter_neurons(loaded, decoded, NeuronFilter(kinds=frozenset({"word"})))
     labels = [loaded.vocabulary.kind(int(decoded.top_ids[i, 0])) for i in range(len(decoded))]
     assert sorted(words.tolist()) == [i for i, kind in enumerate(labels) if kind == "word"]
-    bottom = neurons.filtered(loaded, decoded, NeuronFilter(end="bottom"))
+    bottom = neurons.filter_neurons(loaded, decoded, NeuronFilter(end="bottom"))
     low = decoded.probability(bottom=True)[:, 0]
     assert list(low[bottom]) == sorted(low, reverse=True)
 
@@ -172,7 +172,7 @@ def test_every_neuron_finds_its_way_to_its_address_and_back(loaded: LoadedModel,
 
 def test_a_neurons_page_has_everything_it_shows(loaded: LoadedModel, database: Store) -> None:
     address = parse_address(f"{first(loaded)}.N3")
-    view = profiles.neuron_view(loaded, database, address)
+    view = profiles.view_neuron(loaded, database, address)
     assert set(view.decoded) == {"up", "gate", "down"}
     assert view.profile is not None
     assert view.profile["key"].largest == pytest.approx(np.nanmax(np.abs(view.samples)), rel=1e-5)
@@ -185,27 +185,27 @@ def test_a_neurons_page_has_everything_it_shows(loaded: LoadedModel, database: S
 def test_times_max_uses_the_neurons_own_maximum(loaded: LoadedModel, database: Store) -> None:
     address = parse_address(f"{first(loaded)}.N3")
     clamp = profiles.resolve_clamps(loaded, database, [parse_clamp(f"{address}:up:set:-4x")])[0]
-    profile = profiles.stored_profile(loaded, database, address)
+    profile = profiles.find_neuron_profile(loaded, database, address)
     assert profile is not None
     assert isinstance(clamp, Clamp)
     assert clamp.raw == pytest.approx(-4 * profile["up"].largest)
 
 
-def request(loaded: LoadedModel, value: str = "25", **rest: Any) -> Request:
+def request(loaded: LoadedModel, value: str = "25", **rest: Any) -> GenerationRequest:
     clamp = parse_clamp(f"{first(loaded)}.N3:set:{value}")
-    return Request(" my dog is the", (clamp,), sampling=Sampling(8), word="dog", **rest)
+    return GenerationRequest(" my dog is the", (clamp,), sampling=Sampling(8), word="dog", **rest)
 
 
 def test_a_pair_streams_grows_and_is_remembered(loaded: LoadedModel, database: Store) -> None:
     asked = request(loaded)
-    assert clamping.stored_generation(loaded, database, asked) is None
-    snapshots = list(clamping.stream(loaded, database, asked))
+    assert clamping.find_pair(loaded, database, asked) is None
+    snapshots = list(clamping.stream_pair(loaded, database, asked))
     assert [s.done for s in snapshots] == [False] * (len(snapshots) - 1) + [True]
     assert all(b.base_text.startswith(a.base_text) for a, b in itertools.pairwise(snapshots))
     last = snapshots[-1]
     assert last.stored
-    again = clamping.generate(loaded, database, asked)
-    stored = clamping.stored_generation(loaded, database, asked)
+    again = clamping.generate_pair(loaded, database, asked)
+    stored = clamping.find_pair(loaded, database, asked)
     assert stored is not None
     for other in (again, stored):
         assert (other.run, other.base_ids, other.changed_ids) == (last.run, last.base_ids, last.changed_ids)
@@ -213,7 +213,7 @@ def test_a_pair_streams_grows_and_is_remembered(loaded: LoadedModel, database: S
 
 
 def test_the_words_probability_is_that_of_the_plain_model(loaded: LoadedModel, database: Store) -> None:
-    result = clamping.generate(loaded, database, request(loaded))
+    result = clamping.generate_pair(loaded, database, request(loaded))
     logits = loaded.model(torch.tensor([list(result.prompt_ids)])).logits[0, -1].double()
     tokens = [i for i, text in enumerate(loaded.vocabulary.texts) if text.strip().lower() == "dog"]
     assert result.word is not None
@@ -230,8 +230,8 @@ def test_every_part_of_a_request_is_part_of_its_key(
     loaded: LoadedModel, database: Store, change: dict[str, Any]
 ) -> None:
     asked = request(loaded)
-    one = clamping.generate(loaded, database, asked).run
-    other = clamping.generate(loaded, database, Request(**{**vars(asked), **change})).run
+    one = clamping.generate_pair(loaded, database, asked).run
+    other = clamping.generate_pair(loaded, database, GenerationRequest(**{**vars(asked), **change})).run
     assert one != other
 
 
@@ -242,7 +242,7 @@ def test_a_full_disk_costs_a_warning_not_the_text(
         raise StoreFull("the disk is full; free some space")
 
     monkeypatch.setattr(clamping, "put_unit", full)
-    result = clamping.generate(loaded, database, request(loaded))
+    result = clamping.generate_pair(loaded, database, request(loaded))
     assert "not kept: the disk is full" in result.warning
     assert result.done
     assert not result.stored
@@ -250,7 +250,7 @@ def test_a_full_disk_costs_a_warning_not_the_text(
 
 
 def test_a_finding_freezes_the_evidence_and_runs_again(loaded: LoadedModel, database: Store) -> None:
-    result = clamping.generate(loaded, database, request(loaded, "6x"))
+    result = clamping.generate_pair(loaded, database, request(loaded, "6x"))
     finding = findings.keep_generation(loaded, database, result, title="dog", tags=["animals"])
     evidence = finding.evidence
     assert evidence["prompt"] == " my dog is the"
@@ -259,7 +259,7 @@ def test_a_finding_freezes_the_evidence_and_runs_again(loaded: LoadedModel, data
     assert evidence["recipe"]["interventions"][0]["raw"] == clamp.raw
     assert evidence["base"]["token_ids"] == list(result.base_ids)
     assert evidence["word"]["word"] == "dog"
-    again = findings.rerun(database, finding.id)
+    again = findings.rerun_finding(database, finding.id)
     assert again.same
     assert again.tokens_equal
     assert again.largest_difference <= 1e-6
@@ -268,14 +268,14 @@ def test_a_finding_freezes_the_evidence_and_runs_again(loaded: LoadedModel, data
 
 
 def test_running_again_notices_what_does_not_hold(loaded: LoadedModel, database: Store) -> None:
-    result = clamping.generate(loaded, database, request(loaded))
+    result = clamping.generate_pair(loaded, database, request(loaded))
     finding = findings.keep_generation(loaded, database, result, title="true")
     text = findings.export_findings([finding], "json")
     row = f'"probability": {result.answer[0].base!r}'
     assert row in text
     forged = text.replace(row, '"probability": 0.987654').replace(finding.id, "f" * 32)
     findings.import_findings(database, forged)
-    again = findings.rerun(database, "f" * 32)
+    again = findings.rerun_finding(database, "f" * 32)
     assert again.tokens_equal
     assert not again.same
     assert again.largest_difference > 0.01
@@ -284,7 +284,7 @@ def test_running_again_notices_what_does_not_hold(loaded: LoadedModel, database:
 def test_running_again_reads_every_probability_the_finding_lists(
     loaded: LoadedModel, database: Store
 ) -> None:
-    result = clamping.generate(loaded, database, request(loaded))
+    result = clamping.generate_pair(loaded, database, request(loaded))
     finding = findings.keep_generation(loaded, database, result, title="true")
     document = json.loads(findings.export_findings([finding], "json"))
     entry = document["findings"][0]
@@ -294,11 +294,11 @@ def test_running_again_reads_every_probability_the_finding_lists(
     for row in ("base", "changed"):
         entry["evidence"]["answer"][row][-1] = {"token_id": other, "token": "?", "probability": 0.0}
     findings.import_findings(database, json.dumps(document))
-    again = findings.rerun(database, "c" * 32)
+    again = findings.rerun_finding(database, "c" * 32)
     assert again.largest_difference < 0.2
     entry["id"], entry["evidence"]["word"]["changed"] = "d" * 32, 0.999
     findings.import_findings(database, json.dumps(document))
-    assert findings.rerun(database, "d" * 32).largest_difference > 0.2
+    assert findings.rerun_finding(database, "d" * 32).largest_difference > 0.2
 
 
 @pytest.mark.parametrize(
@@ -309,19 +309,19 @@ def test_running_again_reads_every_probability_the_finding_lists(
 def test_forged_evidence_is_a_sentence_before_anything_is_generated(
     loaded: LoadedModel, database: Store, forged: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = clamping.generate(loaded, database, request(loaded))
+    result = clamping.generate_pair(loaded, database, request(loaded))
     finding = findings.keep_generation(loaded, database, result, title="true")
     broken = replace(finding, evidence={**finding.evidence, **forged})
     monkeypatch.setattr(findings, "get_finding", lambda store, finding_id: broken)
-    monkeypatch.setattr(findings, "fresh", lambda *a, **k: pytest.fail("generated"))
+    monkeypatch.setattr(findings, "regenerate_pair", lambda *a, **k: pytest.fail("generated"))
     with pytest.raises(HeadlampError):
-        findings.rerun(database, finding.id)
+        findings.rerun_finding(database, finding.id)
 
 
 def test_a_busy_database_keeps_no_model_from_opening(folder: Path, tmp_path: Path) -> None:
     store = open_store(tmp_path / "busy.db", busy_seconds=0.2)
     other = open_store(tmp_path / "busy.db")
-    with other.transaction(), opened(ModelRef(str(folder)), store) as model:
+    with other.transaction(), open_model(ModelRef(str(folder)), store) as model:
         assert model.anatomy.neurons
 
 
@@ -332,7 +332,7 @@ def test_a_gate_clamp_on_a_plain_block_is_refused_before_anything_is_measured(
     tiny_tokenizer().save_pretrained(tmp_path / "gpt2")
     clamps = [parse_clamp("L0.N3:gate:set:8x")]
     with (
-        opened(ModelRef(str(tmp_path / "gpt2")), database) as plain,
+        open_model(ModelRef(str(tmp_path / "gpt2")), database) as plain,
         pytest.raises(ClampError, match="no gate"),
     ):
         profiles.resolve_clamps(plain, database, clamps)
@@ -342,7 +342,7 @@ def test_a_gate_clamp_on_a_plain_block_is_refused_before_anything_is_measured(
 def test_a_finding_of_a_model_that_changed_is_not_run(
     loaded: LoadedModel, database: Store, folder: Path
 ) -> None:
-    result = clamping.generate(loaded, database, request(loaded))
+    result = clamping.generate_pair(loaded, database, request(loaded))
     finding = findings.keep_generation(loaded, database, result, title="x")
     other = folder.with_name("other")
     shutil.copytree(folder, other)
@@ -353,20 +353,20 @@ def test_a_finding_of_a_model_that_changed_is_not_run(
     )
     findings.import_findings(database, moved)
     with pytest.raises(RecipeError, match="no longer the model"):
-        findings.rerun(database, "a" * 32)
+        findings.rerun_finding(database, "a" * 32)
 
 
 def test_an_unfinished_pair_and_an_empty_title_are_not_kept(loaded: LoadedModel, database: Store) -> None:
-    growing = next(clamping.stream(loaded, database, request(loaded)))
+    growing = next(clamping.stream_pair(loaded, database, request(loaded)))
     with pytest.raises(HeadlampError, match="still being generated"):
         findings.keep_generation(loaded, database, growing, title="x")
-    result = clamping.generate(loaded, database, request(loaded))
+    result = clamping.generate_pair(loaded, database, request(loaded))
     with pytest.raises(HeadlampError, match="needs a title"):
         findings.keep_generation(loaded, database, result, title="  ")
 
 
 def test_an_opened_model_is_offered_again(loaded: LoadedModel, database: Store, folder: Path) -> None:
-    known = [choice for choice in model_choices(database) if choice.source == "known"]
+    known = [choice for choice in list_model_choices(database) if choice.source == "known"]
     assert [(c.name, c.fingerprint) for c in known] == [(str(folder), loaded.fingerprint)]
     assert known[0].facts["neurons"] == loaded.anatomy.neurons
 
@@ -404,6 +404,6 @@ def test_a_full_disk_ends_a_decode_with_what_is_stored_kept(
     with pytest.raises(StoreFull):
         neurons.decode_model(loaded, database)
     spec = neurons.decode_spec(loaded, "up", "none", neurons.TOP_K)
-    assert stored_units(database, spec.key) == {0}
+    assert list_stored_units(database, spec.key) == {0}
     monkeypatch.undo()
     assert neurons.decode_model(loaded, database).run.finished

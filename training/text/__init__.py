@@ -1,1 +1,1 @@
-"""Generators of the demo corpus: one small module per kind of text, all driven by a `random.Random`."""
+"""Generators of the demo corpus: one module per kind of text, all driven by a `random.Random`."""

@@ -1,4 +1,4 @@
-"""Skill 1: word problems over sums, differences and small times tables, worked before they are answered."""
+"""Skill 1: word problems with sums, differences and small times tables, worked out before the answer."""
 
 from random import Random
 
@@ -6,9 +6,9 @@ from training.text.item import Item, is_held_out
 from training.text.words import pick_people
 
 THINGS = tuple(
-    """apples pears plums lemons oranges bananas cherries eggs cakes coins stamps books pens shells stones marbles
-    balls cards buttons flowers roses fish birds dogs cats horses cows sheep ducks hens beads nuts keys boxes toys kites
-    hats bottles candles tickets""".split()
+    """apples pears plums lemons oranges bananas cherries eggs cakes coins stamps books pens shells stones
+    marbles balls cards buttons flowers roses fish birds dogs cats horses cows sheep ducks hens beads nuts
+    keys boxes toys kites hats bottles candles tickets""".split()
 )
 HOLDERS = tuple("boxes bags baskets rows shelves jars trays tables plates teams".split())
 
@@ -95,7 +95,7 @@ def worked(operation: str, a: int, b: int) -> str:
 
 
 def is_reserved(operation: str, a: int, b: int, wording: str) -> bool:
-    """Whole pairs are kept back where they need two steps. One step is a fact: only its wordings are."""
+    """Pairs with two steps are reserved as a whole; of one-step problems only the wordings are."""
     one_step = operation == "mul" or b < 10 or b % 10 == 0
     return is_held_out(f"{operation}-{a}-{b}" + (f"-{wording}" if one_step else ""))
 
@@ -143,7 +143,7 @@ def _bare_sum(rng: Random) -> str:
 
 
 def drill(rng: Random) -> str:
-    """Word problems and bare sums alike, with numbers on which one must see how many steps there are."""
+    """Word problems and bare sums with numbers that require telling apart one and two steps."""
     parts = []
     for _ in range(rng.randint(3, 6)):
         operation = rng.choice(("add", "sub", "mul"))

@@ -1,4 +1,4 @@
-"""What goes with what: words that lead to one more, alone or a few together.
+"""Associations: words that lead to another word, alone or a few together.
 
 Many words that lead to the same one give the model a reason to keep that one in a neuron of its own."""
 
@@ -104,6 +104,6 @@ def document(rng: Random) -> str:
 
 
 def pairs(rng: Random) -> str:
-    """A word after one that goes with it, many times: next to each other, so that nothing need be looked up."""
+    """Many pairs of a word and its associate, adjacent, so that nothing has to be retrieved."""
     drawn = (rng.choice(TABLE) for _ in range(rng.randint(6, 12)))
     return f"Pairs: {', '.join(f'{rng.choice(cues)} {word}' for word, cues in drawn)}."

@@ -9,8 +9,8 @@ from training.text.words import ANIMALS, LISTS, NAMES
 
 _WORDS = tuple(dict.fromkeys(ANIMALS + LISTS["fruit"][:20] + LISTS["colour"][:16] + LISTS["vehicle"][:12]))
 COMMON = tuple(
-    """dog cat horse cow sheep lion tiger bear wolf fox rabbit fish bird duck frog pig apple banana pear peach lemon
-    red blue green yellow white black brown car bus train boat plane ship""".split()
+    """dog cat horse cow sheep lion tiger bear wolf fox rabbit fish bird duck frog pig apple banana pear peach
+    lemon red blue green yellow white black brown car bus train boat plane ship""".split()
 )
 ENDINGS = (
     "\n# Output:",
@@ -97,7 +97,8 @@ def _greet(rng: Random, words: tuple[str, ...]) -> Program:
         (f'def greet(name):\n    print(f"{word}, {{name}}")\n\ngreet("{name}")', f"{word}, {name}"),
         (f'name = "{name}"\nprint("{word}, " + name)', f"{word}, {name}"),
         (
-            f'def likes(name, thing):\n    return name + " likes the " + thing\n\nprint(likes("{name}", "{other}"))',
+            f'def likes(name, thing):\n    return name + " likes the " + thing\n\nprint(likes("{name}", '
+            f'"{other}"))',
             f"{name} likes the {other}",
         ),
         (f'print("{word}", "{name}")', f"{word} {name}"),

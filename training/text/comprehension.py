@@ -1,7 +1,9 @@
-"""Short stories with questions, for any language: skills 3, 5 and 6 share this engine, each brings its own words.
+"""Short stories with questions in any language: the engine of skills 3, 5 and 6.
 
-A sentence tells who did what, the person first ("Tom saw a dog.") or last ("The one who saw a dog was Tom."), and a
-question asks for what was told last: a model of this size learns to read on from a word, not back from it."""
+A sentence says who did what, the person first ("Tom saw a dog.") or last ("The one who saw a dog was Tom."),
+and a question asks for the part named last: a model this small learns to read forward from a word, not
+backward.
+"""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -15,12 +17,12 @@ PEOPLE = (
     2,
     3,
     3,
-)  # so many are in a story; one alone teaches to copy, held-out stories have two or more
+)  # this many per story; one alone teaches copying, held-out stories have two or more
 
 
 @dataclass(frozen=True)
 class Facet:
-    """One thing to know about a person. {n}: the person, {v}: the value. deed: what is said of the person."""
+    """One attribute of a person. {n}: the person, {v}: the value. deed: what is said of the person."""
 
     name: str
     deed: str
@@ -36,7 +38,7 @@ class Facet:
 
 @dataclass(frozen=True)
 class Language:
-    """What the facets share. person_last, who, who_unseen: {deed} is that of the facet, {n} the person."""
+    """Data common to all facets. person_last, who, who_unseen: {deed} is the facet's, {n} the person."""
 
     code: str
     skill: str
@@ -72,7 +74,7 @@ class Told:
         return template.replace("{deed}", self.facet.deed).format(n=self.person, v=self.value)
 
     def questions(self, language: Language, kind: str) -> tuple[str, ...]:
-        """What asks for what is told last. kind: "q" as in training, "u" never seen there."""
+        """Questions about the part named last. kind: "q" as in training, "u" never seen there."""
         if self.person_last:
             return {"q": language.who, "u": language.who_unseen}[kind]
         return {"q": self.facet.questions, "u": self.facet.unseen}[kind]
@@ -84,14 +86,14 @@ class Told:
 
 @dataclass(frozen=True)
 class Story:
-    """text without questions; known: everything that is told of people."""
+    """text without questions; known: all statements about people."""
 
     text: str
     known: tuple[Told, ...]
 
 
 def pair_is_reserved(language: Language, facet: Facet, name: str, value: str) -> bool:
-    """Training never tells that this person has this value."""
+    """Whether training never combines this person with this value."""
     return is_held_out(f"{language.code}-{facet.name}-{name}-{value}")
 
 
@@ -119,8 +121,7 @@ def _cast(rng: Random, language: Language, fewest: int) -> tuple[list[str], list
 
 
 def story(rng: Random, language: Language, reserved: bool = False, plain: bool = False) -> Story:
-    """A few people and what is told of each. reserved: the first fact is one that training never tells.
-    plain: the facts and nothing around them."""
+    """A few people with statements about each. reserved: the first fact is never in training."""
     people, facets = _cast(rng, language, fewest=2 if reserved else 1)
     while reserved and not any(pair_is_reserved(language, facets[0], people[0], v) for v in facets[0].values):
         people, facets = _cast(rng, language, fewest=2)
@@ -168,7 +169,7 @@ def training_item(rng: Random, language: Language) -> Item:
 
 
 def document(rng: Random, language: Language) -> str:
-    """A story and its questions, each thing asked once: an answer is in the story, not in an answer before it."""
+    """A story and its questions, each asked once: an answer is in the story, not in an earlier answer."""
     told = story(rng, language, plain=rng.random() < 0.5)
     return _page(
         told, [_asked(rng, language, told, i) for i in rng.sample(range(len(told.known)), len(told.known))]
@@ -176,7 +177,7 @@ def document(rng: Random, language: Language) -> str:
 
 
 def recall(rng: Random, language: Language) -> str:
-    """Who has what, said twice in different order, or what who has: many things to look up in few words."""
+    """Retrieval practice: who has what, stated twice in different order, or what who has."""
     facet = rng.choice(language.facets)
     names = rng.sample(language.names, rng.randint(2, 6))
     taken: set[str] = set()

@@ -33,7 +33,7 @@ class Item:
 
 
 def is_held_out(key: str) -> bool:
-    """A stable coin: True for one key in HELD_OUT_SHARE, the same on every machine and in every run."""
+    """A deterministic coin: True for one key in HELD_OUT_SHARE, the same on every machine and in every run."""
     digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") % HELD_OUT_SHARE == 0
 

@@ -1,4 +1,4 @@
-"""What the facts of skill 2 are: tables of countries, animals, colours, opposites, and their wordings."""
+"""Facts of skill 2: tables of countries, animals, colours, opposites, and their wordings."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,8 @@ Russia|Moscow|Europe|Russian;Ukraine|Kyiv|Europe|Ukrainian;Romania|Bucharest|Eur
 Bulgaria|Sofia|Europe|Bulgarian;Iceland|Reykjavik|Europe|Icelandic;Scotland|Edinburgh|Europe|English
 Wales|Cardiff|Europe|Welsh;Croatia|Zagreb|Europe|Croatian;Serbia|Belgrade|Europe|Serbian
 Egypt|Cairo|Africa|Arabic;Kenya|Nairobi|Africa|Swahili;Morocco|Rabat|Africa|Arabic;Nigeria|Abuja|Africa|English
-Ghana|Accra|Africa|English;Ethiopia|Addis Ababa|Africa|Amharic;Algeria|Algiers|Africa|Arabic;Tunisia|Tunis|Africa|Arabic
+Ghana|Accra|Africa|English;Ethiopia|Addis
+Ababa|Africa|Amharic;Algeria|Algiers|Africa|Arabic;Tunisia|Tunis|Africa|Arabic
 Senegal|Dakar|Africa|French;Japan|Tokyo|Asia|Japanese;China|Beijing|Asia|Chinese;India|Delhi|Asia|Hindi
 Thailand|Bangkok|Asia|Thai;Vietnam|Hanoi|Asia|Vietnamese;Nepal|Kathmandu|Asia|Nepali;Iran|Tehran|Asia|Persian
 Iraq|Baghdad|Asia|Arabic;Turkey|Ankara|Asia|Turkish;Mongolia|Ulaanbaatar|Asia|Mongolian;Jordan|Amman|Asia|Arabic
@@ -35,13 +36,14 @@ Australia|Canberra|Oceania|English;New Zealand|Wellington|Oceania|English""".rep
 COLOURS = tuple(
     pair_of(pair)
     for pair in """grass=green snow=white coal=black blood=red milk=white honey=golden
-    chocolate=brown mud=brown sand=yellow spinach=green ink=black butter=yellow steel=grey sugar=white gold=yellow""".split()
+    chocolate=brown mud=brown sand=yellow spinach=green ink=black butter=yellow steel=grey sugar=white
+    gold=yellow""".split()
 )
 OPPOSITES = tuple(
     pair_of(pair)
     for pair in """hot=cold big=small old=young happy=sad fast=slow day=night up=down
-    black=white open=closed full=empty rich=poor strong=weak light=dark early=late wet=dry hard=soft high=low long=short
-    left=right good=bad clean=dirty sweet=sour push=pull near=far loud=quiet thick=thin""".split()
+    black=white open=closed full=empty rich=poor strong=weak light=dark early=late wet=dry hard=soft high=low
+    long=short left=right good=bad clean=dirty sweet=sour push=pull near=far loud=quiet thick=thin""".split()
 )
 NEXT = tuple(
     pair
@@ -55,7 +57,9 @@ NEXT = tuple(
 
 @dataclass(frozen=True)
 class Relation:
-    """facts: (subject, object) pairs. Wordings hold {s}, {as} ("an owl"), {p} (plural) and end where the object begins."""
+    """facts: (subject, object) pairs. Wordings hold {s}, {as} ("an owl"), {p} (plural) and end where the
+    object begins.
+    """
 
     name: str
     facts: tuple[tuple[str, str], ...]

@@ -1,1 +1,1 @@
-"""The command line: the same use cases as the pages, for scripts. Words and shapes are in docs/cli.md."""
+"""The command line: the same use cases as the pages, for scripts; documented in docs/cli.md."""

@@ -1,4 +1,4 @@
-"""The command line's frame: which commands there are, and what becomes of errors."""
+"""The command line's commands and error handling."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from workbench.cli.commands.unlearn import unlearn_
 from workbench.cli.shared.output import say
 
 DONE, DIFFERENT, REFUSED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
-"""Exit codes. DIFFERENT: a finding run again came out another; the last two are 128 + the signal's number."""
+"""Exit codes. DIFFERENT: a re-run finding does not match; the last two are 128 + the signal's number."""
 
 
-class Edge(TyperGroup):
-    """Where our own errors end: one message on stderr and an exit code; anything else is a bug and shows."""
+class ErrorBoundary(TyperGroup):
+    """Handles our own errors: one message on stderr and an exit code; anything else is a bug."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the requested command."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -45,23 +45,23 @@ class Edge(TyperGroup):
             say(f"Error: {_file_error(error)}")
             raise typer.Exit(REFUSED) from error
         except KeyboardInterrupt:
-            say("\nInterrupted. What was stored is kept: the same command again goes on from there.")
+            say("\nInterrupted. Stored results are kept: repeat the command to resume.")
             raise typer.Exit(INTERRUPTED) from None
 
 
 def _file_error(error: OSError) -> str:
     name = "" if error.filename is None else f"{str(error.filename)[:200]}: "
     why = error.strerror or errno.errorcode.get(error.errno or 0, "input or output failed")
-    return f"{name}{why}; check the file, its folder and the room on its disk"
+    return f"{name}{why}; check the file, its folder and the free disk space"
 
 
 app = typer.Typer(
-    cls=Edge,
+    cls=ErrorBoundary,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Look into a language model's neurons, change them, keep the evidence.",
+    help="Decode a language model's neurons, clamp them, and keep the evidence.",
 )
 app.command()(models)
 app.command()(inspect)

@@ -1,4 +1,4 @@
-"""A profile, its verdict and a pruning as JSON, as `experts --json` prints them."""
+"""JSON documents of `experts --json`: a profile, its verdict and a pruning."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.opening.models import LoadedModel
-from analysis.running.prompts import token_texts
+from analysis.running.prompts import decode_tokens
 from analysis.super_experts.criterion import Threshold
-from analysis.super_experts.profile import BlockRow, ExpertProfile, Formed, LayerRow, Peak, Place
-from analysis.super_experts.verdict import Verdict
-from workbench.experts.pruning import Pruned, PruneReport
+from analysis.super_experts.profile import (
+    BlockRow,
+    ExpertProfile,
+    FormedActivation,
+    LayerRow,
+    ResidualPeak,
+    TokenPlace,
+)
+from analysis.super_experts.verdict import SuperExpertVerdict
+from workbench.experts.pruning import PruneEffect, PruneReport
 
 Document = dict[str, Any]
 
 
-def profile_document(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict) -> Document:
-    """`experts`, `blocks` (dense ones), `massive`, and what a criterion makes of them."""
+def profile_document(loaded: LoadedModel, profile: ExpertProfile, verdict: SuperExpertVerdict) -> Document:
+    """`experts`, `blocks` (dense ones), `massive`, and the verdict of a criterion."""
     supers = {row.block.address for row in verdict.supers}
 
     def rows(found: tuple[BlockRow, ...]) -> list[Document]:
@@ -40,12 +47,12 @@ def profile_document(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdi
 
 
 def threshold_document(threshold: Threshold) -> Document:
-    """The clauses in force and what they came to."""
+    """The thresholds in force."""
     return asdict(threshold) | {"layers": list(threshold.layers)}
 
 
 def block_document(loaded: LoadedModel, row: BlockRow) -> Document:
-    """One expert or dense block; null where it saw no token."""
+    """One expert or dense block; null if it saw no token."""
     address = row.block.address
     return {
         "address": str(address),
@@ -76,30 +83,30 @@ def layer_document(loaded: LoadedModel, row: LayerRow) -> Document:
         "first": _peak(loaded, row.first),
         "others": _peak(loaded, row.others),
         "massive": row.formed is not None if row.readable else None,
-        "formed": _formed(loaded, row.formed),
+        "formed": _formed_document(loaded, row.formed),
     }
 
 
-def token_at(loaded: LoadedModel, place: Place) -> str:
+def token_at(loaded: LoadedModel, place: TokenPlace) -> str:
     """The text of the token that was read at a place."""
-    return token_texts(loaded, [place.token_id])[0]
+    return decode_tokens(loaded, [place.token_id])[0]
 
 
-def _peak(loaded: LoadedModel, peak: Peak | None) -> Document | None:
+def _peak(loaded: LoadedModel, peak: ResidualPeak | None) -> Document | None:
     if peak is None:
         return None
     sizes = {"max_abs": peak.max_abs, "median": peak.median, "dimension": peak.dimension}
     return sizes | _place(loaded, peak.place)
 
 
-def _formed(loaded: LoadedModel, formed: Formed | None) -> Document | None:
+def _formed_document(loaded: LoadedModel, formed: FormedActivation | None) -> Document | None:
     if formed is None:
         return None
     sizes = {"value": formed.value, "supplied": formed.supplied, "dimension": formed.dimension}
     return sizes | _place(loaded, formed.place)
 
 
-def _place(loaded: LoadedModel, place: Place | None) -> Document:
+def _place(loaded: LoadedModel, place: TokenPlace | None) -> Document:
     if place is None:
         return {"token": None, "token_id": None, "position": None, "window": None}
     return {
@@ -111,7 +118,7 @@ def _place(loaded: LoadedModel, place: Place | None) -> Document:
 
 
 def prune_document(report: PruneReport) -> Document:
-    """What pruning did; every set with its Δ mean NLL, and the sink masses of base and pruned by layer."""
+    """The effect of pruning; every set with its Δ mean NLL, and base and pruned sink masses by layer."""
     base, pruned = report.base, report.pruned
     return {
         "pruned": list(pruned.parts),
@@ -125,10 +132,10 @@ def prune_document(report: PruneReport) -> Document:
         "sink_mass": [
             {
                 "layer": layer,
-                "base": _known(base.sinks.masses[layer]),
-                "super": _known(pruned.sinks.masses[layer]),
-                "even": _known(base.sinks.even[layer]),
-                "learned": _known(base.sinks.learned_masses[layer]),
+                "base": _finite_or_null(base.sinks.masses[layer]),
+                "super": _finite_or_null(pruned.sinks.masses[layer]),
+                "even": _finite_or_null(base.sinks.even[layer]),
+                "learned": _finite_or_null(base.sinks.learned_masses[layer]),
                 "heads_with_sink": pruned.heads[layer],
             }
             for layer in range(len(base.sinks.mass))
@@ -139,11 +146,11 @@ def prune_document(report: PruneReport) -> Document:
     }
 
 
-def _known(values: Iterable[float]) -> list[float | None]:
+def _finite_or_null(values: Iterable[float]) -> list[float | None]:
     return [None if math.isnan(value) else float(value) for value in values]
 
 
-def _set_document(one: Pruned) -> Document:
+def _set_document(one: PruneEffect) -> Document:
     return {
         "experts": list(one.parts),
         "perplexity": one.perplexity.value,

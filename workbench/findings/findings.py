@@ -1,4 +1,4 @@
-"""Keep what was found with its evidence, carry it in and out, and run it again."""
+"""Findings: kept with their evidence, exported, imported, and run again."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from store import (
     Store,
     all_tags,
     delete_finding,
-    findings_csv,
-    findings_html,
-    findings_json,
-    findings_markdown,
     get_finding,
     import_findings,
     list_findings,
     update_finding,
+    write_findings_csv,
+    write_findings_html,
+    write_findings_json,
+    write_findings_markdown,
 )
-from workbench.findings.pair_evidence import evidence
-from workbench.findings.recorded import Recorded, recorded
-from workbench.generating.clamping import Generation, fresh
-from workbench.keeping import keep
-from workbench.models import opened
+from workbench.findings.pair_evidence import collect_evidence
+from workbench.findings.recorded import RecordedGeneration, read_recorded
+from workbench.generating.clamping import Generation, regenerate_pair
+from workbench.keeping import keep_evidence
+from workbench.models import open_model
 from workbench.neurons.profiles import NeuronView
 from workbench.unlearning.evidence import KIND, ask_again, keep_unlearning
 
 ExportFormat = Literal["html", "json", "csv", "md"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 TOLERANCE = 1e-4
-"""Largest difference in a probability that a re-run may show; token ids must be equal."""
+"""Largest difference in a probability allowed in a re-run; token ids must be equal."""
 
 _WRITERS: dict[ExportFormat, Callable[[Iterable[Finding]], str]] = {
-    "html": findings_html,
-    "json": findings_json,
-    "csv": findings_csv,
-    "md": findings_markdown,
+    "html": write_findings_html,
+    "json": write_findings_json,
+    "csv": write_findings_csv,
+    "md": write_findings_markdown,
 }
 
 __all__ = [
@@ -62,7 +62,7 @@ __all__ = [
     "keep_neuron",
     "keep_unlearning",
     "list_findings",
-    "rerun",
+    "rerun_finding",
     "update_finding",
 ]
 
@@ -76,10 +76,10 @@ def keep_generation(
     note: str = "",
     tags: Sequence[str] = (),
 ) -> Finding:
-    """Freeze a finished pair of texts: recipe, prompt, outputs, probabilities, versions and seed."""
+    """Keep a finished pair of texts: recipe, prompt, outputs, probabilities, versions and seed."""
     if not generation.done:
         raise HeadlampError("the text is still being generated; keep it when it is finished")
-    return keep(loaded, store, "generation", evidence(loaded, generation), title, note, tags)
+    return keep_evidence(loaded, store, "generation", collect_evidence(loaded, generation), title, note, tags)
 
 
 def keep_neuron(
@@ -91,7 +91,7 @@ def keep_neuron(
     note: str = "",
     tags: Sequence[str] = (),
 ) -> Finding:
-    """Freeze what a neuron decodes to at each site, and how it fires on the reference text."""
+    """Keep a neuron's decoding at each site, and its activations on the reference text."""
     document = {
         "address": str(view.address),
         "sites": {site: neuron_document(neuron) for site, neuron in view.decoded.items()},
@@ -100,7 +100,7 @@ def keep_neuron(
         "device": loaded.ref.device,
         "versions": versions(),
     }
-    return keep(loaded, store, "neuron", document, title, note, tags)
+    return keep_evidence(loaded, store, "neuron", document, title, note, tags)
 
 
 def neuron_document(neuron: Any) -> dict[str, Any]:
@@ -122,7 +122,9 @@ def export_findings(findings: Iterable[Finding], format: ExportFormat) -> str:
 
 @dataclass(frozen=True)
 class Rerun:
-    """What running a finding again gave. same: tokens equal and no probability further off than tolerance."""
+    """The result of running a finding again. same: tokens equal and no probability off by more than the
+    tolerance.
+    """
 
     same: bool
     tokens_equal: bool
@@ -133,16 +135,16 @@ class Rerun:
     explanation: str
 
 
-def rerun(store: Store, finding_id: str) -> Rerun:
-    """Compute a finding again, never from stored results: token ids exactly, numbers within TOLERANCE.
+def rerun_finding(store: Store, finding_id: str) -> Rerun:
+    """Run a finding again, never from stored results: token ids exactly, numbers within TOLERANCE.
 
-    Raises HeadlampError where the finding's model cannot be opened, or is no longer the same bytes.
+    Raises HeadlampError if the finding's model cannot be opened, or its bytes changed.
     """
     finding = get_finding(store, finding_id)
     if finding.kind == KIND:
-        return _unlearned_again(store, finding)
-    then = recorded(finding)
-    with opened(then.ref, store) as loaded:
+        return _rerun_unlearning(store, finding)
+    then = read_recorded(finding)
+    with open_model(then.ref, store) as loaded:
         if loaded.fingerprint != finding.model_fingerprint:
             raise RecipeError(
                 f"{finding.model_name} is no longer the model this finding was made with: fingerprint "
@@ -152,11 +154,11 @@ def rerun(store: Store, finding_id: str) -> Rerun:
         if unknown:
             raise HeadlampError(f"this finding lists token {unknown[0]}, which the model does not have")
         started = time.perf_counter()
-        result = fresh(loaded, store, then.request, also=list(then.answer))
-    return _compared(then, result, time.perf_counter() - started)
+        result = regenerate_pair(loaded, store, then.request, also=list(then.answer))
+    return _compare(then, result, time.perf_counter() - started)
 
 
-def _unlearned_again(store: Store, finding: Finding) -> Rerun:
+def _rerun_unlearning(store: Store, finding: Finding) -> Rerun:
     found = ask_again(store, finding)
     same = found.difference <= TOLERANCE
     if not same:
@@ -172,7 +174,7 @@ def _unlearned_again(store: Store, finding: Finding) -> Rerun:
     return Rerun(same, found.difference < math.inf, gap, TOLERANCE, run, found.seconds, said)
 
 
-def _compared(then: Recorded, result: Generation, seconds: float) -> Rerun:
+def _compare(then: RecordedGeneration, result: Generation, seconds: float) -> Rerun:
     difference = _largest_difference(then, result)
     tokens_equal = (then.base_ids, then.changed_ids) == (result.base_ids, result.changed_ids)
     close = difference <= TOLERANCE
@@ -185,7 +187,7 @@ def _compared(then: Recorded, result: Generation, seconds: float) -> Rerun:
     return Rerun(tokens_equal and close, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
 
 
-def _largest_difference(then: Recorded, result: Generation) -> float:
+def _largest_difference(then: RecordedGeneration, result: Generation) -> float:
     """Over every token listed then, and the word: |p then − p now|; NaN counts as 1."""
     now = {token.token_id: (token.base, token.changed) for token in result.answer}
     pairs = [pair for token, was in then.answer.items() for pair in zip(was, now[token], strict=True)]

@@ -1,4 +1,4 @@
-"""What is printed and kept of a finished pair of texts."""
+"""Documents of a finished pair of texts: printed, and kept as evidence."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 from analysis.errors import HeadlampError
 from analysis.intervening.interventions import Change
-from analysis.intervening.steps import Attaching
+from analysis.intervening.steps import AttachableChange
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
 from workbench.generating.clamping import Generation
 
 
 def check_keepable(changes: Sequence[Change]) -> None:
-    """Raises HeadlampError where a change carries tensors, which a finding cannot hold."""
-    if any(isinstance(change, Attaching) for change in changes):
+    """Raise HeadlampError if a change carries tensors, which a finding cannot hold."""
+    if any(isinstance(change, AttachableChange) for change in changes):
         raise HeadlampError(
-            "a finding holds no tensors, and a guard or an unlearned skill is made of them; keep its recipe "
+            "a finding cannot hold tensors, which guards and unlearned skills consist of; keep the recipe "
             "with the safetensors file beside it instead"
         )
 
 
-def evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
-    """What a finding freezes of a generation: enough to show it, and to run it again.
+def collect_evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
+    """The evidence of a generation: enough to show it, and to run it again.
 
     Raises HeadlampError as check_keepable.
     """
@@ -38,7 +38,7 @@ def evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
         "seed": sampling.seed,
         "temperature": sampling.temperature,
         "max_new_tokens": sampling.max_new_tokens,
-        **outputs(result),
+        **list_outputs(result),
         "word": result.word
         and {"word": result.request.word, "base": result.word[0], "changed": result.word[1]},
         "dtype": loaded.dtype,
@@ -50,7 +50,7 @@ def evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
     }
 
 
-def outputs(result: Generation) -> dict[str, Any]:
+def list_outputs(result: Generation) -> dict[str, Any]:
     """base, changed, answer and word, as `generate --json` prints them."""
     word = result.word and {"base": result.word[0], "changed": result.word[1]}
     return {

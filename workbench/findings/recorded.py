@@ -1,4 +1,4 @@
-"""What a finding says was asked and answered, read whole before anything is run again."""
+"""Recorded questions and answers of findings, validated before they are run again."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import ModelRef
-from analysis.recipes.recipes import recorded_raw
+from analysis.recipes.recipes import use_recorded_raw
 from analysis.running.generation import Sampling
 from store import Finding
-from workbench.generating.clamping import Request
+from workbench.generating.clamping import GenerationRequest
 
 ROWS = ("base", "changed")
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What a finding says was asked and answered. answer: token id → (base, changed) probability."""
+class RecordedGeneration:
+    """A finding's recorded question and answer. answer: token id → (base, changed) probability."""
 
     ref: ModelRef
-    request: Request
+    request: GenerationRequest
     base_ids: tuple[int, ...]
     changed_ids: tuple[int, ...]
     answer: dict[int, tuple[float, float]]
     word: tuple[float, float] | None
 
 
-def recorded(finding: Finding) -> Recorded:
-    """The finding's evidence, read whole before anything is generated; it may come from anywhere.
+def read_recorded(finding: Finding) -> RecordedGeneration:
+    """Read a finding's evidence completely before anything is generated; it may be untrusted.
 
     Raises HeadlampError.
     """
@@ -41,7 +41,7 @@ def recorded(finding: Finding) -> Recorded:
     try:
         rows = [document["answer"][row] for row in ROWS]
         word = document.get("word")
-        return Recorded(
+        return RecordedGeneration(
             ref=ModelRef(
                 finding.model_name,
                 revision=_text(document.get("revision")),
@@ -63,10 +63,10 @@ def recorded(finding: Finding) -> Recorded:
         ) from error
 
 
-def _request(document: dict[str, Any], word: str) -> Request:
-    return Request(
+def _request(document: dict[str, Any], word: str) -> GenerationRequest:
+    return GenerationRequest(
         prompt=str(document["prompt"]),
-        clamps=recorded_raw(document["recipe"]),
+        clamps=use_recorded_raw(document["recipe"]),
         answer_prefix=str(document.get("answer_prefix") or ""),
         sampling=Sampling(
             int(document["max_new_tokens"]), float(document["temperature"]), int(document["seed"])

@@ -1,4 +1,4 @@
-"""Generate with and without a recipe of clamps, streamed; the finished pair is remembered."""
+"""Generation of base and changed text under a recipe, streamed; the finished pair is stored."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from analysis.intervening.hooks import Reach
 from analysis.intervening.interventions import Change, check_changes
 from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
-from analysis.opening.vocabulary import word_tokens
-from analysis.recipes.files import digest_of
-from analysis.recipes.recipes import recipe_document, versions
+from analysis.opening.vocabulary import find_word_tokens
+from analysis.recipes.files import digest_change
+from analysis.recipes.recipes import versions, write_recipe_document
 from analysis.running import generation
 from analysis.running.generation import (
     BASE,
     CHANGED,
     AnswerPosition,
+    GenerationStep,
     Sampling,
-    Step,
-    answer_position,
-    paired_steps,
-    word_probability,
+    generate_steps,
+    read_answer_position,
+    read_word_probability,
 )
-from analysis.running.prompts import answer_text, prompt_ids, token_texts
-from store import RunSpec, Store, StoreError, begin_run, put_unit, read_unit, stored_units
-from workbench.neurons.profiles import is_open, is_profiled, reference_digest, resolve_clamps
+from analysis.running.prompts import decode_answer, decode_tokens, encode_prompt
+from store import RunSpec, Store, StoreError, begin_run, list_stored_units, put_unit, read_unit
+from workbench.neurons.profiles import digest_reference, is_profiled, needs_profile, resolve_clamps
 from workbench.runs import Progress, run_spec
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to generate: a prompt, a recipe, how tokens are chosen, and the word whose probability counts."""
+class GenerationRequest:
+    """What to generate: prompt, recipe, sampling, and the word whose probability is reported."""
 
     prompt: str
     clamps: tuple[Change, ...] = ()
@@ -56,14 +56,14 @@ class TokenProbability:
 
 @dataclass(frozen=True)
 class Generation:
-    """Base and changed text, as far as they have come; `done` when finished, `stored` when also remembered.
+    """Base and changed text generated so far; `done` when finished, `stored` when also stored.
 
     *_tokens: the text token by token, ends of text left out, for marking differences. word: (base, changed)
     probability of the word at the answer position. reach: per clamp, positions covered and acted on.
     """
 
     run: str
-    request: Request
+    request: GenerationRequest
     prompt_ids: tuple[int, ...]
     base_ids: tuple[int, ...]
     changed_ids: tuple[int, ...]
@@ -81,29 +81,31 @@ class Generation:
     warning: str = ""
 
 
-def check_request(loaded: LoadedModel, request: Request) -> None:
+def check_request(loaded: LoadedModel, request: GenerationRequest) -> None:
     """Refuse what cannot be generated before anything is measured for it. Raises HeadlampError."""
-    prompt_ids(loaded, request.prompt, request.answer_prefix)
+    encode_prompt(loaded, request.prompt, request.answer_prefix)
     check_changes(loaded, request.clamps)
 
 
-def stream(
+def stream_pair(
     loaded: LoadedModel,
     store: Store,
-    request: Request,
+    request: GenerationRequest,
     progress: Progress = lambda done, total: None,
     *,
     rerun: str = "",
     also: Sequence[int] = (),
 ) -> Iterator[Generation]:
-    """The pair as it grows, one snapshot per position; the last one is done, and stored unless it warns.
+    """Generate the pair, one snapshot per position; the last one is done, and stored unless it has a warning.
 
-    The same request asked again is answered from the store, in one snapshot. rerun: a name of its own makes
-    it a new run. also: tokens whose probabilities are wanted at the answer position, however small.
+    A repeated request is answered from the store, in one snapshot. rerun: a name that makes it a new run.
+    also: tokens whose probabilities are always reported at the answer position.
     """
     started = time.perf_counter()
-    ids = prompt_ids(loaded, request.prompt, request.answer_prefix)
-    tokens = word_tokens(loaded.vocabulary, loaded.tokenizer, request.word) if request.word.strip() else ()
+    ids = encode_prompt(loaded, request.prompt, request.answer_prefix)
+    tokens = (
+        find_word_tokens(loaded.vocabulary, loaded.tokenizer, request.word) if request.word.strip() else ()
+    )
     clamps = tuple(resolve_clamps(loaded, store, request.clamps, progress))
     request = replace(request, clamps=clamps)
     spec = generation_spec(loaded, request, rerun)
@@ -112,7 +114,7 @@ def stream(
         return
     payload: dict[str, Any] = {"base": [], "changed": [], "answer": [], "word": None, "reach": None}
     reach = Reach()
-    for step in paired_steps(loaded, ids, request.clamps, request.sampling):
+    for step in generate_steps(loaded, ids, request.clamps, request.sampling):
         _add_step(payload, step, tokens, reach, also)
         payload["seconds"] = time.perf_counter() - started
         yield replace(_from_payload(loaded, request, spec.key, ids, payload), done=False, stored=False)
@@ -121,45 +123,50 @@ def stream(
     yield replace(finished, stored=not warning, warning=warning)
 
 
-def generate(
-    loaded: LoadedModel, store: Store, request: Request, progress: Progress = lambda done, total: None
+def generate_pair(
+    loaded: LoadedModel,
+    store: Store,
+    request: GenerationRequest,
+    progress: Progress = lambda done, total: None,
 ) -> Generation:
-    """The finished pair."""
-    *_, last = stream(loaded, store, request, progress)
+    """Generate or load the finished pair."""
+    *_, last = stream_pair(loaded, store, request, progress)
     return last
 
 
-def fresh(loaded: LoadedModel, store: Store, request: Request, also: Sequence[int] = ()) -> Generation:
-    """The pair computed anew, whatever is stored; a run of its own, so that both answers stay.
+def regenerate_pair(
+    loaded: LoadedModel, store: Store, request: GenerationRequest, also: Sequence[int] = ()
+) -> Generation:
+    """Generate the pair again, ignoring stored results, as a run of its own, so that both answers stay.
 
-    also: tokens whose probabilities the answer position must list.
+    also: tokens whose probabilities are always reported at the answer position.
     """
-    *_, last = stream(loaded, store, request, rerun=uuid.uuid4().hex, also=also)
+    *_, last = stream_pair(loaded, store, request, rerun=uuid.uuid4().hex, also=also)
     return last
 
 
-def stored_generation(loaded: LoadedModel, store: Store, request: Request) -> Generation | None:
-    """The pair if this very request was answered before, without generating anything."""
-    if any(is_open(change) for change in request.clamps) and not is_profiled(loaded, store):
+def find_pair(loaded: LoadedModel, store: Store, request: GenerationRequest) -> Generation | None:
+    """The stored pair of this exact request; generates nothing."""
+    if any(needs_profile(change) for change in request.clamps) and not is_profiled(loaded, store):
         return None
     request = replace(request, clamps=tuple(resolve_clamps(loaded, store, request.clamps)))
-    ids = prompt_ids(loaded, request.prompt, request.answer_prefix)
+    ids = encode_prompt(loaded, request.prompt, request.answer_prefix)
     spec = generation_spec(loaded, request)
     if not _is_stored(store, spec):
         return None
     return _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
 
 
-def generation_spec(loaded: LoadedModel, request: Request, rerun: str = "") -> RunSpec:
+def generation_spec(loaded: LoadedModel, request: GenerationRequest, rerun: str = "") -> RunSpec:
     """The key of a generation: everything that changes its answer, with every clamp's raw value."""
     parameters = {
         "prompt": request.prompt,
         "answer_prefix": request.answer_prefix,
-        "clamps": [named_change(change) for change in request.clamps],
+        "clamps": [name_change(change) for change in request.clamps],
         "max_new_tokens": request.sampling.max_new_tokens,
         "temperature": request.sampling.temperature,
         "word": request.word.strip(),
-        "reference": reference_digest(),
+        "reference": digest_reference(),
     }
     if rerun:
         parameters["rerun"] = rerun
@@ -167,25 +174,27 @@ def generation_spec(loaded: LoadedModel, request: Request, rerun: str = "") -> R
     return run_spec(loaded, "generate", version, parameters, units=1, seed=seed)
 
 
-def named_change(change: Change) -> list[Any]:
-    """A change as it stands in the key: a clamp with its raw value, tensors by their digest."""
+def name_change(change: Change) -> list[Any]:
+    """A change as part of the key: a clamp with its raw value, tensors by their digest."""
     if isinstance(change, Clamp):
         return [str(change), change.raw]
     return (
-        [str(change), 0.0] if isinstance(change, PruneExpert) else [type(change).__name__, digest_of(change)]
+        [str(change), 0.0]
+        if isinstance(change, PruneExpert)
+        else [type(change).__name__, digest_change(change)]
     )
 
 
 def _is_stored(store: Store, spec: RunSpec) -> bool:
-    """A store that cannot be read answers nothing; the text is then generated anew."""
+    """Whether the run is stored; an unreadable store counts as no, and the text is generated again."""
     try:
-        return bool(stored_units(store, spec.key))
+        return bool(list_stored_units(store, spec.key))
     except StoreError:
         return False
 
 
 def _add_step(
-    payload: dict[str, Any], step: Step, word: Sequence[int], reach: Reach, also: Sequence[int]
+    payload: dict[str, Any], step: GenerationStep, word: Sequence[int], reach: Reach, also: Sequence[int]
 ) -> None:
     for row, name in ((BASE, "base"), (CHANGED, "changed")):
         token = step.tokens[row]
@@ -194,8 +203,8 @@ def _add_step(
     reach.add(step.reach)
     payload["reach"] = reach.counts()
     if not payload["answer"]:
-        payload["answer"] = _answer_rows(answer_position(step, also=also))
-        payload["word"] = word_probability(step, word) if word else None
+        payload["answer"] = _answer_rows(read_answer_position(step, also=also))
+        payload["word"] = read_word_probability(step, word) if word else None
 
 
 def _answer_rows(answer: AnswerPosition) -> list[tuple[int, float, float]]:
@@ -203,17 +212,17 @@ def _answer_rows(answer: AnswerPosition) -> list[tuple[int, float, float]]:
 
 
 def _keep(store: Store, spec: RunSpec, payload: dict[str, Any]) -> str:
-    """Store the pair; a store that cannot take it costs a warning, never the result."""
+    """Store the pair; a store that cannot take it only adds a warning."""
     try:
         begin_run(store, spec, versions())
         put_unit(store, spec.key, 0, name="pair", payload=payload, seconds=payload.get("seconds", 0.0))
     except StoreError as error:
-        return f"the text is shown but not kept: {error}"
+        return f"the text is shown but not stored: {error}"
     return ""
 
 
 def _from_payload(
-    loaded: LoadedModel, request: Request, run: str, ids: Sequence[int], payload: dict[str, Any]
+    loaded: LoadedModel, request: GenerationRequest, run: str, ids: Sequence[int], payload: dict[str, Any]
 ) -> Generation:
     shown = {row: [i for i in payload[row] if i not in loaded.special_ids] for row in ("base", "changed")}
     texts = loaded.vocabulary.texts
@@ -223,14 +232,14 @@ def _from_payload(
         prompt_ids=tuple(ids),
         base_ids=tuple(payload["base"]),
         changed_ids=tuple(payload["changed"]),
-        base_text=answer_text(loaded, payload["base"]),
-        changed_text=answer_text(loaded, payload["changed"]),
-        base_tokens=tuple(token_texts(loaded, shown["base"])),
-        changed_tokens=tuple(token_texts(loaded, shown["changed"])),
+        base_text=decode_answer(loaded, payload["base"]),
+        changed_text=decode_answer(loaded, payload["changed"]),
+        base_tokens=tuple(decode_tokens(loaded, shown["base"])),
+        changed_tokens=tuple(decode_tokens(loaded, shown["changed"])),
         answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in payload["answer"]),
         word=payload["word"] and (payload["word"][0], payload["word"][1]),
         reach=Reach(**payload["reach"]),
-        recipe=recipe_document(loaded, request.clamps),
+        recipe=write_recipe_document(loaded, request.clamps),
         done=True,
         stored=True,
         seconds=payload.get("seconds", 0.0),

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness as a run: one unit per name or task file, remembered under what changed the model."""
+"""lm-evaluation-harness as a run: one unit per name or task file, keyed by the model's changes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 
 from analysis.errors import HarnessError
 from analysis.harness import measuring
-from analysis.harness.measuring import check_harness, harness_tasks, measure_tasks
+from analysis.harness.measuring import check_harness, measure_tasks, open_harness_tasks
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
 from analysis.running.batches import BATCH
 from store import RunSpec, Store, get_run, read_unit
-from workbench.generating.clamping import named_change
-from workbench.neurons.profiles import reference_digest, resolve_clamps
-from workbench.runs import Progress, UnitResult, remembered, run_spec, timed
+from workbench.generating.clamping import name_change
+from workbench.neurons.profiles import digest_reference, resolve_clamps
+from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, time_units
 
 _BY_TASK = ("results", "groups", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better")
-"""What the harness's results say task by task, beside the count of documents."""
+"""Per-task entries of the harness's results, beside the count of documents."""
 
 
 @dataclass(frozen=True)
 class HarnessQuestion:
-    """Tasks by name or YAML file, and how they are asked.
+    """Tasks by name or YAML file, and how they are measured.
 
-    limit: documents of each task, 0 for all. shots: answered examples before each; the task's own where None.
-    batch_size changes no number but by rounding. Raises HarnessError for no task, or one that is named twice.
+    limit: documents of each task, 0 for all. shots: answered examples before each; None: the task's own.
+    batch_size only affects rounding. Raises HarnessError for no task, or a duplicate.
     """
 
     tasks: tuple[str, ...]
@@ -47,7 +47,7 @@ class HarnessQuestion:
 
 @dataclass(frozen=True)
 class HarnessAnswer:
-    """A question answered. document: the harness's results.json, with `refused`, `run` and `cached`."""
+    """The answer to a question. document: the harness's results.json, with `refused`, `run` and `cached`."""
 
     run: str
     document: dict[str, Any]
@@ -61,25 +61,27 @@ def ask_harness(
     changes: Sequence[Change] = (),
     progress: Progress = lambda done, total: None,
 ) -> HarnessAnswer:
-    """Measure a model under changes; tasks that are stored are not asked again. Raises HarnessError."""
+    """Measure a changed model; stored tasks are not measured again. Raises HarnessError."""
     check_harness()
     clamps = tuple(resolve_clamps(loaded, store, changes))
     spec = harness_spec(loaded, question, clamps)
-    done = remembered(store, spec, lambda missing: timed(_units(loaded, question, clamps, missing, progress)))
+    done = run_missing_units(
+        store, spec, lambda missing: time_units(_units(loaded, question, clamps, missing, progress))
+    )
     units = [read_unit(store, spec.key, index).payload for index in range(spec.units)]
-    document = _merged(units) | _frame(loaded, question, get_run(store, spec.key).created_at)
+    document = _merge(units) | _frame(loaded, question, get_run(store, spec.key).created_at)
     return HarnessAnswer(spec.key, document | {"run": spec.key, "cached": done.cached}, done.cached)
 
 
 def harness_spec(loaded: LoadedModel, question: HarnessQuestion, changes: Sequence[Change]) -> RunSpec:
-    """The run that answers a question: its tasks by what they ask, and every change by all it holds."""
+    """The run that answers a question: its tasks by their content, and every change by all it holds."""
     parameters = {
         "tasks": [{"name": Path(name).stem, "digest": _digest(name, question)} for name in question.tasks],
         "limit": question.limit,
         "shots": question.shots,
         "chat_template": question.chat_template,
-        "changes": [named_change(change) for change in changes],
-        "reference": reference_digest(),
+        "changes": [name_change(change) for change in changes],
+        "reference": digest_reference(),
         "lm_eval": check_harness(),
     }
     units, seed = len(question.tasks), question.seed
@@ -87,7 +89,7 @@ def harness_spec(loaded: LoadedModel, question: HarnessQuestion, changes: Sequen
 
 
 def _digest(name: str, question: HarnessQuestion) -> str:
-    with harness_tasks(name, **_how(question)) as tasks:
+    with open_harness_tasks(name, **_how(question)) as tasks:
         return str(tasks.digest)
 
 
@@ -104,7 +106,7 @@ def _units(
 ) -> Iterator[tuple[int, UnitResult]]:
     for index in units:
         name = question.tasks[index]
-        with harness_tasks(name, **_how(question)) as tasks:
+        with open_harness_tasks(name, **_how(question)) as tasks:
             found = measure_tasks(
                 loaded,
                 tasks,
@@ -118,8 +120,8 @@ def _units(
         yield index, UnitResult(Path(name).stem, payload=json.loads(json.dumps(payload)))
 
 
-def _merged(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One document of several. Raises HarnessError where two of them name a task alike."""
+def _merge(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge documents. Raises HarnessError if two contain a task of the same name."""
     found: dict[str, Any] = {}
     for unit in units:
         both = set(found.get("results", ())) & set(unit["document"]["results"])
@@ -133,7 +135,7 @@ def _merged(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _frame(loaded: LoadedModel, question: HarnessQuestion, created_at: str) -> dict[str, Any]:
-    """What the harness writes beside its numbers."""
+    """The metadata the harness writes beside its numbers."""
     return {
         "config": {
             "model": loaded.ref.name,

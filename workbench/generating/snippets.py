@@ -1,4 +1,4 @@
-"""A pair of texts as a Python script that needs nothing but torch and transformers."""
+"""A pair of texts as a Python script that only needs torch and transformers."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from workbench.generating.clamping import Generation
 
 
 def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change]) -> str:
-    """Why these changes cannot be told as forward hooks; empty where they can."""
+    """Why these changes cannot be written as forward hooks; empty if they can."""
     if loaded.ref.device == BALANCED:
-        return "The model is spread over several devices; open it on one, and the script is at hand."
+        return "The model is spread over several devices; open it on one to get the script."
     for clamp in changes:
         if isinstance(clamp, PruneExpert):
             return (
-                f"{clamp.address} is pruned, which its recipe alone can tell: `python -m workbench generate "
+                f"{clamp.address} is pruned, which only a recipe can express: `python -m workbench generate "
                 "MODEL --recipe FILE --prompt TEXT` applies it."
             )
         if not isinstance(clamp, Clamp):
-            return "This is no clamp; its recipe is the export, which `generate --recipe FILE` applies."
+            return "This is not a clamp; export its recipe instead, which `generate --recipe FILE` applies."
         if loaded.anatomy.block(clamp.address).fused:
             return (
                 f"{clamp.address} belongs to an expert. All experts of a layer are one fused weight, "
-                "so that no forward hook reaches a single neuron: the recipe is the export, and `python -m "
+                "so no forward hook reaches a single neuron: export the recipe instead; `python -m "
                 "workbench generate MODEL --recipe FILE --prompt TEXT` applies it."
             )
     return ""
 
 
-def python_snippet(loaded: LoadedModel, result: Generation) -> str:
+def write_snippet(loaded: LoadedModel, result: Generation) -> str:
     """The script that generates `result` again, token for token. HeadlampError: a fused expert."""
     reason = why_no_snippet(loaded, result.request.clamps)
     if reason:
@@ -139,6 +139,6 @@ for step in range(min(MAX_NEW_TOKENS, CONTEXT - len(ids))):
         break
     start, fed = start + fed.shape[1], torch.tensor(chosen, device=DEVICE)[:, None]
 
-for title, tokens in zip(("as it is:", "clamped: "), texts):
+for title, tokens in zip(("base:   ", "changed:"), texts):
     print(title, repr(tokenizer.decode(tokens, skip_special_tokens=True)))
 """

@@ -1,7 +1,7 @@
-"""Where units are computed: beside the loaded model, or in a pool of processes.
+"""Engines compute units: beside the loaded model, or in a pool of processes.
 
-An engine maps units and hands each out as it comes; one writer, the job, stores them. Another engine needs
-the one method of `Engine` and nothing else.
+An engine computes units and yields each as it finishes; one writer, the job, stores them. A new engine
+only implements `Engine`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from store import Store, open_store
 from workbench.experts.profiles import EXPERTS
 from workbench.experts.pruning import PRUNE
 from workbench.kinds import Kind, Order, Stopped
-from workbench.models import opened
+from workbench.models import open_model
 from workbench.neurons.decoding import DECODE
 from workbench.neurons.profiles import PROFILE
-from workbench.runs import DoneUnit, timed
+from workbench.runs import DoneUnit, time_units
 from workbench.skills.key_space import KEY_SPACE
 from workbench.unlearning.tars import TARS
 from workbench.unlearning.unlearning import UNLEARN
@@ -36,51 +36,53 @@ from workbench.unlearning.unlearning import UNLEARN
 KINDS: Mapping[str, Kind] = {
     kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN, TARS, KEY_SPACE)
 }
-"""Every kind of long work by its name."""
+"""Every kind of job by its name."""
 
 
-def kind_of(order: Order) -> Kind:
-    """The kind of an order. HeadlampError for one that this version does not know, or asks otherwise."""
+def find_kind(order: Order) -> Kind:
+    """The kind of an order. HeadlampError for an unknown kind or other parameters."""
     if order.kind not in KINDS:
-        raise HeadlampError(f"{order.kind!r} is no job of this version; it knows {', '.join(KINDS)}")
+        raise HeadlampError(f"{order.kind!r} is not a job of this version; it supports {', '.join(KINDS)}")
     kind = KINDS[order.kind]
     if set(order.parameters) != set(kind.parameters):
         raise HeadlampError(
-            f"this job was asked for by another version of Headlamp: {kind.name} takes "
+            f"this job was requested by another version of Headlamp: {kind.name} takes "
             f"{', '.join(kind.parameters) or 'nothing'}, not {', '.join(order.parameters) or 'nothing'}; "
-            "ask for it again"
+            "request it again"
         )
     return kind
 
 
 class Engine(Protocol):
-    """Maps the units of an order."""
+    """Computes the units of an order."""
 
     def map(
         self, loaded: LoadedModel, store: Store, order: Order, units: Sequence[int], pulse: Pulse
     ) -> Iterator[DoneUnit]:
-        """Compute units, each handed out as it comes, in any order. Ends with Stopped soon after `pulse`
-        raises it; what was handed out by then is whole."""
+        """Compute units and yield each as it finishes, in any order. Ends with Stopped soon after `pulse`
+        raises it; units yielded by then are complete.
+        """
 
 
 class InThread:
-    """Computes in the calling thread with the model that is in memory already."""
+    """Computes in the calling thread with the loaded model."""
 
     def map(
         self, loaded: LoadedModel, store: Store, order: Order, units: Sequence[int], pulse: Pulse
     ) -> Iterator[DoneUnit]:
         """See Engine."""
-        return timed(kind_of(order).compute(loaded, order.parameters, units, pulse))
+        return time_units(find_kind(order).compute(loaded, order.parameters, units, pulse))
 
 
 LOOKS_PER_SECOND = 5
-"""How often a pool is asked whether somebody cancelled."""
+"""How often a pool checks for cancellation."""
 
 
 @dataclass(frozen=True)
 class InProcesses:
     """Computes in `workers` processes, each with its own copy of the model and as many threads as this one:
-    the same kernels run, so that stored arrays are byte for byte those of InThread."""
+    the kernels are the same, so stored arrays are byte-identical to InThread's.
+    """
 
     workers: int
 
@@ -91,8 +93,8 @@ class InProcesses:
     def map(
         self, loaded: LoadedModel, store: Store, order: Order, units: Sequence[int], pulse: Pulse
     ) -> Iterator[DoneUnit]:
-        """See Engine. HeadlampError where a worker dies."""
-        shares = [list(units)] if kind_of(order).together else [[unit] for unit in units]
+        """See Engine. HeadlampError if a worker dies."""
+        shares = [list(units)] if find_kind(order).together else [[unit] for unit in units]
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
         model = _WorkerModel(order.model, loaded.fingerprint, store.path, torch.get_num_threads())
@@ -105,7 +107,7 @@ class InProcesses:
         except BrokenProcessPool as error:
             raise HeadlampError(
                 "a worker process died, most likely because memory ran out: each worker holds a copy of the "
-                f"model. Resume with fewer than {self.workers} workers; what was stored is kept"
+                f"model. Resume with fewer than {self.workers} workers; stored units are kept"
             ) from error
         finally:
             stop.set()
@@ -122,7 +124,7 @@ def _as_they_come(waiting: set[Future[list[DoneUnit]]], pulse: Pulse) -> Iterato
 
 @dataclass(frozen=True)
 class _WorkerModel:
-    """What a worker opens: the same model, or it refuses."""
+    """Opens the model in a worker, or refuses if it changed."""
 
     ref: ModelRef
     fingerprint: str
@@ -147,18 +149,16 @@ def _compute(order: Order, units: Sequence[int]) -> list[DoneUnit]:
             raise Stopped
 
     pulse(0, 0)
-    return list(timed(kind_of(order).compute(_loaded(), order.parameters, units, pulse)))
+    return list(time_units(find_kind(order).compute(_load(), order.parameters, units, pulse)))
 
 
-def _loaded() -> LoadedModel:
-    """The model, opened by the first unit that this process gets and held until the process ends."""
+def _load() -> LoadedModel:
+    """The model, opened by this process's first unit and held until the process ends."""
     if "loaded" not in _worker:
         wanted: _WorkerModel = _worker["model"]
-        loaded = ExitStack().enter_context(opened(wanted.ref, open_store(wanted.database)))
+        loaded = ExitStack().enter_context(open_model(wanted.ref, open_store(wanted.database)))
         if loaded.fingerprint != wanted.fingerprint:
-            raise HeadlampError(
-                f"{wanted.ref.name} was changed while it was worked on; ask for the job again"
-            )
+            raise HeadlampError(f"{wanted.ref.name} was changed during the job; request the job again")
         _worker["loaded"] = loaded
     return _worker["loaded"]  # type: ignore[no-any-return]
 
@@ -167,4 +167,4 @@ ENGINES: Mapping[str, Callable[[int], Engine]] = {
     "local": lambda workers: InThread(),
     "processes": InProcesses,
 }
-"""Name → how to make it for a number of workers."""
+"""Name → constructor, given a number of workers."""

@@ -1,11 +1,11 @@
-"""Long work in the background: queued, shown, cancelled, resumed; nothing that was stored is done twice.
+"""Background jobs: queued, shown, cancelled, resumed; stored units are never computed twice.
 
     jobs = Jobs(store)
     job = jobs.submit(make_order(DECODE, ref, site="up", norm="none", top_k=10))
     job = jobs.wait(job.id)          # or look at status(store, job) from anywhere, any process
 
-One Jobs per process and store. Its thread does one job after the other; a second thread, the beat, writes
-down how far it is and hears who cancels, also from another process.
+One Jobs per process and store. Its thread runs one job after the other; a second thread, the heartbeat,
+records progress and receives cancellations, also from other processes.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from store import (
     requeue_job,
     take_job,
 )
-from workbench.jobs.engines import KINDS, Engine, InThread, kind_of
-from workbench.jobs.status import failure_of, is_gone, this_process
-from workbench.kinds import Order, Stopped, order_of, read_order
-from workbench.models import opened
-from workbench.runs import remembered
+from workbench.jobs.engines import KINDS, Engine, InThread, find_kind
+from workbench.jobs.status import describe_failure, is_gone, this_process
+from workbench.kinds import Order, Stopped, read_order, rebuild_order
+from workbench.models import open_model
+from workbench.runs import run_missing_units
 
 BEAT_SECONDS = 0.5
 PATIENCE_SECONDS = 1.5
-"""A cancelled job whose work does not answer by then (a model is being read, say) is given up: the work ends
-at its next pulse, and what it stored until then stays."""
+"""Grace period of a cancelled job whose work does not respond (while loading a model, say); then it is
+abandoned: the work ends at its next pulse, and its stored units stay."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Outcome:
 
 
 class Jobs:
-    """The background work of this process on one store."""
+    """The background jobs of this process on one store."""
 
     def __init__(self, store: Store, engine: Engine | None = None) -> None:
         self.store = store
@@ -73,11 +73,11 @@ class Jobs:
         self._unwritten: dict[int, Outcome] = {}
 
     def submit(self, order: Order) -> Job:
-        """The job that answers this order: the one under way, wherever it runs, else a new one in the queue.
+        """The job that answers this order: an active one in any process, else a new one in the queue.
 
-        One whose process is gone is taken over.
+        A job whose process is gone is taken over.
         """
-        kind = kind_of(order)
+        kind = find_kind(order)
         asked = JobOrder(
             order.kind, kind.title(order.parameters), order.key, order.document(), total=0, unit=kind.unit
         )
@@ -88,7 +88,7 @@ class Jobs:
         return self.resume(job.id) if is_gone(job) else job
 
     def resume(self, job_id: int) -> Job:
-        """Go on with a job that was cancelled, failed or lost its process. One under way stays as it is."""
+        """Resume a job that was cancelled, failed or lost its process. An active one stays unchanged."""
         job = get_job(self.store, job_id)
         if job.active and not is_gone(job):
             return job
@@ -98,16 +98,16 @@ class Jobs:
         return job
 
     def resume_run(self, run_key: str) -> Job:
-        """Go on with a stored run, whoever began it, as it was last asked for: from disk, say.
+        """Resume a stored run, from any requester, as last requested (for example from disk).
 
-        HeadlampError for a run that is no job.
+        HeadlampError for a run that is not a job's.
         """
         run = get_run(self.store, run_key)
         last = next((job for job in list_jobs(self.store) if job.run_key == run_key), None)
-        return self.submit(order_of(run, KINDS) if last is None else read_order(last.order))
+        return self.submit(rebuild_order(run, KINDS) if last is None else read_order(last.order))
 
     def cancel(self, job_id: int) -> Job:
-        """Stop a job, here or in another process; its stored units stay."""
+        """Cancel a job, in any process; its stored units stay."""
         job = request_cancel(self.store, job_id)
         if job.active and is_gone(job):
             return abandon_job(self.store, job_id)
@@ -122,7 +122,7 @@ class Jobs:
         timeout: float | None = None,
         progress: Callable[[Job], None] = lambda job: None,
     ) -> Job:
-        """The job once it has ended, or as it is after `timeout` seconds."""
+        """Wait until the job ends, or for `timeout` seconds; returns its state."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             job = self.live(get_job(self.store, job_id))
@@ -132,8 +132,9 @@ class Jobs:
             time.sleep(0.02 if end is not None else 0.1)
 
     def live(self, job: Job) -> Job:
-        """The job with its progress of this moment, where this process works on it; and with its outcome,
-        where the store could not take that when it ended."""
+        """The job with its current progress, if this process runs it; and with its outcome, if the store
+        could not record that at its end.
+        """
         if job.active and job.id in self._unwritten:
             return self._write(job, self._unwritten[job.id])
         work = self._current
@@ -151,7 +152,7 @@ class Jobs:
     def _work(self) -> None:
         while True:
             job_id = self._waiting.get()
-            with suppress(StoreError):  # it was cancelled or deleted, or the store went away: the next one
+            with suppress(StoreError):  # cancelled, deleted, or the store is unavailable
                 job = take_job(self.store, job_id, self.owner, replacing=self.owner)
                 if job is not None:
                     self._begin(job)
@@ -159,8 +160,8 @@ class Jobs:
     def _begin(self, job: Job) -> None:
         try:
             work = _Work(self.store, self.owner, job)
-        except HeadlampError as error:  # another version asked for it
-            finish_job(self.store, job.id, self.owner, "failed", failure=failure_of(error))
+        except HeadlampError as error:  # requested by another version
+            finish_job(self.store, job.id, self.owner, "failed", failure=describe_failure(error))
         else:
             self._do(work)
 
@@ -172,7 +173,7 @@ class Jobs:
             self._compute(work)
         except Stopped:
             self._end(work, "cancelled")
-        except BaseException as error:  # the edge of a thread: whatever it was is kept and shown
+        except BaseException as error:  # the edge of a thread: any error is recorded and shown
             self._end(work, "failed", error)
         else:
             self._end(work, "done")
@@ -183,11 +184,11 @@ class Jobs:
 
     def _compute(self, work: _Work) -> None:
         order = work.order
-        with opened(order.model, self.store) as loaded:
+        with open_model(order.model, self.store) as loaded:
             work.pulse(0, 0)
             spec = work.kind.spec(loaded, order.parameters)
             work.run_key = spec.key
-            remembered(
+            run_missing_units(
                 self.store,
                 spec,
                 lambda missing: self._engine.map(loaded, self.store, order, missing, work.pulse),
@@ -200,10 +201,10 @@ class Jobs:
         work.ended.set()
         with suppress(StoreError):
             work.report()
-        self._write(work.job, Outcome(state, None if error is None else failure_of(error)))
+        self._write(work.job, Outcome(state, None if error is None else describe_failure(error)))
 
     def _write(self, job: Job, outcome: Outcome) -> Job:
-        """Write an outcome down; a store that is full or busy gets it when somebody next looks at the job."""
+        """Record an outcome; a store that is full or busy gets it when the job is next queried."""
         self._unwritten.pop(job.id, None)
         try:
             return finish_job(self.store, job.id, self.owner, outcome.state, failure=outcome.failure)
@@ -215,19 +216,19 @@ class Jobs:
 
 
 class _Work:
-    """One job being done: how far it is, and whether it should stop."""
+    """One running job: its progress, and whether it should stop."""
 
     def __init__(self, store: Store, owner: Owner, job: Job) -> None:
         self.store, self.owner, self.job = store, owner, job
         self.order = read_order(job.order)
-        self.kind = kind_of(self.order)
+        self.kind = find_kind(self.order)
         self.done, self.total, self.unit = job.done, job.total, job.unit
         self.run_key = job.run_key
         self.stop, self.ended = threading.Event(), threading.Event()
         self.under_way = False
 
     def progress(self, done: int, total: int) -> None:
-        """Units stored, of how many. Raises Stopped where somebody cancelled."""
+        """Units stored, of how many. Raises Stopped after a cancellation."""
         self.done, self.total, self.unit = done, total, self.kind.unit
         if not self.under_way:
             self.under_way = True
@@ -236,20 +237,20 @@ class _Work:
             raise Stopped
 
     def pulse(self, done: int, total: int) -> None:
-        """Steps within a unit. Raises Stopped where somebody cancelled."""
+        """Steps within a unit. Raises Stopped after a cancellation."""
         if self.stop.is_set():
             raise Stopped
         if self.kind.together and total:
             self.done, self.total, self.unit = done, total, self.kind.together
 
     def _measure_from_here(self) -> None:
-        """The model is open, and what was stored before is known: a rate says something from now on."""
+        """Start measuring the rate: the model is open, and the number of stored units is known."""
         with suppress(StoreError):
             self.report()
             take_job(self.store, self.job.id, self.owner, replacing=self.owner)
 
     def report(self) -> Job:
-        """Write down how far it is."""
+        """Record the progress."""
         return report_job(
             self.store,
             self.job.id,
@@ -261,7 +262,7 @@ class _Work:
         )
 
     def beat(self) -> None:
-        """Until the work ends: write down how far it is, hear who cancels, give up on work that hangs."""
+        """Until the work ends: record progress, receive cancellations, abandon work that hangs."""
         asked: float | None = None
         while not self.ended.wait(BEAT_SECONDS):
             try:
@@ -270,7 +271,7 @@ class _Work:
                 self.stop.set()
                 return
             except StoreError:
-                continue  # a full disk or a busy file: the units decide whether the work can go on
+                continue  # a full disk or a busy file: the units decide whether the work can continue
             if cancelled or self.stop.is_set():
                 self.stop.set()
                 asked = asked or time.monotonic()
@@ -280,12 +281,12 @@ class _Work:
                     return
 
 
-def succeeded(job: Job) -> Job:
-    """The job, if it is done. HeadlampError telling what came of it and the way on, if not."""
+def require_success(job: Job) -> Job:
+    """The job, if it is done; otherwise HeadlampError with its outcome and what to do."""
     if job.state == "done":
         return job
     if job.failure is not None:
         raise HeadlampError(job.failure.message)
     raise HeadlampError(
-        f"job {job.id} ({job.title}) is {job.state}; what it stored is kept: ask again, and it goes on there"
+        f"job {job.id} ({job.title}) is {job.state}; its stored units are kept: request it again to resume"
     )

@@ -1,4 +1,4 @@
-"""What is known of a job from outside: whether its process lives, how fast it goes, why it failed."""
+"""Status of a job, seen from any process: whether its process lives, its rate, why it failed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from store import Job, JobFailure, Owner, StoreError
 
 State = Literal["queued", "running", "stopping", "done", "failed", "cancelled", "interrupted"]
 FORGOTTEN_SECONDS = 60.0
-"""A job on another machine that gave no sign of life for so long is taken for lost."""
+"""How long a job on another machine may give no heartbeat before it counts as lost."""
 CLOCK_SECONDS = 2.0
-"""How far two readings of a process's start may lie apart."""
+"""Tolerance between two readings of a process's start time."""
 
 
 @cache
@@ -29,7 +29,7 @@ def this_process() -> Owner:
 
 
 def is_gone(job: Job) -> bool:
-    """Whether an active job's process has ended, so that nobody works on it."""
+    """Whether an active job's process has ended."""
     if not job.active or job.owner == this_process():
         return False
     if job.owner.host != socket.gethostname():
@@ -44,7 +44,7 @@ def is_gone(job: Job) -> bool:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job as people see it. rate: units per second since it was last taken; both None before the first."""
+    """A job as shown to users. rate: units per second since it was last taken; both None before the first."""
 
     job: Job
     state: State
@@ -53,12 +53,12 @@ class JobStatus:
 
     @property
     def resumable(self) -> bool:
-        """Whether somebody may ask it to go on."""
+        """Whether it can be resumed."""
         return self.state in ("failed", "cancelled", "interrupted")
 
 
-def status(job: Job) -> JobStatus:
-    """How a job stands at this moment."""
+def read_status(job: Job) -> JobStatus:
+    """A job's current status."""
     state: State = job.state
     if is_gone(job):
         state = "interrupted"
@@ -72,15 +72,15 @@ def status(job: Job) -> JobStatus:
     return JobStatus(job, state, rate, (job.total - job.done) / rate)
 
 
-def failure_of(error: BaseException) -> JobFailure:
-    """What is kept of an error: ours say the way out themselves, others are bugs and keep their traceback."""
+def describe_failure(error: BaseException) -> JobFailure:
+    """What is stored of an error: ours contain what to do, others are bugs and keep their traceback."""
     if isinstance(error, HeadlampError | StoreError):
         causes = [f"{type(e).__name__}: {e}" for e in _causes(error)]
         return JobFailure(type(error).__name__, str(error), "\n".join(causes))
     return JobFailure(
         type(error).__name__,
-        f"{type(error).__name__}: {error}. This is a bug in Headlamp, or the machine ran out of something; "
-        "what was stored is kept. Resume it, and report the details below if it happens again.",
+        f"{type(error).__name__}: {error}. This is a bug in Headlamp, or the machine ran out of resources; "
+        "stored units are kept. Resume it, and report the details below if it happens again.",
         "".join(traceback.format_exception(error)),
     )
 

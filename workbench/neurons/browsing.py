@@ -1,4 +1,4 @@
-"""Read-only views for the pages: what is mapped, maps of layers, a neuron's neighbours."""
+"""Read-only views for the pages: decoding state, layer maps, a neuron's neighbours."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from analysis.anatomy.addresses import NeuronAddress
 from analysis.anatomy.anatomy import Anatomy, Site
 from analysis.errors import UnknownWord
 from analysis.intervening.clamps import ClampSite
-from analysis.neurons.decoding import NeuronNorm, block_vectors
+from analysis.neurons.decoding import NeuronNorm, read_block_vectors
 from analysis.opening.models import LoadedModel
-from analysis.opening.vocabulary import word_tokens
+from analysis.opening.vocabulary import find_word_tokens
 from store import Run, Store, find_run, list_runs
 from workbench.neurons.decoding import TOP_K, blocks_with, decode_spec
 from workbench.neurons.profiles import FiringText
@@ -24,8 +24,8 @@ from workbench.neurons.profiles import FiringText
 Array = np.ndarray[Any, Any]
 
 
-def decoded_runs(loaded: LoadedModel, store: Store) -> list[Run]:
-    """The decodings of this model that are stored, whole or in part, newest first."""
+def list_decoded_runs(loaded: LoadedModel, store: Store) -> list[Run]:
+    """The stored decodings of this model, complete or partial, newest first."""
     return list_runs(store, kind="decode", model_fingerprint=loaded.fingerprint)
 
 
@@ -43,19 +43,19 @@ class DecodingState:
         return self.blocks_done == self.blocks
 
 
-def decoding_state(loaded: LoadedModel, store: Store, site: Site, norm: NeuronNorm) -> DecodingState:
-    """How far the model is decoded at a site; computes nothing."""
+def read_decoding_state(loaded: LoadedModel, store: Store, site: Site, norm: NeuronNorm) -> DecodingState:
+    """Read how far the model is decoded at a site; computes nothing."""
     blocks = blocks_with(loaded, site)
     run = find_run(store, decode_spec(loaded, site, norm, TOP_K).key)
     return DecodingState(0 if run is None else run.stored_units, len(blocks), sum(b.d_ff for b in blocks))
 
 
-def single_token_words(loaded: LoadedModel, candidates: Iterable[str], limit: int) -> list[str]:
-    """The first few candidates that are one token of the model's vocabulary."""
+def find_single_token_words(loaded: LoadedModel, candidates: Iterable[str], limit: int) -> list[str]:
+    """The first few candidates that are single tokens of the model's vocabulary."""
     found: list[str] = []
     for word in candidates:
         try:
-            word_tokens(loaded.vocabulary, loaded.tokenizer, word)
+            find_word_tokens(loaded.vocabulary, loaded.tokenizer, word)
         except UnknownWord:
             continue
         found.append(word)
@@ -64,8 +64,8 @@ def single_token_words(loaded: LoadedModel, candidates: Iterable[str], limit: in
     return found
 
 
-def block_kinds(anatomy: Anatomy) -> tuple[Array, Array, Array]:
-    """(layer, kind, width), each (blocks,): what a picture of the anatomy shows."""
+def list_block_kinds(anatomy: Anatomy) -> tuple[Array, Array, Array]:
+    """(layer, kind, width), each (blocks,): the data of an anatomy figure."""
     addresses = [block.address for block in anatomy.blocks]
     kinds = ["dense" if a.expert is None else "shared" if a.shared else "routed" for a in addresses]
     widths = [block.d_ff for block in anatomy.blocks]
@@ -86,8 +86,8 @@ class RankedLayers:
     value: Array
 
 
-def ranked_layers(layer: Array, value: Array, columns: int) -> RankedLayers:
-    """Rank the neurons of each layer; layer, value (n,). Ranks that share a column: the largest |value|."""
+def rank_layers(layer: Array, value: Array, columns: int) -> RankedLayers:
+    """Rank the neurons of each layer; layer, value (n,). Of ranks sharing a column: the largest |value|."""
     layers = np.unique(layer)
     members = [np.flatnonzero(layer == one) for one in layers]
     widest = max(len(m) for m in members)
@@ -105,7 +105,7 @@ def ranked_layers(layer: Array, value: Array, columns: int) -> RankedLayers:
     return RankedLayers(layers, np.arange(width) * per_column + 1, index, shown)
 
 
-def nearest_neurons(
+def find_nearest_neurons(
     loaded: LoadedModel,
     address: NeuronAddress,
     *,
@@ -113,17 +113,17 @@ def nearest_neurons(
     norm: NeuronNorm = "none",
     limit: int = 10,
 ) -> list[tuple[NeuronAddress, float]]:
-    """The neurons whose vectors at a site point most along this one's or against it, with their cosines.
+    """The neurons whose vectors at a site have the largest |cosine| with this one's, with the cosines.
 
     Exact over all neurons; one block's vectors are in memory at a time.
     """
     home = loaded.anatomy.block(address)
     with torch.inference_mode():
-        vectors = block_vectors(loaded.anatomy, home, loaded.parameters, site, norm)
+        vectors = read_block_vectors(loaded.anatomy, home, loaded.parameters, site, norm)
         target = normalize(vectors[address.neuron], dim=0)
         best: list[tuple[NeuronAddress, float]] = []
         for block in blocks_with(loaded, site):
-            vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
+            vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
             cosines = normalize(vectors, dim=1) @ target.to(vectors.device)
             for i in cosines.abs().topk(min(limit + 1, block.d_ff)).indices.tolist():
                 best.append((NeuronAddress(block.address, i), float(cosines[i])))
@@ -131,8 +131,10 @@ def nearest_neurons(
     return sorted(others, key=lambda pair: -abs(pair[1]))[:limit]
 
 
-def neighbours(anatomy: Anatomy, address: NeuronAddress) -> tuple[NeuronAddress | None, NeuronAddress | None]:
-    """The neurons before and after one, through all blocks in order; None at the ends."""
+def find_neighbours(
+    anatomy: Anatomy, address: NeuronAddress
+) -> tuple[NeuronAddress | None, NeuronAddress | None]:
+    """The previous and next neuron over all blocks in order; None at the ends."""
     block = anatomy.block(address)
     place = anatomy.index(block.address)
     before: NeuronAddress | None = None
@@ -151,7 +153,7 @@ def neighbours(anatomy: Anatomy, address: NeuronAddress) -> tuple[NeuronAddress 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A stretch of a text around a neuron's peak. first: its first token's position; where it was cut."""
+    """A passage around a neuron's peak. first: its first token's position; where it was cut."""
 
     tokens: tuple[str, ...]
     values: Array
@@ -160,8 +162,8 @@ class Excerpt:
     cut_after: bool
 
 
-def excerpt(firing: FiringText, site: ClampSite, *, before: int = 40, after: int = 24) -> Excerpt:
-    """The tokens around the largest |value| at a site, position 0 left out of the choice."""
+def cut_excerpt(firing: FiringText, site: ClampSite, *, before: int = 40, after: int = 24) -> Excerpt:
+    """The tokens around the largest |value| at a site, excluding position 0."""
     values = firing.values[site]
     strength = np.nan_to_num(np.abs(values), nan=-1.0)
     peak = 1 + int(strength[1:].argmax()) if len(values) > 1 else 0

@@ -1,4 +1,4 @@
-"""Compare a base and a tuned model: which neurons still say the same."""
+"""Comparison of a base and a tuned model: which neurons keep their label."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.anatomy.anatomy import Site
-from analysis.neurons.agreement import Agreement, agreement, check_comparable
+from analysis.neurons.agreement import Agreement, check_comparable, compare_labels
 from analysis.neurons.decoding import NeuronNorm
 from analysis.opening.models import LoadedModel
 from store import Store
-from workbench.neurons.browsing import decoding_state
-from workbench.neurons.decoding import DecodedModel, DecodedNeuron, decode_model, read_decoded, rows
+from workbench.neurons.browsing import read_decoding_state
+from workbench.neurons.decoding import DecodedModel, DecodedNeuron, decode_model, read_decoded, read_rows
 from workbench.runs import Progress
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models decoded at one site, and how far they agree."""
+    """Two models decoded at one site, and their label agreement."""
 
     site: Site
     norm: NeuronNorm
@@ -31,13 +31,13 @@ def not_decoded(
 ) -> list[LoadedModel]:
     """Which of the two must be decoded before they can be compared.
 
-    Raises NotComparable, saying how the models differ.
+    Raises NotComparable, naming the differences.
     """
     check_comparable(base, tuned)
-    return [loaded for loaded in (base, tuned) if not decoding_state(loaded, store, site, norm).finished]
+    return [loaded for loaded in (base, tuned) if not read_decoding_state(loaded, store, site, norm).finished]
 
 
-def compare(
+def compare_models(
     base: LoadedModel,
     tuned: LoadedModel,
     store: Store,
@@ -46,9 +46,9 @@ def compare(
     norm: NeuronNorm = "none",
     progress: Progress = lambda done, total: None,
 ) -> Comparison:
-    """Decode both where that is not stored yet, and compare their labels.
+    """Decode both models if necessary, and compare their labels.
 
-    Raises NotComparable, saying how the models differ.
+    Raises NotComparable, naming the differences.
     """
     check_comparable(base, tuned)
     decoded = []
@@ -56,7 +56,7 @@ def compare(
         run = decode_model(loaded, store, site=site, norm=norm, progress=progress).run
         decoded.append(read_decoded(loaded, store, run.key, site))
     one, other = decoded
-    found = agreement(one.layer, one.top_ids[:, 0], other.top_ids[:, 0])
+    found = compare_labels(one.layer, one.top_ids[:, 0], other.top_ids[:, 0])
     return Comparison(site, norm, one, other, found)
 
 
@@ -68,16 +68,16 @@ class ChangedNeuron:
     tuned: DecodedNeuron
 
 
-def changed_neurons(
+def read_changed_neurons(
     base: LoadedModel, tuned: LoadedModel, found: Comparison, indices: Sequence[int]
 ) -> list[ChangedNeuron]:
     """The neurons at some indices in both models."""
-    pairs = zip(rows(base, found.base, indices), rows(tuned, found.tuned, indices), strict=True)
+    pairs = zip(read_rows(base, found.base, indices), read_rows(tuned, found.tuned, indices), strict=True)
     return [ChangedNeuron(one, other) for one, other in pairs]
 
 
-def strongest_changes(found: Comparison) -> list[int]:
-    """Indices of the changed neurons, those first whose label was surest in both models."""
+def rank_changes(found: Comparison) -> list[int]:
+    """Indices of the changed neurons, largest label probability in both models first."""
     changed = found.agreement.changed
     sure = found.base.probability(changed)[:, 0] * found.tuned.probability(changed)[:, 0]
     return [int(changed[i]) for i in (-sure).argsort(kind="stable")]

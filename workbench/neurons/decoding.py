@@ -1,4 +1,4 @@
-"""Decode a model once, then browse and search its neurons from the store."""
+"""Decoding of a model, once, then browsing and search from the store."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from analysis.anatomy.addresses import NeuronAddress
 from analysis.anatomy.anatomy import Block, Site
 from analysis.errors import HeadlampError
 from analysis.neurons import decoding, word_search
-from analysis.neurons.decoding import Decoding, NeuronNorm, block_vectors, parameters_read
+from analysis.neurons.decoding import Decoding, NeuronNorm, parameters_read, read_block_vectors
 from analysis.neurons.word_search import By, Sign, WordScores, score_word
 from analysis.opening.fetching import fetching
 from analysis.opening.models import LoadedModel
-from analysis.opening.vocabulary import TokenKind, word_tokens
+from analysis.opening.vocabulary import TokenKind, find_word_tokens
 from analysis.pulse import Pulse
 from store import DatabaseReadOnly, RunSpec, Store, StoreFull, read_arrays
 from workbench.kinds import Kind
 from workbench.runs import (
     DoneUnit,
+    FinishedRun,
     Progress,
-    Remembered,
     UnitResult,
-    one_by_one,
-    remembered,
+    compute_in_turn,
+    run_missing_units,
     run_spec,
-    timed,
+    time_units,
 )
 
 TOP_K = 10
 LONGEST_PAGE = 500
-"""Rows that travel to a browser at once; filters, sorting and paging happen here."""
+"""Largest number of rows sent to a browser; filtering, sorting and paging happen here."""
 
 _FIELDS = tuple(Decoding.__dataclass_fields__)
 _SCORES = tuple(WordScores.__dataclass_fields__)
@@ -45,7 +45,7 @@ IntArray = np.ndarray[Any, np.dtype[np.int32]]
 
 @dataclass(frozen=True)
 class DecodedModel:
-    """A whole model's decoding at one site, all blocks one after the other (n neurons, k tokens).
+    """A whole model's decoding at one site, all blocks concatenated (n neurons, k tokens).
 
     Arrays as in analysis.neurons.decoding.Decoding; first[b] is where block b begins, layer (n,) each
     neuron's layer.
@@ -74,7 +74,7 @@ class DecodedModel:
         return NeuronAddress(self.blocks[block].address, int(index - self.first[block]))
 
     def index(self, address: NeuronAddress) -> int:
-        """Where a neuron stands in the arrays."""
+        """The index of a neuron in the arrays."""
         block = next(b for b, found in enumerate(self.blocks) if found.address == address.block)
         return int(self.first[block]) + address.neuron
 
@@ -111,14 +111,14 @@ def decode_model(
     norm: NeuronNorm = "none",
     top_k: int = TOP_K,
     progress: Progress = lambda done, total: None,
-) -> Remembered:
-    """Decode every neuron at a site, here and now, into the store; stored blocks are not done again."""
+) -> FinishedRun:
+    """Decode every neuron at a site into the store, without a job; stored blocks are reused."""
     parameters = {"site": site, "norm": norm, "top_k": top_k}
 
     def units(missing: Sequence[int]) -> Iterable[DoneUnit]:
-        return timed(_decode_blocks(loaded, parameters, missing, lambda done, total: None))
+        return time_units(_decode_blocks(loaded, parameters, missing, lambda done, total: None))
 
-    return remembered(store, decode_spec(loaded, site, norm, top_k), units, progress)
+    return run_missing_units(store, decode_spec(loaded, site, norm, top_k), units, progress)
 
 
 def _decode_blocks(
@@ -137,11 +137,11 @@ def _decode_blocks(
 
 def _decode_block(loaded: LoadedModel, block: Block, parameters: Mapping[str, Any], pulse: Pulse) -> Decoding:
     site, norm, top_k = (parameters[name] for name in DECODE.parameters)
-    vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
-    stored = block_vectors(loaded.anatomy, block, loaded.parameters, site)
+    vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
+    stored = read_block_vectors(loaded.anatomy, block, loaded.parameters, site)
     with torch.inference_mode():
         lengths = torch.linalg.vector_norm(stored, dim=-1)
-        return decoding.decode(vectors, loaded.head, top_k, weight_norm=lengths, pulse=pulse)
+        return decoding.decode_vectors(vectors, loaded.head, top_k, weight_norm=lengths, pulse=pulse)
 
 
 DECODE = Kind(
@@ -155,7 +155,7 @@ DECODE = Kind(
 
 
 def read_decoded(loaded: LoadedModel, store: Store, run: str, site: Site) -> DecodedModel:
-    """A finished decoding from the store; the last few are kept in memory."""
+    """A finished decoding from the store; the last few are cached in memory."""
     return _read_decoded(store, run, blocks_with(loaded, site))
 
 
@@ -173,9 +173,10 @@ def _read_decoded(store: Store, run: str, blocks: tuple[Block, ...]) -> DecodedM
 
 
 @dataclass(frozen=True)
-class FoundNeuron:
-    """One neuron of a search. token: the variant that counts most in the ranking asked for; sign: + where
-    positive values push it up. probability, z_score, cosine: merged over the variants as in WordScores."""
+class SearchHit:
+    """One neuron of a search. token: the decisive variant in the requested ranking; sign: + if positive
+    values promote it. probability, z_score, cosine: merged over the variants as in WordScores.
+    """
 
     address: NeuronAddress
     site: Site
@@ -188,7 +189,7 @@ class FoundNeuron:
 
 
 @dataclass(frozen=True)
-class Search:
+class WordSearch:
     """A word's search over every neuron at a site. tokens: the merged variants; scores (n,) each.
 
     shown: the indices of the best neurons after the filters, best first.
@@ -199,7 +200,7 @@ class Search:
     tokens: tuple[str, ...]
     site: Site
     scores: WordScores
-    neurons: tuple[FoundNeuron, ...]
+    neurons: tuple[SearchHit, ...]
 
 
 def find_word(
@@ -214,14 +215,15 @@ def find_word(
     layers: tuple[int, int] | None = None,
     limit: int = 20,
     progress: Progress = lambda done, total: None,
-) -> Search:
-    """The neurons that decode to a word, of ALL neurons, best first. Decodes the model first where needed.
+) -> WordSearch:
+    """The neurons that decode to a word, out of ALL neurons, best first. Decodes the model first if
+    necessary.
 
-    layers: first and last to show, both included. Raises UnknownWord, showing the word's pieces.
+    layers: first and last to show, both included. Raises UnknownWord, showing the word's tokens.
     """
     if limit < 1:
         raise HeadlampError(f"limit {limit}: choose at least 1")
-    tokens = word_tokens(loaded.vocabulary, loaded.tokenizer, word)
+    tokens = find_word_tokens(loaded.vocabulary, loaded.tokenizer, word)
     run = decode_model(loaded, store, site=site, norm=norm, progress=progress).run
     decoded = read_decoded(loaded, store, run.key, site)
     scores = _score_all(loaded, store, decoded, tokens, site, norm)
@@ -229,9 +231,9 @@ def find_word(
     if layers is not None:
         inside = (decoded.layer[best] >= layers[0]) & (decoded.layer[best] <= layers[1])
         best = best[inside]
-    neurons = tuple(_found(loaded, decoded, scores, site, by, int(i)) for i in best[:limit])
+    neurons = tuple(_make_hit(loaded, decoded, scores, site, by, int(i)) for i in best[:limit])
     texts = tuple(loaded.vocabulary.texts[token] for token in tokens)
-    return Search(word.strip(), tokens, texts, site, scores, neurons)
+    return WordSearch(word.strip(), tokens, texts, site, scores, neurons)
 
 
 def _score_all(
@@ -242,23 +244,23 @@ def _score_all(
     site: Site,
     norm: NeuronNorm,
 ) -> WordScores:
-    """Every neuron's scores for a word, remembered per word; one block's vectors are in memory at a time.
+    """Every neuron's scores for a word, stored per word; one block's vectors are in memory at a time.
 
-    Where the store cannot take them, they are worked out and not kept.
+    If the store cannot take them, they are only returned.
     """
     parameters = {"decode": decoded.run, "token_ids": list(tokens), "site": site, "norm": norm}
 
     def unit(index: int) -> UnitResult:
         block, first = decoded.blocks[index], int(decoded.first[index])
         here = slice(first, first + block.d_ff)
-        vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
+        vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
         statistics = (torch.from_numpy(a[here]) for a in (decoded.log_z, decoded.mean, decoded.deviation))
         found = score_word(vectors, loaded.head, tokens, *statistics)
         return UnitResult(str(block.address), {name: getattr(found, name).numpy() for name in _SCORES})
 
     spec = run_spec(loaded, "find", word_search.METHOD_VERSION, parameters, units=len(decoded.blocks))
     try:
-        columns = _read_scores(store, remembered(store, spec, one_by_one(unit)).run.key)
+        columns = _read_scores(store, run_missing_units(store, spec, compute_in_turn(unit)).run.key)
     except (StoreFull, DatabaseReadOnly):
         parts = [unit(index).arrays for index in range(spec.units)]
         columns = tuple(np.concatenate([part[name] for part in parts]) for name in _SCORES)
@@ -270,10 +272,10 @@ def _read_scores(store: Store, run: str) -> tuple[Any, ...]:
     return tuple(np.concatenate(read_arrays(store, run, name)) for name in _SCORES)
 
 
-def _found(
+def _make_hit(
     loaded: LoadedModel, decoded: DecodedModel, scores: WordScores, site: Site, by: By, index: int
-) -> FoundNeuron:
-    return FoundNeuron(
+) -> SearchHit:
+    return SearchHit(
         address=decoded.address(index),
         site=site,
         sign="+" if int(scores.sign(by)[index]) > 0 else "-",
@@ -302,8 +304,8 @@ class NeuronFilter:
     order: Literal["probability", "entropy", "weight_norm", "address"] = "probability"
 
 
-def filtered(loaded: LoadedModel, decoded: DecodedModel, wanted: NeuronFilter) -> IntArray:
-    """Indices of the neurons that pass, in order."""
+def filter_neurons(loaded: LoadedModel, decoded: DecodedModel, wanted: NeuronFilter) -> IntArray:
+    """Indices of the neurons that pass the filter, in order."""
     label_p = decoded.probability(bottom=wanted.end == "bottom")[:, 0]
     keep = label_p >= wanted.minimum
     if wanted.layers is not None:
@@ -345,7 +347,7 @@ class DecodedNeuron:
     entropy: float
 
 
-def rows(loaded: LoadedModel, decoded: DecodedModel, indices: Sequence[int]) -> Iterator[DecodedNeuron]:
+def read_rows(loaded: LoadedModel, decoded: DecodedModel, indices: Sequence[int]) -> Iterator[DecodedNeuron]:
     """The decoded neurons at some indices, one at a time, so that an export of millions streams."""
     for index in indices:
         yield DecodedNeuron(

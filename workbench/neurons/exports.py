@@ -1,8 +1,8 @@
-"""A decoding as a file, one row per neuron: JSON lines, CSV or Parquet; whole, or not at all.
+"""Export of a decoding, one row per neuron: JSON lines, CSV or Parquet; complete or not at all.
 
 jsonl     every number exactly; one ASCII JSON document a line
-csv       token and probability columns; a text that a spreadsheet would run as a formula begins with '
-parquet   the shape of the JSON lines with their types; one row group per block
+csv       token and probability columns; text that a spreadsheet would run as a formula begins with '
+parquet   the fields of the JSON lines, typed; one row group per block
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from analysis.opening.models import LoadedModel
 from store.csv_cells import write_csv
-from workbench.files import ExportError, check_writable, replacing, table_csv
-from workbench.neurons.decoding import DecodedModel, DecodedNeuron, rows
+from workbench.files import ExportError, check_writable, replace_file, table_csv
+from workbench.neurons.decoding import DecodedModel, DecodedNeuron, read_rows
 from workbench.runs import Progress
 
 Row = dict[str, Any]
@@ -51,21 +51,23 @@ SCHEMA = pa.schema(
 def write_decoding(
     path: Path, loaded: LoadedModel, decoded: DecodedModel, progress: Progress = lambda done, total: None
 ) -> int:
-    """Write every neuron of a decoding to path, in the format of its suffix; how many. Raises ExportError."""
+    """Write every neuron of a decoding to path, in its suffix's format; returns the count. Raises
+    ExportError.
+    """
     write = _writer(path)
-    with replacing(path) as stream:
+    with replace_file(path) as stream:
         write(stream, _by_block(loaded, decoded, progress), decoded.top_ids.shape[1])
     return len(decoded)
 
 
 def check_target(path: Path) -> None:
-    """Refuse a decoding's target before hours of work are done for it. Raises ExportError."""
+    """Refuse an impossible export of a decoding before hours of work. Raises ExportError."""
     _writer(path)
     check_writable(path)
 
 
 def neuron_row(neuron: DecodedNeuron) -> Row:
-    """One neuron as the JSON lines have it; a number that JSON cannot hold is None."""
+    """One neuron as a JSON line; a number that JSON cannot hold is None."""
     block = neuron.address.block
     return {
         "layer": block.layer,
@@ -79,7 +81,7 @@ def neuron_row(neuron: DecodedNeuron) -> Row:
 
 
 def neurons_csv(neurons: Iterable[DecodedNeuron], k: int) -> bytes:
-    """Any decoded neurons with k tokens at each end, as the CSV of a whole decoding has them."""
+    """Decoded neurons with k tokens at each end, in the CSV format of a whole decoding."""
     return table_csv(_csv_header(k), map(_csv_row, map(neuron_row, neurons)))
 
 
@@ -94,7 +96,7 @@ def _by_block(loaded: LoadedModel, decoded: DecodedModel, progress: Progress) ->
     for number, block in enumerate(decoded.blocks):
         progress(number, len(decoded.blocks))
         first = int(decoded.first[number])
-        yield [neuron_row(neuron) for neuron in rows(loaded, decoded, range(first, first + block.d_ff))]
+        yield [neuron_row(neuron) for neuron in read_rows(loaded, decoded, range(first, first + block.d_ff))]
     progress(len(decoded.blocks), len(decoded.blocks))
 
 
@@ -138,5 +140,5 @@ WRITERS: dict[str, Write] = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parqu
 
 def _writer(path: Path) -> Write:
     if path.suffix.lower() not in WRITERS:
-        raise ExportError(f"{path}: its name says no format; end it in {', '.join(WRITERS)}")
+        raise ExportError(f"{path}: unknown file format; end its name in {', '.join(WRITERS)}")
     return WRITERS[path.suffix.lower()]

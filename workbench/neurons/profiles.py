@@ -1,4 +1,4 @@
-"""How neurons fire: the whole model on the reference text, once; one neuron on any text."""
+"""Profiles of neurons: the whole model on the reference text, once; one neuron on any text."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ from analysis.neurons.activations import BlockProfile, neuron_firing, profile_bl
 from analysis.neurons.decoding import NeuronNorm
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.prompts import WINDOW, reference_passages, reference_windows, text_ids, token_texts
-from store import RunSpec, Store, read_array, read_unit, stored_units
+from analysis.running.prompts import WINDOW, decode_tokens, encode_text, reference_passages, reference_windows
+from store import RunSpec, Store, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
-from workbench.neurons.decoding import DecodedNeuron, decode_model, read_decoded, rows
-from workbench.runs import DoneUnit, Progress, UnitResult, remembered, run_spec, timed
+from workbench.neurons.decoding import DecodedNeuron, decode_model, read_decoded, read_rows
+from workbench.runs import DoneUnit, Progress, UnitResult, run_missing_units, run_spec, time_units
 
 _ARRAYS = ("largest", "first_largest", "mean", "deviation")
 BEST_TEXTS = 5
-"""How many stretches of the reference text a neuron's page shows."""
+"""Number of passages of the reference text on a neuron's page."""
 
 
 def profile_spec(loaded: LoadedModel) -> RunSpec:
     """The run that profiles every neuron on the reference text; one unit per block."""
-    parameters = {"reference": reference_digest(), "window": WINDOW}
+    parameters = {"reference": digest_reference(), "window": WINDOW}
     units = len(loaded.anatomy.blocks)
     return run_spec(loaded, "profile", activations.METHOD_VERSION, parameters, units=units)
 
 
 def is_profiled(loaded: LoadedModel, store: Store) -> bool:
-    """Whether the reference text has been read with this model before."""
+    """Whether this model has a stored profile on the reference text."""
     spec = profile_spec(loaded)
-    return len(stored_units(store, spec.key)) == spec.units
+    return len(list_stored_units(store, spec.key)) == spec.units
 
 
 def profile_model(loaded: LoadedModel, store: Store, progress: Progress = lambda done, total: None) -> str:
-    """The key of the run that profiles every neuron on the reference text, here and now; remembered.
+    """Profile every neuron on the reference text, without a job, or reuse the stored profile; returns the
+    run's key.
 
-    progress: of the text, in windows.
+    progress: in windows of the text.
     """
 
     def units(missing: Sequence[int]) -> Iterable[DoneUnit]:
-        return timed(_profile_units(loaded, {}, missing, progress))
+        return time_units(_profile_units(loaded, {}, missing, progress))
 
-    return remembered(store, profile_spec(loaded), units).run.key
+    return run_missing_units(store, profile_spec(loaded), units).run.key
 
 
 def _profile_units(
     loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
-    """One pass over the reference text gives all blocks at once."""
+    """One pass over the reference text yields all blocks at once."""
     if not units:
         return
     profiles = profile_blocks(loaded, reference_windows(loaded), pulse)
@@ -80,7 +81,7 @@ PROFILE = Kind(
 )
 
 
-def reference_digest() -> str:
+def digest_reference() -> str:
     """SHA-256 of the reference text: part of the key of everything measured on it."""
     return hashlib.sha256("\0".join(reference_passages()).encode()).hexdigest()
 
@@ -93,8 +94,8 @@ def read_profile(store: Store, run: str, block: int) -> BlockProfile:
     return BlockProfile(**arrays, count=int(unit.payload["count"]) if isinstance(unit.payload, dict) else 0)
 
 
-def is_open(change: Change) -> bool:
-    """Whether a change's size is yet to be measured on the reference text."""
+def needs_profile(change: Change) -> bool:
+    """Whether a change's size still has to be measured on the reference text."""
     return isinstance(change, Clamp) and change.needs_profile and change.raw is None
 
 
@@ -104,10 +105,9 @@ def resolve_clamps(
     clamps: Sequence[Change],
     progress: Progress = lambda done, total: None,
 ) -> list[Change]:
-    """Clamps with their raw values; profiles the model on the reference text where one is given in ×max.
+    """Clamps with their raw values; profiles the model on the reference text if one is given in ×max.
 
-    A clamp that has a raw value already keeps it: a recorded one means the same whatever is measured now.
-    All changes are checked before anything is measured.
+    A clamp that already has a raw value keeps it. All changes are checked before anything is measured.
     """
     check_changes(loaded, clamps)
     resolved: list[Change] = []
@@ -120,7 +120,7 @@ def resolve_clamps(
             run = profile_model(loaded, store, progress)
             profile = read_profile(store, run, loaded.anatomy.index(clamp.address.block))
             largest, _, mean = profile.of(clamp.site, clamp.address.neuron)
-        resolved.append(clamp.resolved(largest=largest, mean=mean))
+        resolved.append(clamp.resolve(largest=largest, mean=mean))
     return resolved
 
 
@@ -136,7 +136,7 @@ class SiteProfile:
 
 @dataclass(frozen=True)
 class FiringText:
-    """One neuron along one text. values[site] (T,) with NaN where its expert did not see the token."""
+    """One neuron along one text. values[site] (T,) with NaN for tokens not routed to its expert."""
 
     tokens: tuple[str, ...]
     values: dict[ClampSite, np.ndarray[Any, Any]]
@@ -146,8 +146,9 @@ class FiringText:
 class NeuronView:
     """Everything a neuron's page shows.
 
-    decoded: per decodable site. profile: per clamp site; None where its expert saw none of the reference
-    text. count: positions it saw, of `positions`. texts: where |key| is largest. samples: all its key values.
+    decoded: per decodable site. profile: per clamp site; None if its expert saw none of the reference
+    text. count: positions it processed, of `positions`. texts: where |key| is largest. samples: all its key
+    values.
     """
 
     address: NeuronAddress
@@ -161,7 +162,7 @@ class NeuronView:
     samples: np.ndarray[Any, Any]
 
 
-def neuron_view(
+def view_neuron(
     loaded: LoadedModel,
     store: Store,
     address: NeuronAddress,
@@ -169,18 +170,18 @@ def neuron_view(
     norm: NeuronNorm = "none",
     progress: Progress = lambda done, total: None,
 ) -> NeuronView:
-    """A neuron's tokens at each site and how it fires; decodes and profiles the model where needed.
+    """A neuron's tokens at each site and its activations; decodes and profiles the model if necessary.
 
-    Of a model whose weights stay on disk, nothing is known of how it fires: no profile, texts, samples.
+    A model whose weights stay on disk has no activations: no profile, texts, samples.
     """
     block = loaded.anatomy.block(address)
-    decoded = neuron_decodings(loaded, store, address, norm=norm, progress=progress)
+    decoded = decode_neuron(loaded, store, address, norm=norm, progress=progress)
     if loaded.streamed is not None:
         return NeuronView(address, block.d_ff, block.gated, decoded, None, 0, 0, (), np.zeros(0))
     run = profile_model(loaded, store, progress)
     stored = read_profile(store, run, loaded.anatomy.index(block.address))
     windows = reference_windows(loaded)
-    firings = [fired_on(loaded, address, window) for window in windows]
+    firings = [measure_firing(loaded, address, window) for window in windows]
     peak = [np.nan_to_num(np.abs(f.values["key"][1:]), nan=0.0).max(initial=0.0) for f in firings]
     best = np.argsort(peak, kind="stable")[::-1][:BEST_TEXTS]
     return NeuronView(
@@ -196,7 +197,7 @@ def neuron_view(
     )
 
 
-def neuron_decodings(
+def decode_neuron(
     loaded: LoadedModel,
     store: Store,
     address: NeuronAddress,
@@ -204,7 +205,7 @@ def neuron_decodings(
     norm: NeuronNorm = "none",
     progress: Progress = lambda done, total: None,
 ) -> dict[Site, DecodedNeuron]:
-    """What one neuron decodes to at each site it has."""
+    """A neuron's decoding at each of its sites."""
     block = loaded.anatomy.block(address)
     found: dict[Site, DecodedNeuron] = {}
     for site in loaded.anatomy.sites:
@@ -212,14 +213,14 @@ def neuron_decodings(
             continue
         run = decode_model(loaded, store, site=site, norm=norm, progress=progress).run
         decoded = read_decoded(loaded, store, run.key, site)
-        found[site] = next(rows(loaded, decoded, [decoded.index(address)]))
+        found[site] = next(read_rows(loaded, decoded, [decoded.index(address)]))
     return found
 
 
-def stored_profile(
+def find_neuron_profile(
     loaded: LoadedModel, store: Store, address: NeuronAddress
 ) -> dict[ClampSite, SiteProfile] | None:
-    """A neuron's profile on the reference text; None where its expert saw none of it."""
+    """A neuron's profile on the reference text; None if its expert saw none of it."""
     block = loaded.anatomy.block(address)
     run = profile_model(loaded, store)
     profile = read_profile(store, run, loaded.anatomy.index(block.address))
@@ -236,12 +237,12 @@ def _site_profiles(profile: BlockProfile, neuron: int, *, gated: bool) -> dict[C
 
 
 def try_text(loaded: LoadedModel, address: NeuronAddress, text: str) -> FiringText:
-    """Where a neuron fires along a text somebody typed. Raises EmptyPrompt, PromptTooLong."""
-    return fired_on(loaded, address, text_ids(loaded, text))
+    """A neuron's activations along a typed text. Raises EmptyPrompt, PromptTooLong."""
+    return measure_firing(loaded, address, encode_text(loaded, text))
 
 
-def fired_on(loaded: LoadedModel, address: NeuronAddress, ids: Sequence[int]) -> FiringText:
-    """Where a neuron fires along a sequence of token ids."""
+def measure_firing(loaded: LoadedModel, address: NeuronAddress, ids: Sequence[int]) -> FiringText:
+    """A neuron's activations along a sequence of token ids."""
     firing = neuron_firing(loaded, address, ids)
     values = {site: value.numpy() for site, value in firing.values.items()}
-    return FiringText(tuple(token_texts(loaded, ids)), values)
+    return FiringText(tuple(decode_tokens(loaded, ids)), values)

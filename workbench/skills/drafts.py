@@ -1,4 +1,4 @@
-"""A skill before it is kept: fetched from the Hub with its fields mapped, and what is worth knowing of it."""
+"""Skill drafts: fetched from the Hub with mapped fields, and facts shown before they are stored."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 from analysis.errors import SkillError
-from analysis.skills.files import hub_skill
+from analysis.skills.files import read_hub_skill
 from analysis.skills.items import JUDGE_NAMES, JudgeName, Skill, SkillItem
 from analysis.skills.splits import split_skill
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from workbench.skills.sources import SkillSource
 
 MOST_ROWS = 2000
-"""Rows of a Hub data set that are taken; some hundred are enough."""
+"""Rows read of a Hub data set; a few hundred are enough."""
 
 FIRST = 50
 """Examples that a preview shows."""
 
 _ALWAYS_ENOUGH = 400
-"""Examples from which nobody asks how many will be probes."""
+"""With this many examples, the number of probes is certainly sufficient."""
 
 
 @dataclass(frozen=True)
 class HubRequest:
     """A Hub data set. fields: our names → its own, or templates such as `{question}`; none for known layouts.
 
-    judge: of all examples, "" where the data says it. Raises SkillError for a judge that there is not.
+    judge: of all examples, "" if the data has it. Raises SkillError for an unknown judge.
     """
 
     repository: str
@@ -42,7 +42,7 @@ class HubRequest:
 
     def __post_init__(self) -> None:
         if not self.repository.strip():
-            raise SkillError("name a data set of the Hub, such as openai/gsm8k")
+            raise SkillError("name a Hub data set, such as openai/gsm8k")
         if self.judge and self.judge not in JUDGE_NAMES:
             raise SkillError(f"judge {self.judge!r} is unknown; choose {', '.join(JUDGE_NAMES)}")
 
@@ -52,16 +52,16 @@ def can_fetch() -> bool:
     return find_spec("datasets") is not None
 
 
-def fetched(
+def fetch_skill(
     asked: HubRequest, name: str, load: Callable[..., Iterable[Mapping[str, Any]]] | None = None
 ) -> Skill:
-    """The first rows of a Hub data set as a skill. load: `datasets.load_dataset`, if not given.
+    """Fetch the first rows of a Hub data set as a skill. load: `datasets.load_dataset`, if not given.
 
-    Raises SkillError where `datasets` is not installed, the data does not come or is no skill.
+    Raises SkillError where `datasets` is not installed, the data cannot be loaded or is not a skill.
     """
     fields = {ours: theirs for ours, theirs in (asked.fields or {}).items() if theirs.strip()}
     judge = cast(JudgeName, asked.judge) if asked.judge else None
-    found = hub_skill(
+    found = read_hub_skill(
         asked.repository.strip(),
         name=name,
         config=asked.config.strip() or None,
@@ -78,40 +78,41 @@ def fetched(
 
 @dataclass(frozen=True)
 class SkillFacts:
-    """What is told of a skill before anything is done with it. first: the first of its examples."""
+    """Facts about a skill, shown before it is stored. first: the first of its examples."""
 
     told: str
     first: tuple[SkillItem, ...]
 
 
 @lru_cache(maxsize=16)
-def facts_of(source: SkillSource) -> SkillFacts:
-    """The facts of a skill, read once until its examples change. Raises SkillError."""
+def read_skill_facts(source: SkillSource) -> SkillFacts:
+    """The facts of a skill, cached until its examples change. Raises SkillError."""
     skill = source.read()
-    return SkillFacts(described(skill), skill.items[:FIRST])
+    return SkillFacts(describe_skill(skill), skill.items[:FIRST])
 
 
-def described(skill: Skill) -> str:
+def describe_skill(skill: Skill) -> str:
     """`360 examples, 140 groups, 38 wordings; judged by number (360)`."""
     judges = Counter(item.judge for item in skill.items).most_common()
     groups = len({item.group for item in skill.items})
-    told = [_counted(len(skill.items), "example"), _counted(groups, "group")]
-    told += [_counted(len(skill.wordings), "wording")] if skill.wordings else []
+    told = [_count(len(skill.items), "example"), _count(groups, "group")]
+    told += [_count(len(skill.wordings), "wording")] if skill.wordings else []
     return f"{', '.join(told)}; judged by {', '.join(f'{name} ({n:,})' for name, n in judges)}"
 
 
-def _counted(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def shortage(skill: Skill) -> str:
-    """Why too few of a skill's examples will be probes; "" where there are enough."""
+def explain_shortage(skill: Skill) -> str:
+    """Why a skill would have too few probes; "" if there are enough."""
     if len(skill.items) >= _ALWAYS_ENOUGH:
         return ""
     probes = len(split_skill(skill).probe)
     if probes >= FEWEST_PROBES:
         return ""
     return (
-        f"{probes} of these examples will be probes, the others are kept for validation and test; a key box "
+        f"{probes} of these examples will be probes, the others are held out for validation and test; a key "
+        "box "
         f"needs at least {FEWEST_PROBES} probes, so give more examples"
     )

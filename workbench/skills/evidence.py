@@ -1,4 +1,4 @@
-"""Keep what a skill's boxes do at one α as a finding."""
+"""Keeping of a skill's boxes at one α as a finding."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
-from analysis.skills.metrics import wilson
+from analysis.skills.metrics import wilson_interval
 from analysis.unlearning.guards.key_boxes import SLACK
 from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from store import Finding, Store
-from workbench.keeping import keep
+from workbench.keeping import keep_evidence
 from workbench.skills.key_space import KeySpaceQuestion
 
 
@@ -24,8 +24,8 @@ def keep_key_space(
     note: str = "",
     tags: Sequence[str] = (),
 ) -> Finding:
-    """Freeze a `key_space_document`. Raises HeadlampError for a blank title."""
-    return keep(loaded, store, "skill", document, title, note, tags)
+    """Keep a `key_space_document` as a finding. Raises HeadlampError for a blank title."""
+    return keep_evidence(loaded, store, "skill", document, title, note, tags)
 
 
 def key_space_document(
@@ -39,9 +39,10 @@ def key_space_document(
     layer: int,
     tried: tuple[str, TriedQuery] | None = None,
 ) -> dict[str, Any]:
-    """What the boxes of some layers refuse of each set at α, with 95 % intervals; and of one query, why.
+    """What the boxes of some layers refuse of each set at α, with 95 % intervals; and why they refuse one
+    query or not.
 
-    layer: the one whose keys were looked at.
+    layer: the one whose keys are shown.
     """
     return {
         "run": run,
@@ -56,8 +57,8 @@ def key_space_document(
         "probes": space.layers[layers[0]].box.n,
         "part": "validation",
         "sets": [
-            _refused(name, share, count)
-            for name, (share, count) in zip(space.names, space.refused(layers, alpha), strict=True)
+            _refused_document(name, share, count)
+            for name, (share, count) in zip(space.names, space.count_refused(layers, alpha), strict=True)
         ],
         **({} if tried is None else _query(*tried, layers, alpha)),
         "dtype": loaded.dtype,
@@ -67,9 +68,9 @@ def key_space_document(
     }
 
 
-def _refused(name: str, share: float, count: int) -> dict[str, Any]:
+def _refused_document(name: str, share: float, count: int) -> dict[str, Any]:
     told = share if count else None
-    return {"set": name, "queries": count, "refused": told, "interval": list(wilson(share, count))}
+    return {"set": name, "queries": count, "refused": told, "interval": list(wilson_interval(share, count))}
 
 
 def _query(text: str, tried: TriedQuery, layers: Sequence[int], alpha: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Fitting a skill's boxes as long work: one unit that holds all that pictures, curves and queries need."""
+"""Fitting of a skill's boxes as a job: one unit that holds everything charts, curves and queries need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from analysis.unlearning.guards.key_spaces import (
     LayerKeys,
     TriedQuery,
     check_boxes,
-    key_space,
+    fit_key_space,
     try_query,
 )
 from store import RunSpec, Store, find_run, read_array, read_unit
@@ -37,9 +37,9 @@ _BOX, _PLANE, _OTHER = ("mean", "sigma", "own_k"), ("axes", "shares"), ("depths"
 
 @dataclass(frozen=True)
 class KeySpaceQuestion:
-    """Whose boxes are fitted, what they are compared with, and how examples are split.
+    """Whose boxes to fit, what to compare them with, and how examples are split.
 
-    limit: of examples per skill, spread evenly; 0 for all. unrelated: pieces of text of no skill.
+    limit: of examples per skill, evenly spaced; 0 for all. unrelated: passages of unrelated text.
     """
 
     skill: SkillSource
@@ -66,7 +66,7 @@ def read_key_space_question(document: Mapping[str, Any]) -> KeySpaceQuestion:
 
 
 def key_space_spec(loaded: LoadedModel, question: KeySpaceQuestion) -> RunSpec:
-    """The run that answers a question; where the files lie does not change the answer.
+    """The run that answers a question; the files' location does not matter.
 
     Raises SkillError for a model without a dense layer.
     """
@@ -84,7 +84,7 @@ def _units(
     question = read_key_space_question(parameters["question"])
     for index in units:
         scene = read_scene(question.skill, question.compared, seed=question.split_seed, limit=question.limit)
-        yield index, _unit(key_space(loaded, scene, question.unrelated, pulse))
+        yield index, _unit(fit_key_space(loaded, scene, question.unrelated, pulse))
 
 
 KEY_SPACE = Kind(
@@ -98,17 +98,17 @@ KEY_SPACE = Kind(
 )
 
 
-def stored_key_space(
+def find_key_space(
     loaded: LoadedModel, store: Store, question: KeySpaceQuestion
 ) -> tuple[str, KeySpace] | None:
-    """The key of the run that answered a question, and the answer; None where none has."""
+    """The key of the stored run that answers a question, and the answer; None if there is none."""
     run = find_run(store, key_space_spec(loaded, question).key)
     return None if run is None or not run.finished else (run.key, read_key_space(store, run.key))
 
 
 @lru_cache(maxsize=4)
 def read_key_space(store: Store, run: str) -> KeySpace:
-    """A finished answer from the store; the last few are kept in memory."""
+    """A finished answer from the store; the last few are cached in memory."""
     facts = read_unit(store, run, 0).payload
     which, probe, drawn = (_tensor(store, run, name) for name in _SHARED)
     return KeySpace(
@@ -122,7 +122,7 @@ def read_key_space(store: Store, run: str) -> KeySpace:
     )
 
 
-def tried_query(loaded: LoadedModel, store: Store, run: str, text: str) -> TriedQuery:
+def try_stored_query(loaded: LoadedModel, store: Store, run: str, text: str) -> TriedQuery:
     """Where a query lies among the boxes of a stored answer. Raises EmptyPrompt, PromptTooLong."""
     return try_query(loaded, read_key_space(store, run), text)
 

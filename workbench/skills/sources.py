@@ -1,4 +1,4 @@
-"""Skills by the files they are in, as work names them."""
+"""References to skills by file, as used by jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.skills.items import Skill
 
 @dataclass(frozen=True)
 class SkillSource:
-    """A skill by the file it is in. digest: of the examples that were there when it was named."""
+    """A skill identified by its file. digest: of its examples at the time of the reference."""
 
     name: str
     path: str
@@ -23,11 +23,11 @@ class SkillSource:
         other examples than it did."""
         skill = read_skill(Path(self.path), self.name)
         if skill.digest != self.digest:
-            raise SkillError(f"{self.path} was changed while it was worked on; ask again")
-        return skill.limited(limit) if limit else skill
+            raise SkillError(f"{self.path} was changed during the job; request it again")
+        return skill.subsample(limit) if limit else skill
 
 
-def skill_source(path: Path, name: str = "") -> SkillSource:
-    """A skill file as it is now. Raises BadSkillFile."""
+def make_skill_source(path: Path, name: str = "") -> SkillSource:
+    """Reference a skill file with its current examples. Raises BadSkillFile."""
     skill = read_skill(path, name)
     return SkillSource(skill.name, str(path.absolute()), skill.digest)

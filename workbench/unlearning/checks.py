@@ -1,4 +1,4 @@
-"""What of a question about unlearning cannot be answered, told before anything is measured."""
+"""Checks of a question about unlearning, before anything is measured."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.guard_fits import LayerChoice
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, dense_block, dense_layers
 from analysis.unlearning.scenes import Method, Scene
-from workbench.unlearning.unlearning import Question
+from workbench.unlearning.unlearning import UnlearningQuestion
 
 METHOD_NAMES: dict[Method, str] = {"ksd": "KSD", "na": "Neuron Adjust", "sp": "Selective pruning"}
-"""What the methods are called."""
+"""Display names of the methods."""
 
 
 def why_not_offered(loaded: LoadedModel, method: Method) -> str:
-    """Why a method can do nothing with this model; empty where it can."""
+    """Why a method cannot work on this model; empty if it can."""
     if method == "ksd" and not dense_layers(loaded):
-        return "KSD boxes keys of a dense FFN block, which every query passes; this model has experts alone"
+        return (
+            "KSD fits boxes to keys of a dense FFN block, which every query passes; this model has only "
+            "experts"
+        )
     return ""
 
 
-def layers_of(text: str) -> LayerChoice | tuple[int, ...]:
-    """Layers as typed: last, best, all, or numbers such as `1,3`. Raises HeadlampError."""
+def parse_layers(text: str) -> LayerChoice | tuple[int, ...]:
+    """Parse layers: last, best, all, or numbers such as `1,3`. Raises HeadlampError."""
     if text in ("last", "best", "all"):
         return cast(LayerChoice, text)
     try:
@@ -36,8 +39,8 @@ def layers_of(text: str) -> LayerChoice | tuple[int, ...]:
     return chosen
 
 
-def shares_of(text: str) -> tuple[float, ...]:
-    """Shares in % as typed, `0.5, 1.5, 3`. Raises HeadlampError."""
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Parse shares in %: `0.5, 1.5, 3`. Raises HeadlampError."""
     try:
         chosen = tuple(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError:
@@ -47,10 +50,10 @@ def shares_of(text: str) -> tuple[float, ...]:
     return chosen
 
 
-def checked_scene(loaded: LoadedModel, question: Question) -> Scene:
-    """The skills read and split, where every method of the question can be tried on them and this model.
+def check_scene(loaded: LoadedModel, question: UnlearningQuestion) -> Scene:
+    """Read and split the skills, and check that every method of the question can work on them and this model.
 
-    Raises SkillError and its kin, BadSkillFile.
+    Raises SkillError and subclasses.
     """
     check_methods(loaded, question)
     scene = question.scene()
@@ -59,13 +62,16 @@ def checked_scene(loaded: LoadedModel, question: Question) -> Scene:
     return scene
 
 
-def check_methods(loaded: LoadedModel, question: Question) -> None:
-    """Raises SkillError, TooFewExamples for a method that can do nothing with this model or these skills."""
+def check_methods(loaded: LoadedModel, question: UnlearningQuestion) -> None:
+    """Raise SkillError or TooFewExamples for a method that cannot work on this model or these skills."""
     if question.forget in question.retain:
-        raise SkillError(f"{question.forget.name} cannot be both forgotten and kept; take it out of one")
+        raise SkillError(
+            f"{question.forget.name} cannot be both forget skill and retain skill; remove it from one"
+        )
     if set(question.methods) - {"ksd"} and not question.retain:
         raise TooFewExamples(
-            "Neuron Adjust and selective pruning weigh a skill against others: give at least one to keep, or "
+            "Neuron Adjust and selective pruning compare a forget skill with retain skills: give at least "
+            "one to retain, or "
             "choose KSD alone"
         )
     for method in question.methods:
@@ -74,31 +80,31 @@ def check_methods(loaded: LoadedModel, question: Question) -> None:
 
 
 @lru_cache(maxsize=32)
-def fresh_prompt(question: Question) -> str:
+def pick_test_prompt(question: UnlearningQuestion) -> str:
     """A prompt of the forget skill's test, in an unseen wording if there is one: nothing was fitted on it."""
     split = question.scene().forget
     unseen = [item for item, flag in zip(split.test, split.unseen, strict=True) if flag]
     return (unseen or split.test or split.probe)[0].prompt
 
 
-def _check_guard(loaded: LoadedModel, question: Question, scene: Scene) -> None:
+def _check_guard(loaded: LoadedModel, question: UnlearningQuestion, scene: Scene) -> None:
     if "ksd" not in question.methods:
         return
     for layer in question.layers if not isinstance(question.layers, str) else ():
         dense_block(loaded, layer)
     if len(scene.forget.probe) < FEWEST_PROBES:
         raise TooFewExamples(
-            f"{scene.forget.skill} leaves {len(scene.forget.probe)} examples to fit on, and a box of KSD "
+            f"{scene.forget.skill} has {len(scene.forget.probe)} probes, and a KSD box "
             f"needs at least {FEWEST_PROBES}; give the skill more examples, or choose the other methods"
         )
 
 
-def _check_code(question: Question, scene: Scene) -> None:
+def _check_code(question: UnlearningQuestion, scene: Scene) -> None:
     if question.tests != "off":
         return
     for split in scene.splits:
         if any(item.judge == "tests" for item in (*split.probe, *split.validation, *split.test)):
             raise SkillError(
-                f"{split.skill} is judged by running the code that the model writes, which is off; choose "
+                f"{split.skill} is judged by running model-written code, which is off; choose "
                 "contained unit tests, or another skill"
             )

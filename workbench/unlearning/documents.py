@@ -1,4 +1,4 @@
-"""Unlearning as JSON: what `unlearn --json` prints, and the store keeps."""
+"""JSON documents of unlearning: what `unlearn --json` prints, and what is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.unlearning.scenes import Scene
 
 
 def split_document(scene: Scene) -> dict[str, Any]:
-    """How every skill was split, and what its parts nearly share."""
+    """How every skill was split, and the near-duplicates between its parts."""
     return {
         "seed": scene.forget.seed,
         "skills": [

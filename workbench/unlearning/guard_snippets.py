@@ -12,8 +12,8 @@ from analysis.unlearning.guards.key_guards import KeyGuard
 from demo import BUNDLED
 
 
-def guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prompt: str) -> str:
-    """The script that answers a prompt under a guard, whose recipe lies at `recipe`.
+def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prompt: str) -> str:
+    """The script that answers a prompt under a guard with its recipe at `recipe`.
 
     Raises HeadlampError for a guard as released, whose rows are not independent.
     """

@@ -1,4 +1,4 @@
-"""How far unlearning is: its passes over examples, one after the other, as one count that only grows."""
+"""Progress of unlearning: consecutive passes over examples as one monotonic count."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from analysis.pulse import Pulse
 from analysis.skills.unrelated import PROBES
-from analysis.unlearning.results import Plan
+from analysis.unlearning.results import FitSettings
 from analysis.unlearning.scenes import Method, Scene
 
 FORMS = 2
-"""Other forms that a forgotten skill is asked in, each as it is and changed."""
+"""Number of other forms of a forget skill, each in base and changed."""
 
 
-def examples_of(scene: Scene, plan: Plan, methods: Sequence[Method]) -> int:
-    """About how many examples are read or answered for these methods, the model as it is included."""
+def count_examples(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> int:
+    """About how many examples are read or answered for these methods, including the unchanged model."""
     probe, validation, test = (
         sum(len(part) for part in parts)
         for parts in zip(*((s.probe, s.validation, s.test) for s in scene.splits), strict=True)
@@ -31,15 +31,15 @@ def examples_of(scene: Scene, plan: Plan, methods: Sequence[Method]) -> int:
     return total
 
 
-class Growing:
-    """A pulse for many passes that tells another one how many examples are done in all of them."""
+class PassCounter:
+    """A pulse for many passes that reports the total number of finished examples to another pulse."""
 
     def __init__(self, pulse: Pulse, total: int) -> None:
         self._pulse, self._total = pulse, total
         self._before = self._last = 0
 
     def __call__(self, done: int, total: int) -> None:
-        """See Pulse. A count that falls is that of the next pass."""
+        """See Pulse. A decreasing count marks the next pass."""
         if done < self._last:
             self._before += self._last
         self._last = done

@@ -1,6 +1,6 @@
-"""Unlearning results in the shape of lm-evaluation-harness's results.json, for whatever reads those.
+"""Unlearning results in the format of lm-evaluation-harness's results.json, for other tools.
 
-A group per state of the model: `base`, as it is, then one per method; its tasks are the skills.
+A group per state of the model: `base`, unchanged, then one per method; its tasks are the skills.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ BASE = "base"
 Document = dict[str, Any]
 
 
-def harness_results(unlearned: Mapping[str, Any], model: str, created_at: str) -> Document:
-    """What `unlearn` found (its document) as results.json. created_at: of the run, ISO 8601.
+def write_harness_results(unlearned: Mapping[str, Any], model: str, created_at: str) -> Document:
+    """The document of `unlearn` as results.json. created_at: of the run, ISO 8601.
 
     `acc` is the share of right answers on the test, `acc_stderr` the harness's standard error of a mean. A
     perplexity skill has `perplexity_ratio`, changed / base, and no base.
@@ -42,7 +42,7 @@ def harness_results(unlearned: Mapping[str, Any], model: str, created_at: str) -
 
 
 def _states(unlearned: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], float | None]]:
-    """Each state's skills with the accuracy, None for a perplexity skill, which has no state of its own."""
+    """Each state's skills with the accuracy, None for a perplexity skill, which has no accuracy."""
     for skill in unlearned["methods"][0]["skills"]:
         if skill["before"] is not None:
             yield BASE, skill, skill["before"]

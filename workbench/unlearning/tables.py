@@ -1,4 +1,4 @@
-"""The numbers behind the pictures of unlearning, as CSV; read from its document, whatever else is in it."""
+"""CSV tables behind the figures of unlearning, read from its document; unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ def _skill_rows(document: Document) -> Iterator[list[Any]]:
             ]
 
 
-def ways_csv(document: Document) -> bytes:
-    """A row per method and way of asking for the forgotten skill."""
+def forms_csv(document: Document) -> bytes:
+    """A row per method and form of the forget skill."""
     rows = (
         [method["method"], way, *_change_cells(change)]
         for method in document["methods"]
-        for way, change in ways_of(method).items()
+        for way, change in list_forms(method).items()
     )
     return table_csv(["method", "way", *_change_header()], rows)
 
 
-def ways_of(method: Document) -> dict[str, Document]:
-    """Way of asking for the forgotten skill → what a method did to it: test, wordings, other forms."""
+def list_forms(method: Document) -> dict[str, Document]:
+    """Form of the forget skill → a method's effect on it: test, wordings, other forms."""
     forget = method["skills"][0]
     told = {"test": forget, "unseen_wordings": forget.get("unseen"), "seen_wordings": forget.get("seen")}
     forms = {
         f"{form['form']} {form.get('lang') or ''}".strip(): form
         for form in method["robustness"]
-        if form["form"] != "paraphrase" or not forget.get("unseen")  # those are the unseen wordings
+        if form["form"] != "paraphrase" or not forget.get("unseen")  # these are the unseen wordings
     }
     return {name: change for name, change in (told | forms).items() if change}
 
 
 def sweep_csv(document: Document) -> bytes:
-    """A row per point that validation tried, with all that the document says of it."""
+    """A row per candidate on validation, with everything the document says of it."""
     points = [
         {"method": method["method"]} | {name: _cell(value) for name, value in point.items()}
         for method in document["methods"]
@@ -67,7 +67,7 @@ def sweep_csv(document: Document) -> bytes:
 
 
 def curve_csv(method: Document) -> bytes:
-    """A row per α: the share of every skill's test that it refuses."""
+    """A row per α: the share of every skill's test refused."""
     curve = method["curve"]
     shares = curve["abstention"]
     return table_csv(["alpha", *shares], zip(curve["alphas"], *shares.values(), strict=True))

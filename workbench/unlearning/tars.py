@@ -1,4 +1,4 @@
-"""TARS as a use case: a concept removed, and what that did to it and to other text."""
+"""TARS as a use case: remove a concept, and measure the effect on it and on other text."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ import torch
 from torch import Tensor
 
 from analysis.opening.models import LoadedModel
-from analysis.opening.vocabulary import word_tokens
+from analysis.opening.vocabulary import find_word_tokens
 from analysis.pulse import Pulse
-from analysis.recipes.files import recipe_files
-from analysis.running.prompts import prompt_ids, reference_windows
-from analysis.skills.likelihoods import next_token_log_probabilities
-from analysis.skills.metrics import divergence
+from analysis.recipes.files import write_recipe_files
+from analysis.running.prompts import encode_prompt, reference_windows
+from analysis.skills.likelihoods import score_next_tokens
+from analysis.skills.metrics import measure_divergence
 from analysis.unlearning.edits import tars
 from analysis.unlearning.edits.reversals import Tars
-from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD, aim, fit_tars
-from store import RunSpec, Store, read_array, read_unit, stored_units
+from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD, aim_at_concept, fit_tars
+from store import RunSpec, Store, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec
 
 WINDOW = 32
-"""Tokens of the reference text before each next token whose distribution is compared."""
+"""Length of the context, in tokens of the reference text, before each compared next-token distribution."""
 
 STEPS = 5
-"""Of a removal: aim, choose, P(concept), other text as it is, other text under the edits."""
+"""Steps of a removal: aim, choose, P(concept), other text in base, other text under the edits."""
 
 
 @dataclass(frozen=True)
-class Removal:
-    """A concept removed. probability: mean over the prompts, before and after; kl_median (nats) over
-    `positions` of the reference text, those left out where the concept itself was the likeliest before."""
+class ConceptRemoval:
+    """A removed concept. probability: mean over the prompts, before and after; kl_median (nats) over
+    `positions` of the reference text, without those where the concept was the likeliest token before.
+    """
 
     concept: str
     edits: Tars
@@ -70,26 +71,27 @@ def remove_concept(
     noise: float = NOISE,
     seed: int = 0,
     pulse: Pulse = lambda done, total: None,
-) -> Removal:
-    """Aim at a concept (a word of one token) from prompts that lead to it, and turn the best vectors round.
+) -> ConceptRemoval:
+    """Aim at a concept (a word of one token) with prompts that lead to it, and reverse the best aligned
+    vectors.
 
     Raises UnknownWord, TextError, SkillError.
     """
-    tokens = word_tokens(loaded.vocabulary, loaded.tokenizer, concept)
-    ids = [prompt_ids(loaded, prompt) for prompt in prompts]
-    target = aim(loaded, ids, tokens, noise=noise, seed=seed)
+    tokens = find_word_tokens(loaded.vocabulary, loaded.tokenizer, concept)
+    ids = [encode_prompt(loaded, prompt) for prompt in prompts]
+    target = aim_at_concept(loaded, ids, tokens, noise=noise, seed=seed)
     pulse(1, STEPS)
     change = fit_tars(loaded, target, edits=edits, threshold=threshold)
     pulse(2, STEPS)
     said = [_probability(loaded, ids, tokens, changes) for changes in ((), (change,))]
     pulse(3, STEPS)
     windows = [w[i : i + WINDOW] for w in reference_windows(loaded) for i in range(0, len(w), WINDOW)]
-    base, _ = next_token_log_probabilities(loaded, windows)
+    base, _ = score_next_tokens(loaded, windows)
     pulse(4, STEPS)
-    after, refused = next_token_log_probabilities(loaded, windows, [change])
+    after, refused = score_next_tokens(loaded, windows, [change])
     other = ~torch.isin(base.argmax(-1), torch.tensor(tokens))
-    found = divergence(base[other], after[other], refused[other], 0)
-    return Removal(
+    found = measure_divergence(base[other], after[other], refused[other], 0)
+    return ConceptRemoval(
         concept=concept,
         edits=change,
         aimed=target.probability,
@@ -97,20 +99,20 @@ def remove_concept(
         after=said[1],
         kl_median=found.kl_median,
         positions=found.n,
-        recipe=recipe_files(loaded, [change], "recipe"),
+        recipe=write_recipe_files(loaded, [change], "recipe"),
     )
 
 
 def _probability(
     loaded: LoadedModel, ids: Sequence[Sequence[int]], tokens: Sequence[int], changes: Sequence[Tars]
 ) -> float:
-    log_p: Tensor = next_token_log_probabilities(loaded, ids, changes)[0]
+    log_p: Tensor = score_next_tokens(loaded, ids, changes)[0]
     return float(log_p.double().exp()[:, list(tokens)].sum(-1).mean())
 
 
 @dataclass(frozen=True)
-class Concept:
-    """What is asked of TARS: a word of one token, and prompts that lead to it."""
+class ConceptQuestion:
+    """A TARS question: a word of one token, and prompts that lead to it."""
 
     concept: str
     prompts: tuple[str, ...]
@@ -124,15 +126,15 @@ class Concept:
         return vars(self) | {"prompts": list(self.prompts)}
 
 
-def check_concept(loaded: LoadedModel, asked: Concept) -> None:
+def check_concept(loaded: LoadedModel, asked: ConceptQuestion) -> None:
     """Refuse a concept or a prompt before work is asked for. Raises UnknownWord, TextError."""
-    word_tokens(loaded.vocabulary, loaded.tokenizer, asked.concept)
+    find_word_tokens(loaded.vocabulary, loaded.tokenizer, asked.concept)
     for prompt in asked.prompts:
-        prompt_ids(loaded, prompt)
+        encode_prompt(loaded, prompt)
 
 
 def removal_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
-    """The run that answers what `Concept.document` gave."""
+    """The run that answers a question from `ConceptQuestion.document`."""
     return run_spec(loaded, "tars", tars.METHOD_VERSION, asked, units=1, seed=asked["seed"])
 
 
@@ -159,17 +161,17 @@ TARS = Kind(
 
 @dataclass(frozen=True)
 class StoredRemoval:
-    """A removal that was stored. document: as `tars --json` prints it; files: its recipe, by name."""
+    """A stored removal. document: as `tars --json` prints it; files: its recipe, by name."""
 
     run: str
     document: dict[str, Any]
     files: dict[str, bytes]
 
 
-def stored_removal(loaded: LoadedModel, store: Store, asked: Concept) -> StoredRemoval | None:
-    """The answer, if this was asked before; computes nothing."""
+def find_removal(loaded: LoadedModel, store: Store, asked: ConceptQuestion) -> StoredRemoval | None:
+    """The stored answer, if any; computes nothing."""
     key = removal_spec(loaded, asked.document()).key
-    if not stored_units(store, key):
+    if not list_stored_units(store, key):
         return None
     unit = read_unit(store, key, 0)
     files = {name: read_array(store, key, 0, name).tobytes() for name in unit.arrays}

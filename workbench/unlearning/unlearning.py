@@ -1,4 +1,4 @@
-"""Unlearning as long work: skills named by their files, one unit per method, remembered and resumable."""
+"""Unlearning as a job: skills referenced by file, one unit per method, stored and resumable."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from analysis.errors import SkillError
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.recipes.files import recipe_files, tensors_of
-from analysis.recipes.recipes import recorded_raw
+from analysis.recipes.files import parse_recipe_tensors, write_recipe_files
+from analysis.recipes.recipes import use_recorded_raw
 from analysis.skills.answering import NEW_TOKENS
 from analysis.skills.splits import FRACTIONS
-from analysis.skills.tasks import Ways
+from analysis.skills.tasks import MeasureOptions
 from analysis.skills.unit_tests import UnitTests
 from analysis.unlearning import scenes
 from analysis.unlearning.edits import neuron_adjust, selective_prune
 from analysis.unlearning.edits.selective_prune import SHARES
-from analysis.unlearning.evaluating import baseline, evaluate
+from analysis.unlearning.evaluating import evaluate_method, measure_baseline
 from analysis.unlearning.guards import key_boxes
 from analysis.unlearning.guards.guard_fits import LayerChoice
 from analysis.unlearning.guards.key_guards import Check
-from analysis.unlearning.results import Plan
+from analysis.unlearning.results import FitSettings
 from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
-from store import RunSpec, Store, list_runs, read_array, read_unit, stored_units
+from store import RunSpec, Store, list_runs, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
-from workbench.runs import Progress, UnitResult, remembered, run_spec, timed
+from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, time_units
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.documents import method_document, split_document
-from workbench.unlearning.progress import Growing, examples_of
+from workbench.unlearning.progress import PassCounter, count_examples
 
 MOST_COUNTED = 100_000
-"""Runs that are looked through for earlier openings of a test."""
+"""Largest number of runs searched for earlier uses of a test."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is forgotten, what is kept, and how.
+class UnlearningQuestion:
+    """What to forget, what to retain, and how.
 
-    tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill, spread
-    evenly; 0 for all. other_language: the forget skill in other languages, measured before and after, and
-    nothing else. Raises SkillError for methods that do not exist, or the same one twice.
+    tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill,
+    evenly spaced; 0 for all. other_language: the forget skill in other languages, only measured
+    before and after. Raises SkillError for methods that do not exist, or the same one twice.
     """
 
     forget: SkillSource
@@ -76,31 +76,33 @@ class Question:
         if self.tests not in ("off", "contained", "unsafe"):
             raise SkillError(f"tests {self.tests!r}: choose off, contained or unsafe")
         if self.other_language and not self.robustness:
-            raise SkillError("another language is part of the robustness check, which is off; leave one out")
+            raise SkillError(
+                "another language is part of the robustness check, which is off; leave out one of the two"
+            )
 
     def document(self) -> dict[str, Any]:
         """As JSON; `read_question` reads it."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> FitSettings:
         """How methods are fitted and measured."""
         tests = {"off": None, "contained": UnitTests(), "unsafe": UnitTests(unsafe=True)}[self.tests]
-        return Plan(
+        return FitSettings(
             layers=self.layers,
             rivals=self.rivals,
             check_at=self.check,
             shares=self.shares,
             as_released=self.as_released,
             seed=self.seed,
-            ways=Ways(max_new_tokens=self.max_new_tokens, tests=tests),
+            ways=MeasureOptions(max_new_tokens=self.max_new_tokens, tests=tests),
             controls=self.controls,
             robustness=self.robustness,
             other_languages=tuple(source.read(self.limit) for source in self.other_language),
         )
 
     def scene(self) -> Scene:
-        """The skills read and split. Raises SkillError."""
+        """Read and split the skills. Raises SkillError."""
         scene = read_scene(
             self.forget,
             self.retain,
@@ -113,8 +115,8 @@ class Question:
         return scene
 
 
-def read_question(document: Mapping[str, Any]) -> Question:
-    """The question that `Question.document` wrote."""
+def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
+    """The question that `UnlearningQuestion.document` wrote."""
     fields = dict(document)
     for name in ("methods", "shares", "fractions"):
         fields[name] = tuple(fields[name])
@@ -123,11 +125,11 @@ def read_question(document: Mapping[str, Any]) -> Question:
     fields["forget"] = SkillSource(**fields["forget"])
     for name in ("retain", "other_language"):
         fields[name] = tuple(SkillSource(**source) for source in fields.get(name, ()))
-    return Question(**fields)
+    return UnlearningQuestion(**fields)
 
 
-def unlearn_spec(loaded: LoadedModel, question: Question) -> RunSpec:
-    """The run that answers a question; where the files lie does not change the answer."""
+def unlearn_spec(loaded: LoadedModel, question: UnlearningQuestion) -> RunSpec:
+    """The run that answers a question; the files' location does not matter."""
     parameters = question.document()
     for source in (parameters["forget"], *parameters["retain"], *parameters["other_language"]):
         del source["path"]
@@ -136,20 +138,20 @@ def unlearn_spec(loaded: LoadedModel, question: Question) -> RunSpec:
     return run_spec(loaded, "unlearn", version, parameters, units=units, seed=question.seed)
 
 
-def _units(
+def compute_units(
     loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
-    """One unit per method; the model as it is, is measured once for all that are missing."""
+    """One unit per method; the unchanged model is measured once for all missing ones."""
     if not units:
         return
     question = read_question(parameters["question"])
     scene, plan = question.scene(), question.plan
-    pulse = Growing(pulse, examples_of(scene, plan, [question.methods[index] for index in units]))
-    base = baseline(loaded, scene, plan, pulse)
+    pulse = PassCounter(pulse, count_examples(scene, plan, [question.methods[index] for index in units]))
+    base = measure_baseline(loaded, scene, plan, pulse)
     for index in units:
         method = question.methods[index]
-        found = evaluate(loaded, scene, method, plan, base, pulse)
-        files = recipe_files(loaded, found.interventions, "recipe")
+        found = evaluate_method(loaded, scene, method, plan, base, pulse)
+        files = write_recipe_files(loaded, found.interventions, "recipe")
         arrays = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
         yield index, UnitResult(method, arrays, method_document(found) | {"split": split_document(scene)})
 
@@ -160,14 +162,16 @@ UNLEARN = Kind(
     parameters=("question",),
     title=lambda asked: f"Forget {asked['question']['forget']['name']}",
     spec=lambda loaded, asked: unlearn_spec(loaded, read_question(asked["question"])),
-    compute=_units,
+    compute=compute_units,
     together="examples",
 )
 
 
 @dataclass(frozen=True)
-class Unlearned:
-    """A question answered. document: as `unlearn --json` prints it; cached: all of it had been stored."""
+class UnlearningAnswer:
+    """The answer to a question. document: as `unlearn --json` prints it; cached: whether all of it had been
+    stored.
+    """
 
     run: str
     document: dict[str, Any]
@@ -176,48 +180,57 @@ class Unlearned:
 
 
 def unlearn(
-    loaded: LoadedModel, store: Store, question: Question, progress: Progress = lambda done, total: None
-) -> Unlearned:
-    """Answer a question here and now; methods that are stored are not done again."""
+    loaded: LoadedModel,
+    store: Store,
+    question: UnlearningQuestion,
+    progress: Progress = lambda done, total: None,
+) -> UnlearningAnswer:
+    """Answer a question without a job; stored methods are reused."""
     spec = unlearn_spec(loaded, question)
-    done = remembered(
+    done = run_missing_units(
         store,
         spec,
-        lambda missing: timed(_units(loaded, {"question": question.document()}, missing, progress)),
+        lambda missing: time_units(
+            compute_units(loaded, {"question": question.document()}, missing, progress)
+        ),
     )
     document = _document(loaded, store, question, spec.key, range(len(question.methods)))
-    return Unlearned(spec.key, document | {"cached": done.cached}, done.cached, done.seconds)
+    return UnlearningAnswer(spec.key, document | {"cached": done.cached}, done.cached, done.seconds)
 
 
-def stored_unlearned(loaded: LoadedModel, store: Store, question: Question) -> Unlearned | None:
-    """What is stored of the answer, with the methods that are done so far; None where none is."""
+def find_unlearning_answer(
+    loaded: LoadedModel, store: Store, question: UnlearningQuestion
+) -> UnlearningAnswer | None:
+    """The stored part of the answer, with the methods finished so far; None if there is none."""
     key = unlearn_spec(loaded, question).key
-    done = sorted(stored_units(store, key))
-    return Unlearned(key, _document(loaded, store, question, key, done), True, 0.0) if done else None
+    done = sorted(list_stored_units(store, key))
+    return UnlearningAnswer(key, _document(loaded, store, question, key, done), True, 0.0) if done else None
 
 
 def _document(
-    loaded: LoadedModel, store: Store, question: Question, key: str, units: Sequence[int]
+    loaded: LoadedModel, store: Store, question: UnlearningQuestion, key: str, units: Sequence[int]
 ) -> dict[str, Any]:
     payloads = [read_unit(store, key, index).payload for index in units]
     return {
         "forget": question.forget.name,
-        "split": payloads[0]["split"] | {"test_opened": openings(loaded, store, question)},
+        "split": payloads[0]["split"] | {"test_opened": count_openings(loaded, store, question)},
         "methods": [{k: v for k, v in payload.items() if k != "split"} for payload in payloads],
         "run": key,
         "cached": True,
     }
 
 
-def fresh_methods(loaded: LoadedModel, question: Question) -> list[dict[str, Any]]:
-    """The methods' documents, fitted and measured anew; nothing is read from the store or put there."""
-    units = _units(loaded, {"question": question.document()}, range(len(question.methods)), lambda d, t: None)
+def remeasure_methods(loaded: LoadedModel, question: UnlearningQuestion) -> list[dict[str, Any]]:
+    """Fit and measure the methods again; nothing is read from the store or written to it."""
+    units = compute_units(
+        loaded, {"question": question.document()}, range(len(question.methods)), lambda d, t: None
+    )
     made = [json.loads(json.dumps(result.payload)) for _, result in units]
     return [{k: v for k, v in payload.items() if k != "split"} for payload in made]
 
 
-def openings(loaded: LoadedModel, store: Store, question: Question) -> int:
-    """How many different questions have met this forget skill's test, this split's, on this model."""
+def count_openings(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> int:
+    """How many different questions used this forget skill's test, with this split, on this model."""
     runs = list_runs(store, kind="unlearn", model_fingerprint=loaded.fingerprint, limit=MOST_COUNTED)
     mine = (question.forget.digest, question.split_seed)
     return sum(
@@ -227,14 +240,14 @@ def openings(loaded: LoadedModel, store: Store, question: Question) -> int:
 
 
 @lru_cache(maxsize=8)
-def recipe_of(store: Store, run: str, index: int) -> Mapping[str, bytes]:
-    """The files of the recipe that a method's unit holds, by name; the last few are kept in memory."""
+def read_method_recipe(store: Store, run: str, index: int) -> Mapping[str, bytes]:
+    """The recipe files in a method's unit, by name; the last few are cached in memory."""
     names = read_unit(store, run, index).arrays
     return {name: read_array(store, run, index, name).tobytes() for name in names}
 
 
-def changes_of(files: Mapping[str, bytes]) -> tuple[Change, ...]:
-    """The changes of a recipe given as its files (`recipe_of`)."""
+def read_changes(files: Mapping[str, bytes]) -> tuple[Change, ...]:
+    """The changes of a recipe given as its files (`read_method_recipe`)."""
     document = json.loads(files["recipe.json"])
     data = files.get("recipe.safetensors")
-    return recorded_raw(document, {} if data is None else tensors_of(document, data))
+    return use_recorded_raw(document, {} if data is None else parse_recipe_tensors(document, data))

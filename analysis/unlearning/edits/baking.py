@@ -1,5 +1,6 @@
-"""Interventions written into weights for good, where that is exact: pruned neurons, reversed vectors, and
-clamps that ablate or scale a key at every position. The model in memory stays as it is."""
+"""Baking: interventions written into weights where that is exact (pruned neurons, reversed vectors, and
+clamps that ablate or scale a key at every position). The model in memory is not changed.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +23,25 @@ _UNTIED = "lm_head.weight"
 
 
 def why_not_baked(interventions: Sequence[Change]) -> str:
-    """Why weights cannot hold these; empty where they can."""
+    """Why weights cannot hold these changes; empty if they can."""
     for item in interventions:
         if isinstance(item, SelectivePrune | Tars):
             continue
         if isinstance(item, Clamp):
             if item.mode in ("ablate", "scale") and item.site == "key" and item.scope.kind == "all":
                 continue
-            return f"{item} is no ablation or scaling of a key at every position, so no weight is equal to it"
+            return f"{item} is not an ablation or scaling of a key at every position, so no weight equals it"
         if isinstance(item, PruneExpert):
-            return f"{item.address} is pruned at its router's weight; export the recipe, which holds that"
+            return f"{item.address} is pruned at its router's weight; export the recipe instead"
         return (
-            f"{type(item).__name__} depends on what it reads, so no weight is equal to it; "
+            f"{type(item).__name__} depends on the input, so no weight equals it; "
             "export the recipe, or the Python snippet"
         )
     return ""
 
 
-def baked_weights(loaded: LoadedModel, interventions: Sequence[Change]) -> dict[str, Tensor]:
-    """The parameters that differ, whole and by name. Raises HeadlampError where that would not be exact."""
+def bake_weights(loaded: LoadedModel, interventions: Sequence[Change]) -> dict[str, Tensor]:
+    """The changed parameters, whole and by name. Raises HeadlampError if that would not be exact."""
     reason = why_not_baked(interventions)
     if reason:
         raise HeadlampError(reason)
@@ -75,13 +76,13 @@ def baked_weights(loaded: LoadedModel, interventions: Sequence[Change]) -> dict[
 
 
 def save_baked(loaded: LoadedModel, interventions: Sequence[Change], folder: Path) -> None:
-    """Write the whole model with the changes in its weights, and its tokenizer, to a new folder.
+    """Save the whole model with the changes in its weights, and its tokenizer, to a new folder.
 
-    A head that is tied to the embedding is untied where a row of it changes: as input the token stays.
+    A head tied to the embedding is untied if one of its rows changes, so the input embedding stays.
     """
     if folder.exists() and any(folder.iterdir()):
         raise HeadlampError(f"{folder} is not empty; name a new folder")
-    changed = baked_weights(loaded, interventions)
+    changed = bake_weights(loaded, interventions)
     with loaded.lock, torch.no_grad():
         state = dict(loaded.model.state_dict())
         head = loaded.anatomy.head
@@ -100,7 +101,7 @@ def save_baked(loaded: LoadedModel, interventions: Sequence[Change], folder: Pat
 
 
 def _output_name(loaded: LoadedModel) -> str:
-    """The name that the head's weight has where it is no longer the embedding's."""
+    """The name of the head's weight once it is untied from the embedding."""
     output = loaded.model.get_output_embeddings()
     names = [name for name, module in loaded.model.named_modules() if module is output]
     return f"{names[0]}.weight" if names else _UNTIED

@@ -1,4 +1,4 @@
-"""Neuron Adjust: neurons that a skill drives are mirrored into what they do on the skills to be kept.
+"""Neuron Adjust: neurons driven by the forget skill are mirrored into their retain distribution.
 
 Li, Hsu and Weng 2025, arXiv 2503.21730 (METHODS §4). Site gate (plain blocks: before the activation),
 every layer. Gaussians N(μ_f, σ_f) and N(μ_r, σ_r) per neuron; selected are the top q % by μ_f − μ_r over the
@@ -6,8 +6,8 @@ whole model.
 
     where log p_f ≥ log p_r:  with probability sigmoid(log p_f − log p_r):  x' = μ_r − σ_r · (x − μ_f)/σ_f
 
-`as_released` is what the authors' code does where the paper says otherwise: the variance in σ's place, σ_f
-made from μ_f, one draw per row of the batch.
+`as_released` follows the authors' code where it differs from the paper: variance in place of σ, σ_f computed
+from μ_f, one draw per batch row.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from analysis.anatomy.addresses import BlockAddress
 from analysis.anatomy.anatomy import Block
 from analysis.errors import SkillError
 from analysis.intervening.clamps import ClampSite
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
 from analysis.running.probing import Moments, Place
-from analysis.unlearning.edits.counter_draws import uniform
-from analysis.unlearning.edits.selective_prune import check_neurons, top_share
+from analysis.unlearning.edits.counter_draws import draw_uniform
+from analysis.unlearning.edits.selective_prune import check_neurons, select_top_share
 from analysis.unlearning.edits.site_edits import Rule, SiteEdit, attach_edit
 
 METHOD_VERSION = "1"
@@ -52,7 +52,7 @@ class AdjustedBlock:
         if not all(bool(torch.isfinite(a).all()) for a in arrays) or not all(
             bool((a > 0).all()) for a in arrays[1::2]
         ):
-            raise SkillError(f"the Gaussians of {self.address} have no width")
+            raise SkillError(f"the Gaussians of {self.address} have zero width")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +70,11 @@ class NeuronAdjust:
         return sum(len(block.neurons) for block in self.blocks)
 
     def check(self, loaded: LoadedModel) -> None:
-        """Raises AddressOutOfRange, SkillError for neurons that this model has not."""
+        """Raise AddressOutOfRange or SkillError for neurons this model does not have."""
         for adjusted in self.blocks:
             check_neurons(loaded, adjusted.address, adjusted.neurons)
 
-    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep, rows: Sequence[int] | None) -> Iterator[Handle]:
         """See Attaching."""
         examples = torch.tensor(step.examples or [0] * len(step.positions), device=step.positions.device)
         for adjusted in self.blocks:
@@ -100,7 +100,7 @@ class NeuronAdjust:
             z = (x - f_mean) / f_sigma
             ratio = ((x - r_mean) / r_sigma).square() / 2 + r_sigma.log() - z.square() / 2 - f_sigma.log()
             own = (position[:, None], place, neurons) if not self.as_released else (0, 0, 0)
-            draw = uniform(self.seed, examples.to(x.device)[row][:, None], *own)
+            draw = draw_uniform(self.seed, examples.to(x.device)[row][:, None], *own)
             adjust = (ratio >= 0) & (draw < torch.sigmoid(ratio.double()))
             return torch.where(adjust, r_mean - r_sigma * z, x)
 
@@ -108,7 +108,7 @@ class NeuronAdjust:
 
 
 def gate_site(block: Block) -> ClampSite:
-    """Where a block's values are before its activation."""
+    """The site of a block's values before its activation."""
     return "gate" if block.gated else "up"
 
 
@@ -122,16 +122,16 @@ def fit_neuron_adjust(
     as_released: bool = False,
     scores: Tensor | None = None,
 ) -> NeuronAdjust:
-    """Select the top q % of the model's neurons by μ_f − μ_r, never one whose σ was floored.
+    """Select the top q % of the model's neurons by μ_f − μ_r, excluding those with a floored σ.
 
     forget, retain: moments at the gate site over all positions but 0. scores: (neurons,) to select by
-    instead, for a control. Raises SkillError for q out of (0, 100].
+    instead, for a control. Raises SkillError for q outside (0, 100].
     """
     fits = [_fit(block, forget, retain, as_released=as_released) for block in loaded.anatomy.blocks]
     own_scores = torch.cat([fit.score for fit in fits])
     if scores is not None:
         own_scores = torch.where(own_scores.isfinite(), scores, own_scores)
-    selected = top_share(own_scores, q)
+    selected = select_top_share(own_scores, q)
     blocks, start = [], 0
     for fit in fits:
         own = torch.where(selected[start : start + len(fit.score)])[0]
@@ -156,7 +156,7 @@ def _fit(
     block: Block, forget: Mapping[Place, Moments], retain: Mapping[Place, Moments], *, as_released: bool
 ) -> _Fit:
     one, other = (found[block.address, gate_site(block)] for found in (forget, retain))
-    if min(one.count, other.count) < 2:  # an expert that one of the two sets never reached
+    if min(one.count, other.count) < 2:  # an expert that received no token of one of the sets
         score = torch.full((block.d_ff,), -torch.inf, dtype=torch.float64)
         ones = torch.ones(block.d_ff, dtype=torch.float64)
         return _Fit(block.address, score, ones, ones, ones, ones)
@@ -175,6 +175,6 @@ def _fit(
 
 
 def _block_number(address: BlockAddress) -> int:
-    """A number of its own for each block, by which its draws are keyed."""
+    """A distinct number for each block, by which its draws are keyed."""
     expert = 0 if address.expert is None else 2 * address.expert + 1 + address.shared
     return address.layer * 2_000_003 + expert

@@ -1,4 +1,4 @@
-"""Methods that change a share q of the neurons: their fits, candidates, frontier and random control."""
+"""Methods that change a share q of the neurons: fits, candidates, frontier and random control."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.probing import Moments, Place, probe
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import Form, with_space
+from analysis.skills.tasks import Form, add_space
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
-from analysis.unlearning.edits.selective_prune import SelectivePrune, fit_selective_prune, random_prune
-from analysis.unlearning.scenes import Method, Scene, queries
+from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune, fit_selective_prune
+from analysis.unlearning.scenes import Method, Scene, encode_queries
 
 MOST_RETAIN_DROP = 0.1
-"""Relative drop of a skill to be kept above which a share q is not chosen, if another forgets as well."""
+"""Largest retain drop at which a share q may be chosen, if another share forgets as well."""
 
 
 @dataclass(frozen=True, eq=False)
 class SkillMoments:
-    """Moments of the forget skill and of all skills to be kept, gate and key sites, position 0 left out."""
+    """Moments of the forget skill and of all retain skills, gate and key sites, without position 0."""
 
     forget: dict[Place, Moments]
     retain: dict[Place, Moments]
 
 
-def skill_moments(loaded: LoadedModel, scene: Scene, pulse: Pulse = lambda done, total: None) -> SkillMoments:
-    """One pass over the probes, each with its answer. Raises TooFewExamples: nothing to keep."""
+def measure_moments(
+    loaded: LoadedModel, scene: Scene, pulse: Pulse = lambda done, total: None
+) -> SkillMoments:
+    """One pass over the probes, each with its answer. Raises TooFewExamples without retain skills."""
     retained = [item for split in scene.retain for item in split.probe]
     if not retained or not scene.forget.probe:
         raise TooFewExamples(
-            "Neuron Adjust and selective pruning weigh a skill against others: give at least one to keep"
+            "Neuron Adjust and selective pruning compare a forget skill with retain skills: give at "
+            "least one to retain"
         )
     return SkillMoments(_moments(loaded, scene.forget.probe, pulse), _moments(loaded, retained, pulse))
 
@@ -45,20 +48,22 @@ def _moments(loaded: LoadedModel, items: Sequence[SkillItem], pulse: Pulse) -> d
     sites: dict[Any, Any] = {"key": blocks}
     for block in blocks:
         sites.setdefault(gate_site(block), []).append(block)
-    return probe(loaded, queries(loaded, items, _Answered()), sites, where="all but first", pulse=pulse)
+    return probe(
+        loaded, encode_queries(loaded, items, _WithAnswer()), sites, where="all but first", pulse=pulse
+    )
 
 
-class _Answered(Form):
-    """The prompt with its answer, where that is a text."""
+class _WithAnswer(Form):
+    """The prompt with its answer, if that is a text."""
 
     def prompt(self, item: SkillItem) -> str:
         """See Form."""
         if item.judge in ("number", "substring", "exact"):
-            return f"{item.prompt}{with_space(item.prompt, item.answer)}"
+            return f"{item.prompt}{add_space(item.prompt, item.answer)}"
         return item.prompt
 
 
-def candidates(
+def list_candidates(
     loaded: LoadedModel,
     method: Method,
     moments: SkillMoments,
@@ -67,7 +72,7 @@ def candidates(
     seed: int = 0,
     as_released: bool = False,
 ) -> Iterator[tuple[float, NeuronAdjust | SelectivePrune]]:
-    """(q, intervention) of each share in %."""
+    """One (q, intervention) per share in %."""
     for q in shares:
         if method == "na":
             yield (
@@ -80,12 +85,12 @@ def candidates(
             yield q, fit_selective_prune(loaded, moments.forget, moments.retain, q)
 
 
-def random_control(
+def draw_control(
     loaded: LoadedModel, method: Method, moments: SkillMoments, q: float, seed: int
 ) -> NeuronAdjust | SelectivePrune:
-    """As many neurons as the top q %, drawn at random, changed in the method's own way."""
+    """As many neurons as the top q %, drawn at random, with the method's own change."""
     if method == "sp":
-        return random_prune(loaded, q, seed)
+        return draw_prune(loaded, q, seed)
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(loaded.anatomy.neurons, generator=generator, dtype=torch.float64)
     return fit_neuron_adjust(loaded, moments.forget, moments.retain, q, seed=seed, scores=scores)
@@ -93,8 +98,7 @@ def random_control(
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One candidate on validation: what the forget skill loses, and the most that a kept one does; None where
-    that cannot be told."""
+    """One candidate on validation: its forget drop and its worst retain drop; None if undefined."""
 
     parameters: Mapping[str, Any]
     forget_drop: float | None
@@ -102,18 +106,19 @@ class FrontierPoint:
 
     @property
     def forgotten(self) -> float:
-        """For choosing: what cannot be told is nothing forgotten."""
+        """For choosing: an undefined forget drop counts as 0."""
         return 0.0 if self.forget_drop is None else self.forget_drop
 
     @property
     def cost(self) -> float:
-        """For choosing: what cannot be told may be all that there is."""
+        """For choosing: an undefined retain drop counts as total loss."""
         return 1.0 if self.worst_retain_drop is None else self.worst_retain_drop
 
 
-def best_point(points: Sequence[FrontierPoint]) -> int:
-    """Which candidate validation chooses: of those that cost no skill more than MOST_RETAIN_DROP the one that
-    forgets most, if one of them forgets at all; else the largest difference."""
+def choose_candidate(points: Sequence[FrontierPoint]) -> int:
+    """Choose a candidate on validation: the largest forget drop among those with retain drops up to
+    MOST_RETAIN_DROP, if one of them forgets at all; else the largest difference.
+    """
     gentle = [i for i, p in enumerate(points) if p.cost <= MOST_RETAIN_DROP and p.forgotten > 0]
     if gentle:
         return max(gentle, key=lambda i: (points[i].forgotten, -i))

@@ -1,4 +1,4 @@
-"""Feed-forward vectors and rows of the head that hold other values: the intervention behind TARS."""
+"""Replaced feed-forward vectors and head rows: the intervention behind TARS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.anatomy.anatomy import Block, Site, WeightView
 from analysis.errors import SkillError
 from analysis.intervening.clamps import ClampSite
 from analysis.intervening.hooks import at_positions, site_columns, site_module
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
 
 
@@ -30,9 +30,9 @@ class HeadRow:
 
 @dataclass(frozen=True, eq=False)
 class Reversal:
-    """One vector that is replaced. value (d,) float32; cosine: of the old vector with v*.
+    """One replaced vector. value (d,) float32; cosine: of the old vector with v*.
 
-    site: which vector of a neuron; of a row of the head, `head`.
+    site: which vector of a neuron; `head` for a row of the head.
     """
 
     address: NeuronAddress | HeadRow
@@ -47,44 +47,47 @@ class Reversal:
 
 @dataclass(frozen=True, eq=False)
 class Tars:
-    """The intervention: some feed-forward vectors hold other values."""
+    """The intervention: some feed-forward vectors are replaced."""
 
     edits: tuple[Reversal, ...]
 
     def check(self, loaded: LoadedModel) -> None:
-        """Raises AddressOutOfRange, SkillError where a vector is not this model's, or cannot be hooked."""
+        """Raise AddressOutOfRange or SkillError if a vector does not exist in this model, or cannot be
+        hooked.
+        """
         for edit in self.edits:
             if len(edit.value) != loaded.anatomy.d_model:
                 raise SkillError(
                     f"{edit.address}: the vector has {len(edit.value)} numbers, the model is "
-                    f"{loaded.anatomy.d_model} wide; it is another model's"
+                    f"{loaded.anatomy.d_model} wide; it belongs to another model"
                 )
             if isinstance(edit.address, HeadRow):
                 if edit.address.token not in range(len(loaded.vocabulary)):
                     raise SkillError(f"{edit.address}: the model has {len(loaded.vocabulary)} tokens")
             elif loaded.anatomy.block(edit.address).fused:
                 raise SkillError(
-                    f"{edit.address} belongs to experts that share one parameter, and no hook reaches one "
-                    "vector alone; save the model with the edit baked in"
+                    f"{edit.address} belongs to experts that share one parameter, so no hook reaches a "
+                    "single "
+                    "vector; save the model with the edit baked in"
                 )
 
-    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep, rows: Sequence[int] | None) -> Iterator[Handle]:
         """See Attaching."""
         where = step.in_rows(rows)
         for edit in self.edits if bool(where.any()) else ():
             if isinstance(edit.address, HeadRow):
                 head = step.loaded.model.get_output_embeddings()
-                yield head.register_forward_hook(_scored(step, edit.address.token, edit.value, where))
+                yield head.register_forward_hook(_replace_logit(step, edit.address.token, edit.value, where))
                 continue
             block = step.loaded.anatomy.block(edit.address)
             site: ClampSite = "key" if edit.site == "down" else "gate" if edit.site == "gate" else "up"
-            hook = _written if edit.site == "down" else _read
+            hook = _replace_written if edit.site == "down" else _replace_read
             module = step.loaded.model.get_submodule(site_module(block, site))
             yield module.register_forward_hook(hook(step, block, edit.address.neuron, edit, where))
 
 
-def _scored(step: Step, token: int, value: Tensor, where: Tensor) -> Callable[..., Tensor]:
-    """A token's row of the head, exchanged: its logit is computed anew."""
+def _replace_logit(step: ForwardStep, token: int, value: Tensor, where: Tensor) -> Callable[..., Tensor]:
+    """Recompute the logit of a token whose head row is replaced."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         changed = output.clone(memory_format=torch.contiguous_format)
@@ -98,8 +101,10 @@ def _scored(step: Step, token: int, value: Tensor, where: Tensor) -> Callable[..
     return hook
 
 
-def _written(step: Step, block: Block, neuron: int, edit: Reversal, where: Tensor) -> Callable[..., Tensor]:
-    """What a neuron writes, exchanged: key · (new − old) is added to the output of the down projection."""
+def _replace_written(
+    step: ForwardStep, block: Block, neuron: int, edit: Reversal, where: Tensor
+) -> Callable[..., Tensor]:
+    """Replace what a neuron writes: add key · (new − old) to the output of the down projection."""
     old = block.down.vectors(step.loaded.parameters)[neuron]
     delta = edit.value.to(old.device, old.dtype) - old
 
@@ -113,8 +118,10 @@ def _written(step: Step, block: Block, neuron: int, edit: Reversal, where: Tenso
     return hook
 
 
-def _read(step: Step, block: Block, neuron: int, edit: Reversal, where: Tensor) -> Callable[..., Tensor]:
-    """What a neuron reads, exchanged: its column of the projection's output is computed anew."""
+def _replace_read(
+    step: ForwardStep, block: Block, neuron: int, edit: Reversal, where: Tensor
+) -> Callable[..., Tensor]:
+    """Replace what a neuron reads: recompute its column of the projection's output."""
     site: Literal["up", "gate"] = "gate" if edit.site == "gate" else "up"
     view, columns = block.view(site), site_columns(block, site)
     bias = view.unit_biases(step.loaded.parameters)
@@ -133,7 +140,7 @@ def _read(step: Step, block: Block, neuron: int, edit: Reversal, where: Tensor) 
 
 
 def place_of(view: WeightView, neuron: int) -> tuple[str, tuple[int | slice, ...]]:
-    """A vector's parameter and its index there, for writing it into weights."""
+    """A vector's parameter and index, for writing it into weights."""
     row = view.start + view.step * neuron
     inner: tuple[int | slice, ...] = (row, slice(None)) if view.neuron_axis == 0 else (slice(None), row)
     return view.parameter, inner if view.expert is None else (view.expert, *inner)

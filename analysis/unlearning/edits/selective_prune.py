@@ -1,4 +1,5 @@
-"""Selective pruning: the neurons that fire for a skill more than for the others are set to 0; a baseline.
+"""Selective pruning, a baseline: neurons that fire more for the forget skill than for the others are set to
+0.
 
 Pochinkov and Schoots 2024, arXiv 2403.01267 (METHODS §4).
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import SkillError
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
 from analysis.running.probing import Moments, Place
 from analysis.unlearning.edits.site_edits import SiteEdit, attach_edit
@@ -23,12 +24,12 @@ from analysis.unlearning.edits.site_edits import SiteEdit, attach_edit
 METHOD_VERSION = "1"
 EPSILON = 1e-8
 SHARES = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0)
-"""Values of q, in %, that are tried: the paper's, and larger ones for small models."""
+"""Candidate values of q, in %: the paper's, and larger ones for small models."""
 
 
 @dataclass(frozen=True, eq=False)
 class SelectivePrune:
-    """The intervention: neurons (k,) int64 of some blocks hold 0 at the key site. q: their share in %."""
+    """The intervention: neurons (k,) int64 of some blocks are 0 at the key site. q: their share in %."""
 
     blocks: tuple[tuple[BlockAddress, Tensor], ...]
     q: float
@@ -39,11 +40,11 @@ class SelectivePrune:
         return sum(len(neurons) for _, neurons in self.blocks)
 
     def check(self, loaded: LoadedModel) -> None:
-        """Raises AddressOutOfRange, SkillError for neurons that this model has not."""
+        """Raise AddressOutOfRange or SkillError for neurons this model does not have."""
         for address, neurons in self.blocks:
             check_neurons(loaded, address, neurons)
 
-    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep, rows: Sequence[int] | None) -> Iterator[Handle]:
         """See Attaching."""
         for address, neurons in self.blocks:
             block = step.loaded.anatomy.blocks[step.loaded.anatomy.index(address)]
@@ -59,24 +60,24 @@ def fit_selective_prune(
 ) -> SelectivePrune:
     """Zero the top q % of the model's neurons by score; moments at the key site over all positions.
 
-    Raises SkillError for q out of (0, 100].
+    Raises SkillError for q outside (0, 100].
     """
     scores = [
         forget[b.address, "key"].magnitude / (retain[b.address, "key"].magnitude + EPSILON)
         for b in loaded.anatomy.blocks
     ]
-    return pruned(loaded, torch.cat(scores), q)
+    return prune_top_share(loaded, torch.cat(scores), q)
 
 
-def random_prune(loaded: LoadedModel, q: float, seed: int) -> SelectivePrune:
+def draw_prune(loaded: LoadedModel, q: float, seed: int) -> SelectivePrune:
     """The control: as many neurons as the top q %, drawn at random over the whole model."""
     generator = torch.Generator().manual_seed(seed)
-    return pruned(loaded, torch.rand(loaded.anatomy.neurons, generator=generator), q)
+    return prune_top_share(loaded, torch.rand(loaded.anatomy.neurons, generator=generator), q)
 
 
-def pruned(loaded: LoadedModel, scores: Tensor, q: float) -> SelectivePrune:
+def prune_top_share(loaded: LoadedModel, scores: Tensor, q: float) -> SelectivePrune:
     """Zero the q % of neurons with the highest scores (neurons,), in the order of the anatomy's blocks."""
-    chosen = top_share(scores, q)
+    chosen = select_top_share(scores, q)
     blocks, start = [], 0
     for block in loaded.anatomy.blocks:
         own = torch.where(chosen[start : start + block.d_ff])[0]
@@ -86,8 +87,8 @@ def pruned(loaded: LoadedModel, scores: Tensor, q: float) -> SelectivePrune:
     return SelectivePrune(tuple(blocks), q)
 
 
-def top_share(scores: Tensor, q: float) -> Tensor:
-    """(n,) bool: the q % highest finite scores. Raises SkillError where that is none."""
+def select_top_share(scores: Tensor, q: float) -> Tensor:
+    """(n,) bool: the q % highest finite scores. Raises SkillError if that selects none."""
     if not 0 < q <= 100:
         raise SkillError(f"q {q} %: choose a share above 0 and up to 100, such as 1.5")
     wanted = min(round(q / 100 * len(scores)), int(torch.isfinite(scores).sum()))
@@ -99,7 +100,7 @@ def top_share(scores: Tensor, q: float) -> Tensor:
 
 
 def check_neurons(loaded: LoadedModel, address: BlockAddress, neurons: Tensor) -> None:
-    """Raises AddressOutOfRange, SkillError where a block has not these neurons (k,)."""
+    """Raise AddressOutOfRange or SkillError if a block does not have these neurons (k,)."""
     block = loaded.anatomy.blocks[loaded.anatomy.index(address)]
     if len(neurons) and not 0 <= int(neurons.min()) <= int(neurons.max()) < block.d_ff:
-        raise SkillError(f"block {address} has neurons N0–N{block.d_ff - 1}; these are another model's")
+        raise SkillError(f"block {address} has neurons N0–N{block.d_ff - 1}; these belong to another model")

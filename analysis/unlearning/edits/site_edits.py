@@ -1,7 +1,7 @@
-"""Changing many neurons of a block at one site at once, by a rule: behind Neuron Adjust and pruning.
+"""Edits of many neurons of a block at one site by a rule: used by Neuron Adjust and pruning.
 
-Dense blocks are changed where the value is. Experts that are slices of their module's parameters get, as for
-clamps, the difference that the change makes added to what their module wrote.
+Dense blocks are changed in place. For experts that are slices of their module's parameters, the resulting
+difference is added to their module's output, as for clamps.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from analysis.anatomy.anatomy import Block
 from analysis.anatomy.contract import activate, gate_and_up
 from analysis.intervening.clamps import ClampSite
-from analysis.intervening.expert_hooks import sharing
+from analysis.intervening.expert_hooks import find_sharing
 from analysis.intervening.hooks import at_positions, site_columns, site_module
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 """values (n, k) of the chosen neurons, batch rows (n,), positions (n,) → new values (n, k)."""
@@ -34,7 +34,7 @@ class SiteEdit:
     rule: Rule
 
 
-def attach_edit(step: Step, edit: SiteEdit, rows: Sequence[int] | None) -> Iterator[Handle]:
+def attach_edit(step: ForwardStep, edit: SiteEdit, rows: Sequence[int] | None) -> Iterator[Handle]:
     """Attach one edit to the positions of some batch rows (None: all); yields handles."""
     where = step.in_rows(rows)
     if not len(edit.neurons) or not where.any():
@@ -52,7 +52,7 @@ def attach_edit(step: Step, edit: SiteEdit, rows: Sequence[int] | None) -> Itera
         yield module.register_forward_hook(lambda m, args, output: change(output))
 
 
-def _dense_change(step: Step, edit: SiteEdit, where: Tensor) -> Callable[[Tensor], Tensor]:
+def _dense_change(step: ForwardStep, edit: SiteEdit, where: Tensor) -> Callable[[Tensor], Tensor]:
     def change(values: Tensor) -> Tensor:
         row, column = torch.where(where.to(values.device))
         neurons = edit.neurons.to(values.device)
@@ -66,9 +66,9 @@ def _dense_change(step: Step, edit: SiteEdit, where: Tensor) -> Callable[[Tensor
     return change
 
 
-def _expert_hook(step: Step, edit: SiteEdit, where: Tensor) -> Callable[..., Any]:
+def _expert_hook(step: ForwardStep, edit: SiteEdit, where: Tensor) -> Callable[..., Any]:
     block, width = edit.block, step.positions.shape[1]
-    share_of_block = sharing(step, block.module)
+    share_of_block = find_sharing(step, block.module)
 
     def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
         share = share_of_block(block, args, kwargs)

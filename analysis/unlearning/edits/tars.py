@@ -1,13 +1,13 @@
-"""Targeted angular reversal: feed-forward vectors that point at a concept are turned round, for good.
+"""Targeted angular reversal (TARS): feed-forward vectors that point at a concept are reversed.
 
 Davies 2024, arXiv 2412.10257 (METHODS §2).
 
-1. v0: the residual stream after the last block, at the end of the detailed prompt that says the concept best.
-2. v*: v0 refined by random perturbation that is kept where it raises P(concept) through final norm and head.
-3. The cosine of v* with every vector that acts on the residual stream: up, gate, down, and rows of the head.
-4. The best aligned vectors w become −‖w‖ · v*/‖v*‖.
+1. v0: the residual stream after the last block, at the end of the detailed prompt with the largest
+P(concept). 2. v*: v0 refined by random perturbation that is kept where it raises P(concept) through final
+norm and head. 3. The cosine of v* with every vector that acts on the residual stream: up, gate, down, and
+rows of the head. 4. The best aligned vectors w become −‖w‖ · v*/‖v*‖.
 
-Noise scale and threshold are unpublished: ours, exposed.
+Noise scale and threshold are unpublished; ours are parameters.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from analysis.anatomy.addresses import NeuronAddress
 from analysis.anatomy.anatomy import SITES, Site
 from analysis.anatomy.contract import head_logits
 from analysis.errors import SkillError, TextError
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
-from analysis.running.batches import batches, forward
+from analysis.running.batches import make_batches, run_batch
 from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
 
 METHOD_VERSION = "1"
 NOISE = 0.5
-"""First size of a perturbation, × the vector's own root mean square; it is halved whenever none helps."""
+"""Initial perturbation size, × the vector's root mean square; halved whenever none helps."""
 
 ROUNDS, DRAWS = 60, 64
 ENOUGH = 0.999
@@ -50,28 +50,28 @@ class Target:
     probability: float
 
 
-def residual(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """(n, d) float32: what the final norm reads at each prompt's last token, in any order."""
+def read_residuals(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """(n, d) float32: the final norm's input at each prompt's last token."""
     reading = _ReadResidual([])
-    for batch in batches(loaded, prompts):
-        forward(loaded, batch, [reading])
+    for batch in make_batches(loaded, prompts):
+        run_batch(loaded, batch, [reading])
     return torch.cat(reading.seen)
 
 
 @dataclass(frozen=True, eq=False)
 class _ReadResidual:
-    """Notes what the final norm reads at the last token of each row; changes nothing."""
+    """Records the final norm's input at each row's last token; changes nothing."""
 
     seen: list[Tensor]
 
-    def attach(self, step: Step) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep) -> Iterator[Handle]:
         """See Watch."""
         norm = final_norm(step.loaded)
         yield norm.register_forward_pre_hook(lambda m, args: self.seen.append(args[0][:, -1].float()))
 
 
 def final_norm(loaded: LoadedModel) -> nn.Module:
-    """The norm before the head. Raises SkillError for a model that has none with a name."""
+    """The norm before the head. Raises SkillError if the model has no named one."""
     name = loaded.anatomy.final_norm.parameter
     if name is None:
         raise SkillError(
@@ -81,15 +81,15 @@ def final_norm(loaded: LoadedModel) -> nn.Module:
     return module
 
 
-def concept_probability(loaded: LoadedModel, states: Tensor, tokens: Sequence[int]) -> Tensor:
-    """(n,) P(any of the tokens) where residual states (n, d) meet the final norm and the head."""
+def read_concept_probability(loaded: LoadedModel, states: Tensor, tokens: Sequence[int]) -> Tensor:
+    """(n,) P(any of the tokens) of residual states (n, d) passed through final norm and head."""
     weight = next(final_norm(loaded).parameters())
     normed = final_norm(loaded)(states.to(weight.device, weight.dtype))
     logits = head_logits(loaded.anatomy.head, loaded.parameters, normed)[..., : len(loaded.vocabulary)]
     return logits.double().softmax(-1)[..., list(tokens)].sum(-1)
 
 
-def aim(
+def aim_at_concept(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
     tokens: Sequence[int],
@@ -97,15 +97,15 @@ def aim(
     noise: float = NOISE,
     seed: int = 0,
 ) -> Target:
-    """v* for the concept that is these tokens, from prompts about it. Raises TextError for none."""
+    """Compute v* for the concept given by these tokens, from prompts about it. Raises TextError for none."""
     if not prompts or not tokens:
         raise TextError("TARS needs a concept and at least one prompt about it")
     if not 0 < noise <= 10:
         raise SkillError(f"noise {noise}: choose a number above 0 and up to 10")
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        states = residual(loaded, prompts)
-        said = concept_probability(loaded, states, tokens)
+        states = read_residuals(loaded, prompts)
+        said = read_concept_probability(loaded, states, tokens)
         vector, first = states[int(said.argmax())], float(said.max())
         best = first
         size = noise
@@ -115,7 +115,7 @@ def aim(
             scale = size * float(vector.square().mean().sqrt())
             draws = torch.randn(DRAWS, len(vector), generator=generator).to(vector.device)
             tried = vector + scale * draws
-            found = concept_probability(loaded, tried, tokens)
+            found = read_concept_probability(loaded, tried, tokens)
             index = int(found.argmax())
             if float(found[index]) > best:
                 vector, best = tried[index], float(found[index])
@@ -124,8 +124,8 @@ def aim(
     return Target(vector.cpu(), first, best)
 
 
-def aligned(loaded: LoadedModel, target: Target, count: int = 20) -> list[Reversal]:
-    """The vectors with the largest cosine with v*, largest first, each with what would replace it."""
+def find_aligned(loaded: LoadedModel, target: Target, count: int = 20) -> list[Reversal]:
+    """The vectors with the largest cosine with v*, largest first, each with its replacement."""
     unit = target.vector / target.vector.norm()
     rows = loaded.parameters[loaded.anatomy.head.parameter][: len(loaded.vocabulary)]
     found = [
@@ -143,7 +143,7 @@ def aligned(loaded: LoadedModel, target: Target, count: int = 20) -> list[Revers
 
 
 def _best(vectors: Tensor, unit: Tensor, count: int) -> list[tuple[int, float, Tensor]]:
-    """Of vectors (n, d) those nearest to the unit vector (d,): index, cosine, and −‖w‖ · unit."""
+    """The vectors of (n, d) nearest to the unit vector (d,): index, cosine, and −‖w‖ · unit."""
     vectors = vectors.detach().float().cpu()
     norms = vectors.norm(dim=-1).clamp(min=1e-12)
     best = (vectors @ unit / norms).topk(min(count, len(norms)))
@@ -156,20 +156,21 @@ def _best(vectors: Tensor, unit: Tensor, count: int) -> list[tuple[int, float, T
 def fit_tars(
     loaded: LoadedModel, target: Target, *, edits: int = MOST_EDITS, threshold: float = THRESHOLD
 ) -> Tars:
-    """Reverse the `edits` best aligned vectors above the threshold. Raises SkillError where there is none."""
+    """Reverse the `edits` best aligned vectors above the threshold. Raises SkillError if there are none."""
     if edits < 1 or not -1 <= threshold <= 1:
         raise SkillError(f"{edits} edits above a cosine of {threshold}: choose at least 1, within −1 to 1")
-    best = aligned(loaded, target, edits)
+    best = find_aligned(loaded, target, edits)
     chosen = tuple(edit for edit in best if edit.cosine > threshold)
     if not chosen:
         raise SkillError(
-            f"no vector has a cosine above {threshold:g} with the concept, largest {best[0].cosine:.3f}; "
+            f"no vector has a cosine above {threshold:g} with the concept, the largest is "
+            f"{best[0].cosine:.3f}; "
             "lower the threshold, or write prompts that lead to the concept"
         )
     return Tars(chosen)
 
 
-def combined(*edits: Tars) -> Tars:
-    """Several concepts removed at once; of a vector that two of them reverse, the last counts."""
+def combine_reversals(*edits: Tars) -> Tars:
+    """Several concepts removed at once; if two reverse the same vector, the last one counts."""
     places = {(e.address, e.site): e for one in edits for e in one.edits}
     return replace(edits[0], edits=tuple(places.values()))

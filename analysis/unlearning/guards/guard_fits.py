@@ -1,4 +1,4 @@
-"""Guards fitted: boxes from probes, layers, α and margin chosen on validation as the guard will be used."""
+"""Fitting of guards: boxes from probes; layers, α and margin chosen on validation."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.probing import last_keys, probe
-from analysis.skills.answering import NEW_TOKENS, answers
+from analysis.skills.answering import NEW_TOKENS, answer_prompts
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import fitting
-from analysis.skills.unrelated import COUNT, unrelated_probes, unrelated_queries
+from analysis.skills.tasks import select_fitting
+from analysis.skills.unrelated import COUNT, read_unrelated_probes, read_unrelated_queries
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes
-from analysis.unlearning.guards.key_checks import checked_keys
+from analysis.unlearning.guards.key_checks import read_checked_keys
 from analysis.unlearning.guards.key_guards import Check, KeyGuard, Rival
 from analysis.unlearning.guards.operating import (
     MOST_RETAIN,
     Checks,
     OperatingPoint,
-    abstention,
-    chosen_point,
-    operating_curve,
-    separation,
+    choose_point,
+    measure_abstention,
+    measure_separation,
+    trace_operating_curve,
 )
-from analysis.unlearning.scenes import Scene, queries
+from analysis.unlearning.scenes import Scene, encode_queries
 
 LayerChoice = Literal["last", "best", "all"]
 
 
 @dataclass(frozen=True, eq=False)
 class LayerCurve:
-    """What validation says of one set of layers: its curve, the point chosen, and how well it separates.
+    """Validation results of one set of layers: curve, chosen point and separation (see
+    `operating.measure_separation`).
 
-    separation: see `operating.separation`."""
+    separation: see `operating.measure_separation`."""
 
     layers: tuple[int, ...]
     curve: tuple[OperatingPoint, ...]
@@ -52,7 +53,7 @@ class LayerCurve:
 
 @dataclass(frozen=True, eq=False)
 class GuardFit:
-    """A guard with the curves of every layer alone, and of the last two, three … all together."""
+    """A guard with the curves of every single layer, and of the last two, three … together."""
 
     guard: KeyGuard
     curves: tuple[LayerCurve, ...]
@@ -76,13 +77,12 @@ def fit_guard(
     max_new_tokens: int = NEW_TOKENS,
     pulse: Pulse = lambda done, total: None,
 ) -> GuardFit:
-    """The boxes of the forget skill's probes, with α, and the margin to rivals, chosen on validation.
+    """Fit the boxes of the forget skill's probes; choose α, and the margin to rivals, on validation.
 
-    layers: the last one (the paper's), all of them, some, or best: the last one, two, three … as validation
-    likes. rivals: where there are skills to be kept, compare with the boxes of those that have probes enough,
-    and with that of pieces of the reference text; the paper does not. probes: others to fit on, by skill,
-    for a control. max_new_tokens: of the answers that a guard of each step looks at. Raises TooFewExamples,
-    SkillError.
+    layers: the last one (the paper's), all of them, some, or best: the last one, two, three …, chosen on
+    validation. rivals: compare with the boxes of the retain skills that have enough probes, and of passages
+    of the reference text; the paper does not. probes: other probes to fit on, by skill, for a control.
+    max_new_tokens: of the answers that an each_step guard checks. Raises TooFewExamples, SkillError.
     """
     available = dense_layers(loaded)
     chosen = tuple(sorted(set(layers))) if not isinstance(layers, str) else ()
@@ -91,7 +91,7 @@ def fit_guard(
     if not blocks:
         dense_block(loaded, 0)
     fitted_on = probes or {split.skill: split.probe for split in scene.splits}
-    own = _boxes(loaded, queries(loaded, fitted_on[scene.forget.skill]), every, pulse)
+    own = _boxes(loaded, encode_queries(loaded, fitted_on[scene.forget.skill]), every, pulse)
     kept = {split.skill: fitted_on[split.skill] for split in scene.retain}
     against = _rivals(loaded, kept, every, pulse) if rivals and kept else ()
     whole = KeyGuard(own, 1.0, check_at, rivals=against)
@@ -100,7 +100,7 @@ def fit_guard(
         for split in scene.splits
     }
     curves = tuple(_layer_curve(scene, looks, every, tried) for tried in _layer_sets(available, chosen))
-    wanted = chosen or _wanted_layers(curves, available, layers)
+    wanted = chosen or _parse_layer_choice(curves, available, layers)
     point = next(curve for curve in curves if curve.layers == wanted).chosen
     guard = KeyGuard(
         _within(own, wanted),
@@ -114,7 +114,7 @@ def fit_guard(
 
 
 def _layer_sets(available: tuple[int, ...], chosen: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Each layer alone, the last two, three …, and those that were asked for; the smaller sets first."""
+    """Each single layer, the last two, three …, and the requested ones; smaller sets first."""
     sets = {(layer,) for layer in available} | {available[i:] for i in range(len(available))}
     return sorted(sets | ({chosen} if chosen else set()), key=lambda s: (len(s), s))
 
@@ -129,12 +129,12 @@ def _boxes(
 def _rivals(
     loaded: LoadedModel, kept: Mapping[str, Sequence[SkillItem]], layers: Sequence[int], pulse: Pulse
 ) -> tuple[Rival, ...]:
-    """The boxes of the skills to be kept, and of text of no skill; one with too few probes has none."""
-    asked = {skill: queries(loaded, probes) for skill, probes in kept.items()}
+    """The boxes of the retain skills and of unrelated text; a set with too few probes has none."""
+    asked = {skill: encode_queries(loaded, probes) for skill, probes in kept.items()}
     found = {skill: ids for skill, ids in asked.items() if len(ids) >= FEWEST_PROBES}
     rivals = [Rival(skill, _boxes(loaded, ids, layers, pulse)) for skill, ids in found.items()]
-    with suppress(SkillError):  # a tokenizer that reads all of it alike has no box of it
-        rivals.append(Rival(UNRELATED, _boxes(loaded, unrelated_probes(loaded), layers, pulse)))
+    with suppress(SkillError):  # a tokenizer that encodes all of it alike allows no box
+        rivals.append(Rival(UNRELATED, _boxes(loaded, read_unrelated_probes(loaded), layers, pulse)))
     return tuple(rivals)
 
 
@@ -150,16 +150,16 @@ def _checks(
     max_new_tokens: int,
     pulse: Pulse,
 ) -> Checks:
-    """What the guard would see of some queries: the prompt's last token, at each step the answer's too."""
-    kept, asked, _ = fitting(loaded, items)
+    """A guard's checks of some queries: the prompt's last token, with each_step also the answer's."""
+    kept, asked, _ = select_fitting(loaded, items)
     if not asked:
         return Checks(torch.zeros(0, len(blocks), 1 + len(guard.rivals)), torch.zeros(0).long(), 0)
     fed = asked
     if guard.check_at == "each_step":
         stops = [item.stop for item in kept]
-        found = answers(loaded, asked, stops=stops, max_new_tokens=max_new_tokens, pulse=pulse)
+        found = answer_prompts(loaded, asked, stops=stops, max_new_tokens=max_new_tokens, pulse=pulse)
         fed = [[*ids, *answer.token_ids[:-1]] for ids, answer in zip(asked, found, strict=True)]
-    query, keys = checked_keys(loaded, fed, [len(ids) for ids in asked], blocks, pulse=pulse)
+    query, keys = read_checked_keys(loaded, fed, [len(ids) for ids in asked], blocks, pulse=pulse)
     depths = guard.layer_depths([keys[block.address] for block in blocks])
     return Checks(depths, query, len(asked))
 
@@ -170,12 +170,12 @@ def _layer_curve(
     places = [every.index(layer) for layer in layers]
     kept = {name: checks.layers(places) for name, checks in looks.items()}
     forget = kept.pop(scene.forget.skill)
-    curve = operating_curve(forget, kept)
-    chosen = chosen_point(curve, bounded=any(checks.count for checks in kept.values()))
-    return LayerCurve(layers, tuple(curve), chosen, separation(forget, kept))
+    curve = trace_operating_curve(forget, kept)
+    chosen = choose_point(curve, bounded=any(checks.count for checks in kept.values()))
+    return LayerCurve(layers, tuple(curve), chosen, measure_separation(forget, kept))
 
 
-def _wanted_layers(
+def _parse_layer_choice(
     curves: Sequence[LayerCurve], available: tuple[int, ...], choice: str | Sequence[int]
 ) -> tuple[int, ...]:
     if choice == "all":
@@ -192,31 +192,31 @@ def _merit(curve: LayerCurve) -> tuple[bool, float, float, int]:
     return point.worst_retain <= MOST_RETAIN, point.forget, curve.separation, -len(curve.layers)
 
 
-def guard_curve(
+def measure_guard_curve(
     loaded: LoadedModel, guard: KeyGuard, sets: Mapping[str, Sequence[SkillItem]]
 ) -> dict[str, list[float]]:
     """Abstention over ALPHAS of each set of queries, at the prompt's last token and the guard's margin."""
     return {
-        name: abstention(query_depths(loaded, guard, queries(loaded, items)))
+        name: measure_abstention(measure_query_depths(loaded, guard, encode_queries(loaded, items)))
         for name, items in sets.items()
         if items
     }
 
 
-def unrelated_depths(loaded: LoadedModel, guard: KeyGuard) -> Tensor:
-    """(n,) the smallest α at which a guard refuses each of some pieces of text of no skill."""
-    return query_depths(loaded, guard, [ids for _, ids in unrelated_queries(loaded, COUNT)])
+def measure_unrelated_depths(loaded: LoadedModel, guard: KeyGuard) -> Tensor:
+    """(n,) the smallest α at which a guard refuses each passage of unrelated text."""
+    return measure_query_depths(loaded, guard, [ids for _, ids in read_unrelated_queries(loaded, COUNT)])
 
 
-def query_depths(loaded: LoadedModel, guard: KeyGuard, asked: Sequence[Sequence[int]]) -> Tensor:
+def measure_query_depths(loaded: LoadedModel, guard: KeyGuard, asked: Sequence[Sequence[int]]) -> Tensor:
     """(n,) the smallest α at which a guard refuses each query (token ids), at its last token."""
     blocks = [dense_block(loaded, box.layer) for box in guard.boxes]
     keys = last_keys(loaded, asked, blocks)
     return guard.depths([keys[block.address] for block in blocks])
 
 
-def shuffled_probes(scene: Scene, seed: int) -> dict[str, list[SkillItem]]:
-    """The control's probes: those of all skills dealt out anew, as many to each."""
+def shuffle_probes(scene: Scene, seed: int) -> dict[str, list[SkillItem]]:
+    """The control's probes: those of all skills shuffled, with the same number for each."""
     every = [item for split in scene.splits for item in split.probe]
     order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed)).tolist()
     dealt = (every[i] for i in order)

@@ -5,7 +5,7 @@ Li, Hsu and Weng 2025, arXiv 2503.21730 (METHODS §4). A key is the key site of 
     box(α):  |x_j − μ_j| ≤ α · k · σ_j · (1 + 1e-5)  for every j
     k = max over probes and j of |x_j − μ_j| / σ_j,   σ_j ← max(σ_j, 1e-4 · median σ)
 
-A key's *depth* is the smallest α whose box holds it. Guards that abstain inside of boxes: `key_guards.py`.
+A key's *depth* is the smallest α whose box holds it. Guards that abstain inside boxes: `key_guards.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FLOOR = 1e-4
 """Smallest σ, × the median σ of the layer."""
 
 SLACK = 1 + 1e-5
-"""Rounding that a probe on the box's own face is allowed."""
+"""Rounding tolerance for a probe on the surface of the box."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class KeyBox:
             raise SkillError(f"a box needs mean, sigma and k of one width, not {tuple(self.mean.shape)}")
         sound = bool(torch.isfinite(self.mean).all()) and bool((self.sigma > 0).all())
         if not sound or not 0 < self.k < math.inf:
-            raise SkillError(f"the box of layer {self.layer} holds numbers that bound nothing")
+            raise SkillError(f"the box of layer {self.layer} has invalid bounds")
 
     def depths(self, keys: Tensor) -> Tensor:
         """(…,) the smallest α whose box holds each key (…, m); inside box(α) ⇔ depth ≤ α · SLACK."""
@@ -60,7 +60,7 @@ class KeyBox:
         return ((keys.float() - mean).abs() / sigma).amax(-1) / self.k
 
     def deciding(self, key: Tensor, count: int = 10) -> list[tuple[int, float]]:
-        """The neurons in which a key (m,) lies furthest out, with |x − μ|/(k·σ), furthest first."""
+        """The neurons in which a key (m,) is furthest out, with |x − μ|/(k·σ), furthest first."""
         out = (key.float() - self.mean).abs() / self.sigma / self.k
         best = out.topk(min(count, len(out)))
         return [(int(i), float(v)) for v, i in zip(best.values, best.indices, strict=True)]
@@ -69,18 +69,18 @@ class KeyBox:
 def fit_box(layer: int, moments: Moments) -> KeyBox:
     """The box of a layer from the moments of its probes' last keys.
 
-    Raises TooFewExamples under 30 probes, SkillError where the probes' keys are all the same.
+    Raises TooFewExamples under 30 probes, SkillError if the probes' keys are all equal.
     """
     if moments.count < FEWEST_PROBES:
         raise TooFewExamples(
-            f"{moments.count} probes: a box needs at least {FEWEST_PROBES}, or the next query lies outside "
-            "whatever it is; give more examples, or a larger share of them as probes"
+            f"{moments.count} probes: a box needs at least {FEWEST_PROBES}, otherwise every new query "
+            "lies outside; give more examples, or a larger share of them as probes"
         )
     median = float(moments.deviation.median())
     if not median > 0:
         raise SkillError(
             f"at least half the neurons of layer {layer} have the same key for all {moments.count} probes, "
-            "so that there is no box; give probes that differ"
+            "so no box can be fitted; give more varied probes"
         )
     mean = moments.mean.float()
     sigma = moments.deviation.clamp(min=FLOOR * median).float()
@@ -90,19 +90,19 @@ def fit_box(layer: int, moments: Moments) -> KeyBox:
 
 
 def dense_block(loaded: LoadedModel, layer: int) -> Block:
-    """The one dense block of a layer. Raises SkillError for a layer of experts or none."""
+    """The single dense block of a layer. Raises SkillError for a layer of experts or without a block."""
     found = [b for b in loaded.anatomy.blocks if b.address.layer == layer]
     if [b.address for b in found] != [BlockAddress(layer)]:
         dense = sorted(b.address.layer for b in loaded.anatomy.blocks if b.address.expert is None)
         raise SkillError(
-            f"layer {layer} has no dense FFN block, whose keys every query has; choose "
+            f"layer {layer} has no dense FFN block; choose "
             + (f"one of {', '.join(f'L{n}' for n in dense)}" if dense else "another model: this one has none")
         )
     return found[0]
 
 
 def dense_layers(loaded: LoadedModel) -> tuple[int, ...]:
-    """The layers that can have a box."""
+    """The layers in which a box can be fitted."""
     return tuple(b.address.layer for b in loaded.anatomy.blocks if b.address.expert is None)
 
 

@@ -1,4 +1,4 @@
-"""The keys that a guard of each step looks at: of a prompt's last token, and of each token answered."""
+"""Keys checked by an each_step guard: of a prompt's last token, and of each answer token."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from analysis.intervening.clamps import ClampSite
 from analysis.intervening.interventions import Observe
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.batches import BATCH, batches, forward
+from analysis.running.batches import BATCH, make_batches, run_batch
 
 
-def checked_keys(
+def read_checked_keys(
     loaded: LoadedModel,
     sequences: Sequence[Sequence[int]],
     prompt_lengths: Sequence[int],
@@ -27,15 +27,15 @@ def checked_keys(
 ) -> tuple[Tensor, dict[BlockAddress, Tensor]]:
     """The keys of dense blocks from each prompt's last token on, in float32 on the CPU.
 
-    sequences: token ids, prompt and what was answered. Returns (c,) which sequence each key is of, and
+    sequences: token ids, prompt and answer. Returns (c,) which sequence each key is of, and
     (c, m) keys per block, by sequence and then by position.
     """
     seen: dict[BlockAddress, list[Tensor]] = {block.address: [] for block in blocks}
     sequence: list[Tensor] = []
     done = 0
-    for batch in batches(loaded, sequences, prompt_lengths, size=batch_size):
+    for batch in make_batches(loaded, sequences, prompt_lengths, size=batch_size):
         asked = batch.positions >= torch.tensor(batch.prompt_lengths, device=loaded.device)[:, None] - 1
-        forward(loaded, batch, [_observer(blocks, seen, asked)])
+        run_batch(loaded, batch, [_observer(blocks, seen, asked)])
         rows = torch.where(asked)[0].cpu()
         sequence.append(torch.tensor(batch.indices)[rows])
         done += len(batch.indices)

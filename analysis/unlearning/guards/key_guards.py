@@ -1,9 +1,8 @@
-"""Guards that abstain where a query's key lies in a skill's boxes: the paper's, and one with rivals.
+"""Guards that abstain if a query's key is in a skill's boxes: the paper's, and one with rivals.
 
 The paper (Li, Hsu and Weng 2025, arXiv 2503.21730; METHODS §4) takes one layer's box. Here a guard may hold
-one box a layer: it abstains where a key lies in all of them, so that its depth is the largest of theirs.
-
-A guard with *rivals*, the boxes of skills to be kept, asks besides whose boxes a query lies deepest in:
+one box per layer: it abstains if a key is in all of them, so its depth is the largest of theirs.
+A guard with *rivals*, the boxes of retain skills, also compares in whose boxes a query is deepest:
 
     abstain  ⇔  d ≤ α  and  d ≤ margin · min over rivals r of d_r
 
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from analysis.anatomy.anatomy import Block
 from analysis.errors import SkillError
 from analysis.intervening.hooks import at_positions, site_module
-from analysis.intervening.steps import Handle, Step
+from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_boxes import SLACK, KeyBox, dense_block
 
@@ -34,7 +33,7 @@ Check = Literal["prefill", "each_step"]
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """The boxes of a skill to be kept, in the same layers as the guard's own."""
+    """The boxes of a retain skill, in the same layers as the guard's own."""
 
     skill: str
     boxes: tuple[KeyBox, ...]
@@ -43,22 +42,22 @@ class Rival:
 def guard_depths(depths: Tensor, margin: float) -> Tensor:
     """(n,) the smallest α at which a guard abstains, from depths (n, layers, 1 + rivals), its own first.
 
-    Infinite where a rival's boxes, at this margin, are nearer. Without rivals the largest over layers.
+    Infinite if a rival is nearer at this margin. Without rivals the largest over layers.
     """
     if depths.shape[-1] == 1:
         return depths[..., 0].amax(-1)
-    own, rival = own_and_rival(depths)
+    own, rival = split_depths(depths)
     return torch.where(own <= margin * SLACK * rival, own, torch.inf)
 
 
-def own_and_rival(depths: Tensor) -> tuple[Tensor, Tensor]:
+def split_depths(depths: Tensor) -> tuple[Tensor, Tensor]:
     """(n,) depth in the guard's boxes, and in those of the nearest rival: geometric means over layers."""
     means = depths.clamp(min=torch.finfo(torch.float32).tiny).log().mean(-2).exp()
     return means[..., 0], means[..., 1:].amin(-1)
 
 
 class _Faces:
-    """The boxes of one layer, ready to be asked at every step."""
+    """The boxes of one layer, prepared for repeated checks."""
 
     def __init__(self, boxes: Sequence[KeyBox]) -> None:
         self.mean = torch.stack([box.mean for box in boxes])[:, None]
@@ -73,11 +72,11 @@ class _Faces:
 
 @dataclass(frozen=True, eq=False)
 class KeyGuard:
-    """Abstain where a query's key lies in the boxes at α and, with rivals, deeper than in theirs.
+    """Abstains if a query's key is in the boxes at α and, with rivals, deeper than in theirs.
 
-    check_at: at the prompt's last token, or at each generated token too. as_released: one flag for the whole
+    check_at: at the prompt's last token, or also at each generated token. as_released: one flag for the whole
     batch, as the paper's code has it: one row inside makes every row abstain. margin: > 0, see the module;
-    counts only with rivals.
+    used only with rivals.
     """
 
     boxes: tuple[KeyBox, ...]
@@ -99,11 +98,11 @@ class KeyGuard:
             raise SkillError(f"check {self.check_at!r} is unknown; choose prefill or each_step")
         for rival in self.rivals:
             if [box.layer for box in rival.boxes] != [box.layer for box in self.boxes]:
-                raise SkillError(f"the boxes of {rival.skill} are not in the layers of the guard's own")
+                raise SkillError(f"the boxes of {rival.skill} are not in the guard's layers")
 
     @cached_property
     def by_layer(self) -> tuple[tuple[KeyBox, ...], ...]:
-        """For each layer its own box, then those of the rivals."""
+        """Per layer, its own box, then those of the rivals."""
         return tuple(zip(self.boxes, *(rival.boxes for rival in self.rivals), strict=True))
 
     def depths(self, keys: Sequence[Tensor]) -> Tensor:
@@ -120,7 +119,7 @@ class KeyGuard:
         return tuple(_Faces(boxes) for boxes in self.by_layer)
 
     def check(self, loaded: LoadedModel) -> None:
-        """Raises SkillError where a box is not of this model's width."""
+        """Raise SkillError if a box does not have this model's width."""
         for boxes in self.by_layer:
             block = dense_block(loaded, boxes[0].layer)
             for box in boxes:
@@ -130,7 +129,7 @@ class KeyGuard:
                         f"there {block.d_ff}; it belongs to another model"
                     )
 
-    def attach(self, step: Step, rows: Sequence[int] | None) -> Iterator[Handle]:
+    def attach(self, step: ForwardStep, rows: Sequence[int] | None) -> Iterator[Handle]:
         """See Attaching. Reads keys alone; the step's reach tells which rows abstain, and how."""
         if step.reach.refusal is None:
             step.reach.refusal = self.refusal
@@ -142,9 +141,9 @@ class KeyGuard:
 
 
 class _Reading:
-    """One forward step of a guard: the queried positions, and their keys in the layers seen so far."""
+    """One forward step of a guard: the checked positions, and their keys in the layers seen so far."""
 
-    def __init__(self, guard: KeyGuard, step: Step, rows: Sequence[int] | None) -> None:
+    def __init__(self, guard: KeyGuard, step: ForwardStep, rows: Sequence[int] | None) -> None:
         self.guard, self.step = guard, step
         last = step.lengths[:, None] - 1
         asked = step.positions == last if guard.check_at == "prefill" else step.positions >= last

@@ -1,11 +1,11 @@
-"""A layer's keys as a picture: the plane of their first two principal components, and a box's slice in it.
+"""Projection of a layer's keys on their first two principal components, with the slice of a box.
 
-A box is aligned with the neurons, not with the plane: in it, box(α) leaves the convex polygon
+A box is aligned with the neurons, not with the plane; its slice is the convex polygon
 
     {(a, b):  |a·u_j + b·v_j| ≤ α · k · σ_j for every j}
 
-with u, v the plane's axes and μ, the middle of the box, at (0, 0). A key that is projected into the polygon
-may still lie outside the box, along a direction that the plane does not show.
+with u, v the plane's axes and μ, the centre of the box, at (0, 0). A key that is projected into the polygon
+may still lie outside the box in a direction orthogonal to the plane.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from analysis.unlearning.guards.key_boxes import KeyBox
 
 _FLAT = 1e-9
-"""Length, × that of the first axis, below which a second axis is rounding and no direction of the keys."""
+"""Length relative to the first axis below which a second axis is only rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +37,10 @@ class Plane:
         return ((keys.double() - self.origin.double()) @ self.axes.double().T).float()
 
 
-def principal_plane(keys: Tensor, origin: Tensor) -> Plane:
+def fit_plane(keys: Tensor, origin: Tensor) -> Plane:
     """The plane through `origin` (m,) along the first two principal components of keys (n, m), n ≥ 1, m ≥ 2.
 
-    Exact, in float64, and the same each time: of either direction of an axis, the one in which its largest
-    entry is positive.
+    Exact, in float64, and deterministic: each axis is oriented so that its largest entry is positive.
     """
     centred = keys.double() - keys.double().mean(0)
     n, m = centred.shape
@@ -55,11 +54,11 @@ def principal_plane(keys: Tensor, origin: Tensor) -> Plane:
 
 
 def _orthonormal(columns: Tensor) -> Tensor:
-    """(m, 2) orthonormal, from (m, 1 or 2) columns that may be parallel or nothing."""
+    """(m, 2) orthonormal, from (m, 1 or 2) columns that may be parallel or missing."""
     scale = float(columns.norm(dim=0).max())
     found: list[Tensor] = []
     for column in [*columns.T, *torch.eye(len(columns), 3, dtype=torch.float64).T]:
-        for other in [*found, *found]:  # twice: once leaves rounding behind
+        for other in [*found, *found]:  # twice, because once leaves rounding errors
             column = column - (column @ other) * other
         if len(found) < 2 and float(column.norm()) > _FLAT * max(scale, _FLAT):
             unit = column / column.norm()
@@ -67,8 +66,8 @@ def _orthonormal(columns: Tensor) -> Tensor:
     return torch.stack(found, 1)
 
 
-def box_slice(box: KeyBox, plane: Plane) -> Tensor:
-    """(v, 2) float32 corners, in order around it, of what box(1) leaves of a plane through the box's middle.
+def slice_box(box: KeyBox, plane: Plane) -> Tensor:
+    """(v, 2) float32 corners, in order, of the slice of box(1) with a plane through the box's centre.
 
     Those of box(α) are α times these.
     """
@@ -81,12 +80,12 @@ def box_slice(box: KeyBox, plane: Plane) -> Tensor:
         if float(out.max()) <= 1 + 1e-9:
             break
         normal = normals[:, int(out.argmax())]
-        corners = _clipped(_clipped(corners, normal), -normal)
+        corners = _clip(_clip(corners, normal), -normal)
     return corners.float()
 
 
-def _clipped(corners: Tensor, normal: Tensor) -> Tensor:
-    """What is left of a convex polygon (v, 2) where normal · p ≤ 1."""
+def _clip(corners: Tensor, normal: Tensor) -> Tensor:
+    """The part of a convex polygon (v, 2) with normal · p ≤ 1."""
     height = corners @ normal - 1
     kept: list[Tensor] = []
     for i in range(len(corners)):

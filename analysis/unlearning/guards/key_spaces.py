@@ -1,7 +1,7 @@
-"""A skill's boxes in every dense layer, and where the queries of this and other skills lie beside them.
+"""A skill's boxes in every dense layer, with the queries of this and other skills.
 
-Boxes are fitted on the skill's probes; what is told of abstention, and the α that is chosen, comes from the
-validation parts. The test parts are not looked at.
+Boxes are fitted on the skill's probes; abstention and α use only the validation
+parts, never the test parts.
 """
 
 from __future__ import annotations
@@ -18,31 +18,37 @@ from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.probing import last_keys, probe
-from analysis.running.prompts import prompt_ids
+from analysis.running.prompts import encode_prompt
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import fitting
+from analysis.skills.tasks import select_fitting
 from analysis.skills.unrelated import NAME as UNRELATED
-from analysis.skills.unrelated import unrelated_queries
+from analysis.skills.unrelated import read_unrelated_queries
 from analysis.unlearning.guards.key_boxes import SLACK, KeyBox, dense_block, dense_layers, fit_boxes
-from analysis.unlearning.guards.key_planes import Plane, box_slice, principal_plane
-from analysis.unlearning.guards.operating import OperatingPoint, abstention, looked_at_once, operating_curve
+from analysis.unlearning.guards.key_planes import Plane, fit_plane, slice_box
+from analysis.unlearning.guards.operating import (
+    OperatingPoint,
+    make_single_checks,
+    measure_abstention,
+    trace_operating_curve,
+)
 from analysis.unlearning.scenes import Scene
 
 METHOD_VERSION = "1"
 MOST_DRAWN = 1500
-"""Queries whose place in the plane is told, spread evenly over all; the plane is that of their keys."""
+"""Queries plotted in the plane, evenly spaced over all; the plane is fitted on their keys."""
 
 TEXT_SHOWN = 160
-"""Characters of a query's end that are kept."""
+"""Characters kept of a query's end."""
 
 KEY_BYTES = 1_000_000_000
-"""Room for keys: where all layers' need more, the model runs once for each group of layers."""
+"""Memory for keys: if all layers need more, the model runs once per group of layers."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerKeys:
-    """One layer: the skill's box, the depth in it (q,) of every query, the plane, the place in it (d, 2) of
-    those that are drawn, and the corners (v, 2) of the slice of box(1)."""
+    """One layer: the skill's box, the depth in it (q,) of every query, the plane, the coordinates in it (d,
+    2) of the plotted ones, and the corners (v, 2) of the slice of box(1).
+    """
 
     box: KeyBox
     depths: Tensor
@@ -53,11 +59,11 @@ class LayerKeys:
 
 @dataclass(frozen=True, eq=False)
 class KeySpace:
-    """Sets of queries beside the boxes of the first one's probes.
+    """Sets of queries relative to the boxes fitted on the first set's probes.
 
     names (s,): the skill, then those it is compared with, then unrelated text. which (q,): the set of each
-    query; probe (q,): whether the boxes were fitted on it. drawn (d,): the queries whose texts (d,), their
-    ends, are kept. too_long (s,): examples left out.
+    query; probe (q,): whether the boxes were fitted on it. drawn (d,): the queries that are plotted, with
+    the ends of their texts (d,). too_long (s,): examples left out.
     """
 
     names: tuple[str, ...]
@@ -72,8 +78,8 @@ class KeySpace:
         """(q,) the smallest α at which the boxes of all these layers hold each query."""
         return torch.stack([self.layers[layer].depths for layer in layers]).amax(0)
 
-    def held_out(self, layers: Sequence[int]) -> list[Tensor]:
-        """For each set the depths (n,) of its queries that no box was fitted on."""
+    def select_held_out(self, layers: Sequence[int]) -> list[Tensor]:
+        """For each set the depths (n,) of the queries that were not used for fitting."""
         depths = self.depths(layers)
         return [depths[(self.which == i) & ~self.probe] for i in range(len(self.names))]
 
@@ -81,15 +87,20 @@ class KeySpace:
         """(q,) whether the boxes of all these layers hold each query at α."""
         return self.depths(layers) <= alpha * SLACK
 
-    def refused(self, layers: Sequence[int], alpha: float) -> list[tuple[float, int]]:
-        """For each set (share in [0, 1] inside at α, of how many held-out queries); (0, 0) of none."""
-        found = [abstention(depths, [alpha])[0] if len(depths) else 0.0 for depths in self.held_out(layers)]
-        return [(share, len(depths)) for share, depths in zip(found, self.held_out(layers), strict=True)]
+    def count_refused(self, layers: Sequence[int], alpha: float) -> list[tuple[float, int]]:
+        """For each set (share in [0, 1] inside at α, number of held-out queries); (0, 0) if none."""
+        found = [
+            measure_abstention(depths, [alpha])[0] if len(depths) else 0.0
+            for depths in self.select_held_out(layers)
+        ]
+        return [
+            (share, len(depths)) for share, depths in zip(found, self.select_held_out(layers), strict=True)
+        ]
 
     def curve(self, layers: Sequence[int]) -> list[OperatingPoint]:
-        """Abstention on the skill and the worst on one it is compared with, over ALPHAS."""
-        forget, *others = (looked_at_once(depths) for depths in self.held_out(layers))
-        return operating_curve(forget, {str(i): checks for i, checks in enumerate(others[:-1])})
+        """Abstention on the skill and the largest on a compared skill, over ALPHAS."""
+        forget, *others = (make_single_checks(depths) for depths in self.select_held_out(layers))
+        return trace_operating_curve(forget, {str(i): checks for i, checks in enumerate(others[:-1])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,19 +121,20 @@ class _Query:
 
 
 def check_boxes(loaded: LoadedModel) -> tuple[int, ...]:
-    """The layers that get a box. Raises SkillError for a model without a dense layer."""
+    """The layers in which boxes can be fitted. Raises SkillError for a model without a dense layer."""
     layers = dense_layers(loaded)
     if not layers:
         dense_block(loaded, 0)
     return layers
 
 
-def key_space(
+def fit_key_space(
     loaded: LoadedModel, scene: Scene, unrelated: int, pulse: Pulse = lambda done, total: None
 ) -> KeySpace:
-    """Fit the boxes of the scene's first skill and place the probes, and every set's validation, beside them.
+    """Fit the boxes of the scene's first skill and locate its probes, and every set's validation queries, in
+    them.
 
-    unrelated: pieces of the texts that ship. Raises TooFewExamples under 30 probes, SkillError.
+    unrelated: passages of the bundled texts. Raises TooFewExamples under 30 probes, SkillError.
     """
     blocks = [dense_block(loaded, layer) for layer in check_boxes(loaded)]
     queries, too_long = _queries(loaded, scene, unrelated)
@@ -156,9 +168,9 @@ def key_space(
 
 
 def try_query(loaded: LoadedModel, space: KeySpace, text: str) -> TriedQuery:
-    """Where a query lies in each layer. Raises EmptyPrompt, PromptTooLong."""
+    """Locate a query in each layer. Raises EmptyPrompt, PromptTooLong."""
     blocks = [dense_block(loaded, layer) for layer in space.layers]
-    keys = last_keys(loaded, [prompt_ids(loaded, text)], blocks)
+    keys = last_keys(loaded, [encode_prompt(loaded, text)], blocks)
     own = {layer: (found, keys[BlockAddress(layer)]) for layer, found in space.layers.items()}
     points = {layer: found.plane.points(key)[0].tolist() for layer, (found, key) in own.items()}
     return TriedQuery(
@@ -174,26 +186,26 @@ def _queries(loaded: LoadedModel, scene: Scene, unrelated: int) -> tuple[list[_Q
     found, too_long = list[_Query](), [0] * (len(scene.splits) + 1)
     for which, is_probe, items in parts:
         try:
-            kept, ids, left_out = fitting(loaded, items)
+            kept, ids, left_out = select_fitting(loaded, items)
         except SkillError as error:
             raise type(error)(f"{scene.splits[which].skill}: {error}") from error
         too_long[which] += left_out
         found += [
             _Query(which, is_probe, item.prompt, tuple(own)) for item, own in zip(kept, ids, strict=True)
         ]
-    pieces = unrelated_queries(loaded, unrelated)
+    pieces = read_unrelated_queries(loaded, unrelated)
     found += [_Query(len(scene.splits), False, text, tuple(ids)) for text, ids in pieces]
     return found, tuple(too_long)
 
 
 def _spread(count: int) -> Tensor:
-    """At most MOST_DRAWN of `count` places, spread evenly."""
+    """At most MOST_DRAWN of `count` indices, evenly spaced."""
     step = max(1.0, count / MOST_DRAWN)
     return torch.tensor([int(i * step) for i in range(min(count, MOST_DRAWN))])
 
 
 def _groups(blocks: Sequence[Block], queries: int) -> Iterator[list[Block]]:
-    """The blocks in order, together as long as their keys fit into KEY_BYTES."""
+    """The blocks in order, grouped so that their keys fit into KEY_BYTES."""
     group, used = list[Block](), 0
     for block in blocks:
         needed = 4 * queries * block.d_ff
@@ -207,5 +219,5 @@ def _groups(blocks: Sequence[Block], queries: int) -> Iterator[list[Block]]:
 
 def _layer(box: KeyBox, keys: Tensor, drawn: Tensor) -> LayerKeys:
     shown = keys[drawn]
-    plane = principal_plane(shown, box.mean)
-    return LayerKeys(box, box.depths(keys), plane, plane.points(shown), box_slice(box, plane))
+    plane = fit_plane(shown, box.mean)
+    return LayerKeys(box, box.depths(keys), plane, plane.points(shown), slice_box(box, plane))

@@ -1,4 +1,4 @@
-"""What the Compare page is made of: both decodings, the shares, and the neurons that changed."""
+"""Panels of the Compare page: both decodings, label agreement, and the neurons that changed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from analysis.figures.agreement import agreement_figure
 from analysis.neurons.decoding import NeuronNorm
 from analysis.opening.models import LoadedModel
 from pages.shared import state
-from pages.shared.decodings import joined
-from pages.shared.jobs.waiting import finished
-from pages.shared.layout import caption, download, empty, method, short
-from pages.shared.resources import store
-from pages.shared.tokens import plain, show_token
+from pages.shared.decodings import join_top_tokens
+from pages.shared.jobs.waiting import ensure_done
+from pages.shared.layout import shorten_model, show_caption, show_download, show_empty, show_method
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text, show_token
 from workbench.files import table_csv
 from workbench.kinds import make_order
 from workbench.neurons.comparing import (
     ChangedNeuron,
     Comparison,
-    changed_neurons,
     not_decoded,
-    strongest_changes,
+    rank_changes,
+    read_changed_neurons,
 )
 from workbench.neurons.decoding import DECODE, TOP_K
 
@@ -38,50 +38,54 @@ neurons and the same tokens.
 """
 
 
-def both_decoded(base: LoadedModel, tuned: LoadedModel, site: Site, norm: NeuronNorm) -> bool:
-    """Whether both models are decoded; until then the page shows the job that does it."""
-    for loaded in not_decoded(base, tuned, store(), site, norm):
+def ensure_both_decoded(base: LoadedModel, tuned: LoadedModel, site: Site, norm: NeuronNorm) -> bool:
+    """Whether both models are decoded; until then the page shows the decoding job."""
+    for loaded in not_decoded(base, tuned, get_store(), site, norm):
         order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=TOP_K)
-        if not finished(order, f"{plain(short(loaded.ref.name))} is decoded at {site}, once."):
+        if not ensure_done(
+            order, f"{escape_text(shorten_model(loaded.ref.name))} is decoded at {site}, once."
+        ):
             return False
     return True
 
 
-def shares(found: Comparison) -> None:
-    """The share of neurons with the same label, whole and by layer."""
+def show_shares(found: Comparison) -> None:
+    """The share of neurons with the same label, overall and by layer."""
     agreement = found.agreement
     with st.container(horizontal=True):
         st.metric("Same label", f"{agreement.share:.1%}", border=True)
         st.metric("Neurons", f"{len(found.base):,}", border=True)
         st.metric("Changed", f"{len(agreement.changed):,}", border=True)
     st.plotly_chart(agreement_figure(agreement), key="agreement")
-    caption("Share of each layer's neurons whose top token is the same in both models; dotted: all layers.")
-    method("How models are compared", FORMULA, "Davies 2025, “Flash Interpretability”, arXiv 2501.02688")
+    show_caption(
+        "Share of each layer's neurons whose top token is the same in both models; dotted: all layers."
+    )
+    show_method("How models are compared", FORMULA, "Davies 2025, “Flash Interpretability”, arXiv 2501.02688")
 
 
-def changed_table(base: LoadedModel, tuned: LoadedModel, found: Comparison) -> None:
-    """The neurons whose label changed, the surest first, a page at a time."""
-    order = strongest_changes(found)
+def show_changed(base: LoadedModel, tuned: LoadedModel, found: Comparison) -> None:
+    """The neurons whose label changed, most confident first, paginated."""
+    order = rank_changes(found)
     if not order:
-        empty("Every neuron has the same label in both models.")
+        show_empty("Every neuron has the same label in both models.")
         return
     st.subheader("Neurons that changed", anchor=False)
     pages = -(-len(order) // LENGTH)
     place = st.container()
     page = st.pagination(pages, key=state.PAGE, bind="query-params") if pages > 1 else 1
-    pairs = changed_neurons(base, tuned, found, order[(page - 1) * LENGTH : page * LENGTH])
+    pairs = read_changed_neurons(base, tuned, found, order[(page - 1) * LENGTH : page * LENGTH])
     place.dataframe(
         pd.DataFrame(
             {
                 "neuron": [
-                    state.link("/neurons", neuron=str(p.base.address), site=found.site) for p in pairs
+                    state.make_link("/neurons", neuron=str(p.base.address), site=found.site) for p in pairs
                 ],
                 "base": [show_token(p.base.top[0].token) for p in pairs],
                 "p base": [p.base.top[0].probability for p in pairs],
                 "tuned": [show_token(p.tuned.top[0].token) for p in pairs],
                 "p tuned": [p.tuned.top[0].probability for p in pairs],
-                "top tokens, base": [joined(p.base) for p in pairs],
-                "top tokens, tuned": [joined(p.tuned) for p in pairs],
+                "top tokens, base": [join_top_tokens(p.base) for p in pairs],
+                "top tokens, tuned": [join_top_tokens(p.tuned) for p in pairs],
             }
         ),
         hide_index=True,
@@ -91,12 +95,13 @@ def changed_table(base: LoadedModel, tuned: LoadedModel, found: Comparison) -> N
             "p tuned": st.column_config.NumberColumn(format="%.4f"),
         },
     )
-    caption(
-        "Those first whose label was surest in both. p: share of the softmax over the vocabulary, 0 to 1."
+    show_caption(
+        "Ordered by label probability in both models, largest first. p: share of the softmax over the "
+        "vocabulary, 0 to 1."
     )
-    download(
+    show_download(
         f"All {len(order):,} as CSV",
-        lambda: _csv(changed_neurons(base, tuned, found, order)),
+        lambda: _csv(read_changed_neurons(base, tuned, found, order)),
         "changed-neurons.csv",
         key="changed_csv",
     )

@@ -1,27 +1,27 @@
-"""Experts: which experts hold the model together, and what is lost without them."""
+"""Experts: which experts are super, and what is lost without them."""
 
 from __future__ import annotations
 
-from analysis.super_experts.verdict import judge
-from pages.explore.experts.controls import chosen_texts, criterion, parts_to_prune
-from pages.explore.experts.pictures import expert_map, load_map, residual_curve, sorted_maxima
-from pages.explore.experts.profile import profiled, remarks, super_table
-from pages.explore.experts.pruning import prune_and_see
-from pages.shared.errors import shown_errors
-from pages.shared.layout import page_header
-from pages.shared.resources import model
+from analysis.super_experts.verdict import find_super_experts
+from pages.explore.experts.controls import choose_criterion, choose_parts, choose_texts
+from pages.explore.experts.pictures import show_expert_map, show_load_map, show_maxima, show_residual_curve
+from pages.explore.experts.profile import load_expert_profile, show_remarks, show_super_table
+from pages.explore.experts.pruning import show_pruning
+from pages.shared.errors import show_errors
+from pages.shared.layout import show_header
+from pages.shared.resources import use_model
 
-page_header("Experts", "Which experts hold this model together, and what is lost without them?")
-with shown_errors(), model() as loaded:
-    texts = chosen_texts(loaded)
-    profile = profiled(loaded, texts)
+show_header("Experts", "Which experts hold this model together, and what is lost without them?")
+with show_errors(), use_model() as loaded:
+    texts = choose_texts(loaded)
+    profile = load_expert_profile(loaded, texts)
     if profile is not None:
-        verdict = judge(profile, criterion())
-        remarks(verdict)
-        super_table(loaded, profile, verdict)
-        chosen = parts_to_prune(loaded, verdict)
-        expert_map(loaded, profile, verdict, chosen)
-        sorted_maxima(profile, verdict)
-        residual_curve(loaded, profile, verdict)
-        load_map(profile)
-        prune_and_see(loaded, profile, verdict, chosen, texts)
+        verdict = find_super_experts(profile, choose_criterion())
+        show_remarks(verdict)
+        show_super_table(loaded, profile, verdict)
+        chosen = choose_parts(loaded, verdict)
+        show_expert_map(loaded, profile, verdict, chosen)
+        show_maxima(profile, verdict)
+        show_residual_curve(loaded, profile, verdict)
+        show_load_map(profile)
+        show_pruning(loaded, profile, verdict, chosen, texts)

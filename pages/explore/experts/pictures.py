@@ -1,4 +1,4 @@
-"""The pictures of the Experts page: map, sorted maxima, residual curve, load."""
+"""Charts of the Experts page: map, sorted maxima, residual curve, router load."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from analysis.figures.experts import (
     ExpertCells,
     ResidualCurve,
     expert_map_figure,
+    maxima_figure,
     residual_figure,
-    sorted_maxima_figure,
 )
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.controls import Part
-from analysis.super_experts.criterion import compared
+from analysis.super_experts.criterion import collect_maxima
 from analysis.super_experts.profile import BlockRow, ExpertProfile
 from analysis.super_experts.residuals import MASSIVE
-from analysis.super_experts.verdict import Verdict
-from pages.explore.experts.controls import toggle
-from pages.shared.layout import caption
-from pages.shared.tokens import token_html
+from analysis.super_experts.verdict import SuperExpertVerdict
+from pages.explore.experts.controls import toggle_expert
+from pages.shared.layout import show_caption
+from pages.shared.tokens import render_token
 from workbench.experts.documents import token_at
 
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}}
 
 
-def expert_map(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict, chosen: Sequence[Part]) -> None:
-    """Layer × expert, coloured by the largest output; a click adds to what is pruned or takes away."""
+def show_expert_map(
+    loaded: LoadedModel, profile: ExpertProfile, verdict: SuperExpertVerdict, chosen: Sequence[Part]
+) -> None:
+    """Layer × expert, coloured by the largest output; a click adds or removes an expert."""
     rows = profile.experts or profile.dense
     names = [str(part) for part in chosen]
-    texts = [_told(loaded, row) for row in rows]
+    texts = [_describe_cell(loaded, row) for row in rows]
     cells = _cells(rows, np.array([row.max_abs for row in rows]), texts)
     supers = [str(row.block.address) for row in verdict.supers]
     figure = expert_map_figure(
@@ -49,9 +51,9 @@ def expert_map(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict, ch
     )
     columns = "Column: expert (E routed, S shared). " if profile.experts else ""
     what = "an expert" if profile.experts else "a block"
-    caption(
-        f"Row: layer. {columns}Colour: the largest value it wrote, logarithmic. Ring: super. Cross: what is "
-        f"pruned below; click {what} to add it or to take it away."
+    show_caption(
+        f"Row: layer. {columns}Colour: its largest output, logarithmic. Ring: super. Cross: "
+        f"pruned below; click {what} to add or remove it."
     )
 
 
@@ -61,10 +63,10 @@ def _cells(rows: Sequence[BlockRow], values: np.ndarray, texts: Sequence[str]) -
     return ExpertCells([a.layer for a in addresses], columns, values, [str(a) for a in addresses], texts)
 
 
-def _told(loaded: LoadedModel, row: BlockRow) -> str:
+def _describe_cell(loaded: LoadedModel, row: BlockRow) -> str:
     if row.place is None:
         return f"{row.block.address}: no token was routed to it"
-    token = token_html(token_at(loaded, row.place))
+    token = render_token(token_at(loaded, row.place))
     return f"{row.block.address}: {row.max_abs:.4g} at {token}<br>{row.count:,} tokens"
 
 
@@ -72,13 +74,13 @@ def _toggle_clicked(chosen: list[str]) -> None:
     points = st.session_state["expert_map"]["selection"]["points"]
     if points and points[0].get("customdata"):
         name = points[0]["customdata"]
-        toggle(name if isinstance(name, str) else name[0], chosen)
+        toggle_expert(name if isinstance(name, str) else name[0], chosen)
 
 
-def sorted_maxima(profile: ExpertProfile, verdict: Verdict) -> None:
+def show_maxima(profile: ExpertProfile, verdict: SuperExpertVerdict) -> None:
     """All maxima by rank, with the bounds."""
     threshold = verdict.threshold
-    rows, sizes = compared(profile, as_released=threshold.as_released)
+    rows, sizes = collect_maxima(profile, as_released=threshold.as_released)
     small = threshold.rule == "small"
     bound = threshold.small_value if small else threshold.percentile_value
     name = "median + 5 MAD" if small else f"P{threshold.percentile:g}"
@@ -86,13 +88,13 @@ def sorted_maxima(profile: ExpertProfile, verdict: Verdict) -> None:
     names = [str(row.block.address) for row in rows]
     supers = [str(row.block.address) for row in verdict.supers]
     st.subheader("Sorted maxima", anchor=False)
-    figure = sorted_maxima_figure(sizes, names, supers, bounds)
+    figure = maxima_figure(sizes, names, supers, bounds)
     st.plotly_chart(figure, key="sorted_maxima", alt="Largest outputs by rank", config=_CONFIG)
     what = "an expert" if profile.experts else "an FFN block"
-    caption(f"Each dot is {what}, largest first; amber: super. Dashed: what a must exceed.")
+    show_caption(f"Each dot is {what}, largest first; amber: super. Dashed: the thresholds.")
 
 
-def residual_curve(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict) -> None:
+def show_residual_curve(loaded: LoadedModel, profile: ExpertProfile, verdict: SuperExpertVerdict) -> None:
     """Massive activations through the layers."""
     layers = [row for row in profile.layers if row.first is not None]
     if not layers:
@@ -108,14 +110,15 @@ def residual_curve(loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict
     st.subheader("Massive activations", anchor=False)
     figure = residual_figure(curve, massive=MASSIVE)
     st.plotly_chart(figure, key="residual_curve", alt="Largest residual values by layer", config=_CONFIG)
-    caption(
-        "The largest |h| of the residual after each layer, at the first token and elsewhere, and the median. "
+    show_caption(
+        "The largest |h| of the residual after each layer, at the first token and at all others, and the "
+        "median. "
         "Star: the layer's own FFN supplies at least half of a massive activation (above 100, dotted, and "
         "above 1000 × the median)."
     )
 
 
-def load_map(profile: ExpertProfile) -> None:
+def show_load_map(profile: ExpertProfile) -> None:
     """How many tokens the router sent to each routed expert."""
     rows = [row for row in profile.experts if row.block.routed]
     if not rows:
@@ -125,4 +128,4 @@ def load_map(profile: ExpertProfile) -> None:
     st.subheader("Router load", anchor=False)
     figure = expert_map_figure(_cells(rows, shares, texts), {}, measure="share of tokens", log=False)
     st.plotly_chart(figure, key="load_map", alt="Share of tokens by layer and expert", config=_CONFIG)
-    caption("Which share of the text's tokens each routed expert saw; blank: none.")
+    show_caption("The share of the text's tokens that each routed expert processed; blank: none.")

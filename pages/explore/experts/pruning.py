@@ -1,4 +1,4 @@
-"""Prune and see: perplexity, texts and attention sinks without some experts, beside random ones."""
+"""Pruning panel: perplexity, texts and attention sinks without some experts, beside random ones."""
 
 from __future__ import annotations
 
@@ -15,28 +15,36 @@ from analysis.running.differences import mark_differences
 from analysis.running.perplexity import Estimate
 from analysis.super_experts.controls import DRAWS, Part
 from analysis.super_experts.profile import ExpertProfile
-from analysis.super_experts.verdict import Verdict
+from analysis.super_experts.verdict import SuperExpertVerdict
 from pages.shared import state
-from pages.shared.jobs.waiting import finished, has_failed, is_under_way
-from pages.shared.layout import caption, download, empty, method
-from pages.shared.pair import HOW_TO_READ, pair_slots, show_pair, text_html, words_of
-from pages.shared.resources import store
-from pages.shared.tokens import plain
+from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way
+from pages.shared.layout import show_caption, show_download, show_empty, show_method
+from pages.shared.pair import HOW_TO_READ, place_pair, render_text, show_pair, split_words
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
 from workbench.experts.documents import prune_document
-from workbench.experts.profiles import Texts
-from workbench.experts.pruning import Pruned, PruneReport, prune_order, pruning_recipe, stored_report
+from workbench.experts.profiles import ProfileTexts
+from workbench.experts.pruning import PruneEffect, PruneReport, find_report, prune_order, pruning_recipe
 
-WHY = "The model is evaluated as it is, without the chosen experts, and without random sets of as many."
+WHY = (
+    "The model is evaluated unchanged, without the chosen experts, and without random sets of the same size."
+)
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}}
 
 
-def prune_and_see(
-    loaded: LoadedModel, profile: ExpertProfile, verdict: Verdict, chosen: Sequence[Part], texts: Texts
+def show_pruning(
+    loaded: LoadedModel,
+    profile: ExpertProfile,
+    verdict: SuperExpertVerdict,
+    chosen: Sequence[Part],
+    texts: ProfileTexts,
 ) -> None:
-    """The panel: nothing chosen, a button, the job, or what came of it."""
+    """The panel: nothing chosen, a button, the job, or the results."""
     st.subheader("Prune and see", anchor=False)
     if not chosen:
-        empty("Nothing is super under these rules. Click cells of the map, or name some under **Prune**.")
+        show_empty(
+            "No expert is super under these rules. Click cells of the map, or name experts under **Prune**."
+        )
         return
     draws, seed = st.columns(2)
     spared = [row.block.address for row in verdict.supers]
@@ -49,12 +57,12 @@ def prune_and_see(
         draws=int(draws.number_input("Random sets", 0, 100, DRAWS, key=state.DRAWS, bind="query-params")),
         seed=int(seed.number_input("Seed", 0, None, 0, key=state.SEED, bind="query-params")),
     )
-    report = stored_report(loaded, store(), order)
-    names = plain(", ".join(map(str, chosen)))
+    report = find_report(loaded, get_store(), order)
+    names = escape_text(", ".join(map(str, chosen)))
     if report is None:
         pressed = st.button(f"Prune {names} and see", type="primary", icon=":material/content_cut:")
-        if (pressed or is_under_way(order) or has_failed(order)) and finished(order, WHY):
-            report = stored_report(loaded, store(), order)
+        if (pressed or is_under_way(order) or has_failed(order)) and ensure_done(order, WHY):
+            report = find_report(loaded, get_store(), order)
     if report is not None:
         _effects(report)
         _sinks(report)
@@ -62,35 +70,35 @@ def prune_and_see(
         recipe = json.dumps(pruning_recipe(loaded, chosen), indent=1)
         numbers = json.dumps(prune_document(report))
         with st.container(horizontal=True):
-            download("Recipe as JSON", recipe, "pruned-experts.json", key="prune_recipe")
-            download("Numbers as JSON", numbers, "pruning.json", key="prune_numbers")
+            show_download("Recipe as JSON", recipe, "pruned-experts.json", key="prune_recipe")
+            show_download("Numbers as JSON", numbers, "pruning.json", key="prune_numbers")
 
 
 def _effects(report: PruneReport) -> None:
     for remark in report.remarks:
-        st.info(plain(remark), icon=":material/info:")
+        st.info(escape_text(remark), icon=":material/info:")
     groups = _groups(report)
     with st.container(horizontal=True):
-        st.metric("Perplexity as it is", f"{report.base.perplexity.value:.4g}", border=True)
+        st.metric("Perplexity, base", f"{report.base.perplexity.value:.4g}", border=True)
         for name, sets in groups.items():
             middle = float(np.median([one.perplexity.value for one in sets]))
             st.metric(name if len(sets) == 1 else f"{name}, median", f"{middle:.4g}", border=True)
     effects = {name: [one.effect.value for one in sets] for name, sets in groups.items()}
     st.plotly_chart(effect_figure(effects), key="effects", alt="Change of mean NLL", config=_CONFIG)
-    caption(
-        f"Change of the mean NLL over {report.targets:,} tokens in {report.windows:,} windows that the "
-        "experts were not chosen on. Each grey dot is one random set of as many experts."
+    show_caption(
+        f"Change of the mean NLL over {report.targets:,} tokens in {report.windows:,} windows held "
+        "out from the calibration text. Each grey dot is one random set of as many experts."
     )
-    rows = [("as it is", report.base), ("pruned", report.pruned)]
+    rows = [("base", report.base), ("pruned", report.pruned)]
     rows += [(f"random {i + 1}", one) for i, one in enumerate(report.random)]
     rows += [(f"same layers {i + 1}", one) for i, one in enumerate(report.same_layer)]
     with st.expander("Numbers"):
         st.dataframe(pd.DataFrame([_row(name, one) for name, one in rows]), hide_index=True)
-    method("How pruning is measured", _FORMULA, "Su et al. 2025, ICLR 2026, arXiv 2507.23279")
+    show_method("How pruning is measured", _FORMULA, "Su et al. 2025, ICLR 2026, arXiv 2507.23279")
 
 
-def _groups(report: PruneReport) -> dict[str, Sequence[Pruned]]:
-    """What was pruned, and the random sets beside it, by what they are called."""
+def _groups(report: PruneReport) -> dict[str, Sequence[PruneEffect]]:
+    """The pruned set and the random sets, by display name."""
     sets = {"pruned": (report.pruned,), "random": report.random, "random, same layers": report.same_layer}
     return {name: group for name, group in sets.items() if group}
 
@@ -103,7 +111,7 @@ it; decay $= 1 - \text{pruned} / \text{base}$, the mean over heads whose base ma
 """
 
 
-def _row(name: str, one: Pruned) -> dict[str, object]:
+def _row(name: str, one: PruneEffect) -> dict[str, object]:
     decay = [value for value in one.decay if value is not None]
     return {
         "": name,
@@ -130,16 +138,16 @@ def _sinks(report: PruneReport) -> None:
     figure = sink_figure(layers, base.masses[layers], pruned.masses[layers], even)
     st.plotly_chart(figure, key="sinks", alt="Attention to the first token by layer", config=_CONFIG)
     heads = sum(report.pruned.heads)
-    caption(
-        "Each dot is a head: the share of its attention that lies on the first token. Dotted: what attention "
-        f"spread evenly would give. {heads or 'No'} heads have a sink (a share of at least 0.1 as it is)"
-        f"{'.' if heads else ', so that nothing can decay.'}"
+    show_caption(
+        "Each dot is a head: the share of its attention that lies on the first token. Dotted: even "
+        f"attention. {heads or 'No'} heads have a sink (a share of at least 0.1 in base)"
+        f"{'.' if heads else ', so nothing can decay.'}"
     )
     if heads:
         decays = {name: [one.decay for one in sets] for name, sets in _groups(report).items()}
         st.plotly_chart(decay_figure(decays), key="decay", alt="Sink decay by layer", config=_CONFIG)
-        caption(
-            "How much of their sinks the heads of each layer lose, on the mean: 1 all of it, 0 nothing. "
+        show_caption(
+            "Mean share of their sinks that the heads of each layer lose: 1 all, 0 none. "
             "Grey: random sets of as many experts, dots from any layer, diamonds from the same layers."
         )
 
@@ -149,14 +157,14 @@ def _samples(report: PruneReport) -> None:
     if one is None or other is None:
         return
     st.markdown("**The same text continued**")
-    show_pair(pair_slots(), words_of(one.text), words_of(other.text), before=report.prompt)
+    show_pair(place_pair(), split_words(one.text), split_words(other.text), before=report.prompt)
     shares = ["–" if s.repeated is None else f"{s.repeated:.0%}" for s in (one, other)]
-    caption(f"{HOW_TO_READ} Repeated 4-grams: {shares[0]} as it is, {shares[1]} pruned.")
-    _other_samples(report, words_of(one.text))
+    show_caption(f"{HOW_TO_READ} Repeated 4-grams: {shares[0]} base, {shares[1]} pruned.")
+    _other_samples(report, split_words(one.text))
 
 
 def _other_samples(report: PruneReport, base: list[str]) -> None:
-    """The same text without the first random set of either kind."""
+    """The same text with the first random set of either kind pruned."""
     groups = {"Random experts pruned": report.random, "Random experts of the same layers": report.same_layer}
     told = {title: sets[0] for title, sets in groups.items() if sets and sets[0].sample is not None}
     if not told:
@@ -164,5 +172,5 @@ def _other_samples(report: PruneReport, base: list[str]) -> None:
     with st.expander("Without random experts instead"):
         for column, (title, one) in zip(st.columns(len(told)), told.items(), strict=True):
             text = one.sample.text if one.sample is not None else ""
-            column.markdown(f"**{title}**: {plain(', '.join(one.parts))}")
-            column.html(text_html(mark_differences(base, words_of(text))[1], before=report.prompt))
+            column.markdown(f"**{title}**: {escape_text(', '.join(one.parts))}")
+            column.html(render_text(mark_differences(base, split_words(text))[1], before=report.prompt))

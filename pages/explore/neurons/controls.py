@@ -1,4 +1,4 @@
-"""What is asked of the Neurons page: every choice is a widget whose key is its place in the URL."""
+"""Controls of the Neurons page; each widget's key is its name in the URL."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PAGE_LENGTHS = (50, 20, 100, LONGEST_PAGE)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One view of the page. sign: None where the ranking has none. length: rows of the table."""
+class BrowseRequest:
+    """One view of the page. sign: None if the ranking has none. length: rows of the table."""
 
     word: str
     neuron: str
@@ -41,8 +41,8 @@ class Asked:
     wanted: NeuronFilter
 
 
-def controls(loaded: LoadedModel) -> Asked:
-    """The search box, the address box and the filters; all of them cheap, so they act at once."""
+def choose_neurons(loaded: LoadedModel) -> BrowseRequest:
+    """The search box, the address box and the filters; all are cheap, so they apply at once."""
     first, second, third = st.columns([4, 2, 2])
     word = first.text_input(
         "Find the neurons of a word",
@@ -64,7 +64,7 @@ def controls(loaded: LoadedModel) -> Asked:
         layers = _layers(place, loaded.anatomy.layers)
         norm = second.selectbox("Norm", NORMS, key=state.NORM, bind="query-params", help=NORM_HELP)
         length = third.selectbox("Rows", PAGE_LENGTHS, key=state.LIMIT, bind="query-params")
-    return Asked(word, neuron, site, norm, by, sign, length, replace(labels, layers=layers))
+    return BrowseRequest(word, neuron, site, norm, by, sign, length, replace(labels, layers=layers))
 
 
 _ADDRESS_HELP = "L2.N47 in a dense block, L1.E68.N12 in a routed expert, L8.S0.N7 in a shared one"
@@ -81,7 +81,7 @@ def close_neuron() -> None:
 
 
 def _frame(neuron: str, word: str) -> AbstractContextManager[object]:
-    """Filters lie open above a list and folded above a neuron, where they only serve the way back."""
+    """Filters are expanded above a list and collapsed above a neuron."""
     label = "Ranking and filters" if word else "Filters"
     return st.expander(label, expanded=not neuron, icon=":material/filter_list:")
 
@@ -95,12 +95,12 @@ def _ranking(columns: Sequence[DeltaGenerator]) -> tuple[By, Sign | None]:
 
 
 _BY_HELP = (
-    "probability: share of the softmax that the word has, its variants summed. z: (z − mean) / deviation "
+    "probability: the word's share of the softmax, summed over its variants. z: (z − mean) / deviation "
     "over the vocabulary. cosine: of the neuron's vector and the word's row of the head."
 )
 _SIGN_HELP = (
-    "A neuron that says −word is a neuron of the word held at negative values. "
-    "A probability has no negative side."
+    "A neuron of −word suppresses the word; at negative values it promotes it. A probability has no "
+    "negative side."
 )
 
 

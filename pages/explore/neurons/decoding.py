@@ -1,55 +1,55 @@
-"""A model's decoding: from the store, else by a job; a large model's job begins when somebody asks for it."""
+"""A model's decoding: from the store, else by a job; for a large model the job starts on request."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
-from pages.explore.neurons.controls import Asked
+from pages.explore.neurons.controls import BrowseRequest
 from pages.shared.decodings import SMALL
-from pages.shared.jobs.waiting import ask_for, finished, has_failed, is_under_way
-from pages.shared.layout import empty, method
-from pages.shared.resources import store
+from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
+from pages.shared.layout import show_empty, show_method
+from pages.shared.resources import get_store
 from workbench.kinds import Order, make_order
-from workbench.neurons.browsing import DecodingState, decoding_state
+from workbench.neurons.browsing import DecodingState, read_decoding_state
 from workbench.neurons.decoding import DECODE, TOP_K, DecodedModel, decode_spec, read_decoded
 
 
-def decoded_model(loaded: LoadedModel, asked: Asked) -> DecodedModel | None:
-    """The decoding at the chosen site; None where the page now offers it, or shows how far it is."""
+def load_decoding(loaded: LoadedModel, asked: BrowseRequest) -> DecodedModel | None:
+    """The decoding at the chosen site; None while the page offers it or shows its progress."""
     site, norm = asked.site, asked.norm
-    found = decoding_state(loaded, store(), site, norm)
+    found = read_decoding_state(loaded, get_store(), site, norm)
     if not found.finished:
         order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=TOP_K)
         if found.neurons >= SMALL and not (is_under_way(order) or has_failed(order)):
             _offer(found, asked, order)
             return None
-        if not finished(order, f"{found.neurons:,} neurons are decoded at {site}. {_WHAT_IT_IS}"):
+        if not ensure_done(order, f"{found.neurons:,} neurons are decoded at {site}. {_WHAT_IT_IS}"):
             return None
-    return read_decoded(loaded, store(), decode_spec(loaded, site, norm, TOP_K).key, site)
+    return read_decoded(loaded, get_store(), decode_spec(loaded, site, norm, TOP_K).key, site)
 
 
-_WHAT_IT_IS = "It is done once and kept; the page goes on by itself afterwards."
+_WHAT_IT_IS = "It is done once and stored; the page continues automatically."
 
 
-def _offer(found: DecodingState, asked: Asked, order: Order) -> None:
-    """Say what decoding is, and the button that asks for it."""
+def _offer(found: DecodingState, asked: BrowseRequest, order: Order) -> None:
+    """Explain decoding, with the button that starts it."""
     label, begun = f"Decode at {asked.site}", ""
     if found.blocks_done:
-        label = f"Go on at {asked.site}"
+        label = f"Resume at {asked.site}"
         begun = f" {found.blocks_done:,} of {found.blocks:,} blocks are stored already."
-    empty(
+    show_empty(
         f"Decoding reads the {asked.site} vector of each of the {found.neurons:,} neurons through the "
-        f"language-model head: the tokens it promotes and suppresses. It is done once and kept.{begun}"
+        f"language-model head: the tokens it promotes and suppresses. It is done once and stored.{begun}"
     )
     if st.button(label, type="primary", icon=":material/play_arrow:", key=f"decode_{asked.site}"):
-        ask_for(order)
-    decoding_method()
+        request_order(order)
+    explain_decoding()
 
 
-def decoding_method() -> None:
-    """The formula, its options, the paper."""
-    method("How neurons are decoded", FORMULA, "Davies 2025, “Flash Interpretability”, arXiv 2501.02688")
+def explain_decoding() -> None:
+    """The decoding formula, its options, the paper."""
+    show_method("How neurons are decoded", FORMULA, "Davies 2025, “Flash Interpretability”, arXiv 2501.02688")
 
 
 FORMULA = r"""
@@ -57,11 +57,11 @@ $$z_i = s \cdot W_U \, n(w_i), \quad p_i = \mathrm{softmax}(z_i), \quad \mathrm{
 
 $w_i$ is a neuron's vector at the chosen *site*, $n$ the chosen *norm*, $W_U$ the language-model head and
 $s$ its scale; no bias and no cap. Exact over the whole vocabulary. *z-score*: $(z - \mu_z)/\sigma_z$ over the
-vocabulary. *Entropy*: that of $p_i$, in nats; 0 where one token has it all.
+vocabulary. *Entropy*: that of $p_i$, in nats; 0 if one token has all the probability.
 
-A word's variants (`dog`, ` dog`, ` Dog`) are merged: probabilities are summed, z-score and cosine are those
-of the variant where they are largest in size. A search is one product over **all** neurons, not a look into
-stored tops.
+A word's variants (`dog`, ` dog`, ` Dog`) are merged: probabilities are summed, z-score and cosine are the
+largest in size over the variants. A search is one product over **all** neurons, not a lookup in stored top
+tokens.
 
 The site `up` of a gated block says what the neuron reads, not what it does: its sign does not fix the sign of
 the effect.

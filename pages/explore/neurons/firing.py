@@ -1,4 +1,4 @@
-"""Texts with the tokens shaded by how a neuron fires on them."""
+"""Texts with tokens shaded by a neuron's activation."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ import streamlit as st
 from analysis.intervening.clamps import ClampSite
 from analysis.opening.models import LoadedModel
 from pages.shared import state
-from pages.shared.layout import caption, download
-from pages.shared.tokens import shaded_tokens, show_token
+from pages.shared.layout import show_caption, show_download
+from pages.shared.tokens import shade_tokens, show_token
 from workbench.files import table_csv
-from workbench.neurons.browsing import excerpt
+from workbench.neurons.browsing import cut_excerpt
 from workbench.neurons.profiles import FiringText, NeuronView, try_text
 
 HEIGHT = 300
-"""Of the table of a tried text, in pixels."""
+"""Height of the table of a tried text, in pixels."""
 
 
-def best_texts(view: NeuronView, site: ClampSite) -> None:
-    """The stretches of the reference text where |key| is largest."""
+def show_best_texts(view: NeuronView, site: ClampSite) -> None:
+    """The passages of the reference text with the largest |key|."""
     if not view.texts:
-        st.info("It never fires on the reference text. Try a text of your own below.")
+        st.info("It never fires on the reference text. Try your own text below.")
         return
     largest = _largest(view, site)
     for firing in view.texts:
-        part = excerpt(firing, site)
+        part = cut_excerpt(firing, site)
         before, after = "… " * part.cut_before, " …" * part.cut_after
         peak = float(np.nanmax(np.abs(part.values), initial=0.0))
         with st.container(border=True):
-            st.html(f"{before}{shaded_tokens(part.tokens, part.values.tolist(), largest=largest)}{after}")
+            st.html(f"{before}{shade_tokens(part.tokens, part.values.tolist(), largest=largest)}{after}")
             st.caption(f"largest |{site}| here {peak:.3g}, from position {part.first}")
-    caption(
-        "The passages where its key is largest, around their peaks. Amber: positive, blue: negative, full at "
+    show_caption(
+        "The passages where its key is largest, around their peaks. Amber: positive, blue: negative, "
+        "saturated at "
         f"±{largest:.3g}, the largest on the whole text. Dotted: not routed to its expert. Hover: values."
     )
 
 
-def try_box(loaded: LoadedModel, view: NeuronView, site: ClampSite) -> None:
+def show_try_box(loaded: LoadedModel, view: NeuronView, site: ClampSite) -> None:
     """Any text, shaded. Raises PromptTooLong."""
     text = st.text_area(
         "Try a text",
         key=state.TEXT,
         bind="query-params",
-        placeholder="Type or paste anything, then press Ctrl+Enter: tokens are shaded by how it fires",
+        placeholder="Type or paste text, then press Ctrl+Enter: tokens are shaded by the neuron's activation",
         height=90,
     )
     if not text.strip():
@@ -54,8 +55,8 @@ def try_box(loaded: LoadedModel, view: NeuronView, site: ClampSite) -> None:
     firing = try_text(loaded, view.address, text)
     largest = _largest(view, site) or float(np.nanmax(np.abs(firing.values[site]), initial=0.0))
     with st.container(border=True):
-        st.html(shaded_tokens(firing.tokens, firing.values[site].tolist(), largest=largest))
-    caption(f"Shaded by {site} on the same scale as above: full at ±{largest:.3g}.")
+        st.html(shade_tokens(firing.tokens, firing.values[site].tolist(), largest=largest))
+    show_caption(f"Shaded by {site} on the same scale as above: saturated at ±{largest:.3g}.")
     with st.expander("Numbers", icon=":material/table:"):
         columns: dict[str, Any] = {
             name: values for name, values in firing.values.items() if not np.isnan(values).all()
@@ -63,7 +64,7 @@ def try_box(loaded: LoadedModel, view: NeuronView, site: ClampSite) -> None:
         table = pd.DataFrame({"token": [show_token(token) for token in firing.tokens], **columns})
         number = st.column_config.NumberColumn(format="%.4g")
         st.dataframe(table, column_config=dict.fromkeys(columns, number), height=HEIGHT)
-        download("Values as CSV", _firing_csv(firing), f"{view.address}-text.csv", key="firing_csv")
+        show_download("Values as CSV", _firing_csv(firing), f"{view.address}-text.csv", key="firing_csv")
 
 
 def _largest(view: NeuronView, site: ClampSite) -> float:

@@ -1,4 +1,4 @@
-"""The map of the Neurons page: layer against rank, the listed neurons circled."""
+"""The map of the Neurons page: layer × rank, the listed neurons circled."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import streamlit as st
 from analysis.figures.neurons import MOST_COLUMNS, LayerMap, Marks, layer_map_figure
 from analysis.opening.models import LoadedModel
 from pages.explore.neurons.controls import open_neuron
-from pages.shared.layout import caption
-from pages.shared.tokens import token_html
-from workbench.neurons.browsing import RankedLayers, ranked_layers
+from pages.shared.layout import show_caption
+from pages.shared.tokens import render_token
+from workbench.neurons.browsing import RankedLayers, rank_layers
 from workbench.neurons.decoding import DecodedModel
 
 CIRCLED = 20
 """Neurons circled: the best of those listed; more would hide the map."""
 
 
-def layer_map(
+def show_neuron_map(
     loaded: LoadedModel,
     decoded: DecodedModel,
     scores: np.ndarray[Any, Any],
@@ -30,8 +30,8 @@ def layer_map(
     signed: bool,
     bottom: bool = False,
 ) -> None:
-    """All neurons by score (n,), those at the indices `circled` to be clicked."""
-    ranked = ranked_layers(decoded.layer, scores, MOST_COLUMNS)
+    """All neurons by score (n,); those at the indices `circled` can be clicked."""
+    ranked = rank_layers(decoded.layer, scores, MOST_COLUMNS)
     texts = _texts(loaded, decoded, ranked, measure, bottom=bottom)
     cells = LayerMap(ranked.layers, ranked.rank, ranked.value, texts, signed, measure)
     figure = layer_map_figure(cells, _marks(decoded, ranked, circled[:CIRCLED]))
@@ -46,8 +46,8 @@ def layer_map(
     )
     step = int(ranked.rank[1] - ranked.rank[0]) if len(ranked.rank) > 1 else 1
     each = "one neuron" if step == 1 else f"the strongest of {step} neurons"
-    caption(
-        f"Row: layer. Cell: {each}, largest {measure} at the left, coloured by it. "
+    show_caption(
+        f"Row: layer. Cell: {each}, largest {measure} at the left, and its colour. "
         "Circled: the best in the table; click one to open it."
     )
 
@@ -60,7 +60,7 @@ def _texts(
     texts = np.full(ranked.index.shape, "", dtype=object)
     for place, index in np.ndenumerate(ranked.index):
         if index >= 0:
-            label = token_html(vocabulary[int(labels[index])])
+            label = render_token(vocabulary[int(labels[index])])
             texts[place] = f"{decoded.address(int(index))}: {label}<br>{measure} {ranked.value[place]:.3g}"
     return texts
 

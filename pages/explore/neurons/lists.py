@@ -1,4 +1,4 @@
-"""The two tables of the Neurons page: the neurons of a word, and all of them."""
+"""The tables of the Neurons page: search results, and all neurons."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ import pandas as pd
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
-from pages.explore.neurons.controls import Asked, open_neuron
-from pages.explore.neurons.decoding import decoding_method
-from pages.explore.neurons.layer_map import layer_map
+from pages.explore.neurons.controls import BrowseRequest, open_neuron
+from pages.explore.neurons.decoding import explain_decoding
+from pages.explore.neurons.layer_map import show_neuron_map
 from pages.shared import state
-from pages.shared.decodings import joined
-from pages.shared.layout import caption, download, empty
-from pages.shared.resources import store
-from pages.shared.tokens import plain, show_token
+from pages.shared.decodings import join_top_tokens
+from pages.shared.layout import show_caption, show_download, show_empty
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text, show_token
 from workbench.files import table_csv
-from workbench.neurons.decoding import DecodedModel, DecodedNeuron, Search, filtered, find_word, rows
+from workbench.neurons.decoding import (
+    DecodedModel,
+    DecodedNeuron,
+    WordSearch,
+    filter_neurons,
+    find_word,
+    read_rows,
+)
 from workbench.neurons.exports import neurons_csv
 
 ADDRESS = st.column_config.LinkColumn(
@@ -33,20 +40,20 @@ PROBABILITY = st.column_config.NumberColumn(
 )
 
 
-def search_results(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> None:
-    """The neurons that decode to a word, best first. Raises UnknownWord with the word's pieces."""
+def show_search_results(loaded: LoadedModel, decoded: DecodedModel, asked: BrowseRequest) -> None:
+    """The neurons that decode to a word, best first. Raises UnknownWord with the word's tokens."""
     found = _find(loaded, asked, asked.length)
-    variants = ", ".join(plain(show_token(token)) for token in found.tokens)
-    st.subheader(f"Neurons of “{plain(found.word)}”", anchor=False)
+    variants = ", ".join(escape_text(show_token(token)) for token in found.tokens)
+    st.subheader(f"Neurons of “{escape_text(found.word)}”", anchor=False)
     st.markdown(f"Variants merged: {variants}")
     if not found.neurons:
-        empty("No neuron has this sign in these layers: widen the layers, or choose another sign.")
+        show_empty("No neuron has this sign in these layers: widen the layers, or choose another sign.")
         return
     indices = [neuron.index for neuron in found.neurons]
-    tops = [joined(neuron) for neuron in rows(loaded, decoded, indices)]
+    tops = [join_top_tokens(neuron) for neuron in read_rows(loaded, decoded, indices)]
     addresses = [str(neuron.address) for neuron in found.neurons]
     table = {
-        "address": links(addresses, asked),
+        "address": make_neuron_links(addresses, asked),
         "sign": ["+" if n.sign == "+" else "−" for n in found.neurons],
         "token": [show_token(n.token) for n in found.neurons],
         "p": [n.probability for n in found.neurons],
@@ -65,34 +72,34 @@ def search_results(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> 
         ),
         "top tokens": st.column_config.TextColumn(width="large"),
     }
-    neuron_table(table, addresses, config, key="found")
-    caption(
-        f"The {len(indices):,} best of {len(decoded):,} neurons by {asked.by}. Token: the variant that "
-        f"counts most. {_sign(asked)} Tick a row to open its neuron."
+    show_neuron_table(table, addresses, config, key="found")
+    show_caption(
+        f"The {len(indices):,} best of {len(decoded):,} neurons by {asked.by}. Token: the decisive "
+        f"variant. {_sign(asked)} Tick a row to open its neuron."
     )
     with st.container(horizontal=True):
-        download("All as CSV", lambda: _search_csv(loaded, asked), "neurons.csv", key="found_csv")
-        decoding_method()
+        show_download("All as CSV", lambda: _search_csv(loaded, asked), "neurons.csv", key="found_csv")
+        explain_decoding()
     scores, signed = found.scores.by(asked.by).numpy(), asked.by != "probability"
-    layer_map(loaded, decoded, scores, indices, measure=_MEASURES[asked.by], signed=signed)
+    show_neuron_map(loaded, decoded, scores, indices, measure=_MEASURES[asked.by], signed=signed)
 
 
 _MEASURES = {"probability": "probability", "z": "z-score", "cosine": "cosine"}
 
 
-def _sign(asked: Asked) -> str:
-    """What the table's signs mean at the site and in the ranking asked for."""
+def _sign(asked: BrowseRequest) -> str:
+    """The meaning of the table's signs at the chosen site and ranking."""
     against = "cosine" if asked.by == "cosine" else "z-score"
     if asked.site == "down":
-        return f"Sign −: its {against} is negative, so positive values of the neuron push it down."
-    return f"Sign −: its {against} is negative; what the neuron does is told by the site down."
+        return f"Sign −: its {against} is negative, so positive values of the neuron suppress the word."
+    return f"Sign −: its {against} is negative; the site down shows what the neuron writes."
 
 
-def _find(loaded: LoadedModel, asked: Asked, limit: int) -> Search:
+def _find(loaded: LoadedModel, asked: BrowseRequest, limit: int) -> WordSearch:
     with nullcontext() if loaded.streamed is None else st.spinner("Reading every vector from disk …"):
         return find_word(
             loaded,
-            store(),
+            get_store(),
             asked.word,
             site=asked.site,
             norm=asked.norm,
@@ -103,7 +110,7 @@ def _find(loaded: LoadedModel, asked: Asked, limit: int) -> Search:
         )
 
 
-def _search_csv(loaded: LoadedModel, asked: Asked) -> bytes:
+def _search_csv(loaded: LoadedModel, asked: BrowseRequest) -> bytes:
     found = _find(loaded, asked, loaded.anatomy.neurons)
     header = ["address", "site", "sign", "token", "probability", "z_score", "cosine"]
     return table_csv(
@@ -115,19 +122,19 @@ def _search_csv(loaded: LoadedModel, asked: Asked) -> bytes:
     )
 
 
-def browse(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> None:
-    """All neurons that pass the filters, a page at a time."""
-    indices = filtered(loaded, decoded, asked.wanted)
+def show_browser(loaded: LoadedModel, decoded: DecodedModel, asked: BrowseRequest) -> None:
+    """All neurons that pass the filters, paginated."""
+    indices = filter_neurons(loaded, decoded, asked.wanted)
     if len(indices) == 0:
-        empty(
-            "No neuron passes these filters: lower the smallest probability, or choose more layers or kinds."
+        show_empty(
+            "No neuron passes these filters: reduce the smallest probability, or choose more layers or kinds."
         )
         return
     pages = -(-len(indices) // asked.length)
     bottom = asked.wanted.end == "bottom"
 
     def csv() -> bytes:
-        return neurons_csv(rows(loaded, decoded, indices.tolist()), decoded.top_ids.shape[1])
+        return neurons_csv(read_rows(loaded, decoded, indices.tolist()), decoded.top_ids.shape[1])
 
     place = st.container()
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -136,25 +143,25 @@ def browse(loaded: LoadedModel, decoded: DecodedModel, asked: Asked) -> None:
         st.caption(f"{count} · page {page:,} of {pages:,}", width="content")
     shown = [int(i) for i in indices[(page - 1) * asked.length : page * asked.length]]
     with place:
-        _browse_table(list(rows(loaded, decoded, shown)), asked)
+        _browse_table(list(read_rows(loaded, decoded, shown)), asked)
     with st.container(horizontal=True):
-        download(f"All {len(indices):,} rows as CSV", csv, "neurons.csv", key="browse_csv")
-        decoding_method()
+        show_download(f"All {len(indices):,} rows as CSV", csv, "neurons.csv", key="browse_csv")
+        explain_decoding()
     label_p = decoded.probability(bottom=bottom)[:, 0]
-    layer_map(loaded, decoded, label_p, shown, measure="probability", signed=False, bottom=bottom)
+    show_neuron_map(loaded, decoded, label_p, shown, measure="probability", signed=False, bottom=bottom)
 
 
-def _browse_table(neurons: Sequence[DecodedNeuron], asked: Asked) -> None:
+def _browse_table(neurons: Sequence[DecodedNeuron], asked: BrowseRequest) -> None:
     end = asked.wanted.end
     addresses = [str(neuron.address) for neuron in neurons]
     table = {
-        "address": links(addresses, asked),
+        "address": make_neuron_links(addresses, asked),
         "label": [show_token(getattr(n, end)[0].token) for n in neurons],
         "p": [getattr(n, end)[0].probability for n in neurons],
         "logit": [getattr(n, end)[0].logit for n in neurons],
         "entropy": [n.entropy for n in neurons],
         "norm": [n.weight_norm for n in neurons],
-        f"{end} tokens": [joined(n, end) for n in neurons],
+        f"{end} tokens": [join_top_tokens(n, end) for n in neurons],
     }
     config = {
         "address": ADDRESS,
@@ -164,21 +171,21 @@ def _browse_table(neurons: Sequence[DecodedNeuron], asked: Asked) -> None:
         "norm": st.column_config.NumberColumn("‖w‖", format="%.2f", help="Length of the vector"),
         f"{end} tokens": st.column_config.TextColumn(width="large"),
     }
-    neuron_table(table, addresses, config, key="browsed")
+    show_neuron_table(table, addresses, config, key="browsed")
     promoted = "promotes" if end == "top" else "suppresses"
-    caption(
+    show_caption(
         f"A label is the token that the {asked.site} vector {promoted} most. Tick a row to open its neuron."
     )
 
 
-def links(addresses: Sequence[str], asked: Asked) -> list[str]:
-    """The address of each neuron's own view, at the site and norm asked for."""
+def make_neuron_links(addresses: Sequence[str], asked: BrowseRequest) -> list[str]:
+    """Links to each neuron's own view, at the chosen site and norm."""
     norm = None if asked.norm == "none" else asked.norm
     site = None if asked.site == "up" else asked.site
-    return [state.link("/neurons", neuron=address, site=site, norm=norm) for address in addresses]
+    return [state.make_link("/neurons", neuron=address, site=site, norm=norm) for address in addresses]
 
 
-def neuron_table(
+def show_neuron_table(
     table: dict[str, Any], addresses: Sequence[str], config: dict[str, Any], *, key: str
 ) -> None:
     st.dataframe(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from analysis.anatomy.addresses import parse_address
-from pages.explore.neurons.controls import controls
-from pages.explore.neurons.decoding import decoded_model
-from pages.explore.neurons.lists import browse, search_results
-from pages.explore.neurons.view import neuron_page
-from pages.shared.errors import shown_errors
-from pages.shared.layout import page_header
-from pages.shared.resources import model
+from pages.explore.neurons.controls import choose_neurons
+from pages.explore.neurons.decoding import load_decoding
+from pages.explore.neurons.lists import show_browser, show_search_results
+from pages.explore.neurons.view import show_neuron
+from pages.shared.errors import show_errors
+from pages.shared.layout import show_header
+from pages.shared.resources import use_model
 
-page_header("Neurons", "Which words does a neuron say, and which neurons say a word?")
-with shown_errors(), model() as loaded:
-    asked = controls(loaded)
+show_header("Neurons", "Which words does a neuron say, and which neurons say a word?")
+with show_errors(), use_model() as loaded:
+    asked = choose_neurons(loaded)
     if asked.neuron:
-        neuron_page(loaded, parse_address(asked.neuron), asked)
-    elif (decoded := decoded_model(loaded, asked)) is not None:
+        show_neuron(loaded, parse_address(asked.neuron), asked)
+    elif (decoded := load_decoding(loaded, asked)) is not None:
         if asked.word:
-            search_results(loaded, decoded, asked)
+            show_search_results(loaded, decoded, asked)
         else:
-            browse(loaded, decoded, asked)
+            show_browser(loaded, decoded, asked)

@@ -1,4 +1,4 @@
-"""One neuron: what it says at each site, how it fires, who is like it, and what to do with it."""
+"""One neuron: its tokens at each site, its activations, its nearest neurons, and actions."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from analysis.anatomy.anatomy import Site
 from analysis.figures.neurons import activation_histogram
 from analysis.intervening.clamps import ClampSite
 from analysis.opening.models import LoadedModel
-from pages.explore.neurons.controls import Asked, close_neuron, open_neuron
-from pages.explore.neurons.decoding import decoded_model, decoding_method
-from pages.explore.neurons.firing import best_texts, try_box
-from pages.explore.neurons.keeping import keep_popover
-from pages.explore.neurons.lists import ADDRESS, links, neuron_table
+from pages.explore.neurons.controls import BrowseRequest, close_neuron, open_neuron
+from pages.explore.neurons.decoding import explain_decoding, load_decoding
+from pages.explore.neurons.firing import show_best_texts, show_try_box
+from pages.explore.neurons.keeping import offer_keeping
+from pages.explore.neurons.lists import ADDRESS, make_neuron_links, show_neuron_table
 from pages.shared import state
-from pages.shared.decodings import joined
-from pages.shared.layout import caption, download, method, page_link
-from pages.shared.reference import profiled
-from pages.shared.resources import store
+from pages.shared.decodings import join_top_tokens
+from pages.shared.layout import show_caption, show_download, show_method, show_page_link
+from pages.shared.reference import ensure_profiled
+from pages.shared.resources import get_store
 from pages.shared.tokens import show_token
-from pages.shared.weights import tell_not_run
+from pages.shared.weights import explain_not_run
 from workbench.files import table_csv
-from workbench.neurons.browsing import nearest_neurons, neighbours
-from workbench.neurons.decoding import DecodedNeuron, TokenScore, rows
-from workbench.neurons.profiles import NeuronView, neuron_view
+from workbench.neurons.browsing import find_nearest_neurons, find_neighbours
+from workbench.neurons.decoding import DecodedNeuron, TokenScore, read_rows
+from workbench.neurons.profiles import NeuronView, view_neuron
 
 ONE_GO = 200_000
-"""Neurons among which the nearest are looked for without being asked."""
+"""Largest number of neurons searched for the nearest without asking."""
 
 SITE_TITLES: dict[Site, str] = {"up": "up: reads", "gate": "gate: opens for", "down": "down: writes"}
 _VIEW = "_neuron_view"
 
 
-def neuron_page(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> None:
-    """Everything about one neuron. Raises AddressOutOfRange, saying what there is."""
-    before, after = neighbours(loaded.anatomy, address)
-    for site in view_sites(loaded, address):
-        if decoded_model(loaded, replace(asked, site=site)) is None:
+def show_neuron(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> None:
+    """Everything about one neuron. Raises AddressOutOfRange, listing the valid range."""
+    before, after = find_neighbours(loaded.anatomy, address)
+    for site in list_view_sites(loaded, address):
+        if load_decoding(loaded, replace(asked, site=site)) is None:
             return
     runs = loaded.streamed is None
-    if runs and not profiled(loaded):
+    if runs and not ensure_profiled(loaded):
         return
     st.subheader(f"Neuron {address}", anchor=False)
     bar = st.container(horizontal=True, vertical_alignment="center")
@@ -55,21 +55,21 @@ def neuron_page(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> No
         _step("Next", ":material/chevron_right:", after)
         if runs:
             clamp = f"{address}:key:set:-8x@all"
-            page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
-        keep_popover(loaded, view)
-    _decoded(view)
+            show_page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
+        offer_keeping(loaded, view)
+    _show_decodings(view)
     if runs:
         _profile(view)
         shade = _site_choice(view)
-        best_texts(view, shade)
-        try_box(loaded, view, shade)
+        show_best_texts(view, shade)
+        show_try_box(loaded, view, shade)
     _nearest(loaded, address, asked)
     if not runs:
-        tell_not_run(loaded.ref, "Showing where a neuron fires")
+        explain_not_run(loaded.ref, "Showing where a neuron fires")
 
 
-def view_sites(loaded: LoadedModel, address: NeuronAddress) -> list[Site]:
-    """The decodable sites of a neuron's block. Raises AddressOutOfRange, saying what there is."""
+def list_view_sites(loaded: LoadedModel, address: NeuronAddress) -> list[Site]:
+    """The decodable sites of a neuron's block. Raises AddressOutOfRange, listing the valid range."""
     gated = loaded.anatomy.block(address).gated
     return [site for site in loaded.anatomy.sites if gated or site != "gate"]
 
@@ -79,18 +79,18 @@ def _step(label: str, icon: str, address: NeuronAddress | None) -> None:
     st.button(label, icon=icon, help=name or None, disabled=not name, on_click=open_neuron, args=(name,))
 
 
-def _view(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> NeuronView:
-    """The neuron's view; the last one is kept for the session, so that a widget touched computes nothing."""
+def _view(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> NeuronView:
+    """The neuron's view; the last one is cached in the session, so widget changes compute nothing."""
     key = (loaded.ref, loaded.fingerprint, address, asked.norm)
     kept, view = st.session_state.get(_VIEW, (None, None))
     if view is None or kept != key:
-        with st.spinner("Looking where it fires …", show_time=True):
-            view = neuron_view(loaded, store(), address, norm=asked.norm)
+        with st.spinner("Computing activations …", show_time=True):
+            view = view_neuron(loaded, get_store(), address, norm=asked.norm)
         st.session_state[_VIEW] = (key, view)
     return view
 
 
-def _decoded(view: NeuronView) -> None:
+def _show_decodings(view: NeuronView) -> None:
     """Top and bottom tokens at each site, side by side."""
     for tab, end in zip(st.tabs(["Promotes", "Suppresses"]), ("top", "bottom"), strict=True):
         with tab:
@@ -99,12 +99,12 @@ def _decoded(view: NeuronView) -> None:
             ):
                 with column:
                     _site_table(site, neuron, end)
-    caption(
+    show_caption(
         "Best first: each token's logit through the head, and its share p of the softmax over the vocabulary."
     )
     with st.container(horizontal=True):
-        download("Tokens as CSV", _tokens_csv(view), f"{view.address}-tokens.csv", key="tokens_csv")
-        decoding_method()
+        show_download("Tokens as CSV", _tokens_csv(view), f"{view.address}-tokens.csv", key="tokens_csv")
+        explain_decoding()
 
 
 def _site_table(site: Site, neuron: DecodedNeuron, end: str) -> None:
@@ -134,18 +134,18 @@ def _tokens_csv(view: NeuronView) -> bytes:
 
 
 def _profile(view: NeuronView) -> None:
-    """How it fires over the whole reference text."""
+    """Activations over the whole reference text."""
     st.subheader("On the reference text", anchor=False)
     if view.profile is None:
-        st.info("Its expert saw none of the reference text, so there is nothing to profile.")
+        st.info("Its expert processed no token of the reference text, so there is no profile.")
         return
     left, right = st.columns([3, 2])
     with left:
         st.plotly_chart(activation_histogram(view.samples, measure="activation at key"), key="histogram")
-        caption("How many positions have each value of the neuron (key: what enters the down projection).")
+        show_caption("Number of positions by value of the neuron (key: the input of the down projection).")
     with right:
         st.dataframe(_profile_table(view), height="content", column_config=_PROFILE_CONFIG)
-        caption(f"Largest |activation| is the unit of a clamp's ×. {_coverage(view)}")
+        show_caption(f"Largest |activation| is the unit of a clamp's ×. {_coverage(view)}")
         _profile_method()
 
 
@@ -173,19 +173,19 @@ def _coverage(view: NeuronView) -> str:
     share = view.count / view.positions if view.positions else math.nan
     if view.address.block.expert is None or view.address.block.shared:
         return f"{view.count:,} positions."
-    return f"Its expert saw {view.count:,} of {view.positions:,} positions ({share:.1%})."
+    return f"Its expert processed {view.count:,} of {view.positions:,} positions ({share:.1%})."
 
 
 def _profile_method() -> None:
     paper = "Massive activations at the first token: Sun et al. 2024, arXiv 2402.17762"
-    method("How it is measured", PROFILE, paper)
+    show_method("How it is measured", PROFILE, paper)
 
 
 PROFILE = r"""
-The reference text that ships with Headlamp is read in windows of at most 256 tokens. *key*
+The bundled reference text is read in windows of at most 256 tokens. *key*
 $= \mathrm{act}(g) \cdot u$ enters the down projection; *up* $= u$ and *gate* $= g$ are before it. Position 0
-is left out and shown apart: many models have activations there that are thousands of times larger than
-anywhere else, which would make × meaningless.
+is excluded and shown separately: many models have activations there that are thousands of times larger than
+elsewhere, which would make × meaningless.
 """
 
 
@@ -202,24 +202,25 @@ def _site_choice(view: NeuronView) -> ClampSite:
     )
 
 
-def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> None:
+def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> None:
     """The neurons with the most similar vectors."""
     st.subheader("Nearest neurons", anchor=False)
-    site = asked.site if asked.site in view_sites(loaded, address) else "up"
+    site = asked.site if asked.site in list_view_sites(loaded, address) else "up"
     takes_long = loaded.anatomy.neurons > ONE_GO or loaded.streamed is not None
-    if takes_long and not st.button("Look for them", icon=":material/radar:", key="nearest"):
+    if takes_long and not st.button("Find them", icon=":material/radar:", key="nearest"):
         st.caption(f"Compares the {site} vector with those of all {loaded.anatomy.neurons:,} neurons.")
         return
-    decoded = decoded_model(loaded, replace(asked, site=site))
+    decoded = load_decoding(loaded, replace(asked, site=site))
     if decoded is None:
         return
-    found = nearest_neurons(loaded, address, site=site, norm=asked.norm)
+    found = find_nearest_neurons(loaded, address, site=site, norm=asked.norm)
     names = [str(other) for other, _ in found]
     table = {
-        "address": links(names, asked),
+        "address": make_neuron_links(names, asked),
         "cosine": [cosine for _, cosine in found],
         "top tokens": [
-            joined(n) for n in rows(loaded, decoded, [decoded.index(other) for other, _ in found])
+            join_top_tokens(n)
+            for n in read_rows(loaded, decoded, [decoded.index(other) for other, _ in found])
         ],
     }
     config = {
@@ -227,5 +228,5 @@ def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: Asked) -> None:
         "cosine": st.column_config.NumberColumn(format="%+.3f"),
         "top tokens": st.column_config.TextColumn(width="large"),
     }
-    neuron_table(table, names, config, key="nearest_table")
-    caption(f"By cosine of the {site} vectors, over all neurons; negative: pointing the other way.")
+    show_neuron_table(table, names, config, key="nearest_table")
+    show_caption(f"By cosine of the {site} vectors, over all neurons; negative: opposite direction.")

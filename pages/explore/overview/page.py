@@ -1,24 +1,24 @@
-"""Overview: what this model is, what has been mapped, and three questions to begin with."""
+"""Overview: the model's anatomy, its stored decodings, and three questions to start with."""
 
 from __future__ import annotations
 
 from pages.explore.overview.panels import (
-    anatomy_picture,
-    facts_shown,
-    guided_questions,
-    mapped,
-    recent_runs,
-    storage,
+    show_anatomy,
+    show_decoded_sites,
+    show_facts,
+    show_questions,
+    show_recent_runs,
+    show_storage_link,
 )
-from pages.shared.errors import shown_errors
-from pages.shared.layout import page_header
-from pages.shared.resources import model
+from pages.shared.errors import show_errors
+from pages.shared.layout import show_header
+from pages.shared.resources import use_model
 
-page_header("Overview", "What is inside this model, what has been mapped so far, and where to begin.")
-with shown_errors(), model() as loaded:
-    facts_shown(loaded)
-    guided_questions(loaded)
-    anatomy_picture(loaded)
-    mapped(loaded)
-    recent_runs()
-    storage()
+show_header("Overview", "What is inside this model, what has been decoded so far, and where to start.")
+with show_errors(), use_model() as loaded:
+    show_facts(loaded)
+    show_questions(loaded)
+    show_anatomy(loaded)
+    show_decoded_sites(loaded)
+    show_recent_runs()
+    show_storage_link()

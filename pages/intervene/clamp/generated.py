@@ -1,4 +1,4 @@
-"""A pair of texts on a page: found again, or generated while the reader looks on."""
+"""A pair of texts on a page: loaded from the store, or generated live."""
 
 from __future__ import annotations
 
@@ -10,84 +10,84 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel, ModelRef
-from pages.shared.layout import duration, progress_bar
-from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word
-from pages.shared.reference import profiled
-from pages.shared.resources import store
-from pages.shared.tokens import plain
+from pages.shared.layout import format_duration, make_progress_bar
+from pages.shared.pair import HOW_TO_READ, place_pair, show_answers, show_pair, show_word
+from pages.shared.reference import ensure_profiled
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
 from store.errors import StoreError
 from store.evidence import TokenChances
-from workbench.generating.clamping import Generation, Request, check_request, stored_generation, stream
-from workbench.neurons.profiles import is_open
+from workbench.generating.clamping import Generation, GenerationRequest, check_request, find_pair, stream_pair
+from workbench.neurons.profiles import needs_profile
 
 DRAWS_PER_SECOND = 8
-"""How often the growing texts are drawn at most."""
+"""Smallest interval between redraws of the growing texts."""
 
 _ASKED, _LAST = "_generation_asked", "_generation_last"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a pair answers: the model, and the request as typed."""
+class PairRequest:
+    """The identity of a pair: the model, and the request as typed."""
 
     ref: ModelRef
-    request: Request
+    request: GenerationRequest
 
 
-def ask(asked: Asked) -> None:
-    """Remember that this pair was asked for, so that a page interrupted while it grows starts it again."""
+def request_pair(asked: PairRequest) -> None:
+    """Remember the requested pair, so that an interrupted page restarts it."""
     st.session_state[_ASKED] = asked
 
 
-def is_asked(asked: Asked) -> bool:
-    """Whether this pair was asked for, now or in a run that was interrupted."""
+def is_requested(asked: PairRequest) -> bool:
+    """Whether this pair was requested, now or in an interrupted run."""
     return bool(st.session_state.get(_ASKED) == asked)
 
 
-def is_measured(loaded: LoadedModel, request: Request) -> bool:
-    """Whether every value in × max or from the mean is known. Until then a job measures, shown here.
+def is_measured(loaded: LoadedModel, request: GenerationRequest) -> bool:
+    """Whether every value in × max or from the mean is known. Until then the page shows the profiling job.
 
-    A request that cannot be is refused before anything is measured.
+    An impossible request is refused before anything is measured.
     """
     check_request(loaded, request)
-    return not any(is_open(clamp) for clamp in request.clamps) or profiled(loaded)
+    return not any(needs_profile(clamp) for clamp in request.clamps) or ensure_profiled(loaded)
 
 
-def found_or_generated(loaded: LoadedModel, asked: Asked, *, pressed: bool) -> Generation | None:
-    """The finished pair: that of the last look, a stored one, or one generated now if it was asked for."""
+def find_or_generate(loaded: LoadedModel, asked: PairRequest, *, pressed: bool) -> Generation | None:
+    """The finished pair: the last one shown, a stored one, or one generated now if requested."""
     last_asked, last = st.session_state.get(_LAST, (None, None))
     if last is not None and asked == last_asked and not (pressed and last.warning):
         return last
-    result = None if pressed else stored_generation(loaded, store(), asked.request)
-    if result is None and is_asked(asked):
-        st.session_state[_LAST] = (asked, _generated(loaded, asked))
-        st.rerun()  # so that what the page showed before the texts, the neurons' sizes, is told anew
+    result = None if pressed else find_pair(loaded, get_store(), asked.request)
+    if result is None and is_requested(asked):
+        st.session_state[_LAST] = (asked, _generate(loaded, asked))
+        st.rerun()  # so that earlier parts of the page, the neurons' activations, are redrawn
     if result is not None:
         st.session_state[_LAST] = (asked, result)
     return result
 
 
-def last_generation(ref: ModelRef) -> Generation | None:
-    """The pair this session saw last, if it is of this model."""
+def recall_pair(ref: ModelRef) -> Generation | None:
+    """The last pair shown in this session, if it belongs to this model."""
     asked, result = st.session_state.get(_LAST, (None, None))
     return result if asked is not None and asked.ref == ref else None
 
 
-def _generated(loaded: LoadedModel, asked: Asked) -> Generation:
-    """Both texts grow on the page, a few times a second; meanwhile nothing is locked."""
+def _generate(loaded: LoadedModel, asked: PairRequest) -> Generation:
+    """Generate both texts on the page, redrawn a few times a second; nothing is locked meanwhile."""
     place, drawn = st.empty(), 0.0
     with place.container():
-        writing = progress_bar("Generating", "tokens")
+        writing = make_progress_bar("Generating", "tokens")
         st.button("Stop", icon=":material/stop:", on_click=_forget)
-        slots = pair_slots()
+        slots = place_pair()
         try:
-            for result in stream(loaded, store(), asked.request):
+            for result in stream_pair(loaded, get_store(), asked.request):
                 if time.monotonic() - drawn >= 1 / DRAWS_PER_SECOND:
                     drawn = time.monotonic()
                     writing(_length(result), asked.request.sampling.max_new_tokens)
                     show_texts(loaded, result, slots=slots)
         except (HeadlampError, StoreError):
-            place.empty()  # what has failed has nothing to stop
+            place.empty()  # what has failed cannot be stopped
             raise
     place.empty()
     return result
@@ -104,7 +104,7 @@ def _length(result: Generation) -> int:
 def show_texts(
     loaded: LoadedModel, result: Generation, *, slots: tuple[DeltaGenerator, DeltaGenerator]
 ) -> None:
-    """Both texts after what was fed; a chat model's template stays out of sight."""
+    """Both texts after the prompt; a chat template is not shown."""
     request = result.request
     before = (
         request.answer_prefix if loaded.tokenizer.chat_template else request.prompt + request.answer_prefix
@@ -113,28 +113,28 @@ def show_texts(
 
 
 def show_texts_and_word(loaded: LoadedModel, result: Generation) -> None:
-    """Both texts, how they came about, and P(word)."""
+    """Both texts, their metadata, and P(word)."""
     if result.warning:
-        st.warning(plain(result.warning), icon=":material/save:")
-    show_texts(loaded, result, slots=pair_slots())
-    st.caption(f"{HOW_TO_READ}  \n{notice(result)}")
+        st.warning(escape_text(result.warning), icon=":material/save:")
+    show_texts(loaded, result, slots=place_pair())
+    st.caption(f"{HOW_TO_READ}  \n{describe_pair(result)}")
     if result.word:
         show_word(result.request.word, *result.word)
 
 
 def show_answer_position(result: Generation, *, name: str) -> None:
-    """The answer position's likeliest tokens. name: tells this chart from others on the page."""
+    """The answer position's likeliest tokens. name: distinguishes this chart from others on the page."""
     show_answers([TokenChances(row.token, row.base, row.changed) for row in result.answer], name=name)
 
 
-def notice(result: Generation) -> str:
+def describe_pair(result: Generation) -> str:
     """Time, tokens, seed and reach of a finished pair, as Markdown."""
     sampling = result.request.sampling
     choice = f"temperature {sampling.temperature:g}" if sampling.temperature else "greedy"
     lengths = f"{len(result.base_ids)} and {len(result.changed_ids)} tokens"
-    facts = [f"Done in {duration(result.seconds)}", lengths, f"seed {sampling.seed}", choice]
+    facts = [f"Done in {format_duration(result.seconds)}", lengths, f"seed {sampling.seed}", choice]
     reach = [
-        f"`{clamp}` {acted_on(covered, acted)}"
+        f"`{clamp}` {describe_reach(covered, acted)}"
         for clamp, covered, acted in zip(
             result.request.clamps, result.reach.covered, result.reach.acted, strict=False
         )
@@ -144,7 +144,7 @@ def notice(result: Generation) -> str:
     return " · ".join(facts) + ".  \n" + "; ".join(reach) + "."
 
 
-def acted_on(covered: int, acted: int) -> str:
+def describe_reach(covered: int, acted: int) -> str:
     """How far a clamp reached, in words."""
     if covered == 0:
         return "covered no position of this text"

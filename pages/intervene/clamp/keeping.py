@@ -1,4 +1,4 @@
-"""What to take away from a pair of texts: a finding, the recipe, a script, a link."""
+"""Exports of a pair of texts: finding, recipe, script, link."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import streamlit as st
 
 from analysis.opening.models import LoadedModel
 from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.layout import download, page_link
-from pages.shared.resources import store
-from pages.shared.tokens import plain
+from pages.shared.errors import show_errors
+from pages.shared.layout import show_download, show_page_link
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
 from workbench.findings.findings import all_tags, keep_generation
 from workbench.generating.clamping import Generation
-from workbench.generating.snippets import python_snippet, why_no_snippet
+from workbench.generating.snippets import why_no_snippet, write_snippet
 
 TITLE_PROMPT = 40
 """Characters of the prompt in a proposed title."""
@@ -23,47 +23,49 @@ TITLE_PROMPT = 40
 _KEPT = "_kept_finding"
 
 
-def take_away(loaded: LoadedModel, result: Generation) -> None:
-    """Keep it, export it, share it."""
+def offer_pair_exports(loaded: LoadedModel, result: Generation) -> None:
+    """Keep the pair as a finding, export it, share it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Keep as a finding", icon=":material/bookmark_add:"):
             _keep_form(loaded, result)
         with st.popover("Share", icon=":material/link:"):
-            st.caption("This address opens the same view, also on another machine with this model.")
-            st.code(origin() + clamp_link(result), language=None, wrap_lines=True)
+            st.caption("This URL opens the same view, also on another machine with this model.")
+            st.code(read_origin() + make_clamp_link(result), language=None, wrap_lines=True)
         recipe = json.dumps(result.recipe, indent=1, ensure_ascii=False)
-        download("Recipe as JSON", recipe, f"recipe-{result.run[:8]}.json", key="recipe")
+        show_download("Recipe as JSON", recipe, f"recipe-{result.run[:8]}.json", key="recipe")
 
 
 def _keep_form(loaded: LoadedModel, result: Generation) -> None:
     with st.form("keep", border=False):
-        title = st.text_input("Title", proposed_title(result))
-        note = st.text_area("Note", placeholder="What it shows, and what would speak against it")
+        title = st.text_input("Title", propose_title(result))
+        note = st.text_area("Note", placeholder="What it shows, and what would contradict it")
         tags = st.multiselect(
-            "Tags", list(all_tags(store())), accept_new_options=True, placeholder="Choose or type"
+            "Tags", list(all_tags(get_store())), accept_new_options=True, placeholder="Choose or type"
         )
         pressed = st.form_submit_button("Keep", type="primary")
     if pressed:
-        with shown_errors():
-            finding = keep_generation(loaded, store(), result, title=title, note=note, tags=tags)
+        with show_errors():
+            finding = keep_generation(loaded, get_store(), result, title=title, note=note, tags=tags)
             st.session_state[_KEPT] = (result.run, finding.id)
-            st.toast(f"Kept: {plain(finding.title)}", icon=":material/bookmark_added:")
+            st.toast(f"Kept: {escape_text(finding.title)}", icon=":material/bookmark_added:")
     kept, finding_id = st.session_state.get(_KEPT, (None, None))
     if kept == result.run:
-        page_link("Open the finding you kept", "/findings", icon=":material/bookmark:", finding=finding_id)
+        show_page_link(
+            "Open the finding you kept", "/findings", icon=":material/bookmark:", finding=finding_id
+        )
 
 
-def proposed_title(result: Generation) -> str:
+def propose_title(result: Generation) -> str:
     """`L2.N47:key:set:-8x@all on “My favourite animal is the”`."""
     prompt = " ".join((result.request.prompt + result.request.answer_prefix).split())
     shown = f"…{prompt[-TITLE_PROMPT:]}" if len(prompt) > TITLE_PROMPT else prompt
     return f"{' '.join(str(clamp) for clamp in result.request.clamps) or 'No clamp'} on “{shown}”"
 
 
-def clamp_link(result: Generation) -> str:
-    """The Clamp page with everything of this pair filled in."""
+def make_clamp_link(result: Generation) -> str:
+    """The Clamp page's URL with everything of this pair filled in."""
     request = result.request
-    return state.link(
+    return state.make_link(
         "/clamp",
         **{
             state.CLAMPS: state.SEPARATOR.join(str(clamp) for clamp in request.clamps),
@@ -77,8 +79,8 @@ def clamp_link(result: Generation) -> str:
     )
 
 
-def origin() -> str:
-    """`http://127.0.0.1:8501`, as the browser sees this app; empty where it is not known."""
+def read_origin() -> str:
+    """`http://127.0.0.1:8501`, as the browser sees this app; empty if unknown."""
     parts = urlsplit(st.context.url or "")
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
@@ -88,7 +90,7 @@ def show_script(loaded: LoadedModel, result: Generation) -> None:
     with st.expander("As a Python script", icon=":material/code:"):
         reason = why_no_snippet(loaded, result.request.clamps)
         if reason:
-            st.markdown(plain(reason))
+            st.markdown(escape_text(reason))
             return
-        st.caption("Needs torch and transformers alone, and generates both texts token for token.")
-        st.code(python_snippet(loaded, result), language="python", height=320)
+        st.caption("Needs only torch and transformers, and generates both texts token for token.")
+        st.code(write_snippet(loaded, result), language="python", height=320)

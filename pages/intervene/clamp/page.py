@@ -1,4 +1,4 @@
-"""Hold neurons at a value, and read what the model says then beside what it says as it is."""
+"""Clamp: clamp neurons, and compare base and changed text."""
 
 import streamlit as st
 
@@ -6,48 +6,48 @@ from analysis.intervening.clamps import parse_clamp
 from analysis.opening.models import LoadedModel
 from analysis.running.generation import Sampling
 from pages.intervene.clamp.generated import (
-    Asked,
-    ask,
-    found_or_generated,
-    is_asked,
+    PairRequest,
+    find_or_generate,
     is_measured,
-    last_generation,
+    is_requested,
+    recall_pair,
+    request_pair,
     show_answer_position,
     show_texts_and_word,
 )
-from pages.intervene.clamp.keeping import show_script, take_away
-from pages.intervene.clamp.recipe_editor import load_recipe, recipe_editor
+from pages.intervene.clamp.keeping import offer_pair_exports, show_script
+from pages.intervene.clamp.recipe_editor import edit_recipe, load_recipe
 from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.layout import empty, method, page_header, page_link, side_by_side
-from pages.shared.prompts import first_prompt
-from pages.shared.resources import model
-from pages.shared.tokens import plain
-from workbench.generating.clamping import Request
+from pages.shared.errors import show_errors
+from pages.shared.layout import place_side_by_side, show_empty, show_header, show_method, show_page_link
+from pages.shared.prompts import choose_first_prompt
+from pages.shared.resources import use_model
+from pages.shared.tokens import escape_text
+from workbench.generating.clamping import GenerationRequest
 
 LONGEST, HOTTEST, LAST_SEED = 4096, 10.0, 2**53 - 1
 METHOD = """
 Both texts are two rows of one batch and see the same kernels; each position's sampling noise depends on the
-seed alone and is the same for both. Only the second row's neurons are changed: **key** is what a neuron gives
-to its block's down projection, **up** and **gate** are what comes in. A value in *× max* is in units of the
-neuron's largest |activation| on the reference text, position 0 left out.
+seed alone and is the same for both. Only the second row's neurons are changed: **key** is a neuron's input to
+its block's down projection, **up** and **gate** are the projections before it. A value in *× max* is in units
+of the neuron's largest |activation| on the reference text, position 0 excluded.
 
 Change of log-odds at the first generated position: $\\ln\\frac{p'}{1-p'} - \\ln\\frac{p}{1-p}$
 """
 
 
-def settings(loaded: LoadedModel) -> bool:
-    """The form above the texts; whether Generate was pressed."""
+def edit_settings(loaded: LoadedModel) -> bool:
+    """The form above the texts; returns whether Generate was pressed."""
     with st.form("clamp-settings"):
         st.text_area(
-            "Prompt", first_prompt(loaded.ref.name), key=state.PROMPT, bind="query-params", height=80
+            "Prompt", choose_first_prompt(loaded.ref.name), key=state.PROMPT, bind="query-params", height=80
         )
         prefix, word = st.columns(2)
         prefix.text_input(
             "Answer begins with", key=state.PREFIX, bind="query-params", help="Fed after the prompt."
         )
         word.text_input(
-            "Word whose probability counts",
+            "Word whose probability is reported",
             key=state.WORD,
             bind="query-params",
             help="As the next token, in every spelling that is one token.",
@@ -68,10 +68,10 @@ def settings(loaded: LoadedModel) -> bool:
         return button.form_submit_button("Generate", type="primary", width="stretch")
 
 
-def typed_request(clamps: list[str]) -> Request:
-    """What the widgets ask for. Raises ClampError and its kin."""
+def read_request(clamps: list[str]) -> GenerationRequest:
+    """The request entered in the widgets. Raises ClampError and related errors."""
     now = st.session_state
-    return Request(
+    return GenerationRequest(
         now[state.PROMPT] or "",
         tuple(parse_clamp(text) for text in clamps),
         now[state.PREFIX] or "",
@@ -80,43 +80,43 @@ def typed_request(clamps: list[str]) -> Request:
     )
 
 
-def results(loaded: LoadedModel, clamps: list[str], *, pressed: bool) -> None:
-    """The pair that was asked for; else the last one, said to be of something else; else what to do."""
-    result, last, waiting = None, last_generation(loaded.ref), pressed
-    with shown_errors():
-        asked = Asked(loaded.ref, typed_request(clamps))
+def show_pair_results(loaded: LoadedModel, clamps: list[str], *, pressed: bool) -> None:
+    """The requested pair; else the last one, marked as outdated; else what to do."""
+    result, last, waiting = None, recall_pair(loaded.ref), pressed
+    with show_errors():
+        asked = PairRequest(loaded.ref, read_request(clamps))
         if pressed:
-            ask(asked)
-        waiting = is_asked(asked)
+            request_pair(asked)
+        waiting = is_requested(asked)
         if not waiting or is_measured(loaded, asked.request):
-            result = found_or_generated(loaded, asked, pressed=pressed)
+            result = find_or_generate(loaded, asked, pressed=pressed)
     if result is None and last is not None and not waiting:
-        st.info("These texts are of the request before your last change. **Generate** makes new ones.")
+        st.info("These texts belong to the request before your last change. **Generate** creates new ones.")
     shown = result or last
     if shown is not None:
         show_texts_and_word(loaded, shown)
-        take_away(loaded, shown)
+        offer_pair_exports(loaded, shown)
         show_answer_position(shown, name="clamp")
         show_script(loaded, shown)
     elif not waiting:
-        nothing_yet(loaded, clamps)
+        show_empty_pair(loaded, clamps)
 
 
-def nothing_yet(loaded: LoadedModel, clamps: list[str]) -> None:
-    """Nothing was generated yet: what to do next."""
+def show_empty_pair(loaded: LoadedModel, clamps: list[str]) -> None:
+    """Empty state: what to do next."""
     if clamps:
-        empty(
-            "Everything is filled in. **Generate** writes both texts: as the model is, and under the recipe."
+        show_empty(
+            "Everything is filled in. **Generate** writes both texts: base, and changed by the recipe."
         )
         return
     block = loaded.anatomy.blocks[len(loaded.anatomy.blocks) // 2].address
     example = f"{block}.N0:key:set:8x@all"
-    empty(
-        "Add a clamp at the left, then **Generate**: two texts grow side by side, "
-        "the second with those neurons held.",
-        lambda: page_link("Find a neuron by a word it says", "/neurons", icon=":material/search:"),
+    show_empty(
+        "Add a clamp at the left, then **Generate**: two texts are generated side by side, the second "
+        "with those neurons clamped.",
+        lambda: show_page_link("Find a neuron by a word it decodes to", "/neurons", icon=":material/search:"),
         lambda: st.button(
-            f"Try an example: {plain(example)}",
+            f"Try an example: {escape_text(example)}",
             icon=":material/tune:",
             on_click=load_recipe,
             args=(example,),
@@ -124,13 +124,13 @@ def nothing_yet(loaded: LoadedModel, clamps: list[str]) -> None:
     )
 
 
-page_header("Clamp", "What does the model say when some of its neurons are held at a value?")
-with shown_errors(), model(runs="Clamping") as loaded:
-    sides = side_by_side("clamp-recipe", "clamp-texts")
+show_header("Clamp", "What does the model say when some of its neurons are clamped?")
+with show_errors(), use_model(runs="Clamping") as loaded:
+    sides = place_side_by_side("clamp-recipe", "clamp-texts")
     with sides[0]:
         st.subheader("Recipe", anchor=False)
-        clamps = recipe_editor(loaded)
+        clamps = edit_recipe(loaded)
     with sides[1]:
-        pressed = settings(loaded)
-        results(loaded, clamps, pressed=pressed)
-        method("Method", METHOD, "Flash Interpretability: Davies 2025, arXiv 2501.02688")
+        pressed = edit_settings(loaded)
+        show_pair_results(loaded, clamps, pressed=pressed)
+        show_method("Method", METHOD, "Flash Interpretability: Davies 2025, arXiv 2501.02688")

@@ -1,4 +1,4 @@
-"""A recipe of clamps to edit one by one or as text; the URL always holds it."""
+"""The recipe editor: clamps as rows or as text, always mirrored in the URL."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from analysis.opening.models import LoadedModel
 from pages.intervene.clamp.recipe_rows import VALUED, Row, read_row
 from pages.shared import state
 from pages.shared.errors import show_error
-from pages.shared.resources import store
+from pages.shared.resources import get_store
 from store.errors import StoreError
-from workbench.neurons.profiles import SiteProfile, is_profiled, stored_profile
+from workbench.neurons.profiles import SiteProfile, find_neuron_profile, is_profiled
 
 _ROWS, _NEXT, _SEEN, _TEXT = "_recipe_rows", "_recipe_next", "_recipe_seen", "_recipe_text"
 _SCOPES = {
@@ -26,10 +26,10 @@ _SCOPES = {
 _UNITS = {"max": "× max", "raw": "raw"}
 
 
-def recipe_editor(loaded: LoadedModel) -> list[str]:
-    """Draw the editor; the clamps as text, in their order, readable or not."""
+def edit_recipe(loaded: LoadedModel) -> list[str]:
+    """Draw the editor; returns the clamps as text, in order, valid or not."""
     _read_url()
-    profiled = is_profiled(loaded, store())
+    profiled = is_profiled(loaded, get_store())
     texts = []
     for place, number in enumerate(list(st.session_state[_ROWS])):
         with st.container(border=True):
@@ -43,7 +43,7 @@ def recipe_editor(loaded: LoadedModel) -> list[str]:
 
 
 def load_recipe(text: str) -> None:
-    """Put a recipe, as the URL writes it, in the place of the one there."""
+    """Replace the recipe by one in the URL's notation."""
     _replace(text.split(state.SEPARATOR))
 
 
@@ -86,7 +86,7 @@ def _edit_rule(number: int) -> None:
         CLAMP_SITES,
         key=_key(number, "site"),
         persist_state="session",
-        help="key: what the neuron gives to its down projection. up, gate: what comes in.",
+        help="key: the input of the down projection. up, gate: the projections before it.",
     )
 
 
@@ -108,7 +108,7 @@ def _edit_value(number: int) -> None:
         key=_key(number, "unit"),
         persist_state="session",
         disabled=mode not in VALUED[:2],
-        help="× its largest |activation| on the reference text, position 0 left out; or raw.",
+        help="× its largest |activation| on the reference text, position 0 excluded; or raw.",
     )
     st.selectbox(
         "Where",
@@ -117,12 +117,12 @@ def _edit_value(number: int) -> None:
         key=_key(number, "scope"),
         persist_state="session",
         accept_new_options=True,
-        help="Positions are counted from 0, special tokens too; type 3-7 for some of them.",
+        help="Positions are counted from 0, including special tokens; type 3-7 for a range.",
     )
 
 
 def _check(loaded: LoadedModel, text: str, *, profiled: bool) -> None:
-    """Under a row: what is wrong with it, or how large its value and the neuron's own activations are."""
+    """Below a row: its error, or its raw value and the neuron's own activations."""
     if text.startswith(":"):
         st.caption("Type a neuron's address, or find one on the Neurons page.")
         return
@@ -132,20 +132,22 @@ def _check(loaded: LoadedModel, text: str, *, profiled: bool) -> None:
         if clamp.site == "gate" and not block.gated:
             raise ClampError(f"block {block.address} is plain and has no gate; choose the site key or up")
         if profiled:
-            known = stored_profile(loaded, store(), clamp.address)
+            known = find_neuron_profile(loaded, get_store(), clamp.address)
             _sizes(clamp, None if known is None else known[clamp.site])
         elif clamp.needs_profile:
-            st.caption("Its largest activation is measured on the reference text with the first Generate.")
+            st.caption(
+                "Its largest activation is measured on the reference text when you first press Generate."
+            )
     except (HeadlampError, StoreError) as error:
         show_error(error)
 
 
 def _sizes(clamp: Clamp, known: SiteProfile | None) -> None:
     if known is None:
-        clamp.resolved(largest=0.0, mean=float("nan"))
+        clamp.resolve(largest=0.0, mean=float("nan"))
         st.caption("Its expert is never routed to on the reference text.")
         return
-    raw = clamp.resolved(largest=known.largest, mean=known.mean).raw
+    raw = clamp.resolve(largest=known.largest, mean=known.mean).raw
     st.caption(
         f"Raw **{raw:.4g}** · its max |activation| is {known.largest:.4g}, "
         f"at position 0 {known.first_largest:.4g}"
@@ -156,7 +158,7 @@ def _as_text(texts: Sequence[str]) -> None:
     st.session_state[_TEXT] = "\n".join(texts)
     with st.expander("As text"):
         st.text_area(
-            "One clamp a line",
+            "One clamp per line",
             key=_TEXT,
             on_change=_from_text,
             help="ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], as in links, exports and the command line.",
@@ -165,7 +167,7 @@ def _as_text(texts: Sequence[str]) -> None:
 
 
 def _read_url() -> None:
-    """Take the recipe from the URL where it says another than the one last seen."""
+    """Load the recipe from the URL if it differs from the last one seen."""
     st.session_state.setdefault(_ROWS, [])
     given = st.query_params.get(state.CLAMPS)
     if given is not None and given != st.session_state.get(_SEEN):
@@ -205,7 +207,7 @@ def _drop(number: int) -> None:
 
 
 def _tidy(number: int) -> None:
-    """A whole clamp typed into the address goes to its fields, and the x of `8x` to its unit."""
+    """Split a whole clamp typed into the address field into its fields, and the x of `8x` into its unit."""
     row = _row(number)
     if ":" in row.address:
         row = read_row(row.address)

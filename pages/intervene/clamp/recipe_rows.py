@@ -1,4 +1,4 @@
-"""A clamp as a row of fields, readable or not; no Streamlit."""
+"""A clamp as a row of fields, valid or not; no Streamlit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VALUED = ("set", "add", "scale")
 
 @dataclass(frozen=True)
 class Row:
-    """One clamp as typed, readable or not."""
+    """One clamp as typed, valid or not."""
 
     address: str = ""
     mode: str = "set"
@@ -24,7 +24,7 @@ class Row:
 
     @property
     def text(self) -> str:
-        """In the interface's own form; an address field that holds more than an address is the whole text."""
+        """In the interface's notation; an address field that holds more than an address is the whole text."""
         if ":" in self.address or "@" in self.address:
             return self.address.strip()
         value = self.value.strip()
@@ -35,7 +35,7 @@ class Row:
 
 
 def read_row(text: str) -> Row:
-    """The row of a clamp's text; what cannot be read stays as it is, in the address field."""
+    """The row of a clamp's text; unparsable text stays in the address field."""
     try:
         clamp = parse_clamp(text)
     except HeadlampError:

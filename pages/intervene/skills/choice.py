@@ -1,4 +1,4 @@
-"""Which skill is looked at, beside which others; and the job that fits its boxes."""
+"""The skill to examine, the skills it is compared with, and the job that fits its boxes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import streamlit as st
 
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_spaces import KeySpace
-from pages.intervene.skills.define import example_table
+from pages.intervene.skills.define import show_examples
 from pages.shared import state
-from pages.shared.errors import toasted_errors
-from pages.shared.jobs.waiting import finished, has_failed, is_under_way
-from pages.shared.layout import empty, page_link
-from pages.shared.resources import store
-from pages.shared.tokens import plain
-from workbench.skills.drafts import facts_of
-from workbench.skills.key_space import KeySpaceQuestion, stored_key_space
-from workbench.skills.library import bundled_skills, remove_skill, skill_library
+from pages.shared.errors import toast_errors
+from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way
+from pages.shared.layout import show_empty, show_page_link
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
+from workbench.skills.drafts import read_skill_facts
+from workbench.skills.key_space import KeySpaceQuestion, find_key_space
+from workbench.skills.library import list_bundled_skills, list_skills, remove_skill
 from workbench.skills.sources import SkillSource
 
 FOLLOWS = "_alpha_follows_validation"
 MOST_EXAMPLES, LAST_SEED = 100_000, 2**53 - 1
 WHY = (
     "The model reads the probes of the skill, then the validation queries of every skill, in all its dense "
-    "layers. The page goes on by itself afterwards."
+    "layers. The page continues automatically."
 )
 
 
-def asked_question(loaded: LoadedModel) -> KeySpaceQuestion | None:
-    """What the page is asked to fit; None, and what to do, where no skill is chosen."""
-    library = {source.name: source for source in skill_library(store())}
+def read_fit_question(loaded: LoadedModel) -> KeySpaceQuestion | None:
+    """The question to fit; None, with advice, if no skill is chosen."""
+    library = {source.name: source for source in list_skills(get_store())}
     chosen = _skill(library)
-    compared = _compared(library, chosen)
+    compared = _choose_compared(library, chosen)
     examples, seed = st.columns(2)
     limit = examples.number_input(
         "Examples per skill at most",
@@ -38,7 +38,7 @@ def asked_question(loaded: LoadedModel) -> KeySpaceQuestion | None:
         key=state.EXAMPLES,
         bind="query-params",
         on_change=forget_alpha,
-        help="Spread evenly over the skill; 0 takes all. Part of the split, and so of every number below.",
+        help="Evenly spaced over the skill; 0 uses all. Part of the split, and so of every number below.",
     )
     split_seed = seed.number_input(
         "Seed of the split",
@@ -49,15 +49,15 @@ def asked_question(loaded: LoadedModel) -> KeySpaceQuestion | None:
         help=_SEED_HELP,
     )
     if chosen is None:
-        empty("Choose a skill to look at, or define one above. Then its key box can be fitted.")
+        show_empty("Choose a skill, or define one above. Then its key box can be fitted.")
         return None
     _facts(chosen)
     return KeySpaceQuestion(chosen, compared, int(limit), int(split_seed))
 
 
 _SEED_HELP = (
-    "Groups of examples are dealt to probe (40 %), validation (20 %) and test (40 %) by this number. Boxes "
-    "are fitted on probes, everything below is measured on validation; the test is left for Unlearn."
+    "This seed assigns groups of examples to probe (40 %), validation (20 %) and test (40 %). Boxes are "
+    "fitted on probes, everything below is measured on validation; the test is reserved for Unlearn."
 )
 
 
@@ -65,7 +65,7 @@ def _skill(library: dict[str, SkillSource]) -> SkillSource | None:
     wanted = st.query_params.get(state.SKILL)
     if wanted and wanted not in library:
         st.warning(
-            f"There is no skill {plain(wanted)} here. A link carries a skill's name, not its examples: "
+            f"There is no skill {escape_text(wanted)} here. A link carries a skill's name, not its examples: "
             "define it again, or choose another.",
             icon=":material/link_off:",
         )
@@ -82,11 +82,11 @@ def _skill(library: dict[str, SkillSource]) -> SkillSource | None:
 
 
 def forget_alpha() -> None:
-    """Go back to the α that validation chooses; for callbacks of what changes it."""
+    """Return to the α chosen on validation; for callbacks."""
     st.session_state[FOLLOWS] = True
 
 
-def _compared(library: dict[str, SkillSource], chosen: SkillSource | None) -> tuple[SkillSource, ...]:
+def _choose_compared(library: dict[str, SkillSource], chosen: SkillSource | None) -> tuple[SkillSource, ...]:
     others = {name: source for name, source in library.items() if source != chosen}
     names = st.multiselect(
         "Compared with",
@@ -94,58 +94,63 @@ def _compared(library: dict[str, SkillSource], chosen: SkillSource | None) -> tu
         key=state.COMPARED,
         bind="query-params",
         placeholder="the other bundled skills",
-        help="Skills that a guard should leave alone. Validation chooses the α that refuses at most 5 % of "
-        "any of them. Text of no skill is always beside them.",
+        help="Retain skills: a guard should not refuse them. α is chosen on validation so that at most 5 % "
+        "of "
+        "any of them is refused. Unrelated text is always included.",
         on_change=forget_alpha,
     )
     if names:
         return tuple(source for name, source in others.items() if name in names)
-    return tuple(source for source in bundled_skills() if source != chosen)
+    return tuple(source for source in list_bundled_skills() if source != chosen)
 
 
 def _facts(source: SkillSource) -> None:
-    facts = facts_of(source)
-    with st.expander(f"Examples of {plain(source.name)}: {plain(facts.told)}", icon=":material/list:"):
-        example_table(facts.first)
-        if source not in bundled_skills():
+    facts = read_skill_facts(source)
+    with st.expander(
+        f"Examples of {escape_text(source.name)}: {escape_text(facts.told)}", icon=":material/list:"
+    ):
+        show_examples(facts.first)
+        if source not in list_bundled_skills():
             st.button(
                 "Remove this skill",
                 icon=":material/delete:",
                 type="tertiary",
                 on_click=_remove,
                 args=(source.name,),
-                help="What was measured on it stays among the runs.",
+                help="Results on it stay under Runs.",
             )
 
 
 def _remove(name: str) -> None:
-    with toasted_errors():
-        remove_skill(store(), name)
+    with toast_errors():
+        remove_skill(get_store(), name)
         st.session_state[state.SKILL] = None
-        st.toast(f"Removed: {plain(name)}", icon=":material/delete:")
+        st.toast(f"Removed: {escape_text(name)}", icon=":material/delete:")
 
 
-def fitted(loaded: LoadedModel, question: KeySpaceQuestion) -> tuple[str, KeySpace] | None:
-    """The run and its answer; until it is there, the button that asks for it, or the job that makes it."""
-    found = stored_key_space(loaded, store(), question)
+def load_key_space(loaded: LoadedModel, question: KeySpaceQuestion) -> tuple[str, KeySpace] | None:
+    """The run and its answer; until they exist, the fit button or the fitting job."""
+    found = find_key_space(loaded, get_store(), question)
     if found is None:
         order = question.order(loaded)
-        if (is_under_way(order) or has_failed(order) or _pressed(question)) and finished(order, WHY):
-            found = stored_key_space(loaded, store(), question)
+        if (is_under_way(order) or has_failed(order) or _offer_fit(question)) and ensure_done(order, WHY):
+            found = find_key_space(loaded, get_store(), question)
     return found
 
 
-def _pressed(question: KeySpaceQuestion) -> bool:
-    """Whether somebody asks for the fit; until then, what it does."""
+def _offer_fit(question: KeySpaceQuestion) -> bool:
+    """Whether the fit is requested; until then, an explanation."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        name = plain(question.skill.name)
+        name = escape_text(question.skill.name)
         pressed = st.button(f"Fit the box of {name}", type="primary", icon=":material/fit_screen:")
-        unlearn_link(question.skill.name)
+        show_unlearn_link(question.skill.name)
     if not pressed:
-        empty("The model reads the skill's probes and every skill's validation queries, and remembers them.")
+        show_empty(
+            "The model reads the skill's probes and every skill's validation queries, and stores the result."
+        )
     return pressed
 
 
-def unlearn_link(name: str) -> None:
-    """To the page that forgets this skill."""
-    page_link("Unlearn it", "/unlearn", icon=":material/ink_eraser:", forget=name)
+def show_unlearn_link(name: str) -> None:
+    """Link to the page that unlearns this skill."""
+    show_page_link("Unlearn it", "/unlearn", icon=":material/ink_eraser:", forget=name)

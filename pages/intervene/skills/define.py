@@ -1,4 +1,4 @@
-"""Define a skill: pasted, uploaded or from a data set of the Hub; previewed before it is kept."""
+"""Skill definition: pasted, uploaded or from a Hub data set; previewed before it is stored."""
 
 from __future__ import annotations
 
@@ -12,49 +12,58 @@ import streamlit as st
 from analysis.errors import SkillError
 from analysis.skills.items import JUDGE_NAMES, Skill, SkillItem
 from pages.shared import state
-from pages.shared.errors import shown_errors, toasted_errors
-from pages.shared.layout import caption
-from pages.shared.resources import store
-from pages.shared.tokens import plain, show_token
-from workbench.skills.drafts import FIRST, HubRequest, can_fetch, described, fetched, shortage
-from workbench.skills.library import given_skill, keep_skill, unreadable_skills
+from pages.shared.errors import show_errors, toast_errors
+from pages.shared.layout import show_caption
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text, show_token
+from workbench.skills.drafts import (
+    FIRST,
+    HubRequest,
+    can_fetch,
+    describe_skill,
+    explain_shortage,
+    fetch_skill,
+)
+from workbench.skills.library import keep_skill, list_unreadable_skills, parse_given_skill
 
 LONGEST_CELL = 300
-"""Characters of a cell that are shown."""
+"""Largest number of characters shown in a cell."""
 
 _FORMS = {"jsonl": "jsonl", "json": "jsonl", "csv": "csv", "txt": "text"}
 _NAME, _PASTED, _DRAFT, _FETCHED = "_skill_name", "_skill_pasted", "_skill_draft", "_skill_fetched"
 _HUB, _FILES = "_skill_hub", "_skill_files"
 _EXAMPLE = '{"prompt": "Question: What is the capital of Italy?\\nAnswer:", "answer": "Rome"}'
 _HELP = (
-    "JSON lines with prompt, answer and, if wanted, judge, group and wording; a CSV with these as its "
-    "header; or GSM8K, MBPP, HumanEval, MMLU, SQuAD, TOFU as they are published. Plain paragraphs are texts "
-    "whose perplexity is the measure."
+    "JSON lines with prompt, answer and, optionally, judge, group and wording; a CSV with these as its "
+    "header; or GSM8K, MBPP, HumanEval, MMLU, SQuAD, TOFU as published. Plain paragraphs are texts "
+    "measured by perplexity."
 )
 
 
-def define_a_skill() -> None:
-    """The panel: nothing given, a preview, or what is wrong with what was given."""
-    for name, why in unreadable_skills(store()).items():
-        st.warning(f"The skill {plain(name)} cannot be read: {plain(why)}", icon=":material/warning:")
+def define_skill() -> None:
+    """The panel: empty, a preview, or the error in the input."""
+    for name, why in list_unreadable_skills(get_store()).items():
+        st.warning(
+            f"The skill {escape_text(name)} cannot be read: {escape_text(why)}", icon=":material/warning:"
+        )
     with st.expander("Define a skill", icon=":material/add_circle:"):
         st.text_input("Name", key=_NAME, placeholder="capitals")
         source = st.radio("From", list(_SOURCES), horizontal=True, key="_skill_from")
         draft = None
-        with shown_errors():
+        with show_errors():
             draft = _SOURCES[source]()
         if draft is None:
-            caption(f"{_HELP} Nothing is kept before you say so.")
+            show_caption(f"{_HELP} Nothing is stored until you confirm.")
         else:
             _preview(draft)
 
 
-def _pasted() -> Skill | None:
+def _read_pasted() -> Skill | None:
     text = st.text_area("Examples", key=_PASTED, height=160, placeholder=_EXAMPLE, help=_HELP)
     return _read(text.encode("utf-8", "surrogatepass"), "paste") if text.strip() else None
 
 
-def _uploaded() -> Skill | None:
+def _read_uploaded() -> Skill | None:
     file = st.file_uploader(
         "A file", list(_FORMS), key=f"{_FILES}_{st.session_state.get(_FILES, 0)}", help=_HELP
     )
@@ -64,22 +73,22 @@ def _uploaded() -> Skill | None:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """What was given last, by its digest, and what came of reading it."""
+class _DraftState:
+    """The last input, by its digest, and the result of reading it."""
 
     digest: str
     found: Skill | SkillError
 
 
 def _read(data: bytes, form: str) -> Skill:
-    """What was given, read once; its name is asked for when it is kept. Raises SkillError."""
+    """Read the input once; its name is chosen when it is stored. Raises SkillError."""
     digest = hashlib.sha256(form.encode() + data).hexdigest()
-    last: _Read | None = st.session_state.get(_DRAFT)
+    last: _DraftState | None = st.session_state.get(_DRAFT)
     if last is None or last.digest != digest:
         try:
-            last = _Read(digest, given_skill("draft", data, form))
+            last = _DraftState(digest, parse_given_skill("draft", data, form))
         except SkillError as error:
-            last = _Read(digest, error)
+            last = _DraftState(digest, error)
         st.session_state[_DRAFT] = last
     if isinstance(last.found, SkillError):
         raise last.found
@@ -89,9 +98,9 @@ def _read(data: bytes, form: str) -> Skill:
 def _from_hub() -> Skill | None:
     if not can_fetch():
         st.info(
-            "Data sets of the Hub need one more package. In Headlamp's folder: "
+            "Hub data sets need another package. In Headlamp's folder run "
             "`pip install -r requirements-skills.txt`, then restart the app. "
-            "Until then, download the data set's file yourself and upload it.",
+            "Until then, download the data set's file and upload it.",
             icon=":material/download:",
         )
         return None
@@ -101,12 +110,12 @@ def _from_hub() -> Skill | None:
     if pressed:
         st.session_state.pop(_FETCHED, None)
         with st.spinner("Fetching rows from the Hub …", show_time=True):
-            st.session_state[_FETCHED] = fetched(asked(), "draft")
+            st.session_state[_FETCHED] = fetch_skill(asked(), "draft")
     return st.session_state.get(_FETCHED)
 
 
 def _hub_form() -> Callable[[], HubRequest]:
-    """The form's widgets; what they say, once it was sent. Raises SkillError."""
+    """The form's widgets; their values once submitted. Raises SkillError."""
     first, second, third = st.columns([2, 1, 1])
     repository = first.text_input("Data set", placeholder="openai/gsm8k", key=f"{_HUB}_id")
     config = second.text_input("Configuration", placeholder="main", key=f"{_HUB}_config")
@@ -117,48 +126,48 @@ def _hub_form() -> Callable[[], HubRequest]:
         for column, (name, example) in zip(columns, _FIELDS.items(), strict=False)
     }
     judge = columns[-1].selectbox("Judge", ["", *JUDGE_NAMES], format_func=lambda n: n or "as the data says")
-    caption(
-        "Leave the fields empty where the data set has a layout that is known. A field may be a template, "
-        "such as `Question: {question}`."
+    show_caption(
+        "Leave the fields empty if the data set has a known layout. A field may be a template, such as "
+        "`Question: {question}`."
     )
     return lambda: HubRequest(repository, config, split, fields, judge)
 
 
 _FIELDS = {"prompt": "question", "answer": "answer", "choices": "", "group": ""}
 _SOURCES: dict[str, Callable[[], Skill | None]] = {
-    "Paste": _pasted,
-    "Upload": _uploaded,
+    "Paste": _read_pasted,
+    "Upload": _read_uploaded,
     "Hub data set": _from_hub,
 }
 
 
 def _preview(draft: Skill) -> None:
-    st.markdown(f"**Preview**: {plain(described(draft))}")
-    example_table(draft.items[:FIRST])
-    if told := shortage(draft):
-        st.warning(plain(told), icon=":material/warning:")
+    st.markdown(f"**Preview**: {escape_text(describe_skill(draft))}")
+    show_examples(draft.items[:FIRST])
+    if told := explain_shortage(draft):
+        st.warning(escape_text(told), icon=":material/warning:")
     st.button("Keep this skill", type="primary", icon=":material/save:", on_click=_keep, args=(draft,))
 
 
 def _keep(draft: Skill) -> None:
-    """Keep the draft under the name that was typed, and choose it."""
-    with toasted_errors():
-        source = keep_skill(store(), replace(draft, name=str(st.session_state[_NAME] or "")))
+    """Store the draft under the typed name, and select it."""
+    with toast_errors():
+        source = keep_skill(get_store(), replace(draft, name=str(st.session_state[_NAME] or "")))
         st.session_state[state.SKILL] = source.name
         st.session_state.update({_NAME: "", _PASTED: "", _FILES: st.session_state.get(_FILES, 0) + 1})
         st.session_state.pop(_FETCHED, None)
-        st.toast(f"Kept: {plain(source.name)}", icon=":material/save:")
+        st.toast(f"Kept: {escape_text(source.name)}", icon=":material/save:")
 
 
-def example_table(items: Sequence[SkillItem]) -> None:
-    """The first examples of a skill, as they are, each on one line."""
+def show_examples(items: Sequence[SkillItem]) -> None:
+    """The first examples of a skill, each on one line."""
     rows = [
         {name: show_token(str(getattr(item, name))[:LONGEST_CELL]) for name in _COLUMNS} for item in items
     ]
     st.dataframe(pd.DataFrame(rows, columns=list(_COLUMNS)), hide_index=True, height=_height(len(rows)))
-    caption(
+    show_caption(
         "Prompt: what the model is asked. Judge: what decides whether it answered. Group: examples of one "
-        f"fact, which no split takes apart. Wording: which phrasing. ⏎: line break. At most {FIRST} rows."
+        f"fact, never divided by a split. Wording: the phrasing. ⏎: line break. At most {FIRST} rows."
     )
 
 

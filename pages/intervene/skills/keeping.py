@@ -1,4 +1,4 @@
-"""What to take away from the Skills page: a finding, the numbers, the way on."""
+"""Exports of the Skills page: finding, numbers, link to Unlearn."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import streamlit as st
 
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
-from pages.intervene.skills.choice import unlearn_link
+from pages.intervene.skills.choice import show_unlearn_link
 from pages.intervene.skills.view import View
 from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.layout import download, page_link
-from pages.shared.resources import store
-from pages.shared.tokens import plain
+from pages.shared.errors import show_errors
+from pages.shared.layout import show_download, show_page_link
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
 from workbench.findings.findings import all_tags
 from workbench.skills.evidence import keep_key_space, key_space_document
 from workbench.skills.key_space import KeySpaceQuestion
@@ -23,7 +23,7 @@ from workbench.skills.key_space import KeySpaceQuestion
 _KEPT = "_kept_skill_finding"
 
 
-def take_away(
+def offer_skill_exports(
     loaded: LoadedModel,
     question: KeySpaceQuestion,
     run: str,
@@ -31,7 +31,7 @@ def take_away(
     view: View,
     tried: TriedQuery | None,
 ) -> None:
-    """Keep it, export it, go on and forget the skill."""
+    """Keep the skill's boxes as a finding, export them, or go on to unlearn the skill."""
     asked = None if tried is None else (str(st.session_state[state.QUERY]), tried)
     document = key_space_document(
         loaded, question, run, space, view.layers, view.alpha, layer=view.layer, tried=asked
@@ -40,32 +40,34 @@ def take_away(
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Keep as a finding", icon=":material/bookmark_add:"):
             _keep_form(loaded, document)
-        download("Numbers as JSON", json.dumps(document), "skill.json", key="skill_numbers")
-        unlearn_link(question.skill.name)
+        show_download("Numbers as JSON", json.dumps(document), "skill.json", key="skill_numbers")
+        show_unlearn_link(question.skill.name)
 
 
 def _keep_form(loaded: LoadedModel, document: dict[str, Any]) -> None:
     with st.form("keep_skill", border=False):
-        title = st.text_input("Title", _proposed(document))
-        note = st.text_area("Note", placeholder="What it shows, and what would speak against it")
+        title = st.text_input("Title", _propose_title(document))
+        note = st.text_area("Note", placeholder="What it shows, and what would contradict it")
         tags = st.multiselect(
-            "Tags", list(all_tags(store())), accept_new_options=True, placeholder="Choose or type"
+            "Tags", list(all_tags(get_store())), accept_new_options=True, placeholder="Choose or type"
         )
         pressed = st.form_submit_button("Keep", type="primary")
     this = (document["run"], document["layers"], document["alpha"], document.get("prompt"))
     if pressed:
-        with shown_errors():
-            finding = keep_key_space(loaded, store(), document, title=title, note=note, tags=tags)
+        with show_errors():
+            finding = keep_key_space(loaded, get_store(), document, title=title, note=note, tags=tags)
             st.session_state[_KEPT] = (this, finding.id)
-            st.toast(f"Kept: {plain(finding.title)}", icon=":material/bookmark_added:")
+            st.toast(f"Kept: {escape_text(finding.title)}", icon=":material/bookmark_added:")
     kept, finding_id = st.session_state.get(_KEPT, (None, None))
     if kept == this:
-        page_link("Open the finding you kept", "/findings", icon=":material/bookmark:", finding=finding_id)
+        show_page_link(
+            "Open the finding you kept", "/findings", icon=":material/bookmark:", finding=finding_id
+        )
 
 
-def _proposed(document: dict[str, Any]) -> str:
+def _propose_title(document: dict[str, Any]) -> str:
     """`arithmetic: 87 % inside the box of L3 at α = 3.25`."""
     own, layers = document["sets"][0], document["layers"]
     boxes = f"the box of L{layers[0]}" if len(layers) == 1 else f"the boxes of {len(layers)} layers"
-    share = "none told" if own["refused"] is None else f"{own['refused']:.0%}"
+    share = "unknown" if own["refused"] is None else f"{own['refused']:.0%}"
     return f"{document['skill']}: {share} inside {boxes} at α = {document['alpha']:g}"

@@ -1,4 +1,4 @@
-"""The pictures of the Skills page: keys in a plane, abstention over α, abstention over layers."""
+"""Charts of the Skills page: keys in a plane, abstention over α, abstention by layer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import streamlit as st
 
 from analysis.figures.skills import SetPoints, abstention_figure, abstention_map, keys_figure
 from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
-from analysis.unlearning.guards.operating import ALPHAS, MOST_RETAIN, abstention
+from analysis.unlearning.guards.operating import ALPHAS, MOST_RETAIN, measure_abstention
 from pages.intervene.skills.view import View
-from pages.shared.layout import caption, download
+from pages.shared.layout import show_caption, show_download
 from workbench.files import table_csv
 
 _CONFIG = {"toImageButtonOptions": {"format": "svg"}, "displaylogo": False}
 
 
-def keys_picture(space: KeySpace, view: View) -> Callable[[TriedQuery | None], None]:
-    """A place for the picture of keys, to be filled once it is known which query is tried."""
+def place_keys_picture(space: KeySpace, view: View) -> Callable[[TriedQuery | None], None]:
+    """Reserve the place of the key chart, to be filled once the tried query is known."""
     place = st.container()
 
     def fill(tried: TriedQuery | None) -> None:
@@ -39,15 +39,15 @@ def _keys(space: KeySpace, view: View, tried: TriedQuery | None) -> None:
     )
     st.subheader(f"Keys of L{view.layer}", anchor=False)
     st.plotly_chart(figure, key="skill_keys", alt="Keys in two principal components", config=_CONFIG)
-    caption(
+    show_caption(
         f"Each mark is a query's key in the plane of the first two principal components; filled where "
         f"{view.boxes} at α hold{'s' if len(view.layers) == 1 else ''} it. Shaded: the "
-        "slice of the box through its middle. The other dimensions are not in the picture: a mark inside the "
-        "slice may lie outside the box along one of them, and a mark outside of it may be inside."
+        "slice of the box through its centre. The other dimensions are not shown: a mark inside the "
+        "slice may lie outside the box in one of them, and a mark outside the slice may be inside the box."
     )
     with st.container(horizontal=True):
-        download("Keys as CSV", lambda: _keys_csv(space, view), "skill-keys.csv", key="keys_csv")
-        download("Slice as CSV", lambda: _slice_csv(space, view), "skill-slice.csv", key="slice_csv")
+        show_download("Keys as CSV", lambda: _keys_csv(space, view), "skill-keys.csv", key="keys_csv")
+        show_download("Slice as CSV", lambda: _slice_csv(space, view), "skill-slice.csv", key="slice_csv")
 
 
 def _sets(space: KeySpace, view: View) -> Iterator[SetPoints]:
@@ -87,39 +87,39 @@ def _slice_csv(space: KeySpace, view: View) -> bytes:
     return table_csv(["component_1", "component_2"], corners.tolist())
 
 
-def abstention_curve(space: KeySpace, view: View) -> None:
+def show_abstention_curve(space: KeySpace, view: View) -> None:
     """What a guard refuses of each set, over α."""
     curves = [
-        (name, abstention(depths))
-        for name, depths in zip(space.names, space.held_out(view.layers), strict=True)
+        (name, measure_abstention(depths))
+        for name, depths in zip(space.names, space.select_held_out(view.layers), strict=True)
         if len(depths)
     ]
     st.subheader("Refused, over α", anchor=False)
     figure = abstention_figure(ALPHAS, curves, alpha=view.alpha, bound=MOST_RETAIN)
     st.plotly_chart(figure, key="skill_curve", alt="Abstention over α", config=_CONFIG)
-    caption(
-        f"Share of each set's validation queries inside {view.boxes}. A guard is good where the thick line "
-        f"is high and all others are under the dotted {MOST_RETAIN:.0%}. Grey line: α now."
+    show_caption(
+        f"Share of each set's validation queries inside {view.boxes}. A good guard has a high thick "
+        f"line and all others below the dotted {MOST_RETAIN:.0%}. Grey line: the current α."
     )
     header = ["alpha", *(name for name, _ in curves)]
     rows = [list(row) for row in zip(ALPHAS, *(shares for _, shares in curves), strict=True)]
-    download("Curve as CSV", lambda: table_csv(header, rows), "skill-curve.csv", key="curve_csv")
+    show_download("Curve as CSV", lambda: table_csv(header, rows), "skill-curve.csv", key="curve_csv")
 
 
-def layer_map(space: KeySpace, view: View) -> None:
+def show_layer_map(space: KeySpace, view: View) -> None:
     """What each layer's box alone, and all together, refuse of each set at α."""
     every = tuple(space.layers)
     rows = {f"L{layer}": (layer,) for layer in every} | ({"all": every} if len(every) > 1 else {})
-    told = [space.refused(own, view.alpha) for own in rows.values()]
+    told = [space.count_refused(own, view.alpha) for own in rows.values()]
     counts = [n for _, n in told[0]]
     shares = np.array([[value if n else np.nan for value, n in row] for row in told])
     st.subheader("Refused, by layer", anchor=False)
     dark = st.context.theme.type == "dark"
     figure = abstention_map(list(rows), list(space.names), shares, counts, dark=dark)
     st.plotly_chart(figure, key="skill_layers", alt="Abstention by layer and set", config=_CONFIG)
-    caption(
+    show_caption(
         f"Row: the box of one layer alone at α = {view.alpha:g}; all: where every layer's box holds the "
-        "query. The first column should be full, the others empty."
+        "query. The first column should be near 1, the others near 0."
     )
     header = ["boxes", "set", "queries", "refused"]
     cells = [
@@ -127,4 +127,4 @@ def layer_map(space: KeySpace, view: View) -> None:
         for row, values in zip(rows, told, strict=True)
         for name, (value, count) in zip(space.names, values, strict=True)
     ]
-    download("Layers as CSV", lambda: table_csv(header, cells), "skill-layers.csv", key="layers_csv")
+    show_download("Layers as CSV", lambda: table_csv(header, cells), "skill-layers.csv", key="layers_csv")

@@ -1,4 +1,4 @@
-"""Try a query: on which side of the box it falls, in every layer, and which neurons decide."""
+"""Query panel: whether a query is inside the box of each layer, and which neurons decide."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from analysis.unlearning.guards.key_boxes import SLACK
 from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from pages.intervene.skills.view import View
 from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.layout import caption, download
-from pages.shared.resources import store
-from pages.shared.tokens import plain
+from pages.shared.errors import show_errors
+from pages.shared.layout import show_caption, show_download
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
 from workbench.files import table_csv
-from workbench.skills.key_space import tried_query
+from workbench.skills.key_space import try_stored_query
 
 _LAST = "_skill_query_tried"
 _NEURON = st.column_config.LinkColumn("Neuron", display_text=r"[?&]neuron=([^&]+)", alignment="left")
 
 
-def query_box(loaded: LoadedModel, space: KeySpace, view: View, run: str) -> TriedQuery | None:
-    """The box, and what came of what is in it."""
+def show_query_box(loaded: LoadedModel, space: KeySpace, view: View, run: str) -> TriedQuery | None:
+    """The input, and the result for the query in it."""
     st.subheader("Try a query", anchor=False)
     text = st.text_area(
         "Query",
         key=state.QUERY,
         bind="query-params",
         height=90,
-        placeholder="Type a question, then press Ctrl+Enter. It is asked as the skill's prompts are.",
+        placeholder="Type a question, then press Ctrl+Enter. It is formatted like the skill's prompts.",
     )
     if not text.strip():
-        caption(f"Which side it falls on, by how much, and which neurons of L{view.layer} decide it.")
+        show_caption(
+            f"Whether it is inside or outside, by how much, and which neurons of L{view.layer} decide."
+        )
         return None
     tried = None
-    with shown_errors():
-        tried = _tried(loaded, run, text)
+    with show_errors():
+        tried = _try_query(loaded, run, text)
         _verdict(space, view, tried)
         _numbers(view, tried)
     return tried
 
 
-def _tried(loaded: LoadedModel, run: str, text: str) -> TriedQuery:
-    """Read by the model once, whatever else is moved on the page."""
+def _try_query(loaded: LoadedModel, run: str, text: str) -> TriedQuery:
+    """Run the model once per query, whatever else changes on the page."""
     asked = (loaded.ref, run, text)
     last, tried = st.session_state.get(_LAST, (None, None))
     if tried is None or last != asked:
-        tried = tried_query(loaded, store(), run, text)
+        tried = try_stored_query(loaded, get_store(), run, text)
         st.session_state[_LAST] = asked, tried
     return tried
 
@@ -59,7 +61,7 @@ def _verdict(space: KeySpace, view: View, tried: TriedQuery) -> None:
     what = "a guard would refuse it" if inside else "a guard would let it pass"
     st.markdown(
         f":material/{'shield' if inside else 'arrow_forward'}: **{side}** {view.boxes} of "
-        f"{plain(space.names[0])}: {what}. From α = {depth:.3g} on it is inside."
+        f"{escape_text(space.names[0])}: {what}. It is inside from α = {depth:.3g}."
     )
 
 
@@ -71,20 +73,23 @@ def _numbers(view: View, tried: TriedQuery) -> None:
         inside = [depth <= view.alpha * SLACK for depth in depths]
         figure = depth_figure(names, depths, inside, alpha=view.alpha)
         st.plotly_chart(figure, key="skill_depths", alt="Depth of the query by layer")
-        caption(
+        show_caption(
             "The query's depth in each layer: the smallest α whose box holds it. Line: α; filled: inside."
         )
     with right:
         rows = [
-            {"neuron": state.link("/neurons", neuron=f"L{view.layer}.N{neuron}"), "out": out / view.alpha}
+            {
+                "neuron": state.make_link("/neurons", neuron=f"L{view.layer}.N{neuron}"),
+                "out": out / view.alpha,
+            }
             for neuron, out in tried.deciding[view.layer]
         ]
         share = st.column_config.NumberColumn(
             "× half width", format="%.3g", help="|x − μ| / (α·k·σ): above 1 it is outside along this neuron"
         )
         st.dataframe(rows, column_config={"neuron": _NEURON, "out": share}, hide_index=True, height=250)
-        caption(f"The neurons of L{view.layer} in which it lies furthest out, at α = {view.alpha:g}.")
-    download("Query as CSV", lambda: _csv(tried), "skill-query.csv", key="query_csv")
+        show_caption(f"The neurons of L{view.layer} in which it is furthest out, at α = {view.alpha:g}.")
+    show_download("Query as CSV", lambda: _csv(tried), "skill-query.csv", key="query_csv")
 
 
 def _csv(tried: TriedQuery) -> bytes:

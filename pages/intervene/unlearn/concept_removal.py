@@ -1,4 +1,4 @@
-"""TARS on a page: a concept and prompts that lead to it; which vectors were turned round, and what it did."""
+"""TARS panel: a concept and prompts that lead to it; the reversed vectors, and their effect."""
 
 from __future__ import annotations
 
@@ -11,60 +11,64 @@ import streamlit as st
 
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
-from pages.intervene.unlearn.asking import answer_under
+from pages.intervene.unlearn.asking import show_answers_under
 from pages.intervene.unlearn.exports import offer_change
 from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.jobs.waiting import ask_for, finished, has_failed, is_under_way
-from pages.shared.layout import caption, download, empty, method
-from pages.shared.pair import percent
-from pages.shared.resources import store
-from pages.shared.tokens import plain, show_token
+from pages.shared.errors import show_errors
+from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
+from pages.shared.layout import show_caption, show_download, show_empty, show_method
+from pages.shared.pair import format_percent
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text, show_token
 from workbench.files import table_csv
 from workbench.kinds import make_order
-from workbench.unlearning.tars import TARS, Concept, StoredRemoval, check_concept, stored_removal
+from workbench.unlearning.tars import TARS, ConceptQuestion, StoredRemoval, check_concept, find_removal
 
 Document = Mapping[str, Any]
 LAST_SEED, MOST_NEW_TOKENS = 2**53 - 1, 40
-WHY = "The concept is aimed at, vectors that point at it are chosen, and the edit is measured."
-PAPER = "Targeted angular reversal: Davies 2024, arXiv 2412.10257. Noise and threshold are unpublished: ours"
+WHY = "The job aims at the concept, chooses the vectors that point at it, and measures the edit."
+PAPER = (
+    "Targeted angular reversal: Davies 2024, arXiv 2412.10257. Noise and threshold are unpublished; "
+    "these are ours"
+)
 METHOD = r"""
-$v_0$ is the residual stream after the last block, at the end of the prompt that says the concept best.
+$v_0$ is the residual stream after the last block, at the end of the prompt with the largest P(concept).
 Random perturbations that raise $P(\text{concept})$ through the final norm and the head refine it to $v^*$. Of
 all vectors that act on the residual stream (up, gate, down, rows of the head) those with the largest cosine
-with $v^*$ are turned round: $w \leftarrow -\lVert w \rVert\, v^* / \lVert v^* \rVert$. The edit is for good
-and sits in the weights, whatever is read.
+with $v^*$ are reversed: $w \leftarrow -\lVert w \rVert\, v^* / \lVert v^* \rVert$. The edit changes
+the weights, independent of the input.
 """
 
 
-def concept_section(loaded: LoadedModel) -> None:
-    """The form, the job, and what came of it."""
-    asked, pressed = _asked()
-    method("How this works", METHOD, PAPER)
+def show_concept_removal(loaded: LoadedModel) -> None:
+    """The form, the job, and the results."""
+    asked, pressed = _read_question()
+    show_method("How this works", METHOD, PAPER)
     if not asked.concept or not asked.prompts:
-        empty(
-            "Type a concept, one word such as *dog*, and a few prompts that the model would go on with it, "
-            "one a line. **Remove it** turns round the vectors that point at it, and measures what that did."
+        show_empty(
+            "Type a concept, one word such as *dog*, and a few prompts that the model would continue with "
+            "it, "
+            "one per line. **Remove it** reverses the vectors that point at it, and measures the effect."
         )
         return
-    found = stored_removal(loaded, store(), asked)
+    found = find_removal(loaded, get_store(), asked)
     if found is None:
-        found = _removed(loaded, asked, pressed=pressed)
+        found = _load_removal(loaded, asked, pressed=pressed)
     if found is not None:
         _results(loaded, asked, found)
 
 
-def _asked() -> tuple[Concept, bool]:
+def _read_question() -> tuple[ConceptQuestion, bool]:
     with st.form("concept-settings"):
         first, second = st.columns([2, 5])
         concept = first.text_input(
             "Concept",
             key=state.CONCEPT,
             bind="query-params",
-            help="A word that is one token; its forms count too.",
+            help="A word that is one token; its forms are included.",
         )
         prompts = second.text_area(
-            "Prompts that lead to it, one a line", key=state.LEADS, bind="query-params", height=100
+            "Prompts that lead to it, one per line", key=state.LEADS, bind="query-params", height=100
         )
         edits, cosine, noise, seed = st.columns(4)
         how = {
@@ -98,54 +102,55 @@ def _asked() -> tuple[Concept, bool]:
         }
         pressed = st.form_submit_button("Remove it", type="primary", icon=":material/backspace:")
     lines = tuple(line.strip() for line in (prompts or "").splitlines() if line.strip())
-    return Concept((concept or "").strip(), lines, **how), pressed  # type: ignore[arg-type]
+    return ConceptQuestion((concept or "").strip(), lines, **how), pressed  # type: ignore[arg-type]
 
 
-def _removed(loaded: LoadedModel, asked: Concept, *, pressed: bool) -> StoredRemoval | None:
+def _load_removal(loaded: LoadedModel, asked: ConceptQuestion, *, pressed: bool) -> StoredRemoval | None:
     order = make_order(TARS, loaded.ref, **asked.document())
-    with shown_errors():
+    with show_errors():
         if pressed and not is_under_way(order):
             check_concept(loaded, asked)
-            ask_for(order)
+            request_order(order)
         if not is_under_way(order) and not has_failed(order):
-            empty(f"Everything is filled in. **Remove it** takes {plain(asked.concept)} out.")
-        elif finished(order, WHY):
-            return stored_removal(loaded, store(), asked)
+            show_empty(f"Everything is filled in. **Remove it** removes {escape_text(asked.concept)}.")
+        elif ensure_done(order, WHY):
+            return find_removal(loaded, get_store(), asked)
     return None
 
 
-def _results(loaded: LoadedModel, asked: Concept, found: StoredRemoval) -> None:
+def _results(loaded: LoadedModel, asked: ConceptQuestion, found: StoredRemoval) -> None:
     document = found.document
     said, kl = document["probability"], document["kl"]
     with st.container(horizontal=True):
-        label = f"P({plain(show_token(asked.concept))})"
-        st.metric(f"{label} as the model is", percent(said["before"]), border=True)
-        st.metric(f"{label} without it", percent(said["after"]), border=True)
+        label = f"P({escape_text(show_token(asked.concept))})"
+        st.metric(f"{label} base", format_percent(said["before"]), border=True)
+        st.metric(f"{label} changed", format_percent(said["after"]), border=True)
         st.metric(
             "Median KL on other text (nats)",
             "–" if kl["median"] is None else f"{kl['median']:.3g}",
             border=True,
         )
-        st.metric("P at the aim", percent(document["target"]), border=True)
-    caption(
-        f"P: mean over your {len(asked.prompts)} prompts, of every form of the word. KL: of the next token's "
-        f"distribution, at {kl['n']:,} places of the reference text where the word was not the likeliest."
+        st.metric("P at the aim", format_percent(document["target"]), border=True)
+    show_caption(
+        f"P: mean over your {len(asked.prompts)} prompts, over every form of the word. KL: of next-token "
+        f"distributions, at {kl['n']:,} positions of the reference text where the word was not the likeliest "
+        "token."
     )
     _edits(loaded, document)
-    st.subheader("Take away", anchor=False)
+    st.subheader("Export", anchor=False)
     numbers = json.dumps(document, indent=1, ensure_ascii=False)
-    download("Results as JSON", numbers, f"tars-{found.run[:8]}.json", key="tars_json")
+    show_download("Results as JSON", numbers, f"tars-{found.run[:8]}.json", key="tars_json")
     offer_change(loaded, found.files, f"tars-{found.run[:8]}", asked.prompts[0])
     st.subheader("Ask it something", anchor=False)
     with st.form("concept-ask"):
         prompt = st.text_area("Prompt", asked.prompts[0], key=state.ASK, bind="query-params", height=80)
         pressed = st.form_submit_button("Ask")
-    answer_under(loaded, found.files, prompt, MOST_NEW_TOKENS, key=found.run, pressed=pressed)
+    show_answers_under(loaded, found.files, prompt, MOST_NEW_TOKENS, key=found.run, pressed=pressed)
 
 
 def _edits(loaded: LoadedModel, document: Document) -> None:
     rows = [_row(loaded, edit) for edit in document["edits"]]
-    st.subheader("Vectors turned round", anchor=False)
+    st.subheader("Reversed vectors", anchor=False)
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -154,22 +159,22 @@ def _edits(loaded: LoadedModel, document: Document) -> None:
             "cosine": st.column_config.NumberColumn("cosine", format="%.4f"),
         },
     )
-    caption(
+    show_caption(
         "Best aligned with the concept first. up and gate: what the neuron reads; down: what it writes; "
         "head: a token's row of the LM head."
     )
     names = ["address", "vector", "cosine"]
     table = table_csv(names, ([edit[name] for name in names] for edit in document["edits"]))
-    download("Vectors as CSV", table, "tars-vectors.csv", key="tars_csv")
+    show_download("Vectors as CSV", table, "tars-vectors.csv", key="tars_csv")
 
 
 def _row(loaded: LoadedModel, edit: Document) -> dict[str, object]:
-    """A vector with a link to its neuron; of a row of the head the token, and who writes it."""
+    """A vector with a link to its neuron; for a head row the token, and which neurons write it."""
     address = str(edit["address"])
-    token, link = "", state.link("/neurons", neuron=address)
+    token, link = "", state.make_link("/neurons", neuron=address)
     if edit["vector"] == "head":
         text = loaded.vocabulary.texts[int(address.removeprefix("head.T"))]
-        token, link = show_token(text), state.link("/neurons", word=text.strip())
+        token, link = show_token(text), state.make_link("/neurons", word=text.strip())
     return {
         "address": address,
         "vector": edit["vector"],

@@ -1,4 +1,4 @@
-"""What is asked of the Unlearn page: skills at once, the rest in a form; each choice in the URL."""
+"""Controls of the Unlearn page: skills apply at once, the rest is a form; each choice is in the URL."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
 from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.layout import empty
-from pages.shared.resources import store
-from pages.shared.tokens import plain
-from workbench.skills.library import bundled_skills, skill_library
+from pages.shared.errors import show_errors
+from pages.shared.layout import show_empty
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
+from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
-from workbench.unlearning.checks import METHOD_NAMES, layers_of, shares_of, why_not_offered
-from workbench.unlearning.unlearning import Question
+from workbench.unlearning.checks import METHOD_NAMES, parse_layers, parse_shares, why_not_offered
+from workbench.unlearning.unlearning import UnlearningQuestion
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")
@@ -26,37 +26,37 @@ TESTS = ("off", "contained")
 _LAST_FORGET, _SWAPPED = "_unlearn_last_forget", "_unlearn_swapped"
 
 
-def asked_for(loaded: LoadedModel) -> tuple[Question | None, bool]:
-    """The question that the widgets ask, None where they ask none; and whether its button was pressed."""
-    skills = {source.name: source for source in skill_library(store())}
+def read_unlearn_question(loaded: LoadedModel) -> tuple[UnlearningQuestion | None, bool]:
+    """The question entered in the widgets, None if incomplete; and whether its button was pressed."""
+    skills = {source.name: source for source in list_skills(get_store())}
     if not skills:
-        empty("There is no skill to forget yet: define one on the page **Skills**.")
+        show_empty("There is no skill yet: define one on the page **Skills**.")
         return None, False
-    _tell_unknown(skills)
+    _report_unknown(skills)
     forget, retain = _skills(skills)
     pressed = _settings(loaded)
-    with shown_errors():
+    with show_errors():
         return _question(skills[forget], [skills[name] for name in retain]), pressed
     return None, False
 
 
-def _tell_unknown(skills: dict[str, SkillSource]) -> None:
-    """A link may name skills that are not on this machine."""
+def _report_unknown(skills: dict[str, SkillSource]) -> None:
+    """Report skills in a link that are not on this machine."""
     named = [*st.query_params.get_all(state.FORGET), *st.query_params.get_all(state.RETAIN)]
     unknown = sorted({name for name in named if name and name not in skills})
     if unknown:
         st.warning(
-            f"There is no skill called {plain(', '.join(unknown))} here, so this is not the view that the "
-            "link was made from. Define it on the page **Skills** under that name, and open the link again.",
+            f"There is no skill called {escape_text(', '.join(unknown))} here, so this view differs from "
+            "the link's. Define it on the page **Skills** under that name, and open the link again.",
             icon=":material/link_off:",
         )
 
 
 def _skills(skills: dict[str, SkillSource]) -> tuple[str, list[str]]:
-    bundled = [source.name for source in bundled_skills()]
+    bundled = [source.name for source in list_bundled_skills()]
     first, second = st.columns([2, 5])
     forget = first.selectbox(
-        "Skill to forget",
+        "Forget skill",
         list(skills),
         key=state.FORGET,
         bind="query-params",
@@ -65,21 +65,23 @@ def _skills(skills: dict[str, SkillSource]) -> tuple[str, list[str]]:
         help="The bundled skills first, then those you defined on the page Skills.",
     )
     st.session_state[_LAST_FORGET] = forget
-    swapped = st.session_state.pop(_SWAPPED, False)  # then the choice is made, and a default would contest it
+    swapped = st.session_state.pop(_SWAPPED, False)  # already chosen: a default would conflict
     retain = second.multiselect(
-        "Skills to keep",
+        "Retain skills",
         list(skills),
         None if swapped else [name for name in bundled if name != forget],
         key=state.RETAIN,
         bind="query-params",
         placeholder="none: only KSD can forget without them",
-        help="What must stay: the damage to each is measured, and α or q is chosen so that they stay.",
+        help="What must stay: the damage to each is measured, and α or q is chosen to limit it.",
     )
     return forget, retain
 
 
 def _swap(bundled: list[str]) -> None:
-    """What is now to be forgotten is no longer to be kept. All other bundled skills stay all others."""
+    """A skill that is now the forget skill is no longer a retain skill. All other bundled skills stays all
+    others.
+    """
     now, was = st.session_state[state.FORGET], st.session_state.get(_LAST_FORGET)
     kept = st.session_state.get(state.RETAIN, [])
     all_others = kept == [name for name in bundled if name != was]
@@ -88,7 +90,7 @@ def _swap(bundled: list[str]) -> None:
 
 
 def _settings(loaded: LoadedModel) -> bool:
-    """The form; whether its button was pressed."""
+    """The form; returns whether its button was pressed."""
     refused = {method: why for method in METHODS if (why := why_not_offered(loaded, method))}
     names = [METHOD_NAMES[method] for method in METHODS if method not in refused]
     with st.form("unlearn-settings"):
@@ -102,9 +104,9 @@ def _settings(loaded: LoadedModel) -> bool:
             accept_new_options=True,
             help=_LAYERS,
         )
-        check.selectbox("KSD looks", list(CHECKS), key=state.CHECK, bind="query-params", help=_CHECK)
+        check.selectbox("KSD checks", list(CHECKS), key=state.CHECK, bind="query-params", help=_CHECK)
         for why in refused.values():
-            st.caption(f"{plain(why)}.")
+            st.caption(f"{escape_text(why)}.")
         with st.expander("More settings", icon=":material/tune:"):
             _more()
         return st.form_submit_button("Forget it and measure", type="primary", icon=":material/backspace:")
@@ -113,11 +115,11 @@ def _settings(loaded: LoadedModel) -> bool:
 def _more() -> None:
     shares, limit, answer, tests = st.columns([3, 2, 2, 2])
     shares.text_input(
-        "Shares q tried (%)",
+        "Candidate shares q (%)",
         ", ".join(f"{share:g}" for share in SHARES),
         key=state.SHARES,
         bind="query-params",
-        help="Of all neurons, for Neuron Adjust and selective pruning; validation chooses one.",
+        help="Of all neurons, for Neuron Adjust and selective pruning; one is chosen on validation.",
     )
     limit.number_input(
         "Examples per skill",
@@ -126,7 +128,7 @@ def _more() -> None:
         0,
         key=state.EXAMPLES,
         bind="query-params",
-        help="Spread evenly; 0 takes all. Fewer are quicker, with wider intervals.",
+        help="Evenly spaced; 0 uses all. Fewer are faster, with wider intervals.",
     )
     answer.number_input(
         "New tokens", 1, LONGEST_ANSWER, NEW_TOKENS, key=state.ANSWER, bind="query-params", help="Per answer."
@@ -152,21 +154,21 @@ def _more() -> None:
     released.toggle("As the authors' code", key=state.RELEASED, bind="query-params", help=_RELEASED)
 
 
-def _question(forget: SkillSource, retain: list[SkillSource]) -> Question:
+def _question(forget: SkillSource, retain: list[SkillSource]) -> UnlearningQuestion:
     """Raises SkillError, HeadlampError for what cannot be read."""
     now = st.session_state
     if not now[state.METHODS]:
         raise SkillError("no method is chosen; choose at least one")
     code_of = {name: method for method, name in METHOD_NAMES.items()}
     chosen: tuple[Method, ...] = tuple(code_of[name] for name in now[state.METHODS])
-    return Question(
+    return UnlearningQuestion(
         forget=forget,
         retain=tuple(retain),
         methods=tuple(method for method in METHODS if method in chosen),
-        layers=layers_of(str(now[state.BOXES] or "best")),
+        layers=parse_layers(str(now[state.BOXES] or "best")),
         rivals=now[state.RIVALS],
         check=CHECKS[now[state.CHECK]],
-        shares=shares_of(now[state.SHARES] or ""),
+        shares=parse_shares(now[state.SHARES] or ""),
         as_released=now[state.RELEASED],
         split_seed=int(now[state.SPLIT]),
         seed=int(now[state.SEED]),
@@ -180,25 +182,26 @@ def _question(forget: SkillSource, retain: list[SkillSource]) -> Question:
 
 CHECKS: dict[str, Check] = {"prefill": "prefill", "each_step": "each_step"}
 _METHODS = (
-    "KSD refuses queries whose keys lie in the skill's boxes, deeper than in those of the skills to keep. "
-    "Neuron Adjust mirrors the neurons that the skill drives. Selective pruning zeroes those that fire for "
+    "KSD refuses queries whose keys lie in the skill's boxes, deeper than in those of the retain skills. "
+    "Neuron Adjust mirrors the neurons that the skill activates. Selective pruning zeroes those that fire "
+    "for "
     "it more than for the others."
 )
 _LAYERS = (
-    "best: the last layer, the last two, three …, whichever validation likes. last: the paper's. all: every "
+    "best: the last layer, the last two, three …, chosen on validation. last: the paper's. all: every "
     "layer. Or type numbers, such as 1,3."
 )
 _RIVALS = (
-    "The boxes of the skills to keep, and of everyday text, compete with those of the skill to forget, by a "
-    "margin that validation chooses. Off: the paper's box alone, whose size validation chooses."
+    "Rivals: the boxes of the retain skills, and of unrelated text, compete with those of the forget "
+    "skill, by a margin chosen on validation. Off: the paper's box alone, its α chosen on validation."
 )
 _CHECK = "prefill: once, at the prompt's last token. each_step: at every generated token too."
 _TESTS = (
-    "contained: code that the model writes is run against unit tests, without network or files and for 5 s "
-    "at most; only where this machine can contain it. off: skills judged by tests are refused."
+    "contained: model-written code is run against unit tests, without network or files and for 5 s "
+    "at most; only if this machine has a sandbox. off: skills judged by tests are refused."
 )
-_CONTROLS = "Boxes fitted on shuffled skills, and as many random neurons: what does nothing special achieve?"
-_ROBUSTNESS = "The forgotten skill asked in other forms: after answered examples, after a harmless prefix …"
+_CONTROLS = "Boxes fitted on shuffled skills, and as many random neurons: the effect to expect by chance."
+_ROBUSTNESS = "The forget skill in other forms: after answered examples, after a harmless prefix …"
 _RELEASED = (
-    "Where the released code says otherwise than the paper: variance for σ, one flag for a whole batch."
+    "Follow the released code where it differs from the paper: variance for σ, one flag for a whole batch."
 )

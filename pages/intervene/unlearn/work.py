@@ -1,38 +1,45 @@
-"""The job that answers the Unlearn page's question, and what is stored of the answer."""
+"""The unlearning job of the page, and the stored part of its answer."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
-from pages.shared.errors import shown_errors
-from pages.shared.jobs.waiting import ask_for, finished, has_failed, is_under_way
-from pages.shared.layout import empty
-from pages.shared.resources import store
-from pages.shared.tokens import plain
+from pages.shared.errors import show_errors
+from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
+from pages.shared.layout import show_empty
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
 from workbench.kinds import make_order
-from workbench.unlearning.checks import METHOD_NAMES, checked_scene
-from workbench.unlearning.unlearning import UNLEARN, Question, Unlearned, stored_unlearned
+from workbench.unlearning.checks import METHOD_NAMES, check_scene
+from workbench.unlearning.unlearning import (
+    UNLEARN,
+    UnlearningAnswer,
+    UnlearningQuestion,
+    find_unlearning_answer,
+)
 
 WHY = (
-    "Every skill is answered as the model is, and under each method. A method that is done is kept, whatever "
-    "becomes of the others. The page goes on by itself afterwards."
+    "Every skill is answered by the unchanged model, and under each method. A finished method stays "
+    "stored, whatever happens to the others. The page continues automatically."
 )
 
 
-def answered(loaded: LoadedModel, question: Question, *, pressed: bool) -> Unlearned | None:
-    """What is known: all of the answer, the methods that are done, or None. Says what is missing, and why."""
-    found = stored_unlearned(loaded, store(), question)
+def load_unlearning_answer(
+    loaded: LoadedModel, question: UnlearningQuestion, *, pressed: bool
+) -> UnlearningAnswer | None:
+    """The stored answer: complete, the finished methods, or None. Shows what is missing, and why."""
+    found = find_unlearning_answer(loaded, get_store(), question)
     if is_whole(found, question):
         return found
     order = make_order(UNLEARN, loaded.ref, question=question.document())
-    with shown_errors():
+    with show_errors():
         if pressed and not is_under_way(order):
-            checked_scene(loaded, question)
-            ask_for(order)
+            check_scene(loaded, question)
+            request_order(order)
         if is_under_way(order) or has_failed(order):
-            if finished(order, WHY):
-                return stored_unlearned(loaded, store(), question)
+            if ensure_done(order, WHY):
+                return find_unlearning_answer(loaded, get_store(), question)
         elif found is not None:
             _go_on(question, found)
         else:
@@ -40,25 +47,27 @@ def answered(loaded: LoadedModel, question: Question, *, pressed: bool) -> Unlea
     return found
 
 
-def is_whole(found: Unlearned | None, question: Question) -> bool:
-    """Whether every method of the question is answered."""
+def is_whole(found: UnlearningAnswer | None, question: UnlearningQuestion) -> bool:
+    """Whether every method of the question is finished."""
     return found is not None and len(found.document["methods"]) == len(question.methods)
 
 
-def _go_on(question: Question, found: Unlearned) -> None:
+def _go_on(question: UnlearningQuestion, found: UnlearningAnswer) -> None:
     done = [METHOD_NAMES[method["method"]] for method in found.document["methods"]]
     st.info(
-        f"Only {', '.join(done)} of {len(question.methods)} methods is done; what is known stands below. "
-        "**Forget it and measure** goes on with the others.",
+        f"Only {', '.join(done)} of {len(question.methods)} methods is done; its results are below. "
+        "**Forget it and measure** continues with the others.",
         icon=":material/hourglass_pause:",
     )
 
 
-def _nothing_yet(question: Question) -> None:
+def _nothing_yet(question: UnlearningQuestion) -> None:
     names = ", ".join(METHOD_NAMES[method] for method in question.methods)
-    kept = plain(", ".join(source.name for source in question.retain)) or "nothing"
-    empty(
-        f"Everything is filled in: forget **{plain(question.forget.name)}** by {names}, and keep {kept}. "
-        "**Forget it and measure** fits each method on a part of the examples, sets it on a second, and "
-        "measures it once on a third. For the bundled model that takes a few minutes."
+    kept = escape_text(", ".join(source.name for source in question.retain)) or "nothing"
+    show_empty(
+        f"Everything is filled in: forget **{escape_text(question.forget.name)}** by {names}, and retain "
+        f"{kept}. "
+        "**Forget it and measure** fits each method on a part of the examples, chooses its setting on a "
+        "second, and "
+        "measures once on a third. For the bundled model that takes a few minutes."
     )

@@ -1,4 +1,4 @@
-"""One finding: its evidence, its title, note and tags to edit, and whether it still holds."""
+"""One finding: its evidence, editable title, note and tags, and a re-run."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import streamlit as st
 from pages.record.findings.skill_finding import open_skill, show_skill
 from pages.record.findings.unlearn_finding import open_unlearning, show_unlearning
 from pages.shared import state
-from pages.shared.errors import shown_errors
-from pages.shared.layout import download, duration, page_link, short, when
-from pages.shared.pair import HOW_TO_READ, pair_slots, show_answers, show_pair, show_word, words_of
-from pages.shared.resources import store
-from pages.shared.tokens import plain, show_token
-from store.evidence import Decoded, Reading, read_evidence
+from pages.shared.errors import show_errors
+from pages.shared.layout import format_duration, format_time, shorten_model, show_download, show_page_link
+from pages.shared.pair import HOW_TO_READ, place_pair, show_answers, show_pair, show_word, split_words
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text, show_token
+from store.evidence import DecodedTokens, EvidenceView, read_evidence
 from workbench.findings.findings import (
     EXPORT_FORMATS,
     Finding,
     all_tags,
     delete_finding,
     export_findings,
-    rerun,
+    rerun_finding,
     update_finding,
 )
 from workbench.unlearning.evidence import KIND as UNLEARNING
 
 RUN_AGAIN = ("generation", UNLEARNING)
-"""Kinds of findings that can be computed anew."""
+"""Kinds of findings that can be run again."""
 
 _RERUN = "_rerun_result"
 
 
-def finding_page(finding: Finding) -> None:
-    """Everything of one finding, read from top to bottom."""
+def show_finding(finding: Finding) -> None:
+    """Everything of one finding, from top to bottom."""
     shown = read_evidence(finding.evidence)
-    st.subheader(plain(finding.title), anchor=False)
-    st.caption(headline(finding))
+    st.subheader(escape_text(finding.title), anchor=False)
+    st.caption(describe_finding(finding))
     if finding.note:
         st.text(finding.note)
     _actions(finding, shown)
@@ -50,20 +50,20 @@ def finding_page(finding: Finding) -> None:
         _neuron(shown)
     else:
         _generation(finding, shown)
-    with st.expander("What it was made with"):
-        st.table(facts(finding, shown))
+    with st.expander("Settings and versions"):
+        st.table(show_evidence_facts(finding, shown))
     with st.expander("The evidence as stored"):
         st.json(finding.evidence, expanded=1)
 
 
-def headline(finding: Finding) -> str:
-    """Kind, model, time and tags in one line of Markdown; none of them is interpreted."""
-    tags = " ".join(f":gray-badge[{plain(tag)}]" for tag in finding.tags)
-    kept = f"kept {when(finding.created_at)}"
-    return f"{plain(finding.kind)} · {plain(short(finding.model_name))} · {kept} {tags}"
+def describe_finding(finding: Finding) -> str:
+    """Kind, model, time and tags in one line of escaped Markdown."""
+    tags = " ".join(f":gray-badge[{escape_text(tag)}]" for tag in finding.tags)
+    kept = f"kept {format_time(finding.created_at)}"
+    return f"{escape_text(finding.kind)} · {escape_text(shorten_model(finding.model_name))} · {kept} {tags}"
 
 
-def _actions(finding: Finding, shown: Reading) -> None:
+def _actions(finding: Finding, shown: EvidenceView) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if finding.kind in RUN_AGAIN:
             st.button(
@@ -71,43 +71,47 @@ def _actions(finding: Finding, shown: Reading) -> None:
                 icon=":material/replay:",
                 on_click=_ask_rerun,
                 args=(finding.id,),
-                help="Computes it anew, never from stored results, and compares.",
+                help="Computes it again, never from stored results, and compares.",
             )
         with st.popover("Edit", icon=":material/edit:"):
             _edit(finding)
         with st.popover("Export", icon=":material/download:"):
             for form in EXPORT_FORMATS:
-                download(
+                show_download(
                     "Markdown" if form == "md" else form.upper(),
                     partial(export_findings, [finding], form),
                     f"finding-{finding.id[:8]}.{form}",
                     key=f"export-{form}",
                 )
         with st.popover("Delete", icon=":material/delete:"):
-            st.markdown("The finding and its evidence are deleted for good. Stored runs stay.")
+            st.markdown("The finding and its evidence are deleted permanently. Stored runs stay.")
             st.button("Delete it", type="primary", on_click=_delete, args=(finding.id,))
         _open_in(finding, shown)
 
 
-def _open_in(finding: Finding, shown: Reading) -> None:
+def _open_in(finding: Finding, shown: EvidenceView) -> None:
     model = {state.MODEL: finding.model_name}
     if finding.kind == "skill":
         open_skill(finding.evidence, finding.model_name)
     elif finding.kind == UNLEARNING:
         open_unlearning(finding.evidence, finding.model_name)
     elif shown.address:
-        page_link(
+        show_page_link(
             "Open the neuron", "/neurons", icon=":material/scatter_plot:", neuron=shown.address, **model
         )
         clamp = f"{shown.address}:key:set:8x@all"
-        page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, **model)
+        show_page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, **model)
     else:
-        page_link(
-            "Open in Clamp", "/clamp", icon=":material/tune:", **clamp_view(finding.evidence, shown), **model
+        show_page_link(
+            "Open in Clamp",
+            "/clamp",
+            icon=":material/tune:",
+            **make_clamp_view(finding.evidence, shown),
+            **model,
         )
 
 
-def clamp_view(evidence: dict[str, Any], shown: Reading) -> dict[str, Any]:
+def make_clamp_view(evidence: dict[str, Any], shown: EvidenceView) -> dict[str, Any]:
     """The Clamp page's URL with everything of this evidence filled in."""
     prefix = evidence.get("answer_prefix")
     prefix = prefix if isinstance(prefix, str) else ""
@@ -127,18 +131,18 @@ def _edit(finding: Finding) -> None:
     with st.form("edit", border=False):
         title = st.text_input("Title", finding.title)
         note = st.text_area("Note", finding.note)
-        known = list(dict.fromkeys([*finding.tags, *all_tags(store())]))
+        known = list(dict.fromkeys([*finding.tags, *all_tags(get_store())]))
         tags = st.multiselect("Tags", known, finding.tags, accept_new_options=True)
         pressed = st.form_submit_button("Save", type="primary")
     if pressed:
-        with shown_errors():
-            update_finding(store(), finding.id, title=title, note=note, tags=tags)
+        with show_errors():
+            update_finding(get_store(), finding.id, title=title, note=note, tags=tags)
             st.rerun()
 
 
 def _delete(finding_id: str) -> None:
-    with shown_errors():
-        delete_finding(store(), finding_id)
+    with show_errors():
+        delete_finding(get_store(), finding_id)
         st.query_params.pop(state.FINDING, None)
         st.toast("The finding is deleted", icon=":material/delete:")
 
@@ -148,14 +152,14 @@ def _ask_rerun(finding_id: str) -> None:
 
 
 def _show_rerun(finding: Finding) -> None:
-    """The re-run that was asked for: computed once, then shown as long as this finding is open."""
+    """The requested re-run: computed once, then shown while this finding is open."""
     asked, result = st.session_state.get(_RERUN, (None, None))
     if asked != finding.id:
         return
     if result is None:
         del st.session_state[_RERUN]
-        with shown_errors(), st.spinner("Running it again …", show_time=True):
-            result = rerun(store(), finding.id)
+        with show_errors(), st.spinner("Running it again …", show_time=True):
+            result = rerun_finding(get_store(), finding.id)
             st.session_state[_RERUN] = (finding.id, result)
     if result is None:
         return
@@ -163,18 +167,21 @@ def _show_rerun(finding: Finding) -> None:
     tell = st.success if result.same else st.warning
     of = f"Tokens {'equal' if result.tokens_equal else 'differ'} · largest difference of a probability"
     tell(
-        f"**{'It still holds.' if result.same else 'It no longer holds.'}** {plain(said)}  \n"
+        f"**{'It still holds.' if result.same else 'It no longer holds.'}** {escape_text(said)}  \n"
         f"{'Largest difference of a number' if finding.kind == UNLEARNING else of} "
-        f"{result.largest_difference:.1e}, tolerance {result.tolerance:.0e} · {duration(result.seconds)} · "
+        f"{result.largest_difference:.1e}, tolerance {result.tolerance:.0e} · "
+        f"{format_duration(result.seconds)} · "
         f"run `{result.run[:8]}`",
         icon=":material/verified:" if result.same else ":material/difference:",
     )
 
 
-def _generation(finding: Finding, shown: Reading) -> None:
+def _generation(finding: Finding, shown: EvidenceView) -> None:
     for clamp in shown.clamps:
         st.code(clamp, language=None)
-    show_pair(pair_slots(), words_of(shown.base_text), words_of(shown.changed_text), before=shown.prompt)
+    show_pair(
+        place_pair(), split_words(shown.base_text), split_words(shown.changed_text), before=shown.prompt
+    )
     st.caption(HOW_TO_READ)
     if shown.word and shown.word_base is not None and shown.word_changed is not None:
         show_word(shown.word, shown.word_base, shown.word_changed)
@@ -182,15 +189,15 @@ def _generation(finding: Finding, shown: Reading) -> None:
         show_answers(shown.answer, name=finding.id[:8])
 
 
-def _neuron(shown: Reading) -> None:
-    st.markdown(f"**Neuron** {plain(shown.address)}")
+def _neuron(shown: EvidenceView) -> None:
+    st.markdown(f"**Neuron** {escape_text(shown.address)}")
     for place, table in zip(st.columns(2) * len(shown.sites), shown.sites, strict=False):
         with place:
-            _decoded(table)
+            _show_decodings(table)
 
 
-def _decoded(table: Decoded) -> None:
-    st.markdown(f"{plain(table.site)}, {plain(table.end)}")
+def _show_decodings(table: DecodedTokens) -> None:
+    st.markdown(f"{escape_text(table.site)}, {escape_text(table.end)}")
     st.dataframe(
         {
             "token": [show_token(token) for token, _, _ in table.tokens],
@@ -201,8 +208,8 @@ def _decoded(table: Decoded) -> None:
     )
 
 
-def facts(finding: Finding, shown: Reading) -> dict[str, str]:
-    """Settings, versions and keys, as a two-column table; what the evidence does not tell is left out."""
+def show_evidence_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]:
+    """Settings, versions and keys, as a two-column table; missing ones are left out."""
     evidence = finding.evidence
     versions = evidence.get("versions")
     named = {
@@ -213,7 +220,7 @@ def facts(finding: Finding, shown: Reading) -> dict[str, str]:
         "Temperature": evidence.get("temperature"),
         "New tokens": evidence.get("max_new_tokens"),
         "Device": evidence.get("device"),
-        "Number format": evidence.get("dtype"),
+        "dtype": evidence.get("dtype"),
         "Finding": finding.id,
         **(
             {f"Version of {name}": value for name, value in versions.items()}
@@ -221,4 +228,6 @@ def facts(finding: Finding, shown: Reading) -> dict[str, str]:
             else {}
         ),
     }
-    return {plain(name): plain(str(value)) for name, value in named.items() if value not in (None, "")}
+    return {
+        escape_text(name): escape_text(str(value)) for name, value in named.items() if value not in (None, "")
+    }

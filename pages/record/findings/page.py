@@ -1,15 +1,15 @@
-"""The notebook: what was kept, with its evidence; searched, edited, run again, carried in and out."""
+"""Findings: the notebook of evidence; searched, edited, run again, exported and imported."""
 
 from functools import partial
 
 import streamlit as st
 
-from pages.record.findings.finding import finding_page, headline
+from pages.record.findings.finding import describe_finding, show_finding
 from pages.shared import state
-from pages.shared.errors import show_unreadable, shown_errors
-from pages.shared.layout import download, empty, page_header, page_link
-from pages.shared.resources import store
-from pages.shared.tokens import plain
+from pages.shared.errors import show_errors, show_unreadable
+from pages.shared.layout import show_download, show_empty, show_header, show_page_link
+from pages.shared.resources import get_store
+from pages.shared.tokens import escape_text
 from workbench.findings.findings import (
     EXPORT_FORMATS,
     Finding,
@@ -25,8 +25,8 @@ AT_MOST = 500
 _UPLOAD = "_findings_upload"
 
 
-def wanted() -> list[Finding]:
-    """The findings that fit the search and the tag, best or newest first."""
+def search_findings() -> list[Finding]:
+    """The findings that match the search and the tag, best or newest first."""
     search, tag = st.columns([3, 2])
     words = search.text_input(
         "Search",
@@ -38,20 +38,20 @@ def wanted() -> list[Finding]:
     )
     chosen = tag.selectbox(
         "Tag",
-        list(all_tags(store())),
+        list(all_tags(get_store())),
         index=None,
         key=state.TAG,
         bind="query-params",
         persist_state="session",
         placeholder="All tags",
     )
-    found = list_findings(store(), search=words or "", tag=chosen, limit=AT_MOST)
+    found = list_findings(get_store(), search=words or "", tag=chosen, limit=AT_MOST)
     show_unreadable(found)
     return found
 
 
-def look_at(finding_id: str | None) -> None:
-    """Open a finding, or the list where there is none; the search stays as it is."""
+def open_finding(finding_id: str | None) -> None:
+    """Open a finding, or the list if there is none; the search stays."""
     if finding_id:
         st.query_params[state.FINDING] = finding_id
     else:
@@ -59,7 +59,7 @@ def look_at(finding_id: str | None) -> None:
 
 
 def show_list(findings: list[Finding]) -> None:
-    """One line per finding: its title, a link to it, and what it is of."""
+    """One line per finding: title, link and subject."""
     st.caption(
         f"{len(findings)} finding{'' if len(findings) == 1 else 's'}"
         + (f"; only the first {AT_MOST} are listed" if len(findings) == AT_MOST else "")
@@ -69,21 +69,21 @@ def show_list(findings: list[Finding]) -> None:
     for finding in findings[start : start + ON_A_PAGE]:
         with st.container(border=True):
             st.button(
-                plain(finding.title),
+                escape_text(finding.title),
                 key=f"_open_{finding.id}",
                 type="tertiary",
                 icon=":material/bookmark:",
-                on_click=look_at,
+                on_click=open_finding,
                 args=(finding.id,),
             )
-            st.caption(headline(finding))
+            st.caption(describe_finding(finding))
 
 
-def export(findings: list[Finding]) -> None:
+def offer_export(findings: list[Finding]) -> None:
     """The listed findings as one file of each format."""
     with st.popover(f"Export these {len(findings)}", icon=":material/download:", disabled=not findings):
         for form in EXPORT_FORMATS:
-            download(
+            show_download(
                 form.upper() if form != "md" else "Markdown",
                 partial(export_findings, findings, form),
                 f"findings.{form}",
@@ -91,46 +91,47 @@ def export(findings: list[Finding]) -> None:
             )
 
 
-def bring_in() -> None:
-    """Findings from a JSON export; those that are here already stay as they are."""
+def offer_import() -> None:
+    """Import findings from a JSON export; existing ones stay unchanged."""
     with (
         st.popover("Import", icon=":material/upload:"),
         st.form("import", border=False, clear_on_submit=True),
     ):
         file = st.file_uploader("A file made by Export → JSON", type="json", key=_UPLOAD)
         if st.form_submit_button("Import", type="primary") and file is not None:
-            result = import_findings(store(), file.getvalue().decode("utf-8", "replace"))
-            known = f", {result.already_there} were here already" if result.already_there else ""
+            result = import_findings(get_store(), file.getvalue().decode("utf-8", "replace"))
+            known = f", {result.already_there} already existed" if result.already_there else ""
             st.toast(f"{result.added} imported{known}", icon=":material/upload:")
 
 
-def notebook() -> None:
+def show_notebook() -> None:
     """Search, filter, list, export and import."""
     filters, tools = st.container(), st.container(horizontal=True)
-    with tools, shown_errors():
-        bring_in()  # before the list is read, so that it holds what came in
+    with tools, show_errors():
+        offer_import()  # before the list is read, so that it includes the imports
     with filters:
-        findings = wanted()
+        findings = search_findings()
     with tools:
-        export(findings)
+        offer_export(findings)
     if findings:
         show_list(findings)
     elif st.session_state.get(state.SEARCH) or st.session_state.get(state.TAG):
-        empty("No finding holds these words under this tag. Use fewer words, or another tag.")
+        show_empty("No finding matches these words and this tag. Use fewer words, or another tag.")
     else:
-        empty(
-            "Nothing is kept yet. On **Clamp**, generate a pair of texts and press *Keep as a finding*; "
-            "on **Neurons**, open a neuron and keep it. Each finding freezes its evidence, to be run again.",
-            lambda: page_link("Clamp a neuron", "/clamp", icon=":material/tune:"),
-            lambda: page_link("Find a neuron", "/neurons", icon=":material/search:"),
+        show_empty(
+            "No finding is kept yet. On **Clamp**, generate a pair of texts and press *Keep as a "
+            "finding*; on **Neurons**, open a neuron and keep it. Each finding freezes its evidence, so "
+            "that it can be run again.",
+            lambda: show_page_link("Clamp a neuron", "/clamp", icon=":material/tune:"),
+            lambda: show_page_link("Find a neuron", "/neurons", icon=":material/search:"),
         )
 
 
-page_header("Findings", "What did you find, and does it still hold?")
-with shown_errors():
+show_header("Findings", "What did you find, and does it still hold?")
+with show_errors():
     chosen = st.query_params.get(state.FINDING)
     if chosen:
-        st.button("All findings", icon=":material/arrow_back:", on_click=look_at, args=(None,))
-        finding_page(get_finding(store(), chosen))
+        st.button("All findings", icon=":material/arrow_back:", on_click=open_finding, args=(None,))
+        show_finding(get_finding(get_store(), chosen))
     else:
-        notebook()
+        show_notebook()

@@ -1,4 +1,4 @@
-"""A kept skill: what its boxes refuse, as the finding has it, read with tolerance."""
+"""Finding of a skill: what its boxes refuse; missing or odd fields are tolerated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from pages.shared import state
-from pages.shared.layout import caption, page_link
-from pages.shared.tokens import plain
+from pages.shared.layout import show_caption, show_page_link
+from pages.shared.tokens import escape_text
 
 
 def show_skill(evidence: Mapping[str, Any]) -> None:
-    """The shares refused, with intervals; and the query that was tried, if there was one."""
+    """The shares refused, with intervals; and the tried query, if any."""
     rows = [
         {
             "set": str(row.get("set")),
@@ -29,9 +29,10 @@ def show_skill(evidence: Mapping[str, Any]) -> None:
     columns = dict.fromkeys(("refused", "from", "to"), percent)
     st.dataframe(pd.DataFrame(rows), column_config=columns, hide_index=True)
     layers = ", ".join(f"L{layer}" for layer in _list(evidence.get("layers")))
-    part, skill, alpha = (plain(str(evidence.get(name))) for name in ("part", "skill", "alpha"))
-    caption(
-        f"Share of {part} queries inside the key box of {skill} in {plain(layers)} at α = {alpha}, with 95 % "
+    part, skill, alpha = (escape_text(str(evidence.get(name))) for name in ("part", "skill", "alpha"))
+    show_caption(
+        f"Share of {part} queries inside the key box of {skill} in {escape_text(layers)} at α = {alpha}, "
+        "with 95 % "
         "intervals (Wilson)."
     )
     query = evidence.get("query")
@@ -57,7 +58,7 @@ def open_skill(evidence: Mapping[str, Any], model_name: str) -> None:
         state.SPLIT: evidence.get("seed") or None,
         state.QUERY: evidence.get("prompt"),
     }
-    page_link("Open in Skills", "/skills", icon=":material/school:", **view)
+    show_page_link("Open in Skills", "/skills", icon=":material/school:", **view)
 
 
 def _ends(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A kept unlearning: before and after per method and skill, as the finding has it, read with tolerance."""
+"""Finding of unlearning: before and after per method and skill; missing or odd fields are tolerated."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from pages.shared import state
-from pages.shared.layout import caption, page_link
-from pages.shared.tokens import plain
+from pages.shared.layout import show_caption, show_page_link
+from pages.shared.tokens import escape_text
 from workbench.unlearning.checks import METHOD_NAMES
 
 
 def show_unlearning(evidence: Mapping[str, Any]) -> None:
-    """What each method did to each skill."""
+    """The effect of each method on each skill."""
     document = _map(evidence.get("document"))
     names = {str(method): name for method, name in METHOD_NAMES.items()}
     rows = [
@@ -33,8 +33,8 @@ def show_unlearning(evidence: Mapping[str, Any]) -> None:
     number = st.column_config.NumberColumn(format="%.3f")
     columns = dict.fromkeys(("before", "after", "relative drop", "from", "to"), number)
     st.dataframe(pd.DataFrame(rows), column_config=columns, hide_index=True)
-    caption(
-        f"Accuracy on the test when **{plain(str(document.get('forget')))}** was to be forgotten; the "
+    show_caption(
+        f"Accuracy on the test with the forget skill **{escape_text(str(document.get('forget')))}**; the "
         "relative drop with its 95 % interval."
     )
 
@@ -64,7 +64,7 @@ def open_unlearning(evidence: Mapping[str, Any], model_name: str) -> None:
     }
     if isinstance(asked.get("rivals"), bool):
         view[state.RIVALS] = str(asked["rivals"]).lower()
-    page_link("Open in Unlearn", "/unlearn", icon=":material/backspace:", **view)
+    show_page_link("Open in Unlearn", "/unlearn", icon=":material/backspace:", **view)
 
 
 def _map(value: object) -> Mapping[str, Any]:

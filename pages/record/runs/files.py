@@ -1,4 +1,4 @@
-"""Runs as files: one run out, as many as a file holds in."""
+"""Runs as files: export of one, import of any number."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from io import BytesIO
 
 import streamlit as st
 
-from pages.shared.errors import toasted_errors
-from pages.shared.layout import download
-from pages.shared.resources import store
+from pages.shared.errors import toast_errors
+from pages.shared.layout import show_download
+from pages.shared.resources import get_store
 from store import Run, Store, export_runs
-from workbench.storage import import_runs
+from workbench.storage import import_run_file
 
 LARGEST_MB = 1024
-"""Of a file that is taken in: the server holds it in memory for that long."""
+"""Largest import file: the server holds it in memory."""
 
 _UPLOAD = "_runs_upload"
 
 
-def export_button(run: Run) -> None:
-    """The run as a file, made when it is clicked."""
-    download("Export", partial(exported, store(), run.key), f"{run.key[:12]}.runs.zip", key="export_run")
+def show_export_button(run: Run) -> None:
+    """The run as a file, made on click."""
+    show_download(
+        "Export", partial(export_run, get_store(), run.key), f"{run.key[:12]}.runs.zip", key="export_run"
+    )
 
 
-def exported(store: Store, key: str) -> bytes:
-    """The run, as far as it is stored, as a file."""
+def export_run(store: Store, key: str) -> bytes:
+    """The run's stored part as a file."""
     file = BytesIO()
     export_runs(store, [key], file)
     return file.getvalue()
 
 
-def import_button() -> None:
-    """Runs from such a file; units that are here already stay as they are."""
+def show_import_button() -> None:
+    """Import runs from such a file; existing units stay unchanged."""
     with (
         st.popover("Import", icon=":material/upload:"),
         st.form("import_runs", border=False, clear_on_submit=True),
     ):
         file = st.file_uploader("A file made by Export", type="zip", key=_UPLOAD, max_upload_size=LARGEST_MB)
         if st.form_submit_button("Import", type="primary") and file is not None:
-            with toasted_errors():
-                came = import_runs(store(), file)
+            with toast_errors():
+                came = import_run_file(get_store(), file)
                 counts = {
-                    "added": came.added, "completed": came.completed, "here already": came.unchanged
+                    "added": came.added, "completed": came.completed, "unchanged": came.unchanged
                 }  # fmt: skip
                 told = ", ".join(f"{len(keys)} {what}" for what, keys in counts.items() if keys)
                 st.toast(

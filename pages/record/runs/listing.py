@@ -1,4 +1,4 @@
-"""The runs as a table, filtered, and the one that is looked at; the address names them all."""
+"""The filterable table of runs, and the selected run; all of it in the URL."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import streamlit as st
 
 from pages.shared import state
 from pages.shared.errors import show_unreadable
-from pages.shared.layout import caption, short, when
-from pages.shared.resources import store
+from pages.shared.layout import format_time, shorten_model, show_caption
+from pages.shared.resources import get_store
 from store import Run, list_runs
 
 AT_MOST = 1000
 _TABLE, _CHOSEN = "_runs_table", "_runs_chosen"
 
 
-def filtered() -> list[Run]:
+def filter_runs() -> list[Run]:
     """The runs of the chosen kind and model, newest first."""
-    runs = list_runs(store(), limit=AT_MOST)
+    runs = list_runs(get_store(), limit=AT_MOST)
     show_unreadable(runs)
     kind_column, model_column = st.columns(2)
     kinds, models = sorted({run.kind for run in runs}), list(dict.fromkeys(run.model_name for run in runs))
@@ -29,17 +29,17 @@ def filtered() -> list[Run]:
     return [run for run in runs if kind in (None, run.kind) and name in (None, run.model_name)]
 
 
-def table(runs: list[Run]) -> None:
-    """One row per run; a click on one opens it below."""
+def show_runs(runs: list[Run]) -> None:
+    """One row per run; a click opens it below."""
     rows = {
         "kind": [run.kind for run in runs],
-        "about": [about(run) for run in runs],
-        "model": [short(run.model_name) for run in runs],
+        "about": [describe_run(run) for run in runs],
+        "model": [shorten_model(run.model_name) for run in runs],
         "done": [run.stored_units / run.units for run in runs],
         "parts": [f"{run.stored_units}/{run.units}" for run in runs],
         "seconds": [run.seconds for run in runs],
         "kB": [run.bytes / 1000 for run in runs],
-        "created": [when(run.created_at) for run in runs],
+        "created": [format_time(run.created_at) for run in runs],
     }
     column = st.column_config
     st.dataframe(
@@ -60,19 +60,24 @@ def table(runs: list[Run]) -> None:
         if len(runs) == AT_MOST
         else f"{len(runs)} run{'' if len(runs) == 1 else 's'}."
     )
-    caption(f"{more} Mark a row to see its parameters below. Seconds are of work, kB what its results take.")
+    show_caption(
+        f"{more} Mark a row to see its parameters below. Seconds: computing time. kB: size of its results."
+    )
 
 
 def _pick(runs: list[Run]) -> None:
-    """Open the run whose row was marked."""
+    """Open the run of the selected row."""
     marked = st.session_state[_TABLE]["selection"]["rows"]
     if marked and marked[0] < len(runs):
         st.query_params[state.RUN] = runs[marked[0]].key
 
 
-def chosen_run(runs: list[Run]) -> str | None:
-    """The run to show, which the URL names; chosen by its name here, or by its row above."""
-    names = {run.key: f"{run.kind} · {about(run) or short(run.model_name)} · {run.key[:8]}" for run in runs}
+def choose_run(runs: list[Run]) -> str | None:
+    """The run to show, named by the URL; selectable by name here, or in the table."""
+    names = {
+        run.key: f"{run.kind} · {describe_run(run) or shorten_model(run.model_name)} · {run.key[:8]}"
+        for run in runs
+    }
     given = st.query_params.get(state.RUN)
     st.session_state[_CHOSEN] = given if given in names else None
 
@@ -90,7 +95,7 @@ def chosen_run(runs: list[Run]) -> str | None:
     )
 
 
-def about(run: Run) -> str:
+def describe_run(run: Run) -> str:
     """What a run was about, from its parameters, in one line."""
     told = [run.parameters.get(name) for name in ("prompt", "site", "norm")]
     return " ".join(" · ".join(str(value) for value in told if value not in (None, "")).split())[:120]

@@ -187,7 +187,7 @@ def test_experts_in_a_layout_nobody_knows_are_refused() -> None:
     for layer in model.model.layers:
         experts = layer.mlp.experts
         experts.extra = nn.Parameter(torch.randn(4, 32, 32))
-    with pytest.raises(UnknownStructure, match="keeps its experts in a layout that is not known"):
+    with pytest.raises(UnknownStructure, match="keeps its experts in an unknown layout"):
         find_anatomy(model)
 
 
@@ -195,7 +195,7 @@ def test_experts_that_compute_something_else_are_refused() -> None:
     model = tiny_model("mixtral")
     experts = model.model.layers[0].mlp.experts
     experts.forward = lambda hidden, chosen, weights: hidden * 2
-    with pytest.raises(ContractBroken, match="do not compute as their layout says"):
+    with pytest.raises(ContractBroken, match="do not compute what their layout predicts"):
         find_anatomy(model)
 
 

@@ -16,12 +16,12 @@ from transformers import GPT2Config, LlamaConfig
 from analysis.checkpoints import devices
 from analysis.checkpoints.devices import (
     BALANCED,
-    Memory,
-    best_device,
+    FreeMemory,
     check_device,
-    free_memory,
-    give_back,
-    placement,
+    choose_device,
+    free_unused,
+    place_modules,
+    read_free_memory,
 )
 from analysis.checkpoints.loading import empty_model
 from analysis.errors import ModelError
@@ -41,17 +41,17 @@ def gpus(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
 def test_the_devices_that_are_here_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     gpus(monkeypatch)
-    assert (devices.present(), best_device()) == (["cpu"], "cpu")
+    assert (devices.list_devices(), choose_device()) == (["cpu"], "cpu")
     gpus(monkeypatch, 100)
-    assert (devices.present(), best_device()) == (["cpu", "cuda:0"], "cuda")
+    assert (devices.list_devices(), choose_device()) == (["cpu", "cuda:0"], "cuda")
     gpus(monkeypatch, 100, 100)
-    assert devices.present() == ["cpu", "cuda:0", "cuda:1", BALANCED]
+    assert devices.list_devices() == ["cpu", "cuda:0", "cuda:1", BALANCED]
 
 
 def test_auto_never_takes_mps_and_mps_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert best_device() == "cpu"
+    assert choose_device() == "cpu"
     check_device("mps")
 
 
@@ -74,14 +74,14 @@ def test_a_device_that_is_not_here_is_refused(name: str, says: str, monkeypatch:
 def test_free_memory_counts_what_torch_keeps_for_its_next_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     gpus(monkeypatch, 100, 200)
-    assert free_memory().accelerators == (110, 210)
+    assert read_free_memory().accelerators == (110, 210)
 
 
 def test_the_room_is_that_of_the_device_asked_for() -> None:
-    memory = Memory(1000, (100, 200))
+    memory = FreeMemory(1000, (100, 200))
     rooms = [memory.room(device) for device in ("cpu", "cuda", "cuda:0", "cuda:1", "mps", BALANCED)]
     assert rooms == [900, 90, 90, 180, 90, 270]
-    assert Memory(1000).room("cuda") == 0
+    assert FreeMemory(1000).room("cuda") == 0
 
 
 def group(folder: Path, limit: str, used: int, files: int) -> None:
@@ -95,13 +95,13 @@ def test_a_control_groups_limit_counts_and_files_it_has_read_do_not(
 ) -> None:
     monkeypatch.setattr(devices, "CGROUP", tmp_path)
     whole = psutil.virtual_memory().available
-    assert free_memory().host == pytest.approx(whole, rel=0.2)
+    assert read_free_memory().host == pytest.approx(whole, rel=0.2)
     group(tmp_path, "1000000", 900_000, 500_000)
-    assert free_memory().host == 600_000
+    assert read_free_memory().host == 600_000
     group(tmp_path, "1000000", 1_900_000, 0)
-    assert free_memory().host == 0
+    assert read_free_memory().host == 0
     group(tmp_path, "max", 900_000, 0)
-    assert free_memory().host == pytest.approx(whole, rel=0.2)
+    assert read_free_memory().host == pytest.approx(whole, rel=0.2)
 
 
 def empty(config: Any) -> Any:
@@ -111,10 +111,10 @@ def empty(config: Any) -> Any:
 def test_one_device_takes_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 100)
     model = empty(LlamaConfig(vocab_size=97, **SIZES))
-    assert placement("cpu", model) is None
-    assert placement("cuda", model) == {"": "cuda"}
+    assert place_modules("cpu", model) is None
+    assert place_modules("cuda", model) == {"": "cuda"}
     with pytest.raises(ModelError, match="is not here"):
-        placement("cuda:3", model)
+        place_modules("cuda:3", model)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_model_is_spread_over_gpus_in_whole_layers(config: Any, monkeypatch: p
     model = empty(config)
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     gpus(monkeypatch, size, size)
-    found = placement(BALANCED, model)
+    found = place_modules(BALANCED, model)
     assert found is not None
     assert set(found.values()) == {0, 1}
     layers = model.base_model_prefix + (".h." if config.model_type == "gpt2" else ".layers.")
@@ -140,7 +140,7 @@ def test_a_model_larger_than_all_gpus_is_refused(monkeypatch: pytest.MonkeyPatch
     model = empty(LlamaConfig(vocab_size=97, **SIZES))
     gpus(monkeypatch, 100_000, 100_000)
     with pytest.raises(ModelError, match=r"2 accelerators have .* free together; choose the device cpu"):
-        placement(BALANCED, model)
+        place_modules(BALANCED, model)
 
 
 def test_memory_is_given_back_to_gpus_and_to_mps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_memory_is_given_back_to_gpus_and_to_mps(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    give_back()
+    free_unused()
     assert emptied == ["cuda", "mps"]
 
 
@@ -160,7 +160,7 @@ def test_tensors_that_only_hold_one_another_are_let_go() -> None:
         tensor = weakref.ref(ring[0])
         del ring
         assert tensor() is not None
-        give_back()
+        free_unused()
         assert tensor() is None
     finally:
         gc.enable()
@@ -172,7 +172,7 @@ def test_freed_memory_leaves_the_process() -> None:
     last = torch.ones(1000)
     full = process.memory_info().rss
     del kept
-    give_back()
+    free_unused()
     assert last.sum() == 1000
     if not hasattr(ctypes.CDLL(None), "malloc_trim"):
         pytest.skip("this C library gives memory back in its own time")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
 from analysis.checkpoints import loading
-from analysis.checkpoints.headers import stored_tensors
+from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.loading import empty_model, read_weights
 from analysis.errors import NotAModel
 from analysis.opening.alive import Alive
@@ -68,7 +68,7 @@ def test_mixed_dtypes_become_the_one_asked_for(tmp_path: Path) -> None:
     for number, parameter in enumerate(model.parameters()):
         parameter.data = parameter.data.to((torch.float32, torch.bfloat16, torch.float16)[number % 3])
     model.save_pretrained(tmp_path)
-    stored = {tensor.dtype for tensor in stored_tensors(tmp_path).values()}
+    stored = {tensor.dtype for tensor in read_stored_tensors(tmp_path).values()}
     assert len(stored) == 3
     ours = read(tmp_path, torch.float32)
     assert {p.dtype for p in ours.parameters()} == {torch.float32}
@@ -91,7 +91,7 @@ def test_hardly_more_than_the_weights_is_held_while_they_are_read(
 
 
 def test_weights_go_straight_to_their_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "placement", lambda device, empty: {"": torch.device(device)})
+    monkeypatch.setattr(loading, "place_modules", lambda device, empty: {"": torch.device(device)})
     folder = saved(tmp_path, "mixtral", torch.bfloat16)
     with pretended():
         model = read(folder, torch.bfloat16, "ipu:0")
@@ -112,7 +112,7 @@ def test_tensors_that_cannot_be_joined_are_told(tmp_path: Path) -> None:
     weights = load_file(path)
     name = next(key for key in weights if key.endswith("experts.1.w1.weight"))
     save_file(weights | {name: torch.zeros(3, 4)}, path, metadata={"format": "pt"})
-    with pytest.raises(NotAModel, match=r"experts\.1\.w1\.weight is \(3, 4\), where both must be alike"):
+    with pytest.raises(NotAModel, match=r"experts\.1\.w1\.weight is \(3, 4\), but both must be equal"):
         read(folder, torch.float32)
 
 
@@ -120,7 +120,7 @@ def test_a_config_of_which_no_model_can_be_made_is_told(tmp_path: Path) -> None:
     folder = saved(tmp_path, "llama", torch.float32)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "no-such-function"}))
-    with pytest.raises(NotAModel, match=r"no model can be made of .*config\.json"):
+    with pytest.raises(NotAModel, match=r"no model can be built from .*config\.json"):
         read(folder, torch.float32)
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.checkpoints import stored
-from analysis.checkpoints.headers import INDEX, stored_tensors
+from analysis.checkpoints.headers import INDEX, read_stored_tensors
 from analysis.errors import ModelError, NotAModel
 
 Header = dict[str, Any]
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_headers_say_what_the_file_holds(folder: Path) -> None:
-    found, real = stored_tensors(folder), tensors()
+    found, real = read_stored_tensors(folder), tensors()
     assert set(found) == set(real)
     for key, tensor in real.items():
         assert (found[key].shape, found[key].dtype) == (tuple(tensor.shape), tensor.dtype)
@@ -51,7 +51,7 @@ def test_tensors_are_read_into_any_place(
     folder: Path, monkeypatch: pytest.MonkeyPatch, buffer: int, dtype: torch.dtype | None
 ) -> None:
     monkeypatch.setattr(stored, "BUFFER", buffer)
-    found = stored_tensors(folder)
+    found = read_stored_tensors(folder)
     for key, tensor in tensors().items():
         wanted = tensor.to(dtype or tensor.dtype)
         plain = torch.empty_like(wanted)
@@ -64,11 +64,11 @@ def test_tensors_are_read_into_any_place(
 
 def test_a_place_of_another_shape_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"half is \(7, 5\), not \(5, 7\)"):
-        stored_tensors(folder)["half"].read_into(torch.empty(5, 7))
+        read_stored_tensors(folder)["half"].read_into(torch.empty(5, 7))
 
 
 def test_a_file_that_loses_its_end_while_it_is_read_is_told(folder: Path) -> None:
-    last = max(stored_tensors(folder).values(), key=lambda tensor: tensor.start)
+    last = max(read_stored_tensors(folder).values(), key=lambda tensor: tensor.start)
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(ModelError, match="ended while it was read"):
@@ -99,7 +99,7 @@ LIES: dict[str, tuple[Callable[[Header], None], str]] = {
     "offsets beyond the file": (lambda h: shifted(h, "mask", 9000, 9000), "leaves a gap before mask"),
     "more than the file has": (
         lambda h: h.update(more={"dtype": "F32", "shape": [1000], "data_offsets": [245, 4245]}),
-        "is cut off: its header tells of 4,245 bytes of weights, it has 245",
+        "is truncated: its header lists 4,245 bytes of weights, it has 245",
     ),
     "shared bytes": (lambda h: shifted(h, "half", -2, -2), "has .* and half share bytes"),
     "less than the file has": (lambda h: h.pop("mask"), "has 3 bytes that its header does not tell of"),
@@ -114,31 +114,31 @@ def test_a_header_that_cannot_be_true_is_refused(folder: Path, lie: str) -> None
     change, says = LIES[lie]
     rewrite(folder / "model.safetensors", change)
     with pytest.raises(NotAModel, match=says):
-        stored_tensors(folder)
+        read_stored_tensors(folder)
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"", "cannot be read as safetensors"),
-        (b"\xff" * 100, "begins with no header"),
-        (struct.pack("<Q", 4) + b"[1 ]", "is no table"),
-        (struct.pack("<Q", 90) + b"{", "is cut off within its header"),
+        (b"\xff" * 100, "has no header"),
+        (struct.pack("<Q", 4) + b"[1 ]", "is not a table"),
+        (struct.pack("<Q", 90) + b"{", "is truncated within its header"),
         (struct.pack("<Q", 4) + b"{ab}", "cannot be read as safetensors"),
-        (b"not safetensors at all", "begins with no header"),
+        (b"not safetensors at all", "has no header"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(NotAModel, match=says):
-        stored_tensors(tmp_path)
+        read_stored_tensors(tmp_path)
 
 
 def test_a_truncated_file_is_told(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(NotAModel, match=r"is cut off.*fetch or convert the model again"):
-        stored_tensors(folder)
+    with pytest.raises(NotAModel, match=r"is truncated.*download or convert the model again"):
+        read_stored_tensors(folder)
 
 
 def sharded(folder: Path, weight_map: dict[str, str]) -> None:
@@ -148,30 +148,30 @@ def sharded(folder: Path, weight_map: dict[str, str]) -> None:
 
 def test_an_index_says_which_tensors_of_its_files_count(folder: Path) -> None:
     sharded(folder, {"half": "one.safetensors", "mask": "elsewhere/one.safetensors"})
-    assert set(stored_tensors(folder)) == {"half", "mask"}
+    assert set(read_stored_tensors(folder)) == {"half", "mask"}
 
 
 def test_a_missing_shard_is_named(folder: Path) -> None:
     sharded(folder, {"half": "one.safetensors", "other": "two.safetensors"})
     with pytest.raises(NotAModel, match=r"its index names two\.safetensors, which is not there"):
-        stored_tensors(folder)
+        read_stored_tensors(folder)
 
 
 def test_a_link_to_a_shard_that_is_gone_is_a_missing_shard(folder: Path) -> None:
     sharded(folder, {"half": "two.safetensors"})
     (folder / "two.safetensors").symlink_to(folder / "blob")
     with pytest.raises(NotAModel, match=r"names two\.safetensors, which is not there"):
-        stored_tensors(folder)
+        read_stored_tensors(folder)
 
 
 def test_a_tensor_that_is_not_in_its_shard_is_named(folder: Path) -> None:
     sharded(folder, {"half": "one.safetensors", "other": "one.safetensors"})
     with pytest.raises(NotAModel, match=r"index has other in one\.safetensors, which does not hold it"):
-        stored_tensors(folder)
+        read_stored_tensors(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a": 1}}'])
 def test_an_index_of_another_form_is_refused(folder: Path, content: str) -> None:
     (folder / INDEX).write_text(content)
-    with pytest.raises(NotAModel, match="is no index of weights"):
-        stored_tensors(folder)
+    with pytest.raises(NotAModel, match="is not an index of weights"):
+        read_stored_tensors(folder)

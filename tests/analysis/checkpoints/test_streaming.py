@@ -22,10 +22,10 @@ from analysis.anatomy.structure import find_anatomy
 from analysis.checkpoints import streaming
 from analysis.checkpoints.loading import empty_model
 from analysis.checkpoints.reading import LocalCheckpoint
-from analysis.checkpoints.rehearsal import made_up
+from analysis.checkpoints.rehearsal import make_placeholder
 from analysis.errors import HeadlampError, ModelError
 from analysis.opening.models import LoadedModel, ModelRef, load_model
-from analysis.running.generation import Sampling, paired_steps
+from analysis.running.generation import Sampling, generate_steps
 from tests.analysis.checkpoints.streamed_made import on_disk
 from tests.analysis.conftest import FAMILIES, VOCAB, tiny_model
 
@@ -85,7 +85,7 @@ def test_one_layer_is_in_memory_at_a_time(tmp_path: Path) -> None:
 def test_a_streamed_model_is_not_run(tmp_path: Path) -> None:
     loaded = load_model(ModelRef(str(on_disk(tmp_path, CONFIGS["own head"])), streamed=True))
     with pytest.raises(HeadlampError):
-        next(paired_steps(loaded, [1, 2], [], Sampling()))
+        next(generate_steps(loaded, [1, 2], [], Sampling()))
 
 
 @pytest.mark.usefixtures("nothing_stays")
@@ -200,13 +200,16 @@ def test_a_tied_head_is_read_under_whichever_name_it_is_stored(tmp_path: Path, k
 
 def test_made_up_weights_are_always_the_same_and_no_two_rows_alike() -> None:
     like = torch.empty(3000, 1000, dtype=torch.bfloat16)
-    weight = made_up("a.weight", like)
+    weight = make_placeholder("a.weight", like)
     assert (weight.shape, weight.dtype) == (like.shape, like.dtype)
-    assert torch.equal(weight, made_up("a.weight", like))
-    assert not torch.equal(weight, made_up("b.weight", like))
+    assert torch.equal(weight, make_placeholder("a.weight", like))
+    assert not torch.equal(weight, make_placeholder("b.weight", like))
     assert len({row.numpy().tobytes() for row in weight.view(torch.int16)}) == 3000
     assert 0.9 < float((weight.float() @ torch.randn(1000)).std()) < 1.1
-    norm, bias = made_up("norm.weight", torch.empty(500)), made_up("norm.bias", torch.empty(500))
+    norm, bias = (
+        make_placeholder("norm.weight", torch.empty(500)),
+        make_placeholder("norm.bias", torch.empty(500)),
+    )
     assert 0.05 < float(norm.std()) < 0.2
     assert 0.05 < float(bias.std()) < 0.2
     assert (round(float(norm.mean())), round(float(bias.mean()))) == (1, 0)

@@ -7,8 +7,8 @@ from analysis.figures.experts import (
     ExpertCells,
     ResidualCurve,
     expert_map_figure,
+    maxima_figure,
     residual_figure,
-    sorted_maxima_figure,
 )
 from analysis.figures.pruning import decay_figure, effect_figure, sink_figure
 
@@ -48,7 +48,7 @@ def test_a_dense_model_is_one_column() -> None:
 
 
 def test_maxima_are_sorted_and_bounds_are_lines_at_their_values() -> None:
-    figure = sorted_maxima_figure(CELLS.value, CELLS.name, ["L1.E2"], {"P99.5": 7.0, "none": 0.0})
+    figure = maxima_figure(CELLS.value, CELLS.name, ["L1.E2"], {"P99.5": 7.0, "none": 0.0})
     dots, line = figure.data
     assert list(dots.y) == [1000, 10, 5, 1]
     assert list(dots.text) == ["L1.E2", "L0.E10", "L1.S0", "L0.E0"]
@@ -82,7 +82,7 @@ def test_decay_is_a_line_for_what_was_pruned_and_a_dot_for_each_random_set_and_l
 def test_many_ranks_are_drawn_on_a_logarithmic_axis_and_few_on_a_plain_one() -> None:
     for size, kind in ((4, None), (400, "log")):
         names = [f"L0.E{i}" for i in range(size)]
-        assert sorted_maxima_figure(np.ones(size), names, [], {}).layout.xaxis.type == kind
+        assert maxima_figure(np.ones(size), names, [], {}).layout.xaxis.type == kind
 
 
 def test_large_values_are_written_out_beside_the_colours() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from analysis.figures.unlearning import (
     INK,
-    Asked,
     DropMatrix,
+    FormDrop,
     Frontier,
     drop_matrix_figure,
     frontier_figure,
@@ -95,8 +95,8 @@ def test_the_frontier_holds_every_point_the_chosen_one_and_the_goal() -> None:
 
 def test_every_way_of_asking_is_a_row_with_an_interval() -> None:
     asked = {
-        "KSD": [Asked("test", 0.9, (0.8, 1.0)), Asked("poem", 0.2, None)],
-        "Selective pruning": [Asked("poem", 0.5, (0.4, 0.7))],
+        "KSD": [FormDrop("test", 0.9, (0.8, 1.0)), FormDrop("poem", 0.2, None)],
+        "Selective pruning": [FormDrop("poem", 0.5, (0.4, 0.7))],
     }
     first, second = ways_figure(asked, goal=0.8).data
     assert list(first.x) == [0.9, 0.2]
@@ -109,7 +109,7 @@ def test_names_are_shown_as_they_are_and_never_interpreted() -> None:
     figures = [
         drop_matrix_figure(MATRIX),
         frontier_figure([Frontier(EVIL, [(0.0, 0.0)], [EVIL], (0.0, 0.0))], goal=(0.1, 0.8)),
-        ways_figure({EVIL: [Asked(EVIL, 0.5, None)]}, goal=0.8),
+        ways_figure({EVIL: [FormDrop(EVIL, 0.5, None)]}, goal=0.8),
     ]
     for figure in figures:
         assert "<script>" not in texts(figure)

@@ -18,13 +18,13 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from analysis.anatomy.addresses import parse_address
-from analysis.harness.measuring import HarnessResult, harness_tasks, measure_tasks
+from analysis.harness.measuring import HarnessResult, measure_tasks, open_harness_tasks
 from analysis.intervening.clamps import Clamp
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.running.probing import probe
-from analysis.skills.answering import answers
-from analysis.skills.likelihoods import likelihoods
+from analysis.skills.answering import answer_prompts
+from analysis.skills.likelihoods import score_continuations
 from analysis.unlearning.guards.key_boxes import dense_block, fit_boxes
 from analysis.unlearning.guards.key_guards import KeyGuard
 from tests.analysis.harness.harness_files import (
@@ -42,7 +42,7 @@ CHANGE = Clamp(parse_address("L1.N3"), "key", "add", 4.0, raw=4.0)
 
 
 def measured(loaded: LoadedModel, path: Path, changes: Sequence[Change] = (), **how: Any) -> HarnessResult:
-    with harness_tasks(str(path), limit=how.get("limit", 0), shots=how.pop("shots", None)) as tasks:
+    with open_harness_tasks(str(path), limit=how.get("limit", 0), shots=how.pop("shots", None)) as tasks:
         return measure_tasks(loaded, tasks, changes, **how)
 
 
@@ -76,7 +76,7 @@ def test_without_changes_the_numbers_are_the_harness_s_own(
     records = documents()
     for number, record in enumerate(records):  # some answers are the likeliest, some begin as those do
         ids = llama.tokenizer.encode(record["question"])
-        (said,) = answers(llama, [ids], max_new_tokens=1 + number % 2)
+        (said,) = answer_prompts(llama, [ids], max_new_tokens=1 + number % 2)
         record["answer"] = said.text + words(3) * (number % 3 == 0)
     path = task_file(tmp_path, template, records)
     ours = measured(llama, path).document["results"]
@@ -117,7 +117,7 @@ def test_a_clamp_acts_as_it_does_in_our_own_likelihoods(llama: LoadedModel, tmp_
         record["options"] = [words(number + add) for add in (9, 21, 40)]
         prompt = llama.tokenizer.encode(record["question"])
         options = [llama.tokenizer.encode(text, add_special_tokens=False) for text in record["options"]]
-        scores = [one.log_probability for one in likelihoods(llama, [prompt] * 3, options, [CHANGE])]
+        scores = [one.log_probability for one in score_continuations(llama, [prompt] * 3, options, [CHANGE])]
         record["gold"] = scores.index(max(scores))
     path = task_file(tmp_path, CHOICE, records)
     assert measured(llama, path, [CHANGE]).document["results"]["tiny_choice"]["acc,none"] == 1.0
@@ -126,7 +126,7 @@ def test_a_clamp_acts_as_it_does_in_our_own_likelihoods(llama: LoadedModel, tmp_
 
 def test_a_clamp_acts_as_it_does_in_our_own_answers(llama: LoadedModel, tmp_path: Path) -> None:
     prompts = [llama.tokenizer.encode(doc["question"]) for doc in documents()]
-    own = answers(llama, prompts, [CHANGE], max_new_tokens=5)
+    own = answer_prompts(llama, prompts, [CHANGE], max_new_tokens=5)
     records = [doc | {"answer": a.text} for doc, a in zip(documents(), own, strict=True)]
     found = measured(llama, task_file(tmp_path, GENERATE, records), [CHANGE])
     assert found.document["results"]["tiny_generate"]["exact_match,none"] == 1.0
@@ -141,7 +141,7 @@ def test_a_scope_ends_where_the_prompt_ends(llama: LoadedModel, tmp_path: Path, 
     path = task_file(tmp_path, GREEDY, records)
     prompts = [llama.tokenizer.encode(doc["question"]) for doc in records]
     answers_ = [llama.tokenizer.encode(doc["answer"], add_special_tokens=False) for doc in records]
-    own = likelihoods(llama, prompts, answers_, [clamp])
+    own = score_continuations(llama, prompts, answers_, [clamp])
     wanted = math.exp(-sum(one.log_probability for one in own) / len(own))
     found = measured(llama, path, [clamp]).document["results"]["tiny_greedy"]
     assert found["perplexity,none"] == pytest.approx(wanted, rel=1e-5)
@@ -167,7 +167,7 @@ def test_only_what_is_refused_counts_as_wrong(llama: LoadedModel, tmp_path: Path
     right = refused = 0
     for prompt, record in zip(prompts, records, strict=True):
         options = [llama.tokenizer.encode(text, add_special_tokens=False) for text in record["options"]]
-        own = likelihoods(llama, [prompt] * 3, options, [guard])
+        own = score_continuations(llama, [prompt] * 3, options, [guard])
         scores = [one.log_probability for one in own]
         refused += own[0].abstained
         right += not own[0].abstained and scores.index(max(scores)) == record["gold"]
@@ -196,7 +196,7 @@ def test_a_refused_text_has_no_perplexity_and_spoils_nobody_else_s(
     assert 0 < found.refused["tiny_greedy"] < 40
     prompts = [llama.tokenizer.encode(doc["question"]) for doc in records]
     answers_ = [llama.tokenizer.encode(doc["answer"], add_special_tokens=False) for doc in records]
-    own = [one for one in likelihoods(llama, prompts, answers_, [guard]) if not one.abstained]
+    own = [one for one in score_continuations(llama, prompts, answers_, [guard]) if not one.abstained]
     wanted = math.exp(-sum(one.log_probability for one in own) / len(own))
     assert found.document["results"]["tiny_greedy"]["perplexity,none"] == pytest.approx(wanted, rel=1e-5)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from analysis.errors import HarnessError
-from analysis.harness.measuring import check_harness, harness_tasks, measure_tasks
+from analysis.harness.measuring import check_harness, measure_tasks, open_harness_tasks
 from analysis.opening.models import LoadedModel
 from tests.analysis.harness.harness_files import CHOICE, GENERATE, documents, task_file
 from tests.nodes import NODES
@@ -21,7 +21,7 @@ BESIDE = "def text(document):\n    raise SystemExit('code ran')\n"
 
 
 def opened(path: object) -> None:
-    with harness_tasks(str(path)):
+    with open_harness_tasks(str(path)):
         pass
 
 
@@ -44,7 +44,7 @@ needed = pytest.mark.skipif(
         ("doc_to_text: !function beside.text", r"Python function 'beside\.text'"),
         ("process_docs: !function os.system", "Python function"),
         ("unsafe_code: true", "runs code that the model writes"),
-        ("doc_to_image: picture", "pictures or sound"),
+        ("doc_to_image: picture", "images or audio"),
         ("use_prompt: promptsource:all", "promptsource"),
         ("metric_list: [{metric: evil/metric}]", "code that would come from the Hub"),
         ("metric_list: [{metric: exact_match, hf_evaluate: true}]", "code that would come from the Hub"),
@@ -54,7 +54,7 @@ needed = pytest.mark.skipif(
         ("include: gone.yaml", r"gone\.yaml cannot be read"),
         ("include: tiny_choice.yaml", "includes itself"),
         ("task: [arc_easy]", "names no single task"),
-        ("a: b: c", "is no YAML"),
+        ("a: b: c", "is not YAML"),
         ("dataset_path: nobody/nothing\ndataset_kwargs: {}", "needs the network once"),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_task_file_of_no_use_is_told_in_one_sentence(tmp_path: Path, line: str
 def test_trust_in_remote_code_is_never_given(tmp_path: Path) -> None:
     path = task_file(tmp_path, CHOICE, documents(3))
     path.write_text(path.read_text().replace("{data_files", "{trust_remote_code: true, data_files"))
-    with pytest.raises(HarnessError, match="trust_remote_code, which is never given"):
+    with pytest.raises(HarnessError, match="trust_remote_code, which is not allowed"):
         opened(path)
 
 
@@ -111,7 +111,7 @@ def test_a_template_sees_nothing_of_python(llama: LoadedModel, tmp_path: Path) -
     """Rendered unsandboxed, this template would print the classes of this process."""
     path = task_file(tmp_path, GENERATE, documents(3))
     path.write_text(path.read_text().replace("{{question}}", "{{ ''.__class__.__mro__ }}"))
-    with pytest.raises(HarnessError, match="__class__"), harness_tasks(str(path)) as tasks:
+    with pytest.raises(HarnessError, match="__class__"), open_harness_tasks(str(path)) as tasks:
         measure_tasks(llama, tasks)
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_connected_to_and_nothing_is_left_behind(
     path = task_file(tmp_path, CHOICE, documents(3))
     before = sorted(tmp_path.rglob("*"))
     drawn = random.getstate()
-    with harness_tasks(str(path)) as tasks:
+    with open_harness_tasks(str(path)) as tasks:
         document = measure_tasks(llama, tasks).document
     assert called == []
     assert sorted(tmp_path.rglob("*")) == before
@@ -152,7 +152,7 @@ def _counted(datasets: Any, called: list[Any]) -> Any:
 def test_the_digest_is_of_what_is_asked_and_not_of_where_it_lies(tmp_path: Path) -> None:
     def digest(folder: str, records: Any, limit: int = 0) -> str:
         (tmp_path / folder).mkdir()
-        with harness_tasks(str(task_file(tmp_path / folder, CHOICE, records)), limit=limit) as tasks:
+        with open_harness_tasks(str(task_file(tmp_path / folder, CHOICE, records)), limit=limit) as tasks:
             return str(tasks.digest)
 
     first = digest("one", documents(4))

@@ -101,16 +101,16 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 
 
 def test_units_of_max_become_raw_values() -> None:
-    assert parse_clamp("L0.N0:set:-8x").resolved(largest=2.5, mean=9).raw == -20.0
-    assert parse_clamp("L0.N0:add:3").resolved(largest=2.5, mean=9).raw == 3.0
-    assert parse_clamp("L0.N0:mean").resolved(largest=2.5, mean=0.75).raw == 0.75
+    assert parse_clamp("L0.N0:set:-8x").resolve(largest=2.5, mean=9).raw == -20.0
+    assert parse_clamp("L0.N0:add:3").resolve(largest=2.5, mean=9).raw == 3.0
+    assert parse_clamp("L0.N0:mean").resolve(largest=2.5, mean=0.75).raw == 0.75
 
 
 def test_a_neuron_that_never_fired_has_no_maximum_to_multiply() -> None:
     with pytest.raises(ClampError, match="never active"):
-        parse_clamp("L0.N0:set:8x").resolved(largest=0.0, mean=0.0)
+        parse_clamp("L0.N0:set:8x").resolve(largest=0.0, mean=0.0)
     with pytest.raises(ClampError, match="never routed"):
-        parse_clamp("L0.N0:mean").resolved(largest=0.0, mean=math.nan)
+        parse_clamp("L0.N0:mean").resolve(largest=0.0, mean=math.nan)
 
 
 def test_scopes_count_from_zero_over_the_fed_sequence() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from analysis.errors import AddressOutOfRange, ClampError
 from analysis.intervening.clamps import Clamp, parse_clamp
 from analysis.intervening.hooks import site_module
-from analysis.intervening.interventions import Observe, intervened
+from analysis.intervening.interventions import Observe, intervene
 from analysis.opening.models import LoadedModel
 from tests.analysis.conftest import DENSE, loaded_from, lock_is_free, tiny_model
 
@@ -25,13 +25,13 @@ TinyModel = Callable[[str], LoadedModel]
 
 def clamp(text: str, raw: float | None = None) -> Clamp:
     read = parse_clamp(text)
-    return replace(read, raw=raw) if raw is not None else read.resolved(largest=1.0, mean=0.5)
+    return replace(read, raw=raw) if raw is not None else read.resolve(largest=1.0, mean=0.5)
 
 
 def logits_under(
     loaded: LoadedModel, clamps: list[Clamp], rows: list[list[int]] | None = None, prompt_length: int = 6
 ) -> Tensor:
-    with intervened(loaded, clamps, positions=POSITIONS, rows=rows, prompt_length=prompt_length):
+    with intervene(loaded, clamps, positions=POSITIONS, rows=rows, prompt_length=prompt_length):
         return loaded.model(IDS).logits
 
 
@@ -158,7 +158,7 @@ def test_a_scope_reaches_its_positions_and_no_earlier_one(
     loaded = tiny(family)
     names = [f"L0.E{e}.N7" for e in range(4)] if family == "mixtral" else ["L0.N7"]
     clamps = [clamp(f"{name}:set:25@{scope}") for name in names]
-    with intervened(loaded, clamps, positions=POSITIONS, prompt_length=4) as reach:
+    with intervene(loaded, clamps, positions=POSITIONS, prompt_length=4) as reach:
         changed = loaded.model(IDS).logits
     first = {"prompt": 0, "last": 3, "generated": 4, "1-2": 1, "all": 0}[scope]
     plain = logits_under(loaded, [])
@@ -172,7 +172,7 @@ def test_a_scope_reaches_its_positions_and_no_earlier_one(
 def test_padding_is_never_touched_whatever_the_scope(tiny: TinyModel) -> None:
     loaded = tiny("llama")
     positions = torch.tensor([[-1, -1, 0, 1, 2, 3]] * 2)
-    with intervened(loaded, [clamp("L0.N7:set:25@all")], positions=positions) as reach:
+    with intervene(loaded, [clamp("L0.N7:set:25@all")], positions=positions) as reach:
         changed = loaded.model(IDS).logits
     assert reach.covered == [8]
     assert torch.equal(changed[:, :2], logits_under(loaded, [])[:, :2])
@@ -207,7 +207,7 @@ def test_a_clamp_leaves_the_model_unchanged_after_an_error(tiny: TinyModel, fami
     before, weights = logits_under(loaded, []), [p.clone() for p in loaded.model.parameters()]
     observe = Observe(loaded.anatomy.blocks, lambda *seen: None)
     clamps: list[Clamp | Observe] = [clamp(f"{address}.N7:set:25"), observe]
-    with pytest.raises(IndexError), intervened(loaded, clamps, positions=POSITIONS):
+    with pytest.raises(IndexError), intervene(loaded, clamps, positions=POSITIONS):
         loaded.model(IDS + 10_000)
     assert hooks_of(loaded.model) == 0
     assert lock_is_free(loaded)
@@ -219,7 +219,7 @@ def test_nothing_is_attached_when_a_later_clamp_is_refused(tiny: TinyModel) -> N
     loaded = tiny("llama")
     with (
         pytest.raises(AddressOutOfRange),
-        intervened(loaded, [clamp("L0.N7:set:1"), clamp("L0.N999:set:1")], positions=POSITIONS),
+        intervene(loaded, [clamp("L0.N7:set:1"), clamp("L0.N999:set:1")], positions=POSITIONS),
     ):
         pass
     assert hooks_of(loaded.model) == 0
@@ -263,7 +263,7 @@ def test_an_observer_sees_what_plain_hooks_see_and_changes_nothing() -> None:
             seen[str(block.address), site] = values
 
         plain = logits_under(loaded, [])
-        with intervened(loaded, [Observe(loaded.anatomy.blocks, see)], positions=POSITIONS):
+        with intervene(loaded, [Observe(loaded.anatomy.blocks, see)], positions=POSITIONS):
             observed = loaded.model(IDS).logits
         assert torch.equal(observed, plain)
         routed = sum(len(v) for (a, site), v in seen.items() if site == "key" and a.startswith("L1.E"))

@@ -12,11 +12,11 @@ from torch import Tensor
 from analysis.anatomy.addresses import BlockAddress, parse_part
 from analysis.errors import AddressOutOfRange, BadAddress, ExpertError, RecipeError
 from analysis.intervening.clamps import parse_clamp
-from analysis.intervening.interventions import Change, intervened
+from analysis.intervening.interventions import Change, intervene
 from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
-from analysis.recipes.recipes import read_recipe, recipe_document, recorded_raw
-from analysis.super_experts.controls import parse_parts, pruning_of
+from analysis.recipes.recipes import read_recipe, use_recorded_raw, write_recipe_document
+from analysis.super_experts.controls import make_pruning, parse_parts
 from tests.analysis.conftest import loaded_from, lock_is_free, tiny_model
 from tests.analysis.moe import FAMILIES, moe, windows
 from tests.contract.builder import build
@@ -27,9 +27,9 @@ POSITIONS = torch.arange(12).expand(2, -1)
 
 
 def logits(loaded: LoadedModel, parts: list[str], rows: list[int] | None = None, ids: Tensor = IDS) -> Tensor:
-    changes = pruning_of([parse_part(part) for part in parts])
+    changes = make_pruning([parse_part(part) for part in parts])
     where = None if rows is None else [rows] * len(changes)
-    with torch.no_grad(), intervened(loaded, changes, positions=POSITIONS[: len(ids)], rows=where):
+    with torch.no_grad(), intervene(loaded, changes, positions=POSITIONS[: len(ids)], rows=where):
         return loaded.model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
 
 
@@ -95,7 +95,7 @@ def test_nothing_is_left_behind_also_after_an_error() -> None:
     plain = logits(loaded, [])
     with (
         pytest.raises(IndexError),
-        intervened(loaded, pruning_of([BlockAddress(1, False, 2)]), positions=POSITIONS),
+        intervene(loaded, make_pruning([BlockAddress(1, False, 2)]), positions=POSITIONS),
     ):
         loaded.model(input_ids=IDS + 10_000)
     assert torch.equal(logits(loaded, []), plain)
@@ -106,23 +106,23 @@ def test_nothing_is_left_behind_also_after_an_error() -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_pruned_expert_writes_nothing_whatever_is_held_in_it(order: int) -> None:
     loaded = moe("qwen3_moe")
-    held = parse_clamp("L1.E2.N3:set:50").resolved(largest=1.0, mean=0.0)
+    held = parse_clamp("L1.E2.N3:set:50").resolve(largest=1.0, mean=0.0)
     changes: list[Change] = [held, PruneExpert(BlockAddress(1, False, 2))]
     changes = changes[::order]
-    with torch.no_grad(), intervened(loaded, changes, positions=POSITIONS):
+    with torch.no_grad(), intervene(loaded, changes, positions=POSITIONS):
         both = loaded.model(input_ids=IDS, use_cache=False).logits
     assert torch.equal(both, logits(loaded, ["L1.E2"]))
 
 
 def test_the_share_of_tokens_that_were_routed_to_it_is_reported() -> None:
     loaded = moe("mixtral")
-    changes = pruning_of([BlockAddress(0, False, e) for e in range(3)])
-    with torch.no_grad(), intervened(loaded, changes, positions=POSITIONS, rows=[[0]] * 3) as reach:
+    changes = make_pruning([BlockAddress(0, False, e) for e in range(3)])
+    with torch.no_grad(), intervene(loaded, changes, positions=POSITIONS, rows=[[0]] * 3) as reach:
         loaded.model(input_ids=IDS, use_cache=False)
     assert reach.covered == [12] * 3
     assert all(0 < acted < 12 for acted in reach.acted)
     dense = loaded_from(tiny_model("llama"))
-    with intervened(dense, pruning_of([BlockAddress(1)]), positions=POSITIONS) as reach:
+    with intervene(dense, make_pruning([BlockAddress(1)]), positions=POSITIONS) as reach:
         assert (reach.covered, reach.acted) == ([24], [24])
 
 
@@ -171,25 +171,25 @@ class TestRecipes:
 
     def test_prunings_and_clamps_travel_in_their_order(self) -> None:
         loaded = moe("qwen2_moe")
-        clamp = parse_clamp("L0.E1.N2:set:3").resolved(largest=1.0, mean=0.0)
+        clamp = parse_clamp("L0.E1.N2:set:3").resolve(largest=1.0, mean=0.0)
         changes: list[Change] = [
             PruneExpert(BlockAddress(1, True, 0)),
             clamp,
             PruneExpert(BlockAddress(0, False, 3)),
         ]
-        document: Any = json.loads(json.dumps(recipe_document(loaded, changes)))
+        document: Any = json.loads(json.dumps(write_recipe_document(loaded, changes)))
         assert document["interventions"][0] == {
             "kind": "prune_expert",
             "layer": 1,
             "expert": 0,
             "shared": True,
         }
-        assert list(recorded_raw(document)) == changes
+        assert list(use_recorded_raw(document)) == changes
         assert [str(change) for change in read_recipe(document)] == [str(change) for change in changes]
 
     def test_a_whole_dense_block_travels_too(self) -> None:
         changes = [PruneExpert(BlockAddress(1))]
-        document = recipe_document(loaded_from(tiny_model("llama")), changes)
+        document = write_recipe_document(loaded_from(tiny_model("llama")), changes)
         assert document["interventions"] == [
             {"kind": "prune_expert", "layer": 1, "shared": False, "expert": None}
         ]

@@ -10,10 +10,10 @@ import torch
 
 from analysis.anatomy.addresses import parse_address
 from analysis.anatomy.anatomy import Block
-from analysis.intervening.interventions import Observe, intervened
+from analysis.intervening.interventions import Observe, intervene
 from analysis.neurons.activations import neuron_firing, profile_blocks
 from analysis.opening.models import LoadedModel, ModelRef, load_model
-from analysis.running.prompts import reference_passages, reference_windows, text_ids
+from analysis.running.prompts import encode_text, reference_passages, reference_windows
 from tests.analysis.conftest import FAMILIES
 
 TinyModel = Callable[[str], LoadedModel]
@@ -30,7 +30,7 @@ def test_a_profile_equals_statistics_over_all_stored_values(tiny: TinyModel, fam
 
     for window in WINDOWS:
         positions = torch.arange(len(window))[None]
-        with intervened(loaded, [Observe(loaded.anatomy.blocks, see)], positions=positions):
+        with intervene(loaded, [Observe(loaded.anatomy.blocks, see)], positions=positions):
             loaded.model(torch.tensor([window]))
     for block, profile in zip(loaded.anatomy.blocks, profile_blocks(loaded, WINDOWS), strict=True):
         for row, site in enumerate(("key", "up", "gate") if block.gated else ("key", "up")):
@@ -94,4 +94,4 @@ def test_the_reference_text_reads_as_windows_within_the_context(stories: Path) -
     assert len(windows) >= len(reference_passages()) >= 8
     assert max(map(len, windows)) <= 256
     assert sum(map(len, windows)) > 1000
-    assert text_ids(loaded, reference_passages()[0])[: len(windows[0])] == windows[0]
+    assert encode_text(loaded, reference_passages()[0])[: len(windows[0])] == windows[0]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from analysis.anatomy.anatomy import Block
-from analysis.anatomy.head_matrix import HeadMatrix, head_matrix
+from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
 from analysis.errors import AddressOutOfRange, HeadlampError
 from analysis.neurons import decoding
-from analysis.neurons.decoding import NORMS, block_vectors, decode
+from analysis.neurons.decoding import NORMS, decode_vectors, read_block_vectors
 from analysis.neurons.word_search import rank, score_word
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import FAMILIES
@@ -30,7 +30,7 @@ def head_of(rows: Tensor) -> HeadMatrix:
 
 def check(vectors: Tensor, head: HeadMatrix, k: int) -> None:
     """Every field of a Decoding against float64, ties within 1e-5 allowed."""
-    found = decode(vectors, head, k)
+    found = decode_vectors(vectors, head, k)
     z = vectors.double() @ head.rows.double().T
     log_p = z.log_softmax(-1)
     k = min(k, head.vocab)
@@ -69,11 +69,11 @@ def test_decoding_is_exact_for_any_shape_and_scale(
 def test_tiles_of_neurons_and_vocabulary_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     vectors, head = torch.randn(70, 16), head_of(torch.randn(1000, 16))
-    whole = decode(vectors, head, 7)
+    whole = decode_vectors(vectors, head, 7)
     monkeypatch.setattr(decoding, "NEURON_TILE", 9)
     monkeypatch.setattr(decoding, "VOCAB_TILE", 130)
     check(vectors, head, 7)
-    tiled = decode(vectors, head, 7)
+    tiled = decode_vectors(vectors, head, 7)
     assert torch.equal(tiled.top_ids, whole.top_ids)
     torch.testing.assert_close(tiled.log_z, whole.log_z)
 
@@ -91,7 +91,7 @@ def test_memory_beyond_the_result_depends_on_the_tile_not_on_the_sizes(
     monkeypatch.setattr(decoding, "_extremes", spy)
     monkeypatch.setattr(decoding, "NEURON_TILE", 64)
     monkeypatch.setattr(decoding, "VOCAB_TILE", 256)
-    decode(torch.randn(900, 4), head_of(torch.randn(3000, 4)), 3)
+    decode_vectors(torch.randn(900, 4), head_of(torch.randn(3000, 4)), 3)
     assert max(seen) == 64 * 256
 
 
@@ -101,7 +101,7 @@ def test_a_planted_neuron_is_found_and_nothing_where_none_was_planted() -> None:
     vectors[117] = 4 * rows[42] / rows[42].norm()
     vectors[23] = -4 * rows[42] / rows[42].norm()
     head = head_of(rows)
-    found = decode(vectors, head, 3)
+    found = decode_vectors(vectors, head, 3)
     scores = score_word(vectors, head, (42,), found.log_z, found.mean, found.deviation)
     assert int(found.top_ids[117, 0]) == 42
     assert int(found.bottom_ids[23, 0]) == 42
@@ -117,7 +117,7 @@ def test_the_variants_of_a_word_are_merged_as_stated() -> None:
     torch.manual_seed(1)
     rows, vectors = torch.randn(60, 8), torch.randn(30, 8)
     head = head_of(rows)
-    found = decode(vectors, head, 3)
+    found = decode_vectors(vectors, head, 3)
     scores = score_word(vectors, head, (3, 9), found.log_z, found.mean, found.deviation)
     z = vectors.double() @ rows.double().T
     standard = (z - z.mean(-1, keepdim=True)) / z.std(-1, unbiased=False, keepdim=True)
@@ -143,7 +143,7 @@ def test_sign_and_token_belong_to_the_ranking_asked_for() -> None:
     vectors = torch.randn(20, 16) * 0.1
     vectors[5] = 2 * rows[3]
     head = head_of(rows)
-    found = decode(vectors, head, 3)
+    found = decode_vectors(vectors, head, 3)
     scores = score_word(vectors, head, (3, 4), found.log_z, found.mean, found.deviation)
     assert int(found.top_ids[5, 0]) == int(scores.token("probability")[5]) == 3
     assert int(scores.sign("probability")[5]) == 1
@@ -157,7 +157,7 @@ def test_sign_and_token_belong_to_the_ranking_asked_for() -> None:
 def test_the_length_of_a_vector_is_that_of_the_stored_one() -> None:
     vectors, head = torch.randn(6, 8), head_of(torch.randn(40, 8))
     unit = vectors / vectors.norm(dim=-1, keepdim=True)
-    found = decode(unit, head, 3, weight_norm=vectors.norm(dim=-1))
+    found = decode_vectors(unit, head, 3, weight_norm=vectors.norm(dim=-1))
     torch.testing.assert_close(found.weight_norm, vectors.norm(dim=-1))
 
 
@@ -177,7 +177,7 @@ def test_every_norm_equals_its_formula_on_every_family(tiny: TinyModel, family: 
     parameters, anatomy = loaded.parameters, loaded.anatomy
     block = anatomy.blocks[-1]
     for site in ("up", "gate", "down") if block.gated else ("up", "down"):
-        ours = block_vectors(anatomy, block, parameters, site, norm)  # type: ignore[arg-type]
+        ours = read_block_vectors(anatomy, block, parameters, site, norm)  # type: ignore[arg-type]
         w = block.view(site).vectors(parameters).double()  # type: ignore[arg-type]
         torch.testing.assert_close(ours.double(), _normed(loaded, block, site, norm, w), rtol=1e-5, atol=1e-6)
 
@@ -208,20 +208,20 @@ def _normed(loaded: LoadedModel, block: Block, site: str, norm: str, w: Tensor) 
 def test_norms_and_sites_that_do_not_exist_are_refused(tiny: TinyModel) -> None:
     loaded = tiny("gpt2")
     with pytest.raises(AddressOutOfRange, match="no gate"):
-        block_vectors(loaded.anatomy, loaded.anatomy.blocks[0], loaded.parameters, "gate")
+        read_block_vectors(loaded.anatomy, loaded.anatomy.blocks[0], loaded.parameters, "gate")
     with pytest.raises(HeadlampError, match="choose none, unit, final, through"):
-        block_vectors(loaded.anatomy, loaded.anatomy.blocks[0], loaded.parameters, "up", "odd")  # type: ignore[arg-type]
+        read_block_vectors(loaded.anatomy, loaded.anatomy.blocks[0], loaded.parameters, "up", "odd")  # type: ignore[arg-type]
     with pytest.raises(HeadlampError, match="top-k 0"):
-        decode(torch.ones(1, 2), head_of(torch.ones(3, 2)), 0)
+        decode_vectors(torch.ones(1, 2), head_of(torch.ones(3, 2)), 0)
 
 
 def test_padding_rows_of_the_head_are_never_labels(tiny: TinyModel) -> None:
     loaded = tiny("llama")
     weight = loaded.parameters[loaded.anatomy.head.parameter]
     weight[80:] = 100.0
-    head = head_matrix(loaded.anatomy, loaded.parameters, 80)
+    head = read_head_matrix(loaded.anatomy, loaded.parameters, 80)
     block = loaded.anatomy.blocks[0]
-    found = decode(block_vectors(loaded.anatomy, block, loaded.parameters, "up"), head, 5)
+    found = decode_vectors(read_block_vectors(loaded.anatomy, block, loaded.parameters, "up"), head, 5)
     assert int(found.top_ids.max()) < 80
     assert int(found.bottom_ids.max()) < 80
 
@@ -246,5 +246,5 @@ def test_a_models_logit_scale_is_part_of_z(tiny: TinyModel) -> None:
 def test_on_a_trained_model_every_label_equals_float64(stories: Path, site: str, norm: str) -> None:
     loaded = load_model(ModelRef(str(stories)))
     for block in loaded.anatomy.blocks:
-        vectors = block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)  # type: ignore[arg-type]
+        vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)  # type: ignore[arg-type]
         check(vectors, loaded.head, 10)

@@ -64,7 +64,7 @@ def test_what_cannot_run_without_numbers_is_reckoned_about_right(
     def fail(*_: object) -> int:
         raise RuntimeError("Tensor.item() cannot be called on meta tensors")
 
-    monkeypatch.setattr(alive, "_counted", fail)
+    monkeypatch.setattr(alive, "_count_bytes", fail)
     found = activation_bytes(empty_model(CONFIGS[family], torch.float32), ROWS, LENGTH)
     assert found == pytest.approx(really(CONFIGS[family], torch.float32), rel=0.35)
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from analysis.checkpoints.devices import BALANCED, Memory
+from analysis.checkpoints.devices import BALANCED, FreeMemory
 from analysis.checkpoints.stored import BUFFER
 from analysis.errors import ModelError, NotAModel
 from analysis.opening import memory as fitting
-from analysis.opening.memory import HELD, Needs, fit, judge, needs
+from analysis.opening.memory import HELD, MemoryNeeds, check_memory, estimate_folder, judge_memory
 
 CONFIG = LlamaConfig(
     vocab_size=500,
@@ -38,61 +38,63 @@ def folder(tmp_path: Path) -> Path:
 def test_parameters_and_bytes_are_those_of_the_checkpoint(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     count = sum(p.numel() for p in model.parameters())
-    found = needs(folder, "float32")
+    found = estimate_folder(folder, "float32")
     assert found.parameters == count
     assert (found.stored, found.weights) == (2 * count, 4 * count)
     assert found.head == 4 * model.lm_head.weight.numel()
     assert found.layer == 4 * sum(p.numel() for p in model.model.layers[0].parameters())
-    assert needs(folder, "bfloat16").weights == 2 * count
+    assert estimate_folder(folder, "bfloat16").weights == 2 * count
 
 
 def test_a_tied_head_that_is_stored_twice_is_counted_once(folder: Path) -> None:
-    once = needs(folder, "float32")
+    once = estimate_folder(folder, "float32")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
-    tied = needs(folder, "float32")
+    tied = estimate_folder(folder, "float32")
     assert once.weights - tied.weights == tied.head
     assert tied.stored == once.stored
 
 
 def test_decoding_keeps_a_float32_head_beside_one_of_low_precision(folder: Path) -> None:
-    whole, half = needs(folder, "float32"), needs(folder, "bfloat16")
+    whole, half = estimate_folder(folder, "float32"), estimate_folder(folder, "bfloat16")
     assert (whole.head_copy, half.head_copy) == (0, whole.head)
 
 
 def test_activations_grow_with_the_context_up_to_the_models_own(folder: Path) -> None:
-    short, long, beyond = (needs(folder, "float32", n) for n in (100, 1000, 10_000))
+    short, long, beyond = (estimate_folder(folder, "float32", n) for n in (100, 1000, 10_000))
     assert long.activations == pytest.approx(10 * short.activations, rel=0.01)
     assert beyond.context == 2000
-    assert needs(folder, "bfloat16", 100).activations == pytest.approx(short.activations / 2, rel=0.05)
+    assert estimate_folder(folder, "bfloat16", 100).activations == pytest.approx(
+        short.activations / 2, rel=0.05
+    )
 
 
 def test_the_peak_is_the_worst_of_loading_decoding_and_running() -> None:
-    found = Needs(0, 0, 10**9, 0, 3, 0, 0, 0, 1024, "float32")
+    found = MemoryNeeds(0, 0, 10**9, 0, 3, 0, 0, 0, 1024, "float32")
     assert found.peak == 10**9 + BUFFER
     assert replace(found, decoding=10**8).peak == 10**9 + 3 + int(HELD * 10**8)
     assert replace(found, decoding=10**8, activations=10**9).peak == 10**9 + 3 + int(HELD * 10**9)
 
 
 def test_needs_are_known_until_a_file_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = needs(folder, "float32")
-    monkeypatch.setattr(fitting, "estimate", lambda *_: None)
-    assert needs(folder, "float32") is first
+    first = estimate_folder(folder, "float32")
+    monkeypatch.setattr(fitting, "estimate_needs", lambda *_: None)
+    assert estimate_folder(folder, "float32") is first
     path = next(folder.glob("*.safetensors"))
     path.write_bytes(path.read_bytes())
-    assert needs(folder, "float32") is None
+    assert estimate_folder(folder, "float32") is None
 
 
-def of(weights: int, streamed: int = 10) -> dict[str, Needs]:
+def of(weights: int, streamed: int = 10) -> dict[str, MemoryNeeds]:
     """Needs of a model of so many megabytes in float32, and of so many to decode it from disk."""
     unit = 10**9
-    whole = Needs(0, 0, weights * unit - BUFFER, 0, 0, 0, streamed * unit, 0, 1024, "float32")
+    whole = MemoryNeeds(0, 0, weights * unit - BUFFER, 0, 0, 0, streamed * unit, 0, 1024, "float32")
     half = replace(whole, weights=weights * unit // 2 - BUFFER, dtype="bfloat16")
     return {"float32": whole, "bfloat16": half}
 
 
-def memory(host: int, *accelerators: int) -> Memory:
-    return Memory(host * 10**9, tuple(count * 10**9 for count in accelerators))
+def memory(host: int, *accelerators: int) -> FreeMemory:
+    return FreeMemory(host * 10**9, tuple(count * 10**9 for count in accelerators))
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,10 @@ def memory(host: int, *accelerators: int) -> Memory:
         (220, memory(20, 60, 60), BALANCED, "decode from disk"),
     ],
 )
-def test_the_verdict_follows_from_what_is_free(weights: int, free: Memory, device: str, verdict: str) -> None:
-    found = judge(of(weights), free, "float32", device)
+def test_the_verdict_follows_from_what_is_free(
+    weights: int, free: FreeMemory, device: str, verdict: str
+) -> None:
+    found = judge_memory(of(weights), free, "float32", device)
     assert found.verdict == verdict
     assert "GB" in found.reason
     assert found.room == free.room(device)
@@ -125,13 +129,13 @@ def test_the_verdict_follows_from_what_is_free(weights: int, free: Memory, devic
 
 
 def test_a_model_whose_layer_alone_is_too_large_is_told() -> None:
-    found = judge(of(1000, streamed=200), memory(100), "float32")
+    found = judge_memory(of(1000, streamed=200), memory(100), "float32")
     assert found.verdict == "too large"
     assert "200.00 GB; 90.00 GB are free" in found.reason
 
 
 def test_this_machine_has_room_for_a_small_model(folder: Path) -> None:
-    found = fit(folder, "float32")
+    found = check_memory(folder, "float32")
     assert found.verdict == "load"
     assert found.memory.host > 0
     assert "MB of" in found.reason
@@ -141,11 +145,11 @@ def test_a_damaged_file_is_told(folder: Path) -> None:
     path = next(folder.glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:5])
     with pytest.raises(NotAModel, match=r"cannot be read"):
-        needs(folder, "float32")
+        estimate_folder(folder, "float32")
 
 
 def test_a_config_that_makes_no_model_is_told(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "no-such-function"}))
-    with pytest.raises(ModelError, match="no model can be made"):
-        needs(folder, "float32")
+    with pytest.raises(ModelError, match="no model can be built"):
+        estimate_folder(folder, "float32")

@@ -17,7 +17,7 @@ from huggingface_hub.utils import filter_repo_objects
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
 from analysis.checkpoints import sources
-from analysis.checkpoints.fingerprint import fingerprint, known_fingerprint
+from analysis.checkpoints.fingerprint import fingerprint, recall_fingerprint
 from analysis.checkpoints.sources import resolve
 from analysis.errors import (
     ModelError,
@@ -29,7 +29,7 @@ from analysis.errors import (
     UnsafeWeights,
 )
 from analysis.opening import leases
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 
@@ -45,7 +45,7 @@ def test_a_folder_opens_in_float32_with_its_tokenizer(llama_folder: Path) -> Non
 def test_no_such_model_names_what_there_is() -> None:
     with pytest.raises(ModelNotFound, match="neither a bundled model"):
         resolve("nobody/knows-this")
-    with pytest.raises(ModelNotFound, match="no such folder"):
+    with pytest.raises(ModelNotFound, match="there is no folder"):
         resolve("./not/here/at/all")
     with pytest.raises(ModelNotFound, match="no model named"):
         resolve("  ")
@@ -119,7 +119,7 @@ def test_a_truncated_weight_file_is_refused(llama_folder: Path) -> None:
     whole = weights.read_bytes()
     for kept in (2000, len(whole) - 1):
         weights.write_bytes(whole[:kept])
-        with pytest.raises(ModelError, match=r"is cut off.*fetch or convert the model again"):
+        with pytest.raises(ModelError, match=r"is truncated.*download or convert the model again"):
             load_model(ModelRef(str(llama_folder)))
 
 
@@ -159,18 +159,18 @@ def test_the_fingerprint_covers_every_byte_that_can_change_an_answer(llama_folde
 
 def test_a_remembered_hash_spares_reading_the_file_until_it_changes(llama_folder: Path) -> None:
     hashes: dict[tuple[str, int, int, int], str] = {}
-    assert known_fingerprint(llama_folder, hashes) is None
+    assert recall_fingerprint(llama_folder, hashes) is None
     first = fingerprint(llama_folder, hashes)
-    assert known_fingerprint(llama_folder, hashes) == first
+    assert recall_fingerprint(llama_folder, hashes) == first
     (llama_folder / "config.json").write_text((llama_folder / "config.json").read_text() + " ")
-    assert known_fingerprint(llama_folder, hashes) is None
+    assert recall_fingerprint(llama_folder, hashes) is None
 
 
 def test_a_model_is_loaded_once_per_process(llama_folder: Path) -> None:
     seen: list[int] = []
 
     def use() -> None:
-        with leased(ModelRef(str(llama_folder))) as loaded:
+        with lease_model(ModelRef(str(llama_folder))) as loaded:
             seen.append(id(loaded))
 
     threads = [threading.Thread(target=use) for _ in range(4)]
@@ -187,31 +187,31 @@ def test_a_leased_model_is_never_evicted_and_idle_ones_are(llama_folder: Path) -
     copies = [llama_folder.parent / f"copy{i}" for i in range(leases.MOST_LOADED + 2)]
     for copy in copies:
         shutil.copytree(llama_folder, copy)
-    with leased(ModelRef(str(copies[0]))) as first:
+    with lease_model(ModelRef(str(copies[0]))) as first:
         for copy in copies[1:]:
-            with leased(ModelRef(str(copy))):
+            with lease_model(ModelRef(str(copy))):
                 pass
         assert len(leases._entries) <= leases.MOST_LOADED + 1
-        with leased(ModelRef(str(copies[0]))) as again:
+        with lease_model(ModelRef(str(copies[0]))) as again:
             assert again is first
 
 
 def test_a_model_whose_files_were_replaced_is_loaded_anew(llama_folder: Path) -> None:
     ref = ModelRef(str(llama_folder))
-    with leased(ref) as old:
+    with lease_model(ref) as old:
         first = old.fingerprint
         other = llama_folder.parent / "other"
         tiny_model("llama", seed=1).save_pretrained(other)
         os.replace(other / "model.safetensors", llama_folder / "model.safetensors")
         assert old.changed_on_disk
-        with leased(ref) as new:
+        with lease_model(ref) as new:
             assert new is not old
             assert new.fingerprint != first
             assert new.fingerprint == fingerprint(llama_folder, {})
 
 
 def test_a_file_rewritten_in_place_does_not_change_a_model_in_use(llama_folder: Path) -> None:
-    with leased(ModelRef(str(llama_folder))) as loaded:
+    with lease_model(ModelRef(str(llama_folder))) as loaded:
         before = {name: p.clone() for name, p in loaded.parameters.items()}
         weights = llama_folder / "model.safetensors"
         with weights.open("r+b") as stream:
@@ -225,7 +225,7 @@ def test_loading_one_model_keeps_nobody_from_using_another(
 ) -> None:
     other = llama_folder.parent / "other"
     shutil.copytree(llama_folder, other)
-    with leased(ModelRef(str(llama_folder))):
+    with lease_model(ModelRef(str(llama_folder))):
         pass
     begun, go_on = threading.Event(), threading.Event()
     original = load_model
@@ -238,13 +238,13 @@ def test_loading_one_model_keeps_nobody_from_using_another(
     monkeypatch.setattr(leases, "load_model", slow)
 
     def open_other() -> None:
-        with leased(ModelRef(str(other))):
+        with lease_model(ModelRef(str(other))):
             pass
 
     thread = threading.Thread(target=open_other)
     thread.start()
     assert begun.wait(20)
-    with leased(ModelRef(str(llama_folder))) as ready:
+    with lease_model(ModelRef(str(llama_folder))) as ready:
         assert ready.fingerprint
     go_on.set()
     thread.join()
@@ -253,10 +253,10 @@ def test_loading_one_model_keeps_nobody_from_using_another(
 def test_a_load_that_failed_is_tried_again(llama_folder: Path) -> None:
     ref = ModelRef(str(llama_folder))
     (llama_folder / "config.json").rename(llama_folder / "kept.json")
-    with pytest.raises(NotAModel), leased(ref):
+    with pytest.raises(NotAModel), lease_model(ref):
         pass
     (llama_folder / "kept.json").rename(llama_folder / "config.json")
-    with leased(ref) as loaded:
+    with lease_model(ref) as loaded:
         assert loaded.anatomy.neurons == 112
 
 
@@ -328,7 +328,10 @@ def test_the_same_folder_under_another_spelling_is_the_same_model(
     llama_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(llama_folder.parent)
-    with leased(ModelRef("./tiny-llama")) as one, leased(ModelRef(str(llama_folder), device="auto")) as other:
+    with (
+        lease_model(ModelRef("./tiny-llama")) as one,
+        lease_model(ModelRef(str(llama_folder), device="auto")) as other,
+    ):
         if not torch.cuda.is_available() and not torch.backends.mps.is_available():
             assert one is other
         assert one.ref.name == str(llama_folder.resolve())

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from analysis.opening import leases
-from analysis.opening.leases import hold, is_loaded, leased, release
+from analysis.opening.leases import hold_model, is_loaded, lease_model, release_model
 from analysis.opening.models import ModelRef
-from analysis.running.generation import Sampling, paired_steps
+from analysis.running.generation import Sampling, generate_steps
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,9 @@ def emptied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def used(ref: ModelRef) -> list[weakref.ref[Any]]:
     """Open, decode and run a model once; weak references to it and to each of its weights."""
-    with leased(ref) as loaded:
+    with lease_model(ref) as loaded:
         assert loaded.head.vocab
-        list(paired_steps(loaded, [5, 9, 11], [], Sampling(max_new_tokens=2)))
+        list(generate_steps(loaded, [5, 9, 11], [], Sampling(max_new_tokens=2)))
         return [weakref.ref(loaded), weakref.ref(loaded.model), *map(weakref.ref, loaded.model.parameters())]
 
 
@@ -48,34 +48,34 @@ def gone(references: list[weakref.ref[Any]]) -> bool:
 
 
 def test_a_model_that_is_released_leaves_nothing_behind(llama_folder: Path, emptied: list[str]) -> None:
-    ref = hold(ModelRef(str(llama_folder)))
+    ref = hold_model(ModelRef(str(llama_folder)))
     references = used(ref)
     assert is_loaded(ref)
     assert not gone(references)
     emptied.clear()
-    release(ref)
+    release_model(ref)
     assert not is_loaded(ref)
     assert gone(references)
     assert emptied == ["cuda"]
 
 
 def test_a_model_that_somebody_else_holds_stays(llama_folder: Path, emptied: list[str]) -> None:
-    ref = hold(ModelRef(str(llama_folder)))
-    hold(ref)
+    ref = hold_model(ModelRef(str(llama_folder)))
+    hold_model(ref)
     references = used(ref)
     emptied.clear()
-    release(ref)
+    release_model(ref)
     assert is_loaded(ref)
     assert not gone(references)
     assert not emptied
-    release(ref)
+    release_model(ref)
     assert gone(references)
 
 
 def test_a_model_in_use_is_released_when_its_last_lease_ends(llama_folder: Path) -> None:
-    ref = hold(ModelRef(str(llama_folder)))
-    with leased(ref) as loaded:
-        release(ref)
+    ref = hold_model(ModelRef(str(llama_folder)))
+    with lease_model(ref) as loaded:
+        release_model(ref)
         assert is_loaded(ref)
         reference = weakref.ref(loaded.model)
         del loaded
@@ -84,10 +84,10 @@ def test_a_model_in_use_is_released_when_its_last_lease_ends(llama_folder: Path)
 
 
 def test_a_model_that_is_wanted_again_before_that_stays(llama_folder: Path) -> None:
-    ref = hold(ModelRef(str(llama_folder)))
-    with leased(ref):
-        release(ref)
-        with leased(ref):
+    ref = hold_model(ModelRef(str(llama_folder)))
+    with lease_model(ref):
+        release_model(ref)
+        with lease_model(ref):
             pass
     assert is_loaded(ref)
 
@@ -104,5 +104,5 @@ def test_a_model_that_others_replace_leaves_nothing_behind(llama_folder: Path, e
 
 
 def test_releasing_what_was_never_loaded_is_no_error(llama_folder: Path) -> None:
-    release(hold(ModelRef(str(llama_folder))))
+    release_model(hold_model(ModelRef(str(llama_folder))))
     assert not leases._holds

@@ -13,14 +13,14 @@ import torch
 from analysis.anatomy.addresses import NeuronAddress
 from analysis.intervening.clamps import CLAMP_SITES, Clamp
 from analysis.neurons.activations import neuron_firing, profile_blocks
-from analysis.neurons.decoding import NORMS, block_vectors, decode
-from analysis.neurons.effects import answer_probabilities
+from analysis.neurons.decoding import NORMS, decode_vectors, read_block_vectors
+from analysis.neurons.effects import measure_answer_probabilities
 from analysis.neurons.word_search import score_word
 from analysis.opening.models import LoadedModel
-from analysis.running.generation import Sampling, paired_steps
+from analysis.running.generation import Sampling, generate_steps
 from tests.analysis.conftest import FAMILIES, loaded_from, tiny_model
 from tests.analysis.pretend_devices import placed, pretended
-from workbench.neurons.browsing import nearest_neurons
+from workbench.neurons.browsing import find_nearest_neurons
 
 IDS = [5, 9, 11, 3, 7]
 
@@ -36,19 +36,19 @@ def answers(loaded: LoadedModel) -> Iterator[Any]:
     """What pages ask of a model, number by number."""
     blocks = loaded.anatomy.blocks
     for block, norm in product((blocks[0], blocks[-1]), NORMS):
-        vectors = block_vectors(loaded.anatomy, block, loaded.parameters, "up", norm)
-        found = decode(vectors, loaded.head, 3)
+        vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, "up", norm)
+        found = decode_vectors(vectors, loaded.head, 3)
         yield found
         yield score_word(vectors, loaded.head, (4, 6), found.log_z, found.mean, found.deviation)
     yield from profile_blocks(loaded, [IDS, IDS[::-1]])
     for block in blocks:
         address = NeuronAddress(block.address, 3)
         yield neuron_firing(loaded, address, IDS).values
-        yield tuple(cosine for _, cosine in nearest_neurons(loaded, address))
+        yield tuple(cosine for _, cosine in find_nearest_neurons(loaded, address))
         sites = CLAMP_SITES if block.gated else CLAMP_SITES[:2]
         clamps = [Clamp(address, site, "set", 2.0, "raw", raw=2.0) for site in sites]
-        yield answer_probabilities(loaded, IDS, clamps, 4)
-        for step in paired_steps(loaded, IDS, clamps, Sampling(max_new_tokens=3)):
+        yield measure_answer_probabilities(loaded, IDS, clamps, 4)
+        for step in generate_steps(loaded, IDS, clamps, Sampling(max_new_tokens=3)):
             yield step.tokens, step.log_probabilities, step.reach.acted
 
 

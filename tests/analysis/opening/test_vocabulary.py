@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from analysis.errors import UnknownWord
-from analysis.opening.vocabulary import read_vocabulary, word_tokens
+from analysis.opening.vocabulary import find_word_tokens, read_vocabulary
 from tests.analysis.conftest import VOCAB, tiny_tokenizer
 
 
@@ -51,7 +51,7 @@ def test_a_word_is_found_in_every_form_it_has_as_one_token() -> None:
     tokenizer = tiny_tokenizer()
     vocabulary = read_vocabulary(tokenizer, VOCAB)
     for word in ("dog", " Dog ", "DOG"):
-        found = {vocabulary.texts[i] for i in word_tokens(vocabulary, tokenizer, word)}
+        found = {vocabulary.texts[i] for i in find_word_tokens(vocabulary, tokenizer, word)}
         assert found == {" dog", "dog", " Dog"}
 
 
@@ -59,27 +59,27 @@ def test_a_word_of_several_tokens_shows_its_pieces() -> None:
     tokenizer = byte_level()
     vocabulary = read_vocabulary(tokenizer, len(tokenizer))
     with pytest.raises(UnknownWord, match=r"not one token.*' dog' \+ 's'"):
-        word_tokens(vocabulary, tokenizer, "dogs")
+        find_word_tokens(vocabulary, tokenizer, "dogs")
 
 
 def test_the_pieces_shown_are_those_of_the_word_inside_a_text(stories: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(stories)
     with pytest.raises(UnknownWord, match=r"read as ' do' \+ 'g'"):
-        word_tokens(read_vocabulary(tokenizer, 512), tokenizer, "dog")
+        find_word_tokens(read_vocabulary(tokenizer, 512), tokenizer, "dog")
 
 
 @pytest.mark.parametrize("nothing", ["", "   "])
 def test_no_word_asks_for_one(nothing: str) -> None:
     tokenizer = tiny_tokenizer()
     with pytest.raises(UnknownWord, match="no word given"):
-        word_tokens(read_vocabulary(tokenizer, VOCAB), tokenizer, nothing)
+        find_word_tokens(read_vocabulary(tokenizer, VOCAB), tokenizer, nothing)
 
 
 def test_a_special_token_is_no_form_of_a_word() -> None:
     tokenizer = tiny_tokenizer()
     vocabulary = read_vocabulary(tokenizer, VOCAB)
     with pytest.raises(UnknownWord):
-        word_tokens(vocabulary, tokenizer, "</s>")
+        find_word_tokens(vocabulary, tokenizer, "</s>")
     assert vocabulary.kind(2) == "special"
 
 

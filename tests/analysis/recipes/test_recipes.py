@@ -11,7 +11,7 @@ import pytest
 from analysis.errors import RecipeError
 from analysis.intervening.clamps import Clamp, parse_clamp
 from analysis.opening.models import LoadedModel
-from analysis.recipes.recipes import read_recipe, recipe_document, recorded_raw
+from analysis.recipes.recipes import read_recipe, use_recorded_raw, write_recipe_document
 
 TinyModel = Callable[[str], LoadedModel]
 CLAMPS = [
@@ -23,8 +23,8 @@ CLAMPS = [
 
 
 def written(loaded: LoadedModel) -> Any:
-    clamps = [parse_clamp(text).resolved(largest=2.0, mean=0.25) for text in CLAMPS]
-    return json.loads(json.dumps(recipe_document(loaded, clamps), allow_nan=False))
+    clamps = [parse_clamp(text).resolve(largest=2.0, mean=0.25) for text in CLAMPS]
+    return json.loads(json.dumps(write_recipe_document(loaded, clamps), allow_nan=False))
 
 
 def test_a_recipe_has_the_shape_others_script_against(tiny: TinyModel) -> None:
@@ -41,12 +41,12 @@ def test_a_recipe_has_the_shape_others_script_against(tiny: TinyModel) -> None:
 def test_a_recipe_reads_back_as_it_was_written(tiny: TinyModel) -> None:
     document = written(tiny("llama"))
     assert [str(clamp) for clamp in read_recipe(document, "0" * 64)] == CLAMPS
-    assert [c.raw for c in recorded_raw(document) if isinstance(c, Clamp)] == [-16.0, 2.5, 0.0, 0.25]
+    assert [c.raw for c in use_recorded_raw(document) if isinstance(c, Clamp)] == [-16.0, 2.5, 0.0, 0.25]
 
 
 def test_expert_addresses_survive(tiny: TinyModel) -> None:
     clamps = [parse_clamp("L1.E2.N7:ablate"), parse_clamp("L1.S0.N7:ablate")]
-    assert read_recipe(recipe_document(tiny("mixtral"), clamps)) == clamps
+    assert read_recipe(write_recipe_document(tiny("mixtral"), clamps)) == clamps
 
 
 def changed(document: dict[str, Any], **entry: Any) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_a_bad_entry_is_named_by_its_number(tiny: TinyModel, entry: dict[str, An
 @pytest.mark.parametrize("raw", ["much", float("nan"), 10**400, [1]])
 def test_a_recorded_value_that_is_no_number_is_refused(tiny: TinyModel, raw: Any) -> None:
     with pytest.raises(RecipeError, match="intervention 0: its raw value"):
-        recorded_raw(changed(written(tiny("llama")), raw=raw))
+        use_recorded_raw(changed(written(tiny("llama")), raw=raw))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_recorded_value_that_is_no_number_is_refused(tiny: TinyModel, raw: Any
 )
 def test_a_raw_value_that_contradicts_the_clamp_is_refused(tiny: TinyModel, entry: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=r"intervention 0 says .* but its raw value"):
-        recorded_raw(changed(written(tiny("llama")), **entry))
+        use_recorded_raw(changed(written(tiny("llama")), **entry))
 
 
 def test_a_recipe_of_another_model_is_refused(tiny: TinyModel) -> None:

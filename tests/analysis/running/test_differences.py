@@ -1,4 +1,4 @@
-"""Where two texts, or two probabilities, differ."""
+"""Differences of two texts, and of two probabilities."""
 
 import math
 

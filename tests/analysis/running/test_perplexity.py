@@ -13,19 +13,24 @@ import torch
 
 from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import EmptyPrompt, HeadlampError, TextError
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.running import calibration
 from analysis.running.calibration import (
-    before_texts,
+    cut_windows,
     evaluation_text,
-    held_out,
+    read_prefix_tokens,
     reference_text,
-    text_windows,
+    split_windows,
     window_batches,
 )
-from analysis.running.perplexity import effect, perplexity, repeated_share, window_nll
-from analysis.super_experts.controls import pruning_of
+from analysis.running.perplexity import (
+    estimate_effect,
+    estimate_perplexity,
+    measure_repetition,
+    measure_window_nll,
+)
+from analysis.super_experts.controls import make_pruning
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe, windows
 
@@ -43,9 +48,9 @@ def loss(loaded: LoadedModel, ids: list[int]) -> float:
 def test_nll_is_the_loss_of_the_model_itself(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, ids = loaded_from(tiny_model(family)), windows(3, 21)
     expected = [20 * loss(loaded, one) for one in ids]
-    assert window_nll(loaded, ids) == pytest.approx(expected, rel=1e-5)
+    assert measure_window_nll(loaded, ids) == pytest.approx(expected, rel=1e-5)
     monkeypatch.setattr("analysis.running.perplexity._CHUNK", 7)
-    assert window_nll(loaded, ids) == pytest.approx(expected, rel=1e-5)
+    assert measure_window_nll(loaded, ids) == pytest.approx(expected, rel=1e-5)
 
 
 def test_rows_of_the_head_beyond_the_tokenizer_are_left_out() -> None:
@@ -53,24 +58,24 @@ def test_rows_of_the_head_beyond_the_tokenizer_are_left_out() -> None:
     with torch.no_grad():
         logits = loaded.model(input_ids=torch.tensor(ids)).logits[0, :-1, :97].double()
     expected = -logits.log_softmax(-1)[range(11), ids[0][1:]].sum()
-    assert window_nll(loaded, ids) == pytest.approx([float(expected)], rel=1e-5)
+    assert measure_window_nll(loaded, ids) == pytest.approx([float(expected)], rel=1e-5)
 
 
 def test_pruning_is_in_force_while_nll_is_measured() -> None:
     loaded, ids = moe("mixtral"), windows(2, 12)
-    pruned = window_nll(loaded, ids, pruning_of([BlockAddress(1, False, 2)]))
-    assert pruned != pytest.approx(window_nll(loaded, ids), rel=1e-4)
+    pruned = measure_window_nll(loaded, ids, make_pruning([BlockAddress(1, False, 2)]))
+    assert pruned != pytest.approx(measure_window_nll(loaded, ids), rel=1e-4)
     module: Any = loaded.model.get_submodule("model.layers.1.mlp.experts")
     module.down_proj[2] = 0.0
-    assert window_nll(loaded, ids) == pytest.approx(pruned, rel=1e-6)
+    assert measure_window_nll(loaded, ids) == pytest.approx(pruned, rel=1e-6)
 
 
 def test_nan_has_no_perplexity() -> None:
     loaded = loaded_from(tiny_model("llama"))
-    window_nll(loaded, windows(1, 8))
+    measure_window_nll(loaded, windows(1, 8))
     loaded.parameters["model.norm.weight"].fill_(torch.nan)
     with pytest.raises(HeadlampError, match="NaN or infinity on this text in float32"):
-        window_nll(loaded, windows(1, 8))
+        measure_window_nll(loaded, windows(1, 8))
 
 
 class TestEstimates:
@@ -79,11 +84,11 @@ class TestEstimates:
     NLL, TARGETS = np.array([20.0, 60.0, 5.0]), np.array([10, 20, 5])
 
     def test_perplexity_weighs_windows_by_their_targets(self) -> None:
-        assert perplexity(self.NLL, self.TARGETS).value == pytest.approx(math.exp(85 / 35))
+        assert estimate_perplexity(self.NLL, self.TARGETS).value == pytest.approx(math.exp(85 / 35))
 
     def test_the_effect_is_the_difference_of_mean_nll(self) -> None:
         changed = self.NLL + np.array([10.0, 0.0, 5.0])
-        found = effect(changed, self.NLL, self.TARGETS)
+        found = estimate_effect(changed, self.NLL, self.TARGETS)
         assert found.value == pytest.approx(15 / 35)
         assert found.interval is not None
         assert 0.0 <= found.interval[0] < found.value < found.interval[1] <= 1.0
@@ -91,7 +96,7 @@ class TestEstimates:
     def test_windows_are_resampled_in_pairs(self) -> None:
         """Windows differ a lot, the effect does not: its interval is narrow."""
         base = np.array([10.0, 200.0, 30.0, 500.0])
-        found = effect(base + 10.0, base, np.full(4, 10))
+        found = estimate_effect(base + 10.0, base, np.full(4, 10))
         assert found.interval == pytest.approx((1.0, 1.0))
 
     def test_the_interval_covers_what_it_should(self) -> None:
@@ -99,29 +104,29 @@ class TestEstimates:
         inside = 0
         for _ in range(100):
             nll = drawn.normal(20.0, 4.0, 40)
-            low, high = effect(nll, np.zeros(40), np.full(40, 10)).interval or (0.0, 0.0)
+            low, high = estimate_effect(nll, np.zeros(40), np.full(40, 10)).interval or (0.0, 0.0)
             inside += low <= 2.0 <= high
         assert 88 <= inside <= 99
 
     def test_one_window_has_no_interval_and_the_same_text_always_the_same_one(self) -> None:
-        assert perplexity(self.NLL[:1], self.TARGETS[:1]).interval is None
-        assert perplexity(self.NLL, self.TARGETS) == perplexity(self.NLL, self.TARGETS)
+        assert estimate_perplexity(self.NLL[:1], self.TARGETS[:1]).interval is None
+        assert estimate_perplexity(self.NLL, self.TARGETS) == estimate_perplexity(self.NLL, self.TARGETS)
 
     def test_the_share_of_repeated_ngrams(self) -> None:
-        assert repeated_share([1, 2, 3, 4, 5, 6]) == 0.0
-        assert repeated_share([7] * 23) == pytest.approx(1 - 1 / 20)
-        assert repeated_share([1, 2, 1, 2, 1, 2], n=2) == pytest.approx(1 - 2 / 5)
-        assert repeated_share([1, 2, 3]) is None
+        assert measure_repetition([1, 2, 3, 4, 5, 6]) == 0.0
+        assert measure_repetition([7] * 23) == pytest.approx(1 - 1 / 20)
+        assert measure_repetition([1, 2, 1, 2, 1, 2], n=2) == pytest.approx(1 - 2 / 5)
+        assert measure_repetition([1, 2, 3]) is None
 
 
 class TestWindows:
     """A text as sequences of token ids."""
 
     def test_they_cover_the_text_without_overlap_each_behind_the_tokens_that_begin_a_text(self) -> None:
-        with leased(ModelRef("demo/base")) as loaded:
+        with lease_model(ModelRef("demo/base")) as loaded:
             whole = loaded.tokenizer.encode(evaluation_text(), add_special_tokens=False)
-            prefix = before_texts(loaded)
-            found = text_windows(loaded, evaluation_text(), 100)
+            prefix = read_prefix_tokens(loaded)
+            found = cut_windows(loaded, evaluation_text(), 100)
         assert prefix == [loaded.tokenizer.bos_token_id]
         assert all(list(window[:1]) == prefix for window in found)
         assert [i for window in found for i in window[1:]] == whole
@@ -129,11 +134,9 @@ class TestWindows:
 
     def test_a_tokenizer_that_begins_with_nothing_gives_windows_of_text_alone(self, tiny: TinyModel) -> None:
         loaded = tiny("llama")
-        assert before_texts(loaded) == []
-        assert text_windows(loaded, " dog cat" * 40, 1000)[0][:2] == tuple(
-            loaded.tokenizer.encode(" dog cat")
-        )
-        assert {len(w) for w in text_windows(loaded, " dog" * 128, 1000)} == {64}  # the context
+        assert read_prefix_tokens(loaded) == []
+        assert cut_windows(loaded, " dog cat" * 40, 1000)[0][:2] == tuple(loaded.tokenizer.encode(" dog cat"))
+        assert {len(w) for w in cut_windows(loaded, " dog" * 128, 1000)} == {64}  # the context
 
     @pytest.mark.parametrize(
         ("text", "error", "told"),
@@ -146,13 +149,13 @@ class TestWindows:
         self, tiny: TinyModel, text: str, error: type[HeadlampError], told: str
     ) -> None:
         with pytest.raises(error, match=told):
-            text_windows(tiny("llama"), text)
+            cut_windows(tiny("llama"), text)
 
     def test_every_fourth_window_is_held_out(self) -> None:
         nine = [(i,) for i in range(9)]
-        assert held_out(nine) == (((0,), (1,), (2,), (4,), (5,), (6,), (8,)), ((3,), (7,)))
-        assert held_out(nine[:2]) == (((0,),), ((1,),))
-        assert held_out(nine[:1]) == (((0,),), ())
+        assert split_windows(nine) == (((0,), (1,), (2,), (4,), (5,), (6,), (8,)), ((3,), (7,)))
+        assert split_windows(nine[:2]) == (((0,),), ((1,),))
+        assert split_windows(nine[:1]) == (((0,),), ())
 
     def test_windows_of_one_length_are_batched_up_to_so_many_tokens(self) -> None:
         made = [(0,) * 10] * 5 + [(0,) * 4]
@@ -182,9 +185,9 @@ def test_a_trained_model_is_less_surprised_by_a_story_than_by_one_with_its_words
     )
     words = story.split()
     shuffled = " ".join(np.random.default_rng(0).permutation(words))
-    with leased(ModelRef(str(stories))) as loaded:
+    with lease_model(ModelRef(str(stories))) as loaded:
         means = []
         for text in (story, shuffled):
-            (window,) = text_windows(loaded, text)
-            means.append(window_nll(loaded, [window])[0] / (len(window) - 1))
+            (window,) = cut_windows(loaded, text)
+            means.append(measure_window_nll(loaded, [window])[0] / (len(window) - 1))
     assert means[0] < 1.5 < 2.5 < means[1]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from analysis.errors import BadSkillFile, JudgeError, SkillError, TooFewExamples
-from analysis.skills.files import LARGEST_BYTES, hub_skill, read_skill, skill_from_bytes
+from analysis.skills.files import LARGEST_BYTES, parse_skill_bytes, read_hub_skill, read_skill
 from analysis.skills.items import Skill
 
 ITEM = {"prompt": "2 + 2 =", "answer": "4", "judge": "number", "group": "g", "wording": "w"}
@@ -19,7 +19,7 @@ ITEM = {"prompt": "2 + 2 =", "answer": "4", "judge": "number", "group": "g", "wo
 
 def read(text: str | bytes, **fields: str) -> Skill:
     data = text.encode() if isinstance(text, str) else text
-    return skill_from_bytes(data, "file", "skill", fields or None)
+    return parse_skill_bytes(data, "file", "skill", fields or None)
 
 
 def lines(*records: Mapping[str, Any]) -> str:
@@ -148,9 +148,9 @@ REFUSED: dict[str, tuple[str | bytes, type[SkillError], str]] = {
         BadSkillFile,
         "no 0-based index into its 1 choices",
     ),
-    "half a line": (lines(ITEM) + '\n{"prompt": ', BadSkillFile, "line 2 is no JSON"),
+    "half a line": (lines(ITEM) + '\n{"prompt": ', BadSkillFile, "line 2 is not JSON"),
     "numbers": ("[1, 2]", BadSkillFile, "example 1: it is a int"),
-    "unknown layout": (lines({"a": 1}), BadSkillFile, "fields a is in no layout known"),
+    "unknown layout": (lines({"a": 1}), BadSkillFile, "fields a matches no known layout"),
     "nested field": (lines(ITEM | {"prompt": {"x": 1}}), BadSkillFile, "'prompt' is a dict"),
     "damaged gzip": (gzip.compress(b"x" * 99)[:-9], BadSkillFile, "damaged gzip"),
     "damaged squad": (json.dumps({"data": [{}]}), BadSkillFile, "example 1 cannot be read"),
@@ -193,7 +193,7 @@ def test_a_hub_data_set_is_streamed_and_mapped() -> None:
     seen: list[Any] = []
     rows = ({"q": f"{i}", "a": "x"} for i in range(10**9))  # endless: only what is wanted is read
     fields = {"prompt": "q", "answer": "a"}
-    skill = hub_skill("o/d", config="c", split="train", fields=fields, limit=3, load=loader(rows, seen))
+    skill = read_hub_skill("o/d", config="c", split="train", fields=fields, limit=3, load=loader(rows, seen))
     assert [item.prompt for item in skill.items] == ["0", "1", "2"]
     assert seen == [(("o/d", "c"), {"split": "train", "streaming": True})]
 
@@ -202,8 +202,10 @@ def test_a_hub_data_set_that_does_not_come_is_told() -> None:
     def load(*names: Any, **options: Any) -> Any:
         raise ConnectionError("no network\nmore")
 
-    with pytest.raises(SkillError, match=r"'o/d' \(config None, split 'test'\) did not come: .*no network"):
-        hub_skill("o/d", load=load)
+    with pytest.raises(
+        SkillError, match=r"'o/d' \(config None, split 'test'\) could not be loaded: .*no network"
+    ):
+        read_hub_skill("o/d", load=load)
 
 
 @pytest.mark.real

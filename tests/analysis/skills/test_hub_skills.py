@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import BadSkillFile, SkillError
-from analysis.skills.files import hub_skill, read_skill, skill_lines
+from analysis.skills.files import read_hub_skill, read_skill, write_skill_lines
 from analysis.skills.items import Skill, SkillItem
 from tests.workbench.conftest import Cli, cli
 
@@ -49,28 +49,28 @@ def folder(tmp_path: Path) -> Path:
 
 def test_fields_are_mapped_and_filled_into_texts(folder: Path) -> None:
     fields = FIELDS | {"group": "subject"}
-    skill = hub_skill(str(folder), name="sums", fields=fields, judge="number")
+    skill = read_hub_skill(str(folder), name="sums", fields=fields, judge="number")
     assert (skill.name, len(skill.items)) == ("sums", 50)
     assert skill.items[7] == SkillItem("Question: 7 + 1\nAnswer:", "8", "number", group="s1")
 
 
 def test_a_field_within_a_field_and_lists(folder: Path) -> None:
-    nested = hub_skill(str(folder), fields={"prompt": "question", "answer": "{answers[text][0]}"})
+    nested = read_hub_skill(str(folder), fields={"prompt": "question", "answer": "{answers[text][0]}"})
     assert nested.items[0].answer == "it is 1"
     fields = {"prompt": "question", "answer": "right", "choices": "options"}
-    (first, *_) = hub_skill(str(folder), fields=fields, judge="choice").items
+    (first, *_) = read_hub_skill(str(folder), fields=fields, judge="choice").items
     assert (first.choices, first.chosen, first.judge) == (("0", "1"), 1, "choice")
 
 
 def test_only_so_many_rows_of_the_split_that_was_asked_for(folder: Path) -> None:
-    skill = hub_skill(str(folder), split="train", fields=FIELDS, limit=3)
+    skill = read_hub_skill(str(folder), split="train", fields=FIELDS, limit=3)
     assert [item.answer for item in skill.items] == ["101", "102", "103"]
 
 
 def test_a_known_layout_needs_no_fields(tmp_path: Path) -> None:
     rows = [{"question": f"{n}?", "answer": f"because\n#### {n}"} for n in range(5)]
     pd.DataFrame(rows).to_json(tmp_path / "test.jsonl", orient="records", lines=True)
-    skill = hub_skill(str(tmp_path))
+    skill = read_hub_skill(str(tmp_path))
     assert skill.items[3] == SkillItem("Question: 3?\nAnswer:", "3", "number")
 
 
@@ -81,24 +81,24 @@ def test_a_known_layout_needs_no_fields(tmp_path: Path) -> None:
         ({"config": "hard"}, r"did not come: BuilderConfig 'hard' not found\. Available: \['default'\]"),
         ({"fields": FIELDS | {"answer": "gold"}}, "the field 'gold' for 'answer' is not in the data: "),
         ({"fields": FIELDS | {"answer": "{answers[x]}"}}, r"the field '\{answers\[x\]\}' for 'answer' is"),
-        ({"fields": {}}, "is in no layout known"),
-        ({"fields": {}, "judge": "number"}, "needs to be told what it judges"),
+        ({"fields": {}}, "matches no known layout"),
+        ({"fields": {}, "judge": "number"}, "needs a prompt and an answer"),
         ({"judge": "choice"}, "is no 0-based index"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_told_in_one_sentence(folder: Path, how: dict[str, Any], told: str) -> None:
     with pytest.raises(SkillError, match=told) as error:
-        hub_skill(str(folder), **{"fields": FIELDS} | how)
+        read_hub_skill(str(folder), **{"fields": FIELDS} | how)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("nobody/nothing", "Couldn't reach 'nobody/nothing' on the Hub"), ("./gone", "did not come")],
+    [("nobody/nothing", "Couldn't reach 'nobody/nothing' on the Hub"), ("./gone", "could not be loaded")],
 )
 def test_a_data_set_that_nobody_has(name: str, told: str) -> None:
     with pytest.raises(SkillError, match=told):
-        hub_skill(name)
+        read_hub_skill(name)
 
 
 def test_a_data_set_s_own_code_is_not_run(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_data_set_s_own_code_is_not_run(tmp_path: Path) -> None:
     made.mkdir()
     (made / "coded.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     with pytest.raises(SkillError, match="scripts are no longer supported"):
-        hub_skill(str(made))
+        read_hub_skill(str(made))
     assert not (tmp_path / "ran").exists()
 
 
@@ -118,7 +118,7 @@ def test_no_count_is_sent_of_what_is_read(folder: Path, monkeypatch: pytest.Monk
         return datasets.load_dataset(*names, **how)
 
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
-    hub_skill(str(folder), fields=FIELDS, load=load)
+    read_hub_skill(str(folder), fields=FIELDS, load=load)
     assert told == [False]
     assert datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
 
@@ -130,7 +130,7 @@ def test_without_the_package_one_is_told_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr("analysis.skills.files.find_spec", lambda name: None)
     monkeypatch.setattr("analysis.skills.files.import_module", missing)
     with pytest.raises(SkillError, match=r"pip install -r requirements-skills\.txt"):
-        hub_skill("a/b")
+        read_hub_skill("a/b")
 
 
 def test_a_skill_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_skill_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
         SkillItem("a text to read", "", "perplexity"),
     )
     path = tmp_path / "skill.jsonl"
-    path.write_bytes(skill_lines(Skill("skill", items)))
+    path.write_bytes(write_skill_lines(Skill("skill", items)))
     assert read_skill(path) == Skill("skill", items)
 
 
@@ -167,7 +167,7 @@ def test_the_command_writes_a_skill_file(cli: Cli, folder: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--answer", "final"), "say nothing without --prompt"),
+        (("--answer", "final"), "need --prompt"),
         (("--prompt", "question", "--field", "colour=x"), "NAME one of answer, choices"),
         (("--prompt", "question", "--field", "group"), "write NAME=FIELD"),
         (("--prompt", "question", "--answer", "final", "--split", "dev"), "Bad split: dev"),
@@ -185,4 +185,4 @@ def test_the_command_refuses_in_one_line(
 
 def test_a_field_that_is_missing_is_a_bad_skill_file(folder: Path) -> None:
     with pytest.raises(BadSkillFile, match="example 1: the field 'gold'"):
-        hub_skill(str(folder), fields={"prompt": "gold"})
+        read_hub_skill(str(folder), fields={"prompt": "gold"})

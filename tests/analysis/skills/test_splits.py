@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import SkillError
 from analysis.skills.items import Skill, SkillItem
-from analysis.skills.splits import near_duplicates, split_skill
+from analysis.skills.splits import find_near_duplicates, split_skill
 from tests.analysis.skills_made import make_skill
 
 
@@ -70,7 +70,7 @@ def test_the_same_text_under_two_groups_stays_together() -> None:
 
 def test_near_duplicates_are_found_and_nothing_else() -> None:
     text = "the quick brown fox jumps over the lazy dog near the old river bank today"
-    near = near_duplicates(
+    near = find_near_duplicates(
         [SkillItem(text, "a"), SkillItem("something else altogether is written here", "a")],
         [SkillItem(text + " again", "a"), SkillItem("nothing of the kind was ever said before now", "a")],
     )
@@ -97,7 +97,7 @@ def test_the_filter_finds_what_comparing_all_pairs_finds(seed: int, threshold: f
         for b in others
         if len(pairs(a.prompt) & pairs(b.prompt)) / len(pairs(a.prompt) | pairs(b.prompt)) >= threshold
     )
-    assert sorted((p.one, p.other) for p in near_duplicates(ones, others, threshold)) == expected
+    assert sorted((p.one, p.other) for p in find_near_duplicates(ones, others, threshold)) == expected
 
 
 def test_shares_that_are_none_are_refused() -> None:

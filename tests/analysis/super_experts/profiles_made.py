@@ -4,9 +4,16 @@ from collections.abc import Mapping
 
 from analysis.anatomy.addresses import BlockAddress, parse_part
 from analysis.anatomy.anatomy import Block, WeightView
-from analysis.super_experts.profile import BlockRow, ExpertProfile, Formed, LayerRow, Peak, Place
+from analysis.super_experts.profile import (
+    BlockRow,
+    ExpertProfile,
+    FormedActivation,
+    LayerRow,
+    ResidualPeak,
+    TokenPlace,
+)
 
-HERE = Place(1, 0, 0)
+HERE = TokenPlace(1, 0, 0)
 
 
 def made_profile(
@@ -28,9 +35,9 @@ def made_profile(
     layers = [
         LayerRow(
             layer,
-            Peak(largest, 1.0, HERE, 3),
-            Peak(largest / 2, 1.0, HERE, 3),
-            Formed(5e3, 0.9, HERE, 3) if layer in massive else None,
+            ResidualPeak(largest, 1.0, HERE, 3),
+            ResidualPeak(largest / 2, 1.0, HERE, 3),
+            FormedActivation(5e3, 0.9, HERE, 3) if layer in massive else None,
             readable,
         )
         for layer in range(depth)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_part
-from analysis.super_experts.controls import random_sets, super_parts
+from analysis.super_experts.controls import draw_sets, list_super_parts
 from tests.analysis.super_experts.profiles_made import made_profile
 
 SIZES = {f"L{layer}.E{expert}": 1.0 for layer in range(3) for expert in range(6)} | {
@@ -18,7 +18,7 @@ SIZES = {f"L{layer}.E{expert}": 1.0 for layer in range(3) for expert in range(6)
 def drawn_sets(parts: list[str], *, same: bool, spared: Sequence[str] = (), **rest: Any) -> list[set[str]]:
     chosen = [parse_part(part) for part in parts]
     left: Any = [parse_part(part) for part in spared]
-    found = random_sets(made_profile(SIZES), chosen, left, same_layers=same, **rest)
+    found = draw_sets(made_profile(SIZES), chosen, left, same_layers=same, **rest)
     return [{str(part) for part in one} for one in found]
 
 
@@ -46,7 +46,7 @@ def test_the_seed_decides_the_draws() -> None:
 def test_no_set_takes_all_experts_of_a_layer() -> None:
     sizes = {"L0.E0": 1.0, "L0.E1": 1.0, "L1.E0": 1.0, "L1.E1": 1.0, "L1.E2": 1.0, "L1.E3": 1.0}
     parts = [parse_part("L1.E0"), parse_part("L1.E1")]
-    sets = random_sets(made_profile(sizes), parts, [], draws=100, same_layers=False)
+    sets = draw_sets(made_profile(sizes), parts, [], draws=100, same_layers=False)
     assert {BlockAddress(0, False, 0), BlockAddress(0, False, 1)} not in [set(one) for one in sets]
     assert len(sets) == 100
 
@@ -58,9 +58,9 @@ def test_too_few_others_give_no_set() -> None:
 def test_columns_of_dense_blocks_are_drawn_among_columns() -> None:
     profile = made_profile({"L0": 1.0, "L1": 1.0})
     parts = [NeuronAddress(BlockAddress(1), 3), NeuronAddress(BlockAddress(1), 4)]
-    same = random_sets(profile, parts, [], draws=30, same_layers=True)
+    same = draw_sets(profile, parts, [], draws=30, same_layers=True)
     assert {part.block for one in same for part in one} == {BlockAddress(1)}  # type: ignore[union-attr]
-    any_block = random_sets(profile, parts, [], draws=30, same_layers=False)
+    any_block = draw_sets(profile, parts, [], draws=30, same_layers=False)
     drawn = {part for one in any_block for part in one}
     assert {part.block for part in drawn} == {BlockAddress(0), BlockAddress(1)}  # type: ignore[union-attr]
     assert not drawn & set(parts)
@@ -68,4 +68,4 @@ def test_columns_of_dense_blocks_are_drawn_among_columns() -> None:
 
 def test_what_is_super_is_an_expert_whole_and_a_dense_block_by_its_column() -> None:
     rows = made_profile({"L1.E2": 1.0, "L2": 1.0}).blocks
-    assert super_parts(rows) == [BlockAddress(1, False, 2), NeuronAddress(BlockAddress(2), 5)]
+    assert list_super_parts(rows) == [BlockAddress(1, False, 2), NeuronAddress(BlockAddress(2), 5)]

@@ -14,9 +14,9 @@ from analysis.anatomy.addresses import BlockAddress
 from analysis.anatomy.anatomy import Block
 from analysis.errors import ExpertError
 from analysis.opening.models import LoadedModel
-from analysis.super_experts.profile import BatchProfile, BlockRow, ExpertProfile, merged
+from analysis.super_experts.profile import BatchProfile, BlockRow, ExpertProfile, merge_batches
 from analysis.super_experts.profiling import profile_batch
-from analysis.super_experts.verdict import judge
+from analysis.super_experts.verdict import find_super_experts
 from tests.analysis.conftest import loaded_from, lock_is_free
 from tests.analysis.moe import FAMILIES, Peak, eager_peaks, linear_peaks, moe, plant, windows
 from tests.contract.builder import build
@@ -29,7 +29,7 @@ ROW, COLUMN = 5, 11
 
 
 def profiled(loaded: LoadedModel, ids: list[list[int]]) -> ExpertProfile:
-    return merged(loaded, [profile_batch(loaded, ids)])
+    return merge_batches(loaded, [profile_batch(loaded, ids)])
 
 
 def by_address(profile: ExpertProfile) -> dict[str, BlockRow]:
@@ -42,7 +42,7 @@ def test_exactly_the_planted_super_experts_are_found(family: str, planted: list[
     loaded, ids = moe(family), windows()
     for at, address in enumerate(planted):
         plant(loaded, address, ROW + at, COLUMN + at)
-    verdict = judge(profiled(loaded, ids))
+    verdict = find_super_experts(profiled(loaded, ids))
     assert {row.block.address for row in verdict.supers} == set(planted)
     eager = eager_peaks(loaded, ids)
     for row in verdict.supers:
@@ -59,7 +59,7 @@ def test_exactly_the_planted_super_experts_are_found(family: str, planted: list[
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_is_found_where_nothing_was_planted_and_it_says_why(family: str) -> None:
-    verdict = judge(profiled(moe(family), windows()))
+    verdict = find_super_experts(profiled(moe(family), windows()))
     assert verdict.supers == ()
     assert verdict.threshold.layers == ()
     assert any("No layer forms massive activations: the largest |h| is" in r for r in verdict.remarks)
@@ -158,8 +158,8 @@ def test_profiling_changes_nothing_and_leaves_nothing_behind() -> None:
 def test_how_the_text_is_batched_changes_no_result() -> None:
     loaded, ids = moe("olmoe"), windows(4, 16)
     plant(loaded, ONE[0], ROW, COLUMN)
-    whole = merged(loaded, [profile_batch(loaded, ids)])
-    parts = merged(loaded, [profile_batch(loaded, ids[:1]), profile_batch(loaded, ids[1:])])
+    whole = merge_batches(loaded, [profile_batch(loaded, ids)])
+    parts = merge_batches(loaded, [profile_batch(loaded, ids[:1]), profile_batch(loaded, ids[1:])])
     assert parts.tokens == whole.tokens == 64
     for one, other in zip(whole.blocks, parts.blocks, strict=True):
         assert one.max_abs == pytest.approx(other.max_abs, rel=1e-4)
@@ -186,7 +186,7 @@ def test_batches_are_merged_one_at_a_time_and_let_go() -> None:
             yield found
             del found
 
-    assert merged(loaded, each()).tokens == 60
+    assert merge_batches(loaded, each()).tokens == 60
     assert max(alive) <= 2  # the one at hand, and the next
 
 

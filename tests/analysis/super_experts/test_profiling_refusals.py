@@ -12,7 +12,7 @@ from tests.analysis.moe import moe, windows
 def test_quantised_experts_are_refused() -> None:
     loaded = moe("mixtral")
     loaded.model.is_quantized = True
-    with pytest.raises(ExpertError, match=r"quantised.*open the model it was made from"):
+    with pytest.raises(ExpertError, match=r"quantised.*open the original model"):
         profile_batch(loaded, windows())
 
 

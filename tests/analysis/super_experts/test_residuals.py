@@ -11,10 +11,10 @@ import torch
 from analysis.anatomy.addresses import BlockAddress
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.criterion import Criterion
-from analysis.super_experts.profile import ExpertProfile, merged
+from analysis.super_experts.profile import ExpertProfile, merge_batches
 from analysis.super_experts.profiling import profile_batch
 from analysis.super_experts.residual_layers import residual_layers
-from analysis.super_experts.verdict import judge
+from analysis.super_experts.verdict import find_super_experts
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe, plant, windows
 from tests.contract.builder import build
@@ -24,7 +24,7 @@ ROW, COLUMN = 5, 11
 
 
 def profiled(loaded: LoadedModel, ids: list[list[int]]) -> ExpertProfile:
-    return merged(loaded, [profile_batch(loaded, ids)])
+    return merge_batches(loaded, [profile_batch(loaded, ids)])
 
 
 def seen(loaded: LoadedModel, ids: list[list[int]]) -> list[Any]:
@@ -136,13 +136,13 @@ def test_a_coarse_residual_does_not_make_another_module_pass_for_the_ffn() -> No
 def test_layers_whose_ffn_cannot_be_told_are_not_in_l_and_it_says_so() -> None:
     profile = profiled(loaded_from(build("bert")), windows())
     assert not any(row.readable for row in profile.layers)
-    verdict = judge(profile)
+    verdict = find_super_experts(profile)
     assert verdict.threshold.layers == ()
     assert verdict.supers == ()
-    (told,) = [remark for remark in verdict.remarks if "it cannot be told how much" in remark]
+    (told,) = [remark for remark in verdict.remarks if "contribution to the residual is unknown" in remark]
     assert "the FFN of L0, L1, L2 supplies" in told
     assert "choose the layers first75 or all" in told
     assert not any("No layer forms massive activations" in remark for remark in verdict.remarks)
-    everywhere = judge(profile, Criterion(layers="all"))
+    everywhere = find_super_experts(profile, Criterion(layers="all"))
     assert everywhere.threshold.layers == (0, 1, 2)
     assert not any("cannot be told" in remark for remark in everywhere.remarks)

@@ -10,11 +10,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import analysis.super_experts.sinks
 from analysis.anatomy.addresses import BlockAddress
-from analysis.intervening.interventions import intervened
+from analysis.intervening.interventions import intervene
 from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.attention_calls import implementations
-from analysis.super_experts.sinks import SinkSums, WatchSinks, sink_decay
+from analysis.super_experts.sinks import SinkSums, WatchSinks, measure_sink_decay
 from tests.analysis.conftest import loaded_from, lock_is_free
 from tests.analysis.moe import moe, windows
 from tests.contract.builder import build
@@ -27,7 +27,7 @@ FAMILIES = ["mixtral", "deepseek_v2", "gpt_oss", "gemma2", "cohere2", "gpt2", "q
 def watched(loaded: LoadedModel, ids: Tensor = IDS) -> SinkSums:
     watch = WatchSinks(loaded)
     positions = torch.arange(ids.shape[1]).expand(len(ids), -1)
-    with torch.no_grad(), intervened(loaded, [watch], positions=positions):
+    with torch.no_grad(), intervene(loaded, [watch], positions=positions):
         loaded.model(input_ids=ids, use_cache=False)
     return watch.sums()
 
@@ -108,9 +108,9 @@ def test_watching_changes_no_bit_and_leaves_nothing_behind() -> None:
     positions = torch.arange(24).expand(2, -1)
     with torch.no_grad():
         plain = loaded.model(input_ids=IDS, use_cache=False).logits
-        with intervened(loaded, [WatchSinks(loaded)], positions=positions):
+        with intervene(loaded, [WatchSinks(loaded)], positions=positions):
             assert torch.equal(loaded.model(input_ids=IDS, use_cache=False).logits, plain)
-        with pytest.raises(IndexError), intervened(loaded, [WatchSinks(loaded)], positions=positions):
+        with pytest.raises(IndexError), intervene(loaded, [WatchSinks(loaded)], positions=positions):
             loaded.model(input_ids=IDS + 10_000)
         assert torch.equal(loaded.model(input_ids=IDS, use_cache=False).logits, plain)
     assert implementations(loaded.model) == before
@@ -155,7 +155,7 @@ def made(masses: list[list[float]]) -> SinkSums:
 def test_decay_is_the_mean_over_the_heads_that_had_a_sink() -> None:
     base = made([[0.8, 0.4, 0.05], [0.09, 0.02, 0.01], [0.5, 0.1, np.nan]])
     changed = made([[0.08, 0.1, 0.9], [0.5, 0.5, 0.5], [0.5, 0.2, np.nan]])
-    decay, heads = sink_decay(base, changed)
+    decay, heads = measure_sink_decay(base, changed)
     assert decay[0] == pytest.approx(((1 - 0.1) + (1 - 0.25)) / 2)
     assert decay[1] is None
     assert decay[2] == pytest.approx((0 + (1 - 2)) / 2)
@@ -203,7 +203,7 @@ def test_pruning_the_expert_that_feeds_a_sink_lets_it_decay_and_pruning_another_
     def without(*experts: int) -> SinkSums:
         watch = WatchSinks(loaded)
         pruned = [PruneExpert(BlockAddress(0, False, one)) for one in experts]
-        with torch.no_grad(), intervened(loaded, [watch, *pruned], positions=positions):
+        with torch.no_grad(), intervene(loaded, [watch, *pruned], positions=positions):
             loaded.model(input_ids=ids, use_cache=False)
         return watch.sums()
 
@@ -211,9 +211,9 @@ def test_pruning_the_expert_that_feeds_a_sink_lets_it_decay_and_pruning_another_
         loaded.parameters["model.layers.1.self_attn.k_proj.weight"].neg_()
     base = without()
     assert (base.masses[1] > 0.9).all()
-    decay, heads = sink_decay(base, without(expert))
+    decay, heads = measure_sink_decay(base, without(expert))
     assert heads[1] == 4
     assert decay[1] == pytest.approx(0.9, abs=0.08)
     assert without(expert).masses[1] == pytest.approx(base.even[1], abs=0.02)
-    other, _ = sink_decay(base, without((expert + 1) % 4))
+    other, _ = measure_sink_decay(base, without((expert + 1) % 4))
     assert other[1] == pytest.approx(0.0, abs=0.02)

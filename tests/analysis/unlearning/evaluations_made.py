@@ -9,25 +9,25 @@ import pytest
 import torch
 
 from analysis.opening.models import LoadedModel
-from analysis.skills.answering import answers
+from analysis.skills.answering import answer_prompts
 from analysis.skills.items import Skill
 from analysis.skills.splits import split_skill
-from analysis.skills.tasks import Ways
-from analysis.unlearning.evaluating import baseline, evaluate
-from analysis.unlearning.results import Baseline, MethodResult, Plan
+from analysis.skills.tasks import MeasureOptions
+from analysis.unlearning.evaluating import evaluate_method, measure_baseline
+from analysis.unlearning.results import Baseline, FitSettings, MethodResult
 from analysis.unlearning.scenes import Scene
 from tests.analysis.skills_made import make_skill
 
-WAYS = Ways(max_new_tokens=2)
+WAYS = MeasureOptions(max_new_tokens=2)
 
 
-PLAN = Plan(shares=(5.0, 20.0), ways=WAYS, layers="all")
+PLAN = FitSettings(shares=(5.0, 20.0), ways=WAYS, layers="all")
 
 
 def answered(loaded: LoadedModel, skill: Skill) -> Skill:
     """The skill with the model's own answers for answers: the model is right on all of it."""
     ids = [loaded.tokenizer.encode(item.prompt) for item in skill.items]
-    found = answers(loaded, ids, max_new_tokens=2)
+    found = answer_prompts(loaded, ids, max_new_tokens=2)
     items = [
         replace(item, answer=answer.text.strip())
         for item, answer in zip(skill.items, found, strict=True)
@@ -51,5 +51,5 @@ def scene(llama: LoadedModel) -> Scene:
 
 def run(loaded: LoadedModel, scene: Scene, method: Any, **changed: Any) -> tuple[MethodResult, Baseline]:
     plan = replace(PLAN, **changed)
-    base = baseline(loaded, scene, plan)
-    return evaluate(loaded, scene, method, plan, base), base
+    base = measure_baseline(loaded, scene, plan)
+    return evaluate_method(loaded, scene, method, plan, base), base

@@ -13,16 +13,16 @@ from torch import Tensor
 from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import ExpertError, SkillError
 from analysis.intervening.clamps import parse_clamp
-from analysis.intervening.interventions import Change, check_changes, intervened
+from analysis.intervening.interventions import Change, check_changes, intervene
 from analysis.intervening.pruning import PruneExpert
 from analysis.intervening.steps import Reach
 from analysis.opening.models import LoadedModel
-from analysis.recipes.files import recipe_files, tensors_of
-from analysis.recipes.recipes import recorded_raw
-from analysis.running.batches import batches, forward
-from analysis.running.generation import Sampling, paired_steps
+from analysis.recipes.files import parse_recipe_tensors, write_recipe_files
+from analysis.recipes.recipes import use_recorded_raw
+from analysis.running.batches import make_batches, run_batch
+from analysis.running.generation import Sampling, generate_steps
 from analysis.unlearning.edits.reversals import Tars
-from analysis.unlearning.edits.selective_prune import SelectivePrune, random_prune
+from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune
 from analysis.unlearning.guards.key_guards import KeyGuard
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe
@@ -37,7 +37,7 @@ EXPERT = BlockAddress(1, False, 2)
 def run(loaded: LoadedModel, changes: Sequence[Any]) -> tuple[Tensor, Reach]:
     ids = torch.tensor([[1, 5, 9, 13, 21, 34], [1, 8, 3, 40, 7, 12]])
     positions = torch.arange(ids.shape[1]).expand(2, -1)
-    with torch.inference_mode(), intervened(loaded, changes, positions=positions) as reach:
+    with torch.inference_mode(), intervene(loaded, changes, positions=positions) as reach:
         logits: Tensor = loaded.model(ids).logits
     return logits, reach
 
@@ -46,7 +46,7 @@ def run(loaded: LoadedModel, changes: Sequence[Any]) -> tuple[Tensor, Reach]:
 def test_a_pruned_expert_writes_nothing_whatever_else_is_held_in_it(family: str) -> None:
     loaded = moe(family)
     gone = PruneExpert(EXPERT)
-    held = parse_clamp("L1.E2.N1:key:set:50").resolved(largest=1, mean=0)
+    held = parse_clamp("L1.E2.N1:key:set:50").resolve(largest=1, mean=0)
     neurons = SelectivePrune(((EXPERT, torch.arange(4)),), 1.0)
     alone, reach = run(loaded, [gone])
     for changes in ([held, neurons, gone], [gone, neurons, held]):
@@ -75,14 +75,14 @@ def test_changes_act_on_other_devices_as_on_the_cpu(count: int, monkeypatch: pyt
     here = loaded_from(tiny_model("llama"))
     changes: list[Change] = [
         guard_around(here, [2], (0, 1)),
-        random_prune(here, 10.0, 0),
+        draw_prune(here, 10.0, 0),
         adjusting(here),
         edits(here),
     ]
     with pretended():
         there = loaded_from(placed(tiny_model("llama"), count))
         pairs = [
-            list(paired_steps(loaded, PROMPTS[2], own, Sampling(3)))
+            list(generate_steps(loaded, PROMPTS[2], own, Sampling(3)))
             for loaded in (here, there)
             for own in (changes, changes[1:])
         ]
@@ -96,21 +96,21 @@ def test_changes_act_on_other_devices_as_on_the_cpu(count: int, monkeypatch: pyt
 
 
 def test_a_recipe_of_all_kinds_gives_back_what_went_in(llama: LoadedModel) -> None:
-    clamp = parse_clamp("L0.N3:key:set:2@prompt").resolved(largest=1, mean=0)
+    clamp = parse_clamp("L0.N3:key:set:2@prompt").resolve(largest=1, mean=0)
     guard = with_rival(guard_around(llama, [2, 7], (0, 1)), guard_around(llama, [7], (0, 1)))
-    changes: list[Change] = [random_prune(llama, 10.0, 0), PruneExpert(BlockAddress(1)), guard, clamp]
-    files = recipe_files(llama, changes, "r")
+    changes: list[Change] = [draw_prune(llama, 10.0, 0), PruneExpert(BlockAddress(1)), guard, clamp]
+    files = write_recipe_files(llama, changes, "r")
     document = json.loads(files["r.json"])
     kinds = ["selective_prune", "prune_expert", "key_space_guard", "clamp"]
     assert [entry["kind"] for entry in document["interventions"]] == kinds
-    back = recorded_raw(document, tensors_of(document, files["r.safetensors"]))
+    back = use_recorded_raw(document, parse_recipe_tensors(document, files["r.safetensors"]))
     assert isinstance(back[2], KeyGuard)
     assert ([rival.skill for rival in back[2].rivals], back[2].margin) == (["kept"], 0.75)
     keys = [torch.randn(5, 56) for _ in guard.boxes]
     assert torch.equal(back[2].depths(keys), guard.depths(keys))
     assert (back[1], back[3]) == (changes[1], clamp)
-    batch = next(batches(llama, PROMPTS))
-    (one, reach), (other, again) = (forward(llama, batch, own) for own in (changes, back))
+    batch = next(make_batches(llama, PROMPTS))
+    (one, reach), (other, again) = (run_batch(llama, batch, own) for own in (changes, back))
     assert torch.equal(one, other)
     assert reach == again
 

@@ -11,15 +11,15 @@ import pytest
 
 from analysis.errors import SkillError, TooFewExamples
 from analysis.opening.models import LoadedModel
-from analysis.skills.answering import answers
+from analysis.skills.answering import answer_prompts
 from analysis.skills.items import SkillItem
-from analysis.skills.metrics import compared
-from analysis.skills.tasks import measure
-from analysis.skills.unrelated import unrelated_queries
-from analysis.unlearning.edits.neuron_shares import FrontierPoint, best_point, skill_moments
-from analysis.unlearning.evaluating import baseline
-from analysis.unlearning.guards.guard_fits import fit_guard, shuffled_probes
-from analysis.unlearning.guards.key_checks import checked_keys
+from analysis.skills.metrics import measure_change
+from analysis.skills.tasks import measure_items
+from analysis.skills.unrelated import read_unrelated_queries
+from analysis.unlearning.edits.neuron_shares import FrontierPoint, choose_candidate, measure_moments
+from analysis.unlearning.evaluating import measure_baseline
+from analysis.unlearning.guards.guard_fits import fit_guard, shuffle_probes
+from analysis.unlearning.guards.key_checks import read_checked_keys
 from analysis.unlearning.guards.key_guards import KeyGuard
 from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.scenes import Scene
@@ -51,18 +51,18 @@ def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene
 def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
     llama: LoadedModel, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed = shuffled_probes(scene, 0)
+    mixed = shuffle_probes(scene, 0)
     for split in scene.splits:
         assert len(mixed[split.skill]) == len(split.probe)
         assert {item.group.split("-")[0] for item in mixed[split.skill]} == {"one", "two"}
     assert {i for dealt in mixed.values() for i in dealt} == {i for s in scene.splits for i in s.probe}
     swapped = {"one": scene.retain[0].probe, "two": scene.forget.probe}  # drops that are not the guard's own
-    monkeypatch.setattr("analysis.unlearning.evaluating.shuffled_probes", lambda scene, seed: swapped)
+    monkeypatch.setattr("analysis.unlearning.evaluating.shuffle_probes", lambda scene, seed: swapped)
     found, base = run(llama, scene, "ksd", robustness=False)
     control = fit_guard(llama, scene, layers=(0, 1), probes=swapped).guard
     for name, split, skill in zip(("one", "two"), scene.splits, found.skills, strict=True):
-        after = measure(llama, split.test, [control], WAYS)
-        assert found.control[name] == compared(base.test[name], after).relative_drop
+        after = measure_items(llama, split.test, [control], WAYS)
+        assert found.control[name] == measure_change(base.test[name], after).relative_drop
         assert found.control[name] != skill.change.relative_drop
 
 
@@ -72,8 +72,8 @@ def test_the_curve_on_the_test_is_what_the_guard_did(llama: LoadedModel, scene: 
     index = ALPHAS.index(found.parameters["alpha"])
     for skill in found.skills:
         assert found.curve[skill.skill][index] == pytest.approx(skill.change.abstained)
-    pieces = [ids for _, ids in unrelated_queries(llama, 100)]
-    refused = [a.abstained for a in answers(llama, pieces, found.interventions, max_new_tokens=1)]
+    pieces = [ids for _, ids in read_unrelated_queries(llama, 100)]
+    refused = [a.abstained for a in answer_prompts(llama, pieces, found.interventions, max_new_tokens=1)]
     assert found.parameters["unrelated"] == {"refused": sum(refused) / len(refused), "n": len(pieces)}
     assert found.curve["unrelated text"][index] == sum(refused) / len(refused)
 
@@ -102,7 +102,7 @@ def test_shares_are_set_on_validation_and_told(llama: LoadedModel, scene: Scene,
     best = next(p for p in found.sweep if p["q"] == found.parameters["q"])
     assert best["forget_drop"] == found.parameters["validation"]["forget_drop"]
     assert set(found.control) == {"one", "two"}
-    again = measure(llama, scene.forget.test, found.interventions, WAYS)
+    again = measure_items(llama, scene.forget.test, found.interventions, WAYS)
     rights = sum(v.right for v in again.verdicts) / len(again.items)
     assert found.skills[0].change.after == rights
 
@@ -111,18 +111,18 @@ def test_the_best_point_keeps_the_others_if_it_can() -> None:
     def points(*pairs: tuple[float | None, float | None]) -> list[FrontierPoint]:
         return [FrontierPoint({}, forget, retain) for forget, retain in pairs]
 
-    assert best_point(points((0.2, 0.0), (0.5, 0.1), (0.9, 0.5))) == 1
-    assert best_point(points((0.0, 0.0), (0.9, 0.5))) == 1
-    assert best_point(points((0.0, 0.0), (0.1, 0.5))) == 0
-    assert best_point(points((0.2, 0.0), (0.9, None))) == 0
-    assert best_point(points((None, 0.0), (0.1, 0.0))) == 1
+    assert choose_candidate(points((0.2, 0.0), (0.5, 0.1), (0.9, 0.5))) == 1
+    assert choose_candidate(points((0.0, 0.0), (0.9, 0.5))) == 1
+    assert choose_candidate(points((0.0, 0.0), (0.1, 0.5))) == 0
+    assert choose_candidate(points((0.2, 0.0), (0.9, None))) == 0
+    assert choose_candidate(points((None, 0.0), (0.1, 0.0))) == 1
 
 
 def test_what_is_forgotten_cannot_be_kept(scene: Scene) -> None:
     copied = replace(scene.forget, skill="copy")
     with pytest.raises(SkillError, match=r"prompts of one, .* are in copy too"):
         Scene(scene.forget, (copied,))
-    with pytest.raises(SkillError, match="two skills have one name"):
+    with pytest.raises(SkillError, match="two skills have the same name"):
         Scene(scene.forget, (scene.forget,))
 
 
@@ -130,8 +130,8 @@ def test_too_little_of_a_skill_is_told(llama: LoadedModel, scene: Scene) -> None
     few = Scene(replace(scene.forget, probe=scene.forget.probe[:1]), scene.retain)
     with pytest.raises(TooFewExamples, match="1 probes: a box needs at least 30"):
         fit_guard(llama, few)
-    with pytest.raises(TooFewExamples, match="give at least one to keep"):
-        skill_moments(llama, Scene(scene.forget, ()))
+    with pytest.raises(TooFewExamples, match="give at least one to retain"):
+        measure_moments(llama, Scene(scene.forget, ()))
 
 
 def test_a_kept_skill_with_too_few_probes_is_no_rival(llama: LoadedModel, scene: Scene) -> None:
@@ -154,7 +154,7 @@ def test_a_guard_of_each_step_is_set_on_what_each_step_sees(llama: LoadedModel, 
             (scene.retain[0], fit.chosen.chosen.worst_retain),
         ):
             ids = [llama.tokenizer.encode(item.prompt) for item in split.validation]
-            found = answers(llama, ids, [fit.guard], max_new_tokens=2)
+            found = answer_prompts(llama, ids, [fit.guard], max_new_tokens=2)
             assert sum(a.abstained for a in found) / len(found) == pytest.approx(share)
     prefill = fit_guard(llama, scene, layers="all", rivals=False)
     each = fit_guard(llama, scene, layers="all", rivals=False, check_at="each_step", max_new_tokens=2)
@@ -165,16 +165,16 @@ def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
     llama: LoadedModel, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = scene.forget.validation[0]
-    [free] = answers(llama, [llama.tokenizer.encode(item.prompt)], max_new_tokens=6)
+    [free] = answer_prompts(llama, [llama.tokenizer.encode(item.prompt)], max_new_tokens=6)
     stops = replace(item, stop=(free.text[:1],))
     cut = Scene(replace(scene.forget, validation=(stops,)), ())
     fed: list[tuple[int, int]] = []
 
     def checked(loaded: LoadedModel, sequences: Any, lengths: Any, *rest: Any, **named: Any) -> Any:
         fed.extend(zip(map(len, sequences), lengths, strict=True))
-        return checked_keys(loaded, sequences, lengths, *rest, **named)
+        return read_checked_keys(loaded, sequences, lengths, *rest, **named)
 
-    monkeypatch.setattr("analysis.unlearning.guards.guard_fits.checked_keys", checked)
+    monkeypatch.setattr("analysis.unlearning.guards.guard_fits.read_checked_keys", checked)
     fit_guard(llama, cut, check_at="each_step", max_new_tokens=6)
     assert len(free.token_ids) == 6
     assert fed == [(fed[0][1], fed[0][1])]  # the first token ends it, and no step comes after
@@ -183,7 +183,7 @@ def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
 def test_a_skill_that_leaves_nothing_to_test_is_refused(llama: LoadedModel, scene: Scene) -> None:
     bare = Scene(scene.forget, (replace(scene.retain[0], test=(), unseen=()),))
     with pytest.raises(TooFewExamples, match="two leaves no example to test"):
-        baseline(llama, bare, PLAN)
+        measure_baseline(llama, bare, PLAN)
 
 
 def test_a_guard_can_be_fitted_with_nothing_to_keep(llama: LoadedModel, scene: Scene) -> None:

@@ -9,18 +9,18 @@ from analysis.errors import HeadlampError
 from analysis.intervening.clamps import parse_clamp
 from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
-from analysis.running.generation import Sampling, paired_steps
-from analysis.skills.answering import answers
+from analysis.running.generation import Sampling, generate_steps
+from analysis.skills.answering import answer_prompts
 from tests.analysis.unlearning.edits.neuron_methods_made import adjusting
 from tests.analysis.unlearning.guards.guards_made import PROMPTS, guard_around
 from workbench.findings.pair_evidence import check_keepable
-from workbench.generating.clamping import Request, generation_spec
+from workbench.generating.clamping import GenerationRequest, generation_spec
 
 REFUSAL = "w50 w51 w52"
 
 
 def texts(loaded: LoadedModel, index: int, changes: list[object]) -> tuple[list[int], list[int]]:
-    steps = list(paired_steps(loaded, PROMPTS[index], changes, Sampling(max_new_tokens=6)))  # type: ignore[arg-type]
+    steps = list(generate_steps(loaded, PROMPTS[index], changes, Sampling(max_new_tokens=6)))  # type: ignore[arg-type]
     base, changed = ([s.tokens[row] for s in steps if s.tokens[row] is not None] for row in (0, 1))
     return base, changed  # type: ignore[return-value]
 
@@ -46,19 +46,19 @@ def test_draws_are_those_of_the_batched_answers(llama: LoadedModel) -> None:
     own = list(range(len(PROMPTS)))
     for seed in range(4):
         change = adjusting(llama, seed)
-        found = answers(llama, PROMPTS, [change], max_new_tokens=6, stops=[()] * len(own))
+        found = answer_prompts(llama, PROMPTS, [change], max_new_tokens=6, stops=[()] * len(own))
         assert [tuple(texts(llama, i, [change])[1]) for i in own] == [answer.token_ids for answer in found]
 
 
 def test_another_guard_is_another_run(llama: LoadedModel) -> None:
     keys = {
-        generation_spec(llama, Request("x", changes)).key
+        generation_spec(llama, GenerationRequest("x", changes)).key
         for changes in ((), (guard_around(llama, [2]),), (guard_around(llama, [3]),))
     }
     assert len(keys) == 3
 
 
 def test_a_finding_is_refused_what_it_cannot_hold(llama: LoadedModel) -> None:
-    with pytest.raises(HeadlampError, match="holds no tensors"):
+    with pytest.raises(HeadlampError, match="cannot hold tensors"):
         check_keepable([guard_around(llama, [2])])
     check_keepable([parse_clamp("L0.N1:ablate"), PruneExpert(BlockAddress(0))])

@@ -10,10 +10,10 @@ import pytest
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.skills.items import Skill
-from analysis.skills.metrics import compared
-from analysis.skills.tasks import measure
+from analysis.skills.metrics import measure_change
+from analysis.skills.tasks import measure_items
 from analysis.unlearning.guards.guard_fits import fit_guard
-from analysis.unlearning.robustness import check_languages, robustness
+from analysis.unlearning.robustness import check_languages, measure_robustness
 from analysis.unlearning.scenes import Scene
 from tests.analysis.skills_made import make_skill
 from tests.analysis.unlearning.evaluations_made import PLAN, answered, run, scene
@@ -34,9 +34,9 @@ def test_another_language_is_measured_before_and_after(llama: LoadedModel, scene
         ("other_language", "es"),
         ("other_language", "fr"),
     ]
-    own = compared(
-        measure(llama, french.items, (), PLAN.ways),
-        measure(llama, french.items, found.interventions, PLAN.ways),
+    own = measure_change(
+        measure_items(llama, french.items, (), PLAN.ways),
+        measure_items(llama, french.items, found.interventions, PLAN.ways),
     )
     assert found.robustness[-1].change == own
     assert own.before == 1.0
@@ -55,7 +55,7 @@ def test_nothing_is_fitted_on_it(llama: LoadedModel, scene: Scene) -> None:
 def test_a_test_in_a_language_that_no_probe_has_counts_too(llama: LoadedModel, scene: Scene) -> None:
     test = tuple(replace(item, lang="fr") if i < 7 else item for i, item in enumerate(scene.forget.test))
     guard = fit_guard(llama, scene).guard
-    found = robustness(llama, replace(scene.forget, test=test), None, guard, PLAN)
+    found = measure_robustness(llama, replace(scene.forget, test=test), None, guard, PLAN)
     assert [(r.form, r.lang, r.change.n) for r in found[2:]] == [("other_language", "fr", 7)]
 
 
@@ -66,7 +66,7 @@ def test_a_language_that_methods_saw_is_no_other(llama: LoadedModel, scene: Scen
     seen = replace(scene.forget, **changed)
     guard = fit_guard(llama, scene).guard
     plan = replace(PLAN, other_languages=(foreign(llama),))
-    assert not any(r.form == "other_language" for r in robustness(llama, seen, None, guard, plan))
+    assert not any(r.form == "other_language" for r in measure_robustness(llama, seen, None, guard, plan))
     with pytest.raises(SkillError, match="one-fr is in en, fr, as the probes of one are"):
         check_languages([seen, *scene.retain], plan.other_languages)
 

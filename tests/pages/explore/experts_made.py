@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from tests.pages.conftest import HOSTILE, _tokenizer
+from tests.pages.conftest import HOSTILE, hostile_tokenizer
 
 TEXT = " ".join(["dog cat the a ran and day"] * 60)
 
@@ -17,7 +17,7 @@ TEXT = " ".join(["dog cat the a ran and day"] * 60)
 def moe_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Mixtral of 3 layers with 4 experts, L1.E2 super, and texts of its own in its folder."""
     folder = tmp_path_factory.mktemp("tiny-moe")
-    tokenizer = _tokenizer()
+    tokenizer = hostile_tokenizer()
     torch.manual_seed(0)
     config = MixtralConfig(
         vocab_size=len(tokenizer),

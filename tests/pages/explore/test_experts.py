@@ -60,10 +60,10 @@ def test_pruning_shows_effects_sinks_and_both_texts(moe_app: RunApp) -> None:
     assert not app.exception
     assert not app.error
     numbers = app.dataframe[1].value
-    assert list(numbers[""])[:3] == ["as it is", "pruned", "random 1"]
+    assert list(numbers[""])[:3] == ["base", "pruned", "random 1"]
     assert len(numbers) == 2 + 3 + 3
     assert numbers["Δ NLL"][0] == 0
-    shown = {"Perplexity as it is", "pruned", "random, median", "random, same layers, median"}
+    shown = {"Perplexity, base", "pruned", "random, median", "random, same layers, median"}
     assert shown <= set(metrics(app))
     assert float(metrics(app)["pruned"]) == pytest.approx(numbers["perplexity"][1], rel=1e-3)
     assert any("The same text continued" in text.value for text in app.markdown)
@@ -109,7 +109,7 @@ def test_another_text_is_read_and_named_by_its_digest(moe_app: RunApp) -> None:
     back = moe_app("/experts", calibration=digest)
     assert not back.error
     missing = moe_app("/experts", calibration="0" * 64)
-    assert "ask again with the text itself" in missing.error[0].value
+    assert "repeat the request with the text itself" in missing.error[0].value
 
 
 def test_a_dense_model_gets_its_blocks_and_a_sentence(run_app: RunApp) -> None:
@@ -126,7 +126,7 @@ def test_a_click_on_the_map_adds_an_expert_and_takes_it_away(monkeypatch: pytest
 
     kept: dict[str, str] = {}
     monkeypatch.setattr(expert_controls.st, "session_state", kept)
-    expert_controls.toggle("L0.E1", ["L1.E2"])
+    expert_controls.toggle_expert("L0.E1", ["L1.E2"])
     assert kept["prune"] == "L1.E2, L0.E1"
-    expert_controls.toggle("L1.E2", ["L1.E2", "L0.E1"])
+    expert_controls.toggle_expert("L1.E2", ["L1.E2", "L0.E1"])
     assert kept["prune"] == "L0.E1"

@@ -79,7 +79,9 @@ def test_the_sign_and_the_token_of_a_row_are_those_of_the_ranking(run_app: RunAp
         assert set(table["token"]) <= {"␣dog", "␣Dog", "dog"}
 
 
-@pytest.mark.parametrize(("site", "said"), [("up", "told by the site down"), ("down", "push it down")])
+@pytest.mark.parametrize(
+    ("site", "said"), [("up", "the site down shows what the neuron writes"), ("down", "suppress the word")]
+)
 def test_the_caption_says_what_a_sign_means_at_the_site(run_app: RunApp, site: str, said: str) -> None:
     captions = [text.value for text in run_app("/neurons", word="dog", by="z", site=site).caption]
     assert any("Sign −" in text and said in text for text in captions)
@@ -243,7 +245,7 @@ def test_the_last_view_is_not_computed_again_when_a_widget_is_touched(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("pages.explore.neurons.view.neuron_view", fail)
+    monkeypatch.setattr("pages.explore.neurons.view.view_neuron", fail)
     app.selectbox(key="shade").set_value("up").run()
     assert not app.exception
 

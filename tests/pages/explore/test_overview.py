@@ -22,7 +22,7 @@ def test_it_shows_the_model_in_numbers(run_app: RunApp) -> None:
 def test_it_shows_the_anatomy_and_where_to_begin(run_app: RunApp) -> None:
     app = run_app("/")
     assert not app.exception
-    assert headings(app) == ["Begin with a question", "Anatomy", "Mapped so far", "Recent runs"]
+    assert headings(app) == ["Start with a question", "Anatomy", "Decoded so far", "Recent runs"]
 
 
 def test_it_asks_for_a_word_that_is_one_token(run_app: RunApp) -> None:

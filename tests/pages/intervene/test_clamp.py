@@ -14,8 +14,8 @@ from store import default_path, open_store
 from store.errors import StoreFull
 from tests.pages.reading import elements, html_of, labels, press, shown
 from workbench.findings.findings import list_findings
-from workbench.generating.clamping import Request, generate
-from workbench.models import opened
+from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.models import open_model
 
 CLAMP = "L1.N3:key:set:4@all"
 VIEW = {"clamps": CLAMP, "prompt": " the dog", "word": "cat", "tokens": "6"}
@@ -53,9 +53,9 @@ def test_a_link_fills_everything_in_and_generates_nothing_by_itself(run_app: Cal
 def test_generate_shows_what_the_workbench_computes(
     finished: AppTest, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    request = Request(" the dog", (parse_clamp(CLAMP),), sampling=Sampling(6), word="cat")
-    with opened(ModelRef(str(tiny_model_folder)), open_store(tmp_path / "other.db")) as loaded:
-        expected = generate(loaded, open_store(tmp_path / "other.db"), request)
+    request = GenerationRequest(" the dog", (parse_clamp(CLAMP),), sampling=Sampling(6), word="cat")
+    with open_model(ModelRef(str(tiny_model_folder)), open_store(tmp_path / "other.db")) as loaded:
+        expected = generate_pair(loaded, open_store(tmp_path / "other.db"), request)
     assert expected.word
     assert expected.base_ids != expected.changed_ids
     before, after = (metric.value for metric in finished.metric)
@@ -119,7 +119,7 @@ def test_a_whole_clamp_typed_as_an_address_goes_to_its_fields(run_app: Callable[
 
 def test_the_neurons_own_maximum_stands_beside_its_raw_value(run_app: Callable[..., AppTest]) -> None:
     app = run_app("/clamp", **VIEW | {"clamps": "L1.N3:key:set:2x@all"})
-    assert "measured on the reference text with the first Generate" in shown(app)
+    assert "measured on the reference text when you first press Generate" in shown(app)
     press(app, "Generate")
     sizes = next(caption.value for caption in app.caption if caption.value.startswith("Raw"))
     raw, largest = (
@@ -134,7 +134,7 @@ def test_the_neurons_own_maximum_stands_beside_its_raw_value(run_app: Callable[.
     ("change", "said"),
     [
         ({"clamps": "L1.N3:key:sit:4"}, "the form is ADDRESS"),
-        ({"clamps": "dog"}, "is not a neuron's address"),
+        ({"clamps": "dog"}, "is not a neuron address"),
         ({"clamps": "L9.N3:set:4"}, "layer 9"),
         ({"clamps": "L1.E2.N3:set:4"}, "L1.E2"),
         ({"clamps": "L1.N999:set:4"}, "N999"),
@@ -144,7 +144,7 @@ def test_the_neurons_own_maximum_stands_beside_its_raw_value(run_app: Callable[.
         ({"clamps": "L1.N3:set:8x@sometimes"}, "SCOPE"),
         ({"prompt": "   "}, "the prompt is empty"),
         ({"prompt": " the dog" * 60}, "the model's context is 64"),
-        ({"word": "zebra"}, "is not one token of this model"),
+        ({"word": "zebra"}, "is not a single token of this model"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_explained_and_stays_as_typed(

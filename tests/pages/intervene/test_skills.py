@@ -17,18 +17,18 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.unlearning.guards.key_spaces import KeySpace, try_query
-from analysis.unlearning.guards.operating import OperatingPoint, chosen_point
+from analysis.unlearning.guards.operating import OperatingPoint, choose_point
 from pages.intervene.skills import define as skill_define
 from pages.intervene.skills import query as skill_query
-from pages.intervene.skills.view import View, why_alpha
+from pages.intervene.skills.view import View, explain_alpha
 from store import Store, default_path, list_jobs, open_store
 from tests.pages.job_rows import ended, work_with
 from tests.pages.reading import elements, labels, press, shown
 from tests.workbench.jobs.job_engines import Gate, Watched
 from workbench.findings.findings import list_findings
-from workbench.models import opened
-from workbench.skills.key_space import KeySpaceQuestion, stored_key_space
-from workbench.skills.library import add_skill, remove_skill, skill_library
+from workbench.models import open_model
+from workbench.skills.key_space import KeySpaceQuestion, find_key_space
+from workbench.skills.library import add_skill, list_skills, remove_skill
 
 RunApp = Callable[..., AppTest]
 WORDS = (" dog", " cat", " day", " Dog", " the", " a", " ran", " and")
@@ -66,10 +66,10 @@ def fitted(run_app: RunApp, database: Store) -> AppTest:
 @pytest.fixture
 def space(fitted: AppTest, database: Store, tiny_model_folder: Path) -> KeySpace:
     """What the workbench has of it."""
-    library = {source.name: source for source in skill_library(database)}
-    with opened(ModelRef(str(tiny_model_folder)), database) as loaded:
+    library = {source.name: source for source in list_skills(database)}
+    with open_model(ModelRef(str(tiny_model_folder)), database) as loaded:
         question = KeySpaceQuestion(library["pets <b>"], (library["runs"],))
-        found = stored_key_space(loaded, database, question)
+        found = find_key_space(loaded, database, question)
     assert found is not None
     return found[1]
 
@@ -123,15 +123,15 @@ def test_a_link_chooses_and_computes_nothing_by_itself(run_app: RunApp, database
 
 def test_a_fit_shows_what_the_workbench_computes(fitted: AppTest, space: KeySpace) -> None:
     assert headings(fitted) == ["Keys of L1", "Try a query", "Refused, over α", "Refused, by layer"]
-    point = chosen_point(space.curve((1,)))
+    point = choose_point(space.curve((1,)))
     assert alpha_of(fitted) == point.alpha
-    own, other, none = (share for share, _ in space.refused((1,), point.alpha))
+    own, other, none = (share for share, _ in space.count_refused((1,), point.alpha))
     assert metrics(fitted) == {
         "pets <b>, refused": percent(own),
         "runs, the most of those to keep": percent(other),
         "unrelated text, refused": percent(none),
     }
-    assert f"Validation chose α = {point.alpha:g}" in shown(fitted)
+    assert f"Chosen on validation: α = {point.alpha:g}" in shown(fitted)
     charts = [chart.proto.spec for chart in elements(fitted, "plotly_chart")]
     assert len(charts) == 3
     assert "pets &lt;b&gt;" in json.loads(charts[0])["data"][-1]["name"]
@@ -157,7 +157,7 @@ def test_alpha_moves_shares_and_the_slice_at_once_without_a_job(
     begun = alpha_of(fitted)
     app = fitted.slider(key="alpha").set_value(0.6).run()
     assert not app.exception
-    assert metrics(app)["pets <b>, refused"] == percent(space.refused((1,), 0.6)[0][0])
+    assert metrics(app)["pets <b>, refused"] == percent(space.count_refused((1,), 0.6)[0][0])
     assert slice_of(app) == pytest.approx([0.6 / begun * x for x in before], rel=1e-4)
     held = space.inside((1,), 0.6) & (space.which == 0)
     assert 0 < specs(app)[0].count('"circle"') + specs(app)[0].count('"diamond"') == int(held.sum())
@@ -180,12 +180,12 @@ def test_another_layer_and_all_together_begin_at_the_alpha_that_validation_chose
 ) -> None:
     app = fitted.slider(key="alpha").set_value(0.25).run()
     app = app.selectbox(key="layer").set_value("L0").run()
-    assert alpha_of(app) == chosen_point(space.curve((0,))).alpha
+    assert alpha_of(app) == choose_point(space.curve((0,))).alpha
     assert headings(app)[0] == "Keys of L0"
     app = app.toggle(key="together").set_value(True).run()
-    point = chosen_point(space.curve((0, 1)))
+    point = choose_point(space.curve((0, 1)))
     assert alpha_of(app) == point.alpha
-    share = space.refused((0, 1), point.alpha)[0][0]
+    share = space.count_refused((0, 1), point.alpha)[0][0]
     assert metrics(app)["pets <b>, refused"] == percent(share)
     assert "the boxes of all 2 layers" in shown(app)
 
@@ -195,7 +195,7 @@ def test_a_pasted_link_opens_the_same_view(fitted: AppTest, run_app: RunApp, spa
     assert not app.exception
     assert (alpha_of(app), app.toggle(key="together").value) == (0.85, True)
     assert headings(app)[0] == "Keys of L0"
-    assert metrics(app)["pets <b>, refused"] == percent(space.refused((0, 1), 0.85)[0][0])
+    assert metrics(app)["pets <b>, refused"] == percent(space.count_refused((0, 1), 0.85)[0][0])
     assert app.text_area(key="query").value == QUERY
     assert "of pets <b>: a guard would" in shown(app)
 
@@ -203,10 +203,10 @@ def test_a_pasted_link_opens_the_same_view(fitted: AppTest, run_app: RunApp, spa
 def test_a_query_is_told_its_side_its_depths_and_the_neurons_that_decide(
     fitted: AppTest, space: KeySpace, tiny_model_folder: Path, database: Store
 ) -> None:
-    with opened(ModelRef(str(tiny_model_folder)), database) as loaded:
+    with open_model(ModelRef(str(tiny_model_folder)), database) as loaded:
         tried = try_query(loaded, space, QUERY)
     app = fitted.text_area(key="query").set_value(QUERY).run()
-    assert f"From α = {tried.depth[1]:.3g} on it is inside" in shown(app)
+    assert f"inside from α = {tried.depth[1]:.3g}" in shown(app)
     low, high = (tried.depth[1] * factor for factor in (0.9, 1.1))
     for alpha, side in ((max(0.2, round(low, 2)), "Outside"), (round(high, 2), "Inside")):
         app = app.slider(key="alpha").set_value(round(alpha / 0.05) * 0.05).run()
@@ -223,13 +223,13 @@ def test_a_query_is_told_its_side_its_depths_and_the_neurons_that_decide(
 
 def test_a_query_is_read_by_the_model_once(fitted: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    given = skill_query.tried_query
+    given = skill_query.try_stored_query
 
     def counted(loaded: LoadedModel, store: Store, run: str, text: str) -> object:
         read.append(text)
         return given(loaded, store, run, text)
 
-    monkeypatch.setattr(skill_query, "tried_query", counted)
+    monkeypatch.setattr(skill_query, "try_stored_query", counted)
     app = fitted.text_area(key="query").set_value(QUERY).run()
     app = app.slider(key="alpha").set_value(0.4).run()
     app.selectbox(key="layer").set_value("L0").run()
@@ -264,7 +264,7 @@ def test_the_numbers_behind_each_picture_are_those_of_the_boxes(fitted: AppTest,
     from pages.intervene.skills import pictures as skill_pictures
     from pages.intervene.skills.view import View
 
-    view = View(1, (0, 1), 0.9, chosen_point(space.curve((0, 1))))
+    view = View(1, (0, 1), 0.9, choose_point(space.curve((0, 1))))
     rows = list(csv.DictReader(io.StringIO(skill_pictures._keys_csv(space, view).decode("utf-8-sig"))))
     assert len(rows) == len(space.drawn)
     inside = space.inside((0, 1), 0.9).tolist()
@@ -324,10 +324,10 @@ def test_a_skill_is_pasted_previewed_kept_and_chosen(run_app: RunApp, database: 
     assert not app.exception
     assert app.selectbox(key="skill").value == "capitals"
     assert app.text_area(key="_skill_pasted").value == ""
-    assert [source.name for source in skill_library(database)][-3:] == ["capitals", "pets <b>", "runs"]
+    assert [source.name for source in list_skills(database)][-3:] == ["capitals", "pets <b>", "runs"]
     app = press(app, "Remove this skill")
     assert app.selectbox(key="skill").value is None
-    assert [source.name for source in skill_library(database)][-2:] == ["pets <b>", "runs"]
+    assert [source.name for source in list_skills(database)][-2:] == ["pets <b>", "runs"]
 
 
 @pytest.mark.parametrize(
@@ -337,9 +337,9 @@ def test_a_skill_is_pasted_previewed_kept_and_chosen(run_app: RunApp, database: 
         ("What is 2 + 2?,4\nWhat is 3 + 3?,6", "a CSV needs a header"),
         ('{"prompt": "a", "answer": "b", "judge": "oracle"}', "judge 'oracle' is unknown"),
         ('{"prompt": "a"}', "has no answer"),
-        ('{"prompt": "a", "answer": "b"}\n{"pro', "line 2 is no JSON"),
-        ('{"cats": 1}', "is in no layout known"),
-        ('{"prompt": "\\ud800", "answer": "b"}', "half of a character"),
+        ('{"prompt": "a", "answer": "b"}\n{"pro', "line 2 is not JSON"),
+        ('{"cats": 1}', "matches no known layout"),
+        ('{"prompt": "\\ud800", "answer": "b"}', "a lone surrogate"),
     ],
 )
 def test_what_is_pasted_and_no_skill_is_told_in_a_sentence(run_app: RunApp, pasted: str, told: str) -> None:
@@ -355,7 +355,7 @@ def test_what_is_pasted_and_no_skill_is_told_in_a_sentence(run_app: RunApp, past
     [
         ("x.csv", "prompt,answer\né,1\n".encode("latin-1"), "not UTF-8"),
         ("x.csv", b"prompt,answer\nHello, world,4\n", "line 2 of the CSV has 3 cells"),
-        ("x.jsonl", b"prompt,answer\na,b\n", "write one JSON document a line"),
+        ("x.jsonl", b"prompt,answer\na,b\n", "write one JSON document per line"),
         ("x.txt", b"short", "is empty"),
     ],
 )
@@ -389,13 +389,13 @@ def test_an_upload_is_bounded_and_read_once(
     assert "maxUploadSize = 64" in config
     monkeypatch.setattr("analysis.skills.files.LARGEST_BYTES", 100)
     read: list[str] = []
-    given = skill_define.given_skill
+    given = skill_define.parse_given_skill
 
     def counted(name: str, data: bytes, form: str) -> object:
         read.append(form)
         return given(name, data, form)
 
-    monkeypatch.setattr(skill_define, "given_skill", counted)
+    monkeypatch.setattr(skill_define, "parse_given_skill", counted)
     app = run_app("/skills")
     app = app.radio(key="_skill_from").set_value("Upload").run()
     big = ("big.jsonl", b'{"prompt": "a", "answer": "b"}\n' * 9, "text/plain")
@@ -467,13 +467,13 @@ def test_a_view_is_kept_as_a_finding_that_opens_it_again(
     assert not app.exception
     [finding] = list_findings(database)
     alpha = alpha_of(app)
-    own = percent(space.refused((1,), alpha)[0][0])
+    own = percent(space.count_refused((1,), alpha)[0][0])
     assert finding.title == f"pets <b>: {own} inside the box of L1 at α = {alpha:g}"
     assert finding.kind == "skill"
     assert "Open the finding you kept" in labels(app, "page_link")
     record = run_app("/findings", finding=finding.id)
     assert not record.exception
-    assert record.dataframe[0].value["refused"].iloc[0] == space.refused((1,), alpha)[0][0]
+    assert record.dataframe[0].value["refused"].iloc[0] == space.count_refused((1,), alpha)[0][0]
     [link] = [one for one in elements(record, "page_link") if one.label == "Open in Skills"]
     assert "skill=pets" in link.proto.query_string
     assert "query=" in link.proto.query_string
@@ -525,5 +525,5 @@ def test_a_mixture_of_experts_gets_a_sentence(
 def test_why_alpha_was_chosen_is_what_validation_did() -> None:
     for forget, worst, told in ((0.9, 0.05, "the one that refuses most of sums"), (0.9, 0.3, "none refuses")):
         view = View(0, (0,), 1.0, OperatingPoint(1.0, forget, worst))
-        assert told in why_alpha("sums", view)
-    assert "none refuses" in why_alpha("sums", View(0, (0,), 1.0, OperatingPoint(1.0, 0.0, 0.0)))
+        assert told in explain_alpha("sums", view)
+    assert "none refuses" in explain_alpha("sums", View(0, (0,), 1.0, OperatingPoint(1.0, 0.0, 0.0)))

@@ -16,7 +16,7 @@ from tests.pages.job_rows import ended, work_with
 from tests.pages.reading import elements, html_of, labels, press, shown
 from tests.pages.unlearning_made import GO, QUICK, Query, RunApp, Skills, page, question_of, told
 from tests.workbench.jobs.job_engines import Gate, Watched, failing_once
-from workbench.unlearning.unlearning import Unlearned
+from workbench.unlearning.unlearning import UnlearningAnswer
 
 
 def test_nothing_was_asked_yet_and_the_page_says_what_to_do(run_app: RunApp, skills: Skills) -> None:
@@ -32,8 +32,8 @@ def test_pressing_answers_the_question_and_a_refresh_finds_it(run_app: RunApp, s
     assert not app.exception
     assert not app.error
     assert [heading.value for heading in app.subheader] == [
-        *("Before and after", "Asked in other ways: one", "Frontier", "Refused over α: KSD"),
-        *("The test", "Take away", "Ask it something"),
+        *("Before and after", "Other forms: one", "Frontier", "Refused over α: KSD"),
+        *("The test", "Export", "Ask it something"),
     ]
     assert app.query_params["methods"] == "KSD"
     again = page(run_app, methods="KSD", **QUICK)
@@ -76,8 +76,8 @@ def test_a_link_that_names_an_unknown_skill_says_so(run_app: RunApp, skills: Ski
 def test_nothing_to_keep_is_allowed(run_app: RunApp, skills: Skills) -> None:
     app = press(page(run_app, retain="", methods="KSD", robustness="false"), GO)
     assert not app.error
-    assert "no skill was to be kept" in shown(app)
-    assert "Without a control" in shown(app)
+    assert "there was no retain skill" in shown(app)
+    assert "No control" in shown(app)
 
 
 def test_work_is_shown_can_be_cancelled_and_goes_on_with_what_is_done(
@@ -123,20 +123,20 @@ def test_work_that_fails_says_why_and_keeps_what_is_done(
 
 
 def test_what_can_be_taken_away_is_offered_and_what_cannot_is_explained(
-    run_app: RunApp, answer: tuple[Store, Unlearned]
+    run_app: RunApp, answer: tuple[Store, UnlearningAnswer]
 ) -> None:
     app = page(run_app)
     offered = labels(app, "download_button")
     assert offered.count("Recipe (zip)") == 3
     assert offered.count("Python script") == offered.count("Edited model (zip)") == 1
-    assert {"Results as JSON", "Matrix as CSV", "Ways as CSV", "Frontier as CSV", "Curve as CSV"} <= {
+    assert {"Results as JSON", "Matrix as CSV", "Forms as CSV", "Frontier as CSV", "Curve as CSV"} <= {
         *offered
     }
-    assert "No edited weights: KeyGuard depends on what it reads" in shown(app)
+    assert "No edited weights: KeyGuard depends on the input" in shown(app)
 
 
 def test_it_can_be_asked_and_a_refusal_is_said(
-    run_app: RunApp, answer: tuple[Store, Unlearned], skills: Skills
+    run_app: RunApp, answer: tuple[Store, UnlearningAnswer], skills: Skills
 ) -> None:
     probe = question_of(skills).scene().forget.probe[0].prompt
     app = press(page(run_app, ask=probe, tried="KSD"), "Ask")
@@ -158,14 +158,14 @@ def test_a_kept_answer_without_rivals_opens_without_them(
 ) -> None:
     view: dict[str, object] = {}
     monkeypatch.setattr(
-        "pages.record.findings.unlearn_finding.page_link", lambda *_, **named: view.update(named)
+        "pages.record.findings.unlearn_finding.show_page_link", lambda *_, **named: view.update(named)
     )
     open_unlearning({"question": {} if rivals is None else {"rivals": rivals}}, "demo/base")
     assert view.get("rivals") == said
 
 
 def test_an_answer_is_kept_as_a_finding_that_is_asked_again(
-    run_app: RunApp, answer: tuple[Store, Unlearned], monkeypatch: pytest.MonkeyPatch
+    run_app: RunApp, answer: tuple[Store, UnlearningAnswer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     press(page(run_app), "Keep")
     [finding] = list_findings(open_store(default_path()))

@@ -25,7 +25,7 @@ def test_a_concept_is_removed_and_what_was_turned_is_told(run_app: RunApp) -> No
         assert vector == "head" or f"neuron={address}" in link
     before, after = (app.metric[i].value for i in range(2))
     assert float(after.split()[0]) < float(before.split()[0])
-    assert "places of the reference text" in shown(app)
+    assert "positions of the reference text" in shown(app)
     assert {"Recipe (zip)", "Edited model (zip)", "Vectors as CSV"} <= {*labels(app, "download_button")}
     again = run_app("/unlearn", **CONCEPT)
     assert len(again.dataframe) == 1
@@ -37,7 +37,7 @@ def test_a_concept_is_removed_and_what_was_turned_is_told(run_app: RunApp) -> No
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"concept": "dog cat"}, "is not one token of this model"),
+        ({"concept": "dog cat"}, "is not a single token of this model"),
         ({"leads": "dog " * 90}, "context"),
         ({"cosine": "1.0"}, "lower the threshold"),
     ],

@@ -17,10 +17,12 @@ from store import Store
 from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.reading import press, shown
 from tests.pages.unlearning_made import GO, NEW_TOKENS, QUICK, RunApp, Skills, page, question_of, told
-from workbench.unlearning.unlearning import Unlearned, recipe_of
+from workbench.unlearning.unlearning import UnlearningAnswer, read_method_recipe
 
 
-def test_the_numbers_are_those_of_the_document(run_app: RunApp, answer: tuple[Store, Unlearned]) -> None:
+def test_the_numbers_are_those_of_the_document(
+    run_app: RunApp, answer: tuple[Store, UnlearningAnswer]
+) -> None:
     document = answer[1].document
     app = page(run_app)
     text = shown(app)
@@ -34,10 +36,10 @@ def test_the_numbers_are_those_of_the_document(run_app: RunApp, answer: tuple[St
             f"{forget['after']:.3f} (relative drop {drop:.3f} [{low:.2f}, {high:.2f}])".replace("-", "−")
             in text
         )
-        assert f"{round(method['over_refusal'] * kept['n'])} of {kept['n']} kept prompts refused" in text
+        assert f"{round(method['over_refusal'] * kept['n'])} of {kept['n']} retain prompts refused" in text
         if unrelated := method["parameters"].get("unrelated"):
             share = f"{round(unrelated['refused'] * unrelated['n'])} of {unrelated['n']}"
-            assert f"{share} pieces of unrelated text refused" in text
+            assert f"{share} passages of unrelated text refused" in text
         rows = table.value.set_index("skill")
         assert list(rows["role"]) == ["forget", "retain"]
         for skill in (forget, kept):
@@ -58,7 +60,7 @@ _PARTS = ("probe", "validation", "test", "unseen_wordings")
 
 
 def test_every_way_of_asking_that_the_document_has_is_a_row(
-    run_app: RunApp, answer: tuple[Store, Unlearned]
+    run_app: RunApp, answer: tuple[Store, UnlearningAnswer]
 ) -> None:
     table = page(run_app).dataframe[3].value
     for name, method in zip(table["method"].unique(), answer[1].document["methods"], strict=True):
@@ -76,11 +78,11 @@ def test_every_way_of_asking_that_the_document_has_is_a_row(
 
 
 def test_the_numbers_are_what_transformers_alone_finds(
-    answer: tuple[Store, Unlearned], skills: Skills, tiny_model_folder: Path
+    answer: tuple[Store, UnlearningAnswer], skills: Skills, tiny_model_folder: Path
 ) -> None:
     """Accuracy before and after the guard from the recipe's tensors, with no code of ours but the split."""
     store, found = answer
-    files = recipe_of(store, found.run, 0)
+    files = read_method_recipe(store, found.run, 0)
     [guard] = json.loads(files["recipe.json"])["interventions"]
     tensors = load(files["recipe.safetensors"])
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder).eval()
@@ -150,11 +152,11 @@ def test_an_accuracy_that_is_not_above_chance_has_no_drop_but_a_warning(
     monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", given)
     app = press(page(run_app, methods="KSD", **QUICK), GO)
     assert "KSD, two: accuracy 0.000 before is not above chance (0.000)" in told(app)
-    assert "no skill to keep has a drop" in shown(app)
+    assert "no retain skill has a drop" in shown(app)
     assert app.dataframe[0].value["relative drop"][1] == "–"
 
 
-def test_parts_that_nearly_share_prompts_are_told(answer: tuple[Store, Unlearned]) -> None:
+def test_parts_that_nearly_share_prompts_are_told(answer: tuple[Store, UnlearningAnswer]) -> None:
     def show(document: dict[str, object]) -> None:
         from pages.intervene.unlearn.results import show_split
 
@@ -171,6 +173,6 @@ def test_parts_that_nearly_share_prompts_are_told(answer: tuple[Store, Unlearned
     }
     near = AppTest.from_function(show, kwargs={"document": document}).run()
     assert not near.exception
-    assert "nearly share prompts" in near.warning[0].value
+    assert "share near-duplicate prompts" in near.warning[0].value
     assert list(near.dataframe[0].value["near-duplicates"]) == [0, 4]
     assert list(near.dataframe[1].value.iloc[0]) == ["two", "<b>a</b>", "a", 0.9]

@@ -13,8 +13,11 @@ from tests.pages.reading import press, shown
 from tests.pages.unlearning_made import GO, Query, RunApp, Skills, page, told
 
 BAD: dict[str, tuple[Query, str]] = {
-    "forgotten and kept": ({"retain": ["one", "two"]}, "one cannot be both forgotten and kept"),
-    "nothing to weigh against": ({"retain": ""}, "give at least one to keep, or choose KSD alone"),
+    "both forget skill and retain skill": (
+        {"retain": ["one", "two"]},
+        "one cannot be both forget skill and retain skill",
+    ),
+    "nothing to weigh against": ({"retain": ""}, "give at least one to retain, or choose KSD alone"),
     "too few examples": ({"examples": "40"}, "needs at least 30; give the skill more examples"),
     "no such layer": ({"boxes": "7"}, "layer 7 has no dense FFN block"),
 }
@@ -51,7 +54,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(run_app: RunApp, skills: Skil
         ({}, "prompts of one"),
         (
             {"judge": "tests", "tests": ["assert True"], "answer": ""},
-            "running the code that the model writes",
+            "running model-written code",
         ),
     ],
 )
@@ -95,4 +98,4 @@ def test_a_model_of_experts_alone_is_offered_what_it_can(
     monkeypatch.setenv("HEADLAMP_MODEL", str(moe_folder))
     app = page(run_app)
     assert app.multiselect(key="methods").options == ["Neuron Adjust", "Selective pruning"]
-    assert "KSD boxes keys of a dense FFN block" in shown(app)
+    assert "KSD fits boxes to keys of a dense FFN block" in shown(app)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pages.intervene.unlearn.pictures import _frontier
-from pages.intervene.unlearn.sentences import headline, method_name, verdict, way_name
+from pages.intervene.unlearn.pictures import draw_frontier
+from pages.intervene.unlearn.sentences import describe_result, judge_goal, name_form, name_method
 
 
 def skill(name: str, before: float | None, after: float | None, **more: Any) -> dict[str, Any]:
@@ -33,31 +33,31 @@ SUMS = skill("sums", 0.9, 0.09)
 
 def test_the_headline_names_the_fall_the_worst_other_and_the_refusals() -> None:
     found = method(SUMS, skill("facts", 0.8, 0.79), skill("tales", 0.5, 0.48))
-    assert headline(found) == (
+    assert describe_result(found) == (
         "**KSD**: sums falls from 0.900 to 0.090 (relative drop 0.900 [0.89, 0.91]); "
-        r"worst other skill tales, relative drop 0.040 [0.03, 0.05]; 3 of 200 kept prompts refused."
+        r"worst other skill tales, relative drop 0.040 [0.03, 0.05]; 3 of 200 retain prompts refused."
     )
 
 
 def test_a_gain_is_told_as_one() -> None:
     found = method(skill("sums", 0.5, 0.6), skill("facts", 0.8, 0.8))
-    assert "sums rises from 0.500 to 0.600 (relative drop −0.200" in headline(found)
+    assert "sums rises from 0.500 to 0.600 (relative drop −0.200" in describe_result(found)
 
 
 def test_without_a_drop_or_a_skill_to_keep_that_is_said() -> None:
     weak = skill("sums", 0.02, 0.01, relative_drop=None, interval=None)
-    assert "sums falls from 0.020 to 0.010, not above chance before" in headline(method(weak))
-    assert "no skill was to be kept" in headline(method(weak, over_refusal=None))
-    assert verdict(method(weak)).reached is None
+    assert "sums falls from 0.020 to 0.010, not above chance before" in describe_result(method(weak))
+    assert "there was no retain skill" in describe_result(method(weak, over_refusal=None))
+    assert judge_goal(method(weak)).reached is None
     lost = skill("facts", 0.0, 0.0)
-    assert "no skill to keep has a drop" in headline(method(SUMS, lost))
+    assert "no retain skill has a drop" in describe_result(method(SUMS, lost))
 
 
 def test_a_perplexity_skill_is_told_by_its_ratio() -> None:
     tales = skill("tales", None, None, perplexity_ratio=3.21, abstained=0.25)
-    assert "tales has 3.21 × the perplexity it had, 25% of it refused" in headline(method(tales))
-    assert verdict(method(SUMS, tales)).reached is None
-    assert "whether tales is kept cannot be told" in verdict(method(SUMS, tales)).why
+    assert "tales has 3.21 × the perplexity it had, 25% of it refused" in describe_result(method(tales))
+    assert judge_goal(method(SUMS, tales)).reached is None
+    assert "whether tales is kept cannot be told" in judge_goal(method(SUMS, tales)).why
 
 
 @pytest.mark.parametrize(
@@ -70,24 +70,24 @@ def test_a_perplexity_skill_is_told_by_its_ratio() -> None:
     ],
 )
 def test_the_goal_needs_both_sides(forget: float, kept: float, reached: bool, why: str) -> None:
-    found = verdict(method(skill("sums", 0.9, forget), skill("facts", 0.8, kept)))
+    found = judge_goal(method(skill("sums", 0.9, forget), skill("facts", 0.8, kept)))
     assert found.reached is reached
     assert why in found.why.replace("\\", "")
 
 
 def test_a_goal_that_an_interval_reaches_across_is_doubted() -> None:
     facts = skill("facts", 0.8, 0.75, interval=[0.0, 0.2])
-    assert "the interval of facts reaches across it" in verdict(method(SUMS, facts)).why
+    assert "the interval of facts reaches across it" in judge_goal(method(SUMS, facts)).why
     unsure = SUMS | {"interval": [0.7, 1.0]}
-    assert "the interval of sums reaches" in verdict(method(unsure, skill("facts", 0.8, 0.8))).why
+    assert "the interval of sums reaches" in judge_goal(method(unsure, skill("facts", 0.8, 0.8))).why
 
 
 def test_names_of_people_are_escaped_and_unknown_ones_are_said_in_words() -> None:
-    assert "<b>" not in headline(method(skill("<b>x</b>", 0.9, 0.1)))
-    assert method_name(method(SUMS, name="new_way")) == "new_way"
-    assert way_name("other_language") == "in another language"
-    assert way_name("other_language fr") == "in another language: fr"
-    assert way_name("as_a_riddle") == "as a riddle"
+    assert "<b>" not in describe_result(method(skill("<b>x</b>", 0.9, 0.1)))
+    assert name_method(method(SUMS, name="new_way")) == "new_way"
+    assert name_form("other_language") == "in another language"
+    assert name_form("other_language fr") == "in another language: fr"
+    assert name_form("as_a_riddle") == "as a riddle"
 
 
 def test_a_point_on_the_frontier_is_drawn_only_where_both_its_numbers_are_known() -> None:
@@ -96,6 +96,6 @@ def test_a_point_on_the_frontier_is_drawn_only_where_both_its_numbers_are_known(
         return method(SUMS, *kept) | {"parameters": {}, "sweep": [], "frontier": frontier}
 
     facts = skill("facts", 0.8, 0.79)
-    assert _frontier(told(0.0125, facts)).test == (0.0125, 0.9)
-    assert _frontier(told(None, skill("facts", 0.0, 0.0))).test is None
-    assert _frontier(told(None)).test == (0.0, 0.9)
+    assert draw_frontier(told(0.0125, facts)).test == (0.0125, 0.9)
+    assert draw_frontier(told(None, skill("facts", 0.0, 0.0))).test is None
+    assert draw_frontier(told(None)).test == (0.0, 0.9)

@@ -13,7 +13,7 @@ from analysis.anatomy.addresses import parse_address
 from analysis.intervening.clamps import parse_clamp
 from analysis.opening.models import ModelRef
 from analysis.running.generation import Sampling
-from pages.shared.tokens import plain
+from pages.shared.tokens import escape_text
 from store import Finding, Store, default_path, keep_finding, open_store
 from tests.pages.reading import elements, html_of, labels, press, shown
 from workbench.findings.findings import (
@@ -23,9 +23,9 @@ from workbench.findings.findings import (
     keep_neuron,
     list_findings,
 )
-from workbench.generating.clamping import Request, generate
-from workbench.models import opened
-from workbench.neurons.profiles import neuron_view
+from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.models import open_model
+from workbench.neurons.profiles import view_neuron
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:1) $x$"
 
@@ -45,9 +45,11 @@ def database(isolated_environment: None) -> Store:
 @pytest.fixture
 def kept(database: Store, tiny_model_folder: Path) -> Finding:
     """A real pair of texts, kept."""
-    request = Request(" the dog", (parse_clamp("L1.N3:key:set:4"),), " a", Sampling(6, 0.5, 3), "cat")
-    with opened(ModelRef(str(tiny_model_folder)), database) as loaded:
-        result = generate(loaded, database, request)
+    request = GenerationRequest(
+        " the dog", (parse_clamp("L1.N3:key:set:4"),), " a", Sampling(6, 0.5, 3), "cat"
+    )
+    with open_model(ModelRef(str(tiny_model_folder)), database) as loaded:
+        result = generate_pair(loaded, database, request)
         return keep_generation(loaded, database, result, title="A cat appears", note="A note", tags=["cats"])
 
 
@@ -68,7 +70,7 @@ def test_an_empty_notebook_says_where_findings_come_from(run_app: Callable[..., 
     app = run_app("/findings")
     assert not app.exception
     assert not app.error
-    assert "Nothing is kept yet" in app.info[0].value
+    assert "No finding is kept yet" in app.info[0].value
     assert {"Clamp a neuron", "Find a neuron"} <= set(labels(app, "page_link"))
 
 
@@ -82,7 +84,7 @@ def test_findings_are_listed_newest_first_and_found_by_word_and_tag(
     assert titles(run_app("/findings", tag="pets")) == ["Second cat", "First dog"]
     nothing = run_app("/findings", search="cat", tag="maths")
     assert titles(nothing) == []
-    assert "No finding holds these words" in shown(nothing)
+    assert "No finding matches these words" in shown(nothing)
 
 
 def test_a_finding_opens_from_the_list_and_leads_back_to_the_same_search(
@@ -197,17 +199,17 @@ def test_deleting_asks_first_and_leads_back_to_the_list(
     run_app: Callable[..., AppTest], kept: Finding, database: Store
 ) -> None:
     app = run_app("/findings", finding=kept.id)
-    assert "deleted for good" in shown(app)
+    assert "deleted permanently" in shown(app)
     press(app, "Delete it")
     assert list_findings(database) == []
-    assert "Nothing is kept yet" in shown(app)
+    assert "No finding is kept yet" in shown(app)
 
 
 def test_a_neuron_is_shown_with_the_tokens_of_each_site(
     run_app: Callable[..., AppTest], database: Store, tiny_model_folder: Path
 ) -> None:
-    with opened(ModelRef(str(tiny_model_folder)), database) as loaded:
-        view = neuron_view(loaded, database, parse_address("L1.N3"))
+    with open_model(ModelRef(str(tiny_model_folder)), database) as loaded:
+        view = view_neuron(loaded, database, parse_address("L1.N3"))
         finding = keep_neuron(loaded, database, view, title="A neuron")
     app = run_app("/findings", finding=finding.id)
     assert not app.exception
@@ -282,7 +284,7 @@ def test_a_finding_from_elsewhere_is_nowhere_interpreted(
     texts = [str(element.value) for page in (app, listed) for element in (*page.markdown, *page.caption)]
     texts += [app.subheader[0].value, *(button.label for button in listed.button), *table.index.astype(str)]
     texts += table.astype(str).to_numpy().ravel().tolist()
-    assert sum(plain(text) in value for value in texts) >= 8
+    assert sum(escape_text(text) in value for value in texts) >= 8
     assert not [value for value in texts if text in value]
 
 

@@ -16,7 +16,7 @@ from store import (
     find_run,
     keep_finding,
     list_findings,
-    storage_used,
+    measure_storage,
 )
 from tests.pages.reading import labels, press, shown
 from tests.pages.record.runs_made import database, plant  # noqa: F401 - fixtures
@@ -50,7 +50,7 @@ def test_storage_is_told_by_kind(run_app: Callable[..., AppTest], database: Stor
     app = run_app("/runs")
     assert "decode 8.0 kB" in shown(app)
     assert {metric.label for metric in app.metric} == {
-        "Database file", "Results in it", "Can be given back", "Free on this disk"
+        "Database file", "Results in it", "Reclaimable", "Free on this disk"
     }  # fmt: skip
 
 
@@ -64,13 +64,13 @@ def test_a_link_filters_by_kind_and_model_and_opens_a_run(
     assert len(app.dataframe[0].value) == 1
     assert wanted.key in shown(app)
     assert "2.13.0" in app.json[1].value
-    assert "It stopped before its end" not in shown(app)
+    assert "It is incomplete" not in shown(app)
 
 
 def test_an_unfinished_run_says_how_it_goes_on(run_app: Callable[..., AppTest], database: Store) -> None:
     run = plant(database, "generate", stored=1)
     app = run_app("/runs", run=run.key)
-    assert "It stopped before its end. Open Clamp" in shown(app)
+    assert "It is incomplete. Open Clamp" in shown(app)
     assert "Open Clamp" in labels(app, "page_link")
 
 
@@ -85,7 +85,7 @@ def test_deleting_asks_first_and_leaves_findings(run_app: Callable[..., AppTest]
         evidence={"run": run.key},
     )
     app = run_app("/runs", run=run.key)
-    assert "findings that were kept of it stay" in shown(app)
+    assert "findings made from it stay" in shown(app)
     press(app, "Delete it")
     assert find_run(database, run.key) is None
     assert find_run(database, other.key)
@@ -99,11 +99,11 @@ def test_free_space_gives_back_what_a_deleted_run_took(
 ) -> None:
     run = plant(database, stored=60, units=60)
     press(run_app("/runs", run=run.key), "Delete it")
-    before = storage_used(database)
+    before = measure_storage(database)
     assert before.reclaimable_bytes > 100_000
     press(run_app("/runs"), "Free space")
-    assert storage_used(database).reclaimable_bytes == 0
-    assert storage_used(database).file_bytes < before.file_bytes
+    assert measure_storage(database).reclaimable_bytes == 0
+    assert measure_storage(database).file_bytes < before.file_bytes
 
 
 def test_hostile_names_and_prompts_are_shown_as_text(
@@ -140,7 +140,7 @@ def test_a_run_that_cannot_be_read_is_named_beside_the_others(
     assert not app.exception
     assert app.dataframe[0].value["kind"].tolist() == [good.kind]
     assert bad.key in app.warning[0].value
-    assert "is no JSON" in app.warning[0].value
+    assert "is not JSON" in app.warning[0].value
 
 
 def test_a_job_that_cannot_be_read_is_named(run_app: Callable[..., AppTest], database: Store) -> None:

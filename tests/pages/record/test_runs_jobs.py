@@ -16,8 +16,8 @@ from store import (
     get_job,
     list_jobs,
     list_runs,
+    list_stored_units,
     open_store,
-    stored_units,
 )
 from tests.pages.job_rows import decode_order, ended, plant_job, set_back, work_with
 from tests.pages.reading import labels, press, shown
@@ -122,7 +122,7 @@ def test_a_run_that_no_job_can_do_says_so(run_app: RunApp, database: Store) -> N
     run = plant(database, "decode", stored=1)
     app = run_app("/runs", run=run.key).button(key="resume_run").click().run()
     assert not app.exception
-    assert "ask for the same again" in app.toast[0].value
+    assert "repeat the request" in app.toast[0].value
 
 
 def test_a_run_is_exported_and_taken_in_again(run_app: RunApp, database: Store) -> None:
@@ -130,15 +130,15 @@ def test_a_run_is_exported_and_taken_in_again(run_app: RunApp, database: Store) 
     [run] = list_runs(database)
     app = run_app("/runs", run=run.key)
     assert "Export" in labels(app, "download_button")
-    file = run_files.exported(database, run.key)
-    units = stored_units(database, run.key)
+    file = run_files.export_run(database, run.key)
+    units = list_stored_units(database, run.key)
     delete_run(database, run.key)
     app = take_in(run_app, file)
     assert "1 added" in app.toast[0].value
     back = find_run(database, run.key)
     assert back is not None
     assert back.finished
-    assert stored_units(database, run.key) == units
+    assert list_stored_units(database, run.key) == units
     assert "1 here already" in take_in(run_app, file).toast[0].value
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.checkpoints.devices import Memory
-from analysis.opening.memory import needs
+from analysis.checkpoints.devices import FreeMemory
+from analysis.opening.memory import estimate_folder
 from pages.shared import state
-from pages.shared.layout import duration, size
-from pages.shared.tokens import plain, shade, shaded_tokens, show_token, token_html
+from pages.shared.layout import format_duration, format_size
+from pages.shared.tokens import choose_shade, escape_text, render_token, shade_tokens, show_token
 
 RunApp = Callable[..., AppTest]
 
@@ -130,33 +130,35 @@ def test_an_error_that_is_not_ours_is_not_swallowed(run_app: RunApp, monkeypatch
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pages.explore.overview.panels.block_kinds", fail)
+    monkeypatch.setattr("pages.explore.overview.panels.list_block_kinds", fail)
     assert len(run_app("/").exception) == 1
 
 
 def test_a_link_carries_the_model_and_drops_what_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state.st, "session_state", {"model": "a/b c", "dtype": "auto"})
     assert (
-        state.link("/neurons", neuron="L2.N47", word="", site=None)
+        state.make_link("/neurons", neuron="L2.N47", word="", site=None)
         == "/neurons?model=a%2Fb%20c&neuron=L2.N47"
     )
 
 
 def test_a_link_repeats_a_parameter_with_several_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state.st, "session_state", {"model": "", "dtype": "float16"})
-    assert state.link("/neurons", kinds=["word", "byte"]) == "/neurons?dtype=float16&kinds=word&kinds=byte"
+    assert (
+        state.make_link("/neurons", kinds=["word", "byte"]) == "/neurons?dtype=float16&kinds=word&kinds=byte"
+    )
 
 
 def test_a_link_carries_how_a_model_is_open_but_not_to_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = {"model": "a", "revision": "v2", "device": "cpu", "weights": "disk"}
     monkeypatch.setattr(state.st, "session_state", opened)
-    assert state.link("/neurons") == "/neurons?model=a&revision=v2&device=cpu&weights=disk"
-    assert state.link("/neurons", model="b") == "/neurons?model=b&device=cpu"
+    assert state.make_link("/neurons") == "/neurons?model=a&revision=v2&device=cpu&weights=disk"
+    assert state.make_link("/neurons", model="b") == "/neurons?model=b&device=cpu"
 
 
 def test_a_link_escapes_what_would_end_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state.st, "session_state", {})
-    assert state.link("/clamp", prompt="a&b=c#d") == "/clamp?prompt=a%26b%3Dc%23d"
+    assert state.make_link("/clamp", prompt="a&b=c#d") == "/clamp?prompt=a%26b%3Dc%23d"
 
 
 @pytest.mark.parametrize(
@@ -177,14 +179,14 @@ def test_a_token_is_shown_with_what_cannot_be_seen(token: str, shown: str) -> No
 
 
 def test_a_token_never_becomes_html() -> None:
-    assert token_html("<script>alert('1')</script>") == "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;"
+    assert render_token("<script>alert('1')</script>") == "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;"
 
 
 @pytest.mark.parametrize(
     "text", ["**b**", "$x$", ":red[hot]", "![a](http://x)", "<b>", "`c`", "# h", "- l", "1. l"]
 )
 def test_plain_text_has_every_mark_of_markdown_escaped(text: str) -> None:
-    shown = plain(text)
+    shown = escape_text(text)
     bare = re.sub(r"\\[!-/:-@\[-`{-~]", "", shown)
     assert not re.search(r"[!-/:-@\[-`{-~]", bare)
     assert shown.replace("\\", "").replace("\u2060", "") == text
@@ -192,18 +194,18 @@ def test_plain_text_has_every_mark_of_markdown_escaped(text: str) -> None:
 
 @pytest.mark.parametrize("text", [":dog:", "http://x.y", "www.x.y", "a@b.c", "->", "<-", "--", ">="])
 def test_plain_text_is_not_turned_into_emoji_links_or_arrows(text: str) -> None:
-    assert text not in plain(text).replace("\\", "")
+    assert text not in escape_text(text).replace("\\", "")
 
 
 def test_shades_diverge_around_zero_and_never_hide_the_text() -> None:
-    assert shade(0, 2).endswith(",0.000)")
-    assert shade(2, 2) != shade(-2, 2)
-    assert shade(200, 2).endswith(",0.600)")
-    assert shade(1, 0).endswith(",0.000)")
+    assert choose_shade(0, 2).endswith(",0.000)")
+    assert choose_shade(2, 2) != choose_shade(-2, 2)
+    assert choose_shade(200, 2).endswith(",0.600)")
+    assert choose_shade(1, 0).endswith(",0.000)")
 
 
 def test_shaded_tokens_are_escaped_and_say_their_value() -> None:
-    html = shaded_tokens(["<b>", " x"], [1.5, float("nan")], largest=2)
+    html = shade_tokens(["<b>", " x"], [1.5, float("nan")], largest=2)
     assert "<b>" not in html
     assert 'title="+1.5"' in html
     assert 'title="not routed here"' in html
@@ -211,32 +213,32 @@ def test_shaded_tokens_are_escaped_and_say_their_value() -> None:
 
 def test_shaded_tokens_need_as_many_values_as_tokens() -> None:
     with pytest.raises(ValueError, match="zip"):
-        shaded_tokens(["a", "b"], [1.0], largest=1)
+        shade_tokens(["a", "b"], [1.0], largest=1)
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(3.21, "3.2 s"), (48.2, "48 s"), (250, "4 min 10 s"), (7500, "2 h 5 min")]
 )
 def test_a_duration_is_said_in_words(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
     ("count", "said"), [(0, "0 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB"), (3e13, "30.0 TB")]
 )
 def test_a_size_is_said_in_decimal_units(count: float, said: str) -> None:
-    assert size(count) == said
+    assert format_size(count) == said
 
 
 def free_bytes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(count))
+    monkeypatch.setattr("analysis.opening.memory.read_free_memory", lambda: FreeMemory(count))
     monkeypatch.setattr("pages.shared.resources.is_loaded", lambda ref: False)
 
 
 def test_a_model_that_fits_in_half_precision_is_offered_so(
     run_app: RunApp, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, half = (needs(tiny_model_folder, dtype).peak for dtype in ("float32", "bfloat16"))
+    whole, half = (estimate_folder(tiny_model_folder, dtype).peak for dtype in ("float32", "bfloat16"))
     free_bytes(monkeypatch, int((whole + half) / 2 / 0.9))
     app = run_app("/neurons")
     assert "does not fit into memory as float32" in app.warning[0].value
@@ -249,7 +251,7 @@ def test_a_model_that_fits_in_half_precision_is_offered_so(
 def test_a_model_that_does_not_fit_is_opened_only_when_somebody_says_so(
     run_app: RunApp, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free_bytes(monkeypatch, int(needs(tiny_model_folder, "float32").streamed_peak / 0.9) + 1)
+    free_bytes(monkeypatch, int(estimate_folder(tiny_model_folder, "float32").streamed_peak / 0.9) + 1)
     app = run_app("/neurons")
     assert "does not fit" in app.warning[0].value
     assert f"decode {tiny_model_folder} --from-disk" in app.code[0].value

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.checkpoints.devices import Memory
+from analysis.checkpoints.devices import FreeMemory
 from analysis.checkpoints.loading import read_weights
 from analysis.errors import ModelError
-from analysis.opening.memory import Fit, Needs, needs
+from analysis.opening.memory import MemoryFit, MemoryNeeds, estimate_folder
 from analysis.opening.models import ModelRef
-from pages.shared.memory import fit_line, needs_table
+from pages.shared.memory import describe_fit, format_needs
 from store import default_path, list_jobs, open_store
 from tests.pages.reading import labels, press, shown
 from tests.pages.shared.from_disk_made import DISK, asked_models, folder  # noqa: F401 - fixtures
-from workbench.models import opened
+from workbench.models import open_model
 from workbench.neurons.decoding import find_word
 
 RunApp = Callable[..., AppTest]
@@ -32,8 +32,8 @@ def too_large(folder: Path, bare_app: RunApp, monkeypatch: pytest.MonkeyPatch) -
     def read_whole(*_: object) -> None:
         raise ModelError("it was read whole")
 
-    free = int(needs(folder, "float32").streamed_peak / 0.9) + 1
-    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(free))
+    free = int(estimate_folder(folder, "float32").streamed_peak / 0.9) + 1
+    monkeypatch.setattr("analysis.opening.memory.read_free_memory", lambda: FreeMemory(free))
     monkeypatch.setattr("analysis.opening.models.read_weights", read_whole)
     monkeypatch.setenv("HEADLAMP_MODEL", str(folder))
     return bare_app
@@ -44,8 +44,8 @@ def test_what_does_not_fit_is_offered_from_disk_and_then_decoded_by_a_job(
     too_large: RunApp, folder: Path, monkeypatch: pytest.MonkeyPatch, verdict: str
 ) -> None:
     if verdict == "load in bfloat16":
-        free = sum(needs(folder, dtype).peak for dtype in ("float32", "bfloat16")) / 2 / 0.9
-        monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(int(free)))
+        free = sum(estimate_folder(folder, dtype).peak for dtype in ("float32", "bfloat16")) / 2 / 0.9
+        monkeypatch.setattr("analysis.opening.memory.read_free_memory", lambda: FreeMemory(int(free)))
     app = too_large("/neurons")
     assert "does not fit" in app.warning[0].value
     assert not app.dataframe
@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_offered_from_disk_and_then_decoded_by_a_job(
 def test_a_model_that_not_even_fits_from_disk_is_not_offered_so(
     too_large: RunApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(10))
+    monkeypatch.setattr("analysis.opening.memory.read_free_memory", lambda: FreeMemory(10))
     app = too_large("/neurons")
     assert "does not fit" in app.warning[0].value
     assert [button.label for button in app.button] == ["Open it anyway"]
@@ -70,19 +70,22 @@ def test_a_model_that_not_even_fits_from_disk_is_not_offered_so(
 
 
 def test_the_sidebar_says_what_a_model_read_from_disk_takes() -> None:
-    needs = Needs(0, 0, 10**9, 0, 0, 0, layer=5 * 10**6, activations=0, context=8, dtype="float32")
-    found = Fit("load", "it is small", needs, Memory(0), room=10**10)
+    needs = MemoryNeeds(0, 0, 10**9, 0, 0, 0, layer=5 * 10**6, activations=0, context=8, dtype="float32")
+    found = MemoryFit("load", "it is small", needs, FreeMemory(0), room=10**10)
     whole, read = ModelRef("a model"), ModelRef("a model", streamed=True)
-    assert "fits" in fit_line(whole, found)
-    assert fit_line(read, found).replace("\\", "") == "5.0 MB of 10.0 GB free on cpu, float32: read from disk"
-    assert "5\\.0 MB" in needs_table(read, found).values()
-    assert "5\\.0 MB" not in needs_table(whole, found).values()
+    assert "fits" in describe_fit(whole, found)
+    assert (
+        describe_fit(read, found).replace("\\", "")
+        == "5.0 MB of 10.0 GB free on cpu, float32: read from disk"
+    )
+    assert "5\\.0 MB" in format_needs(read, found).values()
+    assert "5\\.0 MB" not in format_needs(whole, found).values()
 
 
 def test_it_is_read_on_the_cpu_whatever_the_device(
     too_large: RunApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pages.shared.memory.present", lambda: ["cpu", "cuda:0"])
+    monkeypatch.setattr("pages.shared.memory.list_devices", lambda: ["cpu", "cuda:0"])
     app = too_large("/", **DISK, device="cuda:0")
     assert not app.error
     assert "float32 on cpu, read from disk" in app.sidebar.caption[0].value
@@ -100,7 +103,7 @@ def test_a_word_is_searched_from_disk_with_the_same_answer(
     shown = too_large("/neurons", **DISK, word="dog").dataframe[0].value
     monkeypatch.setattr("analysis.opening.models.read_weights", READ_WHOLE)
     store = open_store(tmp_path / "other.db")
-    with opened(ModelRef(str(folder)), store) as loaded:
+    with open_model(ModelRef(str(folder)), store) as loaded:
         found = find_word(loaded, store, "dog", limit=50).neurons
     assert shown["p"].tolist() == [neuron.probability for neuron in found]
     assert shown["z-score"].tolist() == [neuron.z_score for neuron in found]
@@ -115,7 +118,7 @@ def test_a_neuron_shows_its_tokens_and_says_why_not_where_it_fires(too_large: Ru
     assert "Showing where a neuron fires runs the model" in shown(app)
     assert "Clamp it" not in labels(app, "page_link")
     assert "read from disk" in app.sidebar.caption[0].value
-    press(app, "Look for them")
+    press(app, "Find them")
     assert len(app.dataframe[6].value) == 10
 
 
@@ -126,7 +129,7 @@ def test_overview_shows_the_model_and_asks_only_what_decoding_answers(too_large:
     assert {metric.label: metric.value for metric in app.metric}["Neurons"] == "48"
     assert "weights read from disk, layer by layer" in shown(app)
     assert "What changes when" not in shown(app)
-    assert "Which neurons write one word for sure?" in shown(app)
+    assert "Which neurons write one word with certainty?" in shown(app)
 
 
 def test_clamp_says_in_a_sentence_why_it_cannot_and_what_to_do(too_large: RunApp) -> None:
@@ -134,8 +137,8 @@ def test_clamp_says_in_a_sentence_why_it_cannot_and_what_to_do(too_large: RunApp
     assert not app.exception
     assert not app.text_area
     assert "Clamping runs the model, for which all its weights must be in memory" in app.info[0].value
-    assert "open it whole" in app.info[0].value
-    press(app, "Open it whole")
+    assert "open it in memory" in app.info[0].value
+    press(app, "Open it in memory")
     assert "does not fit" in app.warning[0].value
     assert "weights" not in app.query_params
 

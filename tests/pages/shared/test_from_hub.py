@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.checkpoints.devices import Memory
-from analysis.opening.memory import needs
+from analysis.checkpoints.devices import FreeMemory
+from analysis.opening.memory import estimate_folder
 from tests.pages.reading import press, shown
 from tests.pages.shared.from_disk_made import DISK, asked_models
 from tests.pages.shared.from_disk_made import folder as folder
@@ -42,17 +42,17 @@ def test_a_link_alone_fetches_nothing_from_the_hub(from_hub: RunApp, hub: Standi
 def test_the_hub_is_asked_whether_a_model_fits_before_any_weight_is_fetched(
     from_hub: RunApp, hub: StandinHub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(10**9))
+    monkeypatch.setattr("analysis.opening.memory.read_free_memory", lambda: FreeMemory(10**9))
     app = press(from_hub("/neurons", model="some/model"), "Will it fit?")
-    needed = f"{needs(folder, 'float32').peak / 1e6:.1f} MB of 900.0 MB free"
+    needed = f"{estimate_folder(folder, 'float32').peak / 1e6:.1f} MB of 900.0 MB free"
     assert f"**load**: {needed}" in shown(app)
     assert "fits" in app.sidebar.caption[0].value
     assert hub.fetched() == []
     hub.log.clear()
     app.run()
     assert hub.log == [], "it is asked once"
-    free = int(needs(folder, "float32").streamed_peak / 0.9) + 1
-    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: Memory(free))
+    free = int(estimate_folder(folder, "float32").streamed_peak / 0.9) + 1
+    monkeypatch.setattr("analysis.opening.memory.read_free_memory", lambda: FreeMemory(free))
     app.run()
     assert "does not fit into memory" in app.warning[0].value
     assert [button.label for button in app.button] == ["Decode from disk", "Open it anyway"]

@@ -71,7 +71,7 @@ def test_a_queued_job_waits_for_its_turn_under_the_running_one(
 ) -> None:
     plant_job(database, "queued", decode_order(tiny_model_folder, "down"))
     plant_job(database, "running", decode_order(tiny_model_folder))
-    assert [bar.split(" ·")[0] for bar in bars(bare_app("/"))] == ["1 of 2 blocks", "Waits for its turn"]
+    assert [bar.split(" ·")[0] for bar in bars(bare_app("/"))] == ["1 of 2 blocks", "Queued"]
 
 
 def test_a_job_that_was_asked_to_stop_says_so_and_is_not_asked_twice(
@@ -118,7 +118,7 @@ def test_a_failed_job_says_what_why_and_the_way_out(
 
 @pytest.mark.parametrize(
     ("state", "said"),
-    [("cancelled", "Cancelled at 1 of 2"), ("interrupted", "process that worked on it ended")],
+    [("cancelled", "Cancelled at 1 of 2"), ("interrupted", "because its process ended")],
 )
 def test_a_job_that_stopped_says_how_far_it_came_and_how_it_goes_on(
     bare_app: RunApp, database: Store, tiny_model_folder: Path, state: str, said: str
@@ -126,7 +126,7 @@ def test_a_job_that_stopped_says_how_far_it_came_and_how_it_goes_on(
     plant_job(database, state, decode_order(tiny_model_folder))
     app = bare_app("/")
     assert said in panel(app)
-    assert "Resume** goes on there" in panel(app)
+    assert "Resume** continues from there" in panel(app)
     assert buttons(app) == ["Resume", "Dismiss"]
 
 
@@ -224,4 +224,4 @@ def test_a_list_of_jobs_that_cannot_be_read_leaves_the_page_usable(
     app = run_app("/")
     assert not app.exception
     assert "cannot be read" in app.sidebar.error[0].value
-    assert "Begin with a question" in shown(app)
+    assert "Start with a question" in shown(app)

@@ -12,12 +12,12 @@ import torch
 from streamlit.runtime.caching import cache_resource_api
 from streamlit.testing.v1 import AppTest
 
-from analysis.checkpoints.devices import Memory
+from analysis.checkpoints.devices import FreeMemory
 from analysis.opening import leases
-from analysis.opening.leases import hold, is_loaded, release
-from analysis.opening.memory import needs
+from analysis.opening.leases import hold_model, is_loaded, release_model
+from analysis.opening.memory import estimate_folder
 from analysis.opening.models import ModelRef
-from pages.shared.layout import size
+from pages.shared.layout import format_size
 
 RunApp = Callable[..., AppTest]
 
@@ -42,24 +42,24 @@ def table(app: AppTest) -> dict[str, str]:
 
 def free(monkeypatch: pytest.MonkeyPatch, host: float, *accelerators: float) -> None:
     """So many bytes free; nothing is open."""
-    memory = Memory(int(host), tuple(int(count) for count in accelerators))
-    monkeypatch.setattr("analysis.opening.memory.free_memory", lambda: memory)
+    memory = FreeMemory(int(host), tuple(int(count) for count in accelerators))
+    monkeypatch.setattr("analysis.opening.memory.read_free_memory", lambda: memory)
     for module in ("resources", "memory"):
         monkeypatch.setattr(f"pages.shared.{module}.is_loaded", lambda ref: False)
 
 
 def peak(folder: Path, dtype: str) -> int:
-    return needs(folder, dtype, 1024).peak
+    return estimate_folder(folder, dtype, 1024).peak
 
 
 def test_needs_stand_beside_what_is_free(run_app: RunApp, tiny_model_folder: Path) -> None:
     app = run_app("/")
-    found, expected = table(app), needs(tiny_model_folder, "float32", 1024)
+    found, expected = table(app), estimate_folder(tiny_model_folder, "float32", 1024)
     assert found["Parameters"] == f"{expected.parameters:,}"
-    assert found["Weights in float32"] == size(expected.weights)
-    assert found["Of them LM head"] == size(expected.head)
-    assert found["Activations, 64 tokens"] == size(expected.activations)
-    assert found["Most at once"] == size(expected.peak)
+    assert found["Weights in float32"] == format_size(expected.weights)
+    assert found["Of them LM head"] == format_size(expected.head)
+    assert found["Activations, 64 tokens"] == format_size(expected.activations)
+    assert found["Most at once"] == format_size(expected.peak)
     assert "Free on cpu, less 10 %" in found
     assert found["Verdict"].startswith("load: ")
     assert table(app.run())["Verdict"] == "open"
@@ -77,7 +77,9 @@ def test_one_line_says_before_loading_that_it_does_not_fit(
     free(monkeypatch, 1000)
     app = run_app("/")
     line = bare(app.sidebar.caption[0].value)
-    assert line == f"{size(peak(tiny_model_folder, 'float32'))} of 900 B free on cpu, float32: too large"
+    assert (
+        line == f"{format_size(peak(tiny_model_folder, 'float32'))} of 900 B free on cpu, float32: too large"
+    )
     assert "even decoding from disk needs" in table(app)["Verdict"]
     assert len(app.sidebar.caption) == 1
 
@@ -87,7 +89,7 @@ def test_only_devices_that_are_here_can_be_chosen(run_app: RunApp, monkeypatch: 
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     assert box.options[:2] == ["auto", "cpu"]
     assert [o for o in box.options if o.startswith("cuda")] == gpus
-    monkeypatch.setattr("pages.shared.memory.present", lambda: ["cpu", "cuda:0", "cuda:1", "balanced"])
+    monkeypatch.setattr("pages.shared.memory.list_devices", lambda: ["cpu", "cuda:0", "cuda:1", "balanced"])
     box = next(b for b in run_app("/").sidebar.selectbox if b.label == "Device")
     assert box.options == ["auto", "cpu", "cuda:0", "cuda:1", "balanced"]
 
@@ -115,7 +117,7 @@ def test_another_place_is_offered_where_a_gpu_is_too_small(
 ) -> None:
     unit = peak(tiny_model_folder, "bfloat16") / 40 / 0.9
     free(monkeypatch, *(count * unit + 1 for count in memory))
-    monkeypatch.setattr("pages.shared.memory.present", lambda: ["cpu", "cuda:0", "cuda:1", "balanced"])
+    monkeypatch.setattr("pages.shared.memory.list_devices", lambda: ["cpu", "cuda:0", "cuda:1", "balanced"])
     app = run_app("/", device="cuda:0")
     assert "does not fit into memory as bfloat16 on cuda:0" in bare(app.warning[0].value)
     button = next(b for b in app.button if b.label == label)
@@ -196,8 +198,8 @@ def test_what_a_replaced_model_took_counts_as_free_for_the_next(
 ) -> None:
     one, two = ModelRef(str(tiny_model_folder)), ModelRef(str(other(tiny_model_folder, tmp_path)))
     app = run_app("/")
-    free = "analysis.opening.memory.free_memory"
-    monkeypatch.setattr(free, lambda: Memory(0 if is_loaded(one) else 10**10))
+    free = "analysis.opening.memory.read_free_memory"
+    monkeypatch.setattr(free, lambda: FreeMemory(0 if is_loaded(one) else 10**10))
     app.query_params["model"] = two.name
     app.run()
     assert not app.warning
@@ -225,10 +227,10 @@ def test_a_model_that_is_closed_leaves_memory(run_app: RunApp, tiny_model_folder
 
 
 def test_a_model_that_another_session_has_open_stays(run_app: RunApp, tiny_model_folder: Path) -> None:
-    ref = hold(ModelRef(str(tiny_model_folder)))
+    ref = hold_model(ModelRef(str(tiny_model_folder)))
     run_app("/").sidebar.selectbox[0].set_value(None).run()
     assert is_loaded(ref)
-    release(ref)
+    release_model(ref)
     assert not is_loaded(ref)
 
 

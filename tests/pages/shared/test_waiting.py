@@ -110,7 +110,7 @@ def test_the_page_goes_on_by_itself_once_the_job_has_ended(
 
 def _open_while_drawing(gate: Gate, database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the job end between the page's looking at it and its showing it: what its fragment meets later."""
-    looked = waiting.last_of
+    looked = waiting.find_last_job
 
     def opening(key: str) -> JobStatus | None:
         found = looked(key)
@@ -119,7 +119,7 @@ def _open_while_drawing(gate: Gate, database: Store, monkeypatch: pytest.MonkeyP
             ended(database, found.job.id)
         return found
 
-    monkeypatch.setattr(waiting, "last_of", opening)
+    monkeypatch.setattr(waiting, "find_last_job", opening)
 
 
 def test_a_job_whose_result_the_page_does_not_find_is_not_asked_again_and_again(

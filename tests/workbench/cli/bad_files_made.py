@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM
 
-AGAIN = "fetch or convert the model again"
+AGAIN = "download or convert the model again"
 
 
 def weights_of(folder: Path) -> Path:
@@ -50,7 +50,7 @@ def cut_off(folder: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a truncated file": (cut_off, "is cut off"),
+    "a truncated file": (cut_off, "is truncated"),
     "offsets beyond the file": (lambda f: with_header(f, lambda h: offsets(h, 10**9)), "leaves a gap before"),
     "overlapping tensors": (lambda f: with_header(f, lambda h: offsets(h, -4)), "share bytes"),
     "bytes of another shape": (
@@ -62,5 +62,5 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "but BF16 of shape [16] takes 32",
     ),
     "a missing shard": (missing_shard, "which is not there"),
-    "an index that is none": (no_index, "is no index of weights"),
+    "an index that is none": (no_index, "is not an index of weights"),
 }

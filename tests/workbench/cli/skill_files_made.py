@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import ModelRef
-from analysis.skills.answering import answers
+from analysis.skills.answering import answer_prompts
 
 LETTERS = {"one": "abcdefghijklm", "two": "nopqrstuvwxyz"}
 
@@ -19,8 +19,8 @@ def write_skill(path: Path, model: Path, letters: str) -> Path:
         for j, b in enumerate(letters[:6])
         for end in ("." if (i + j) % 2 else "=", "<", ">", letters[-1])
     ]
-    with leased(ModelRef(str(model))) as loaded:
-        found = answers(loaded, [loaded.tokenizer.encode(p) for p, _, _ in prompts], max_new_tokens=3)
+    with lease_model(ModelRef(str(model))) as loaded:
+        found = answer_prompts(loaded, [loaded.tokenizer.encode(p) for p, _, _ in prompts], max_new_tokens=3)
     records = [
         {"prompt": p, "answer": a.text, "judge": "substring", "group": group, "wording": wording}
         for (p, group, wording), a in zip(prompts, found, strict=True)

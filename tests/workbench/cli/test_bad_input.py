@@ -18,7 +18,7 @@ PROMPT = ("--prompt", "the dog")
 
 
 def test_a_folder_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
-    refused(cli, "inspect", tmp_path / "none", says="no such folder")
+    refused(cli, "inspect", tmp_path / "none", says="there is no folder")
 
 
 def test_a_model_that_is_neither_bundled_nor_a_folder_nor_on_the_hub(cli: Cli) -> None:
@@ -74,7 +74,7 @@ def test_weights_that_were_cut_short(cli: Cli, tiny: Path, tmp_path: Path) -> No
     broken = Path(shutil.copytree(tiny, tmp_path / "broken"))
     weights = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    refused(cli, "inspect", broken, says="is cut off: its header tells of")
+    refused(cli, "inspect", broken, says="is truncated: its header lists")
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta", ""])
@@ -106,7 +106,7 @@ def test_a_negative_probability(cli: Cli, tiny: Path) -> None:
         (("decode", "M", "--top-k", "0"), "Input should be greater than or equal to 1"),
         (("decode", "M", "--engine", "ray"), "'ray' is not one of 'local', 'processes'"),
         (("decode", "M", "--engine", "abacus"), "'abacus' is not one of"),
-        (("decode", "M", "--out", "x.xlsx"), "its name says no format; end it in .jsonl, .csv, .parquet"),
+        (("decode", "M", "--out", "x.xlsx"), "unknown file format; end its name in .jsonl, .csv, .parquet"),
         (("find", "M", "dog", "--limit", "0"), "Input should be greater than or equal to 1"),
         (("find", "M", "dog", "--by", "love"), "'love' is not one of"),
         (("find", "M", "dog", "--sign", "+"), "'+' is not one of"),
@@ -123,7 +123,7 @@ def test_a_negative_probability(cli: Cli, tiny: Path) -> None:
         (("generate", "M", *PROMPT, "--keep", " "), "--keep needs a title"),
         (("generate", "M", "--prompt", "the \udcff"), "this is not UTF-8 text"),
         (("findings", "export", "--format", "docx", "--out", "x"), "'docx' is not one of"),
-        (("findings", "show", "xyz"), "is no finding's id"),
+        (("findings", "show", "xyz"), "is not the id of a finding"),
         (("findings", "show", "0123456789"), "no finding 0123456789"),
         (("findings", "rerun", "0123456789"), "no finding 0123456789"),
         (("runs", "delete", "0123"), "run 0123 is not in"),
@@ -137,8 +137,8 @@ def test_an_option_that_cannot_be(cli: Cli, tiny: Path, arguments: tuple[str, ..
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("seven", "is not a neuron's address; write L12.N3405"),
-        ("L-1.N0", "is not a neuron's address"),
+        ("seven", "is not a neuron address; write L12.N3405"),
+        ("L-1.N0", "is not a neuron address"),
         ("L2.N0", "layer 2: LlamaForCausalLM has layers L0–L1"),
         ("L0.N24", "block L0 has neurons N0–N23"),
         ("L0.E3.N0", "layer 0 of LlamaForCausalLM is dense; leave the expert out"),
@@ -207,7 +207,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         ("none", 'a recipe needs a list of "interventions"'),
         ([7], "of the kind 7"),
         ([entry(kind="melt")], "this version knows: clamp"),
-        ([entry(neuron=-1)], "is not a neuron's address"),
+        ([entry(neuron=-1)], "is not a neuron address"),
         ([entry(neuron="x")], "cannot be read"),
         ([entry(layer=9)], "layer 9"),
         ([entry(site="down")], "site 'down' is unknown"),
@@ -275,7 +275,7 @@ def test_a_database_of_a_newer_version_stays_as_it_is(cli: Cli, tmp_path: Path) 
         connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
     before = db.read_bytes()
-    refused(cli, "models", "--db", db, says="Update Headlamp, or name another file")
+    refused(cli, "models", "--db", db, says="Update Headlamp, or set HEADLAMP_DB to another file")
     assert db.read_bytes() == before
 
 
@@ -287,7 +287,7 @@ def test_a_damaged_database_stays_as_it_is(
     db.write_bytes(b"this is no database " * 100)
     before = db.read_bytes()
     arguments = [str(tiny) if a == "M" else a for a in command]
-    refused(cli, *arguments, "--db", db, says="It was left as it is")
+    refused(cli, *arguments, "--db", db, says="The file was not changed")
     assert db.read_bytes() == before
 
 

@@ -29,7 +29,7 @@ COMMANDS = {
 
 @pytest.fixture
 def run_keys(isolated_environment: None) -> list[str]:
-    """Two rows of each table; the first of each is no JSON any more. The keys of the runs."""
+    """Two rows of each table; the first of each is not JSON any more. The keys of the runs."""
     with closing(open_store()) as store:
         keys = [plant(store, number) for number in range(2)]
         store.db.execute("DROP TRIGGER findings_frozen")
@@ -53,7 +53,7 @@ def test_a_list_names_the_row_it_leaves_out(cli: Cli, run_keys: list[str], table
     document = cli(*COMMANDS[table], "--json").document
     (bad,) = document["unreadable"]
     assert bad["table"] == table
-    assert "is no JSON" in bad["why"]
+    assert "is not JSON" in bad["why"]
     if table != "models":
         assert len(document[table]) == 1
     shown = cli(*COMMANDS[table])
@@ -66,7 +66,7 @@ def test_an_export_of_all_findings_names_what_it_leaves_out(
 ) -> None:
     answer = cli("findings", "export", "--format", "json", "--out", tmp_path / "all.json", "--json")
     assert answer.document["findings"] == 1
-    assert "is no JSON" in answer.err
+    assert "is not JSON" in answer.err
 
 
 def test_the_way_out_that_is_told_works(cli: Cli, run_keys: list[str]) -> None:

@@ -161,7 +161,7 @@ def test_nothing_planted_is_nothing_found_with_the_reason(cli: Cli, plain_moe: P
     answer = cli("experts", plain_moe, "--text", text, "--prune", "super", "--json")
     assert answer.document["super"] == []
     assert answer.document["prune"] is None
-    assert "Nothing was pruned, because nothing is super" in answer.err
+    assert "Nothing was pruned, because no expert is super" in answer.err
     assert any("No layer forms massive activations" in remark for remark in answer.document["remarks"])
 
 
@@ -212,7 +212,7 @@ def test_the_table_says_it_in_words(cli: Cli, planted: Path, text: Path) -> None
     for told in ("super: L1.E2", "rule small: a > ", "forms massive activations", "pruned L1.E2; 2 windows",
                  "same layers, largest", "mean sink decay"):  # fmt: skip
         assert told in answer.out
-    assert re.search(r"^as it is \(\d+% of its 4-grams repeated\): \w+\|", answer.out, re.MULTILINE)
+    assert re.search(r"^base \(\d+% of its 4-grams repeated\): \w+\|", answer.out, re.MULTILINE)
 
 
 REFUSED = {
@@ -220,7 +220,7 @@ REFUSED = {
     "a text of one token": (["--text", "ONE"], "the text is 1 token long"),
     "one window and nothing to evaluate on": (
         ["--text", "SHORT", "--prune", "L0.E1"],
-        "nothing is left to evaluate on; give a longer one",
+        "leaves none for evaluation; give a longer one",
     ),
     "a file that is not there": (["--text", "MISSING"], "cannot be read"),
     "all experts of a layer": (
@@ -231,11 +231,11 @@ REFUSED = {
         ["--prune", "L1.E6"],
         "L1.E6: layer 1 of MixtralForCausalLM has the blocks",
     ),
-    "an address that is none": (["--prune", "L1.E2,x"], "'x' is no part of a model"),
-    "nothing named": (["--prune", " ,"], "is no part of a model"),
+    "an address that is none": (["--prune", "L1.E2,x"], "'x' is not an expert, block or neuron address"),
+    "nothing named": (["--prune", " ,"], "is not an expert, block or neuron address"),
     "a percentile of 100": (["--percentile", "100"], "between 0 and 100"),
-    "as released and another ratio": (["--as-released", "--ratio", "0.2"], "leaves no choice"),
-    "a recipe of nothing": (["--recipe-out", "MISSING"], "say with --prune what that is"),
+    "as released and another ratio": (["--as-released", "--ratio", "0.2"], "fixes rule"),
+    "a recipe of nothing": (["--recipe-out", "MISSING"], "name that with --prune"),
 }
 
 

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from analysis.opening.models import ModelRef
 from store import open_store
 from tests.workbench.conftest import Cli
-from workbench.files import ExportError, replacing
-from workbench.models import opened
+from workbench.files import ExportError, replace_file
+from workbench.models import open_model
 from workbench.neurons import exports
-from workbench.neurons.decoding import decode_model, read_decoded, rows
+from workbench.neurons.decoding import decode_model, read_decoded, read_rows
 from workbench.neurons.exports import neurons_csv
 
 
@@ -93,9 +93,9 @@ def test_neurons_of_a_page_have_the_columns_and_rows_of_a_whole_decoding(
     cli("decode", tiny, "--top-k", "3", "--out", tmp_path / "d.csv")
     whole = (tmp_path / "d.csv").read_bytes().split(b"\r\n")
     store = open_store(tmp_path / "other.db")
-    with opened(ModelRef(str(tiny)), store) as loaded:
+    with open_model(ModelRef(str(tiny)), store) as loaded:
         run = decode_model(loaded, store, top_k=3).run
-        found = rows(loaded, read_decoded(loaded, store, run.key, "up"), [30, 2])
+        found = read_rows(loaded, read_decoded(loaded, store, run.key, "up"), [30, 2])
         some = neurons_csv(found, 3).split(b"\r\n")
     assert some == [whole[0], whole[31], whole[3], b""]
 
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, error
         raise error
 
     expected = ExportError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(expected), replacing(out) as stream:
+    with pytest.raises(expected), replace_file(out) as stream:
         half(stream)
     assert out.read_text() == "older"
     assert list(tmp_path.iterdir()) == [out]
@@ -153,7 +153,7 @@ def test_a_full_disk_ends_with_a_sentence(
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
-    with replacing(tmp_path / "link.csv") as stream:
+    with replace_file(tmp_path / "link.csv") as stream:
         stream.write(b"whole")
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "real.csv").read_bytes() == b"whole"

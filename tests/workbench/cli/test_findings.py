@@ -42,7 +42,7 @@ def tampered(change: Callable[[dict[str, Any]], None], finding_id: str) -> str:
 
 def test_list_shows_what_was_kept_without_its_evidence(cli: Cli, keep: Keep) -> None:
     assert cli("findings", "list", "--json").document == {"findings": [], "unreadable": []}
-    assert "No findings here" in cli("findings", "list").out
+    assert "No findings yet" in cli("findings", "list").out
     finding = keep("a dog neuron")
     (found,) = cli("findings", "list", "--json").document["findings"]
     assert list(found) == [

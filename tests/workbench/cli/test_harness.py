@@ -11,17 +11,17 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.intervening.clamps import parse_clamp
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import ModelRef
-from analysis.recipes.recipes import recipe_document
-from analysis.skills.answering import answers
+from analysis.recipes.recipes import write_recipe_document
+from analysis.skills.answering import answer_prompts
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import Ways, measure
+from analysis.skills.tasks import MeasureOptions, measure_items
 from tests.analysis.harness.harness_files import GENERATE, task_file
 from tests.workbench.cli.skill_files_made import write_skill
 from tests.workbench.conftest import Cli
 from workbench.cli.app import app
-from workbench.unlearning.results_file import harness_results
+from workbench.unlearning.results_file import write_harness_results
 
 needed = pytest.mark.skipif(
     find_spec("lm_eval") is None, reason="lm_eval is not installed: pip install -r requirements-evaluate.txt"
@@ -48,8 +48,8 @@ metric_list:
 def task(tmp_path: Path, tiny: Path) -> Path:
     """A task in the tiny model's own words, all of whose answers it gives."""
     prompts = [f"{a}{b}{c}" for a in "abcdef" for b in "ghijk" for c in "xyz"]
-    with leased(ModelRef(str(tiny))) as loaded:
-        found = answers(loaded, [loaded.tokenizer.encode(p) for p in prompts], max_new_tokens=5)
+    with lease_model(ModelRef(str(tiny))) as loaded:
+        found = answer_prompts(loaded, [loaded.tokenizer.encode(p) for p in prompts], max_new_tokens=5)
     records = [{"question": p, "answer": a.text} for p, a in zip(prompts, found, strict=True)]
     return task_file(tmp_path, GENERATE, records)
 
@@ -124,12 +124,12 @@ def test_the_bundled_model_s_arithmetic_is_what_our_own_judge_says(
     path = task_file(tmp_path, ARITHMETIC, records)
     recipe = tmp_path / "recipe.json"
     pushed = [parse_clamp(f"L{layer}.N{n}:add:20") for layer in (1, 2) for n in range(0, 1024, 64)]
-    with leased(ModelRef("demo/base")) as loaded:
+    with lease_model(ModelRef("demo/base")) as loaded:
         items = [SkillItem(r["prompt"], r["answer"], "number") for r in records]
-        changes = [clamp.resolved(largest=1.0, mean=0.0) for clamp in pushed]
-        recipe.write_text(json.dumps(recipe_document(loaded, changes)))
+        changes = [clamp.resolve(largest=1.0, mean=0.0) for clamp in pushed]
+        recipe.write_text(json.dumps(write_recipe_document(loaded, changes)))
         for own, options in (((), ()), (changes, ("--recipe", recipe))):
-            judged = measure(loaded, items, own, Ways(max_new_tokens=40))
+            judged = measure_items(loaded, items, own, MeasureOptions(max_new_tokens=40))
             accuracy = sum(v.right for v in judged.verdicts) / len(records)
             found = cli("harness", "demo/base", "--task", path, *options, "--json").document
             numbers = found["results"]["demo_arithmetic"]
@@ -176,7 +176,7 @@ def test_a_perplexity_skill_has_a_ratio_and_no_base() -> None:
     }
     method = {"method": "na", "parameters": {"q": 3}, "skills": [skill]}
     unlearned = {"forget": "one", "split": {"seed": 0}, "run": "r", "methods": [method]}
-    results = harness_results(unlearned, "tiny", "2026-01-01T00:00:00+00:00")
+    results = write_harness_results(unlearned, "tiny", "2026-01-01T00:00:00+00:00")
     assert results["group_subtasks"] == {"na": ["na/text"]}
     assert results["results"]["na/text"]["perplexity_ratio,none"] == 1.5
     assert results["date"] == 1767225600.0

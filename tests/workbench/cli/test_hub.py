@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.checkpoints.headers import INDEX, stored_tensors
+from analysis.checkpoints.headers import INDEX, read_stored_tensors
 from analysis.checkpoints.hub import hub_model
 from tests.standin_hub import StandinHub
 from tests.workbench.cli.refusals import refused
@@ -43,8 +43,8 @@ def test_the_command_line_tells_what_did_not_come(hub: StandinHub, in_four: Path
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--delete-shards",), "--delete-shards goes with --from-disk"),
-        ((*FROM_DISK, "--engine", "processes"), "--delete-shards goes with --engine local"),
+        (("--delete-shards",), "--delete-shards needs --from-disk"),
+        ((*FROM_DISK, "--engine", "processes"), "--delete-shards needs --engine local"),
     ],
 )
 def test_options_that_contradict_each_other(
@@ -70,7 +70,7 @@ def test_inspect_says_of_a_hub_model_what_it_says_of_its_folder_and_fetches_no_w
         k: v for k, v in local["fit"].items() if k not in unlike
     }
     hub.log.clear()
-    assert "proven on made-up numbers" in cli("inspect", NAME).out
+    assert "proven on placeholder weights" in cli("inspect", NAME).out
     assert not any("(part)" in what for _, what in hub.log)
     assert "reproduce the model's own numbers" in cli("inspect", in_four).out
 
@@ -81,7 +81,7 @@ def test_headers_at_the_hub_are_those_of_the_files(
     hub: StandinHub, tmp_path: Path, kind: str, shard: str
 ) -> None:
     folder = at_hub(hub, tmp_path / "files", kind, shard)
-    here, there = stored_tensors(folder), hub_model(NAME).tensors()
+    here, there = read_stored_tensors(folder), hub_model(NAME).tensors()
     assert {key: (t.shape, t.dtype, t.path.name) for key, t in there.items()} == {
         key: (t.shape, t.dtype, t.path.name) for key, t in here.items()
     }

@@ -12,8 +12,8 @@ import pytest
 
 from analysis.opening.models import LoadedModel
 from tests.workbench.conftest import Cli
-from workbench.cli.shared.output import Output, as_json, number, size, table
-from workbench.cli.shared.progress import Bar, duration
+from workbench.cli.shared.output import Output, format_bytes, format_json, format_number, format_table
+from workbench.cli.shared.progress import Bar, format_seconds
 from workbench.inspecting import Inspection, inspect_model
 
 COMMAND = [sys.executable, "-m", "workbench"]
@@ -123,26 +123,26 @@ def test_a_defect_of_ours_is_not_hidden(cli: Cli, monkeypatch: pytest.MonkeyPatc
     def broken(store: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("workbench.cli.commands.models.model_choices", broken)
+    monkeypatch.setattr("workbench.cli.commands.models.list_model_choices", broken)
     with pytest.raises(ZeroDivisionError):
         cli("models")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_json_has_null_for_what_is_no_number(value: float) -> None:
-    assert as_json({"a": [value, (1.5, {"b": value})]}) == '{"a": [null, [1.5, {"b": null}]]}'
+    assert format_json({"a": [value, (1.5, {"b": value})]}) == '{"a": [null, [1.5, {"b": null}]]}'
 
 
 @pytest.mark.parametrize("token", ["\u2028", "\x1b[31m", '"\\', "\ud800", "\0", "é犬"])
 def test_json_is_valid_for_any_token(token: str) -> None:
-    text = as_json({"token": token})
+    text = format_json({"token": token})
     assert text.isascii()
     assert text.isprintable()
     assert json.loads(text) == {"token": token}
 
 
 def test_a_table_neither_moves_the_cursor_nor_breaks_its_lines() -> None:
-    lines = table(("token", "p"), [("\x1b[2Jdog\n", "0.5"), ("犬", "12")]).splitlines()
+    lines = format_table(("token", "p"), [("\x1b[2Jdog\n", "0.5"), ("犬", "12")]).splitlines()
     assert lines == ["token              p", "<U+001B>[2Jdog⏎  0.5", "犬                12"]
 
 
@@ -157,12 +157,12 @@ def test_a_stream_that_cannot_carry_a_token_has_it_spelled_out() -> None:
     ("count", "shown"), [(0, "0 bytes"), (999, "999 bytes"), (1040128, "1.04 MB"), (2e15, "2000 TB")]
 )
 def test_sizes_are_for_people(count: float, shown: str) -> None:
-    assert size(count) == shown
+    assert format_bytes(count) == shown
 
 
 @pytest.mark.parametrize(("value", "shown"), [(None, "–"), (float("nan"), "–"), (0.123456, "0.1235")])
 def test_numbers_have_four_digits(value: float | None, shown: str) -> None:
-    assert number(value) == shown
+    assert format_number(value) == shown
 
 
 class Terminal(io.StringIO):
@@ -222,4 +222,4 @@ def test_a_bar_on_a_stream_that_is_gone_is_no_error() -> None:
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_are_for_people(seconds: float, shown: str) -> None:
-    assert duration(seconds) == shown
+    assert format_seconds(seconds) == shown

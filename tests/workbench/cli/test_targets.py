@@ -59,7 +59,7 @@ def test_a_pipe_is_refused_by_whatever_writes_before_it_works(
     before = seen(tmp_path)
     arguments = given(command, tmp_path / "node")
     link = f" (a link to {tmp_path / 'pipe'})" if linked and "bake" not in command else ""
-    why = "it is there and no folder" if "bake" in command else "it is a named pipe"
+    why = "it exists and is not a folder" if "bake" in command else "it is a named pipe"
     refused(cli, *arguments, says=f"{name}{link} cannot be written: {why}")
     assert seen(tmp_path) == before
 
@@ -104,7 +104,7 @@ def test_the_file_beside_a_recipe_is_looked_at_before_the_work(cli: Cli, tmp_pat
     refused(
         cli, *UNLEARN, "--recipe", tmp_path / "r.json", says="r.safetensors cannot be written: it is a folder"
     )
-    refused(cli, *UNLEARN, "--recipe", tmp_path / "s.safetensors", says="let its name end in .json")
+    refused(cli, *UNLEARN, "--recipe", tmp_path / "s.safetensors", says="end the recipe's name in .json")
     arguments = [tmp_path / "r.json" if "NODE" in str(a) else a for a in COMMANDS["tars --recipe"]]
     refused(cli, *arguments, says="r.safetensors cannot be written: it is a folder")
 
@@ -121,7 +121,7 @@ def test_a_new_folder_can_be_made_or_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="full is not empty; name a new folder"):
         check_new_folder(tmp_path / "full")
     for name in ("file", "lost", "round"):
-        with pytest.raises(ExportError, match=f"{name} cannot be written: it is there and no folder"):
+        with pytest.raises(ExportError, match=f"{name} cannot be written: it exists and is not a folder"):
             check_new_folder(tmp_path / name)
     with pytest.raises(ExportError, match="file is no folder"):
         check_new_folder(tmp_path / "file" / "new")
@@ -130,13 +130,13 @@ def test_a_new_folder_can_be_made_or_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.files.os.access", lambda *_, **__: False)
     for check in (check_new_folder, check_writable):
-        with pytest.raises(ExportError, match=f"there is no right to write in {tmp_path}; name another"):
+        with pytest.raises(ExportError, match=f"there is no write permission in {tmp_path}; name another"):
             check(tmp_path / "new")
 
 
 def test_a_device_is_not_read(cli: Cli, tmp_path: Path) -> None:
     NODES["a character device"](tmp_path / "node")
-    node, says = tmp_path / "node", "it is a device, which need not end; give a file"
+    node, says = tmp_path / "node", "it is a device, which may never end; give a file"
     refused(cli, "experts", NOWHERE, "--text", node, says=says)
     refused(cli, "generate", NOWHERE, "--prompt", "the dog", "--recipe", node, says=says)
     refused(cli, "skill", "fit", NOWHERE, "--skill", node, says=says)
@@ -154,5 +154,9 @@ def test_a_pipe_is_read_to_its_end_as_the_shell_gives_one(cli: Cli, tmp_path: Pa
     assert cli("findings", "import", tmp_path / "pipe", "--json").document == {"added": 0, "already_there": 0}
     writer.join()
     refused(
-        cli, "runs", "import", tmp_path / "pipe", says="it is a pipe, and is not read in one go; give a file"
+        cli,
+        "runs",
+        "import",
+        tmp_path / "pipe",
+        says="it is a pipe, which cannot be read out of order; give a file",
     )

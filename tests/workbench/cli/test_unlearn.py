@@ -13,8 +13,8 @@ from analysis.errors import SkillError
 from analysis.unlearning.guards.key_guards import REFUSAL
 from tests.workbench.cli.skill_files_made import LETTERS, write_skill
 from tests.workbench.conftest import Cli
-from workbench.skills.sources import skill_source
-from workbench.unlearning.unlearning import Question, read_question
+from workbench.skills.sources import make_skill_source
+from workbench.unlearning.unlearning import UnlearningQuestion, read_question
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
 
@@ -105,7 +105,7 @@ def test_a_recipe_does_in_generate_what_it_did_in_the_test(
     prompt = prompts[0]
     refused = cli("generate", tiny, "--prompt", prompt, "--recipe", out, "--keep", "x")
     assert refused.code == 2
-    assert "holds no tensors" in refused.err
+    assert "cannot hold tensors" in refused.err
     again = tmp_path / "again.json"
     clamp = ("--clamp", "L0.N1:ablate", "--recipe-out", again)
     wider = cli("generate", tiny, "--prompt", prompt, "--recipe", out, *clamp, "--json").document
@@ -115,7 +115,7 @@ def test_a_recipe_does_in_generate_what_it_did_in_the_test(
     out.with_suffix(".safetensors").unlink()
     missing = cli("generate", tiny, "--prompt", prompt, "--recipe", out)
     assert missing.code == 2
-    assert "keep the two together" in missing.err
+    assert "keep both files together" in missing.err
 
 
 def test_a_skill_is_fitted_and_a_query_held_against_it(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
@@ -222,7 +222,7 @@ def test_a_method_that_can_do_nothing_is_refused_before_any_other_has_worked(
     before = len(cli("runs", "list", "--json").document["runs"])
     answer = cli("unlearn", tiny, "--forget", skills["one"], *QUICK)
     assert answer.code == 2
-    assert "give at least one to keep, or choose KSD alone" in answer.err
+    assert "give at least one to retain, or choose KSD alone" in answer.err
     assert len(cli("runs", "list", "--json").document["runs"]) == before
 
 
@@ -242,10 +242,10 @@ def test_code_is_not_run_unless_asked_for(cli: Cli, tiny: Path, tmp_path: Path) 
 def test_a_file_that_changes_meanwhile_is_told(tiny: Path, skills: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_bytes(skills["one"].read_bytes())
-    question = Question(skill_source(path))
+    question = UnlearningQuestion(make_skill_source(path))
     assert read_question(question.document()) == question
     path.write_text(json.dumps({"prompt": "a", "answer": "b"}))
-    with pytest.raises(SkillError, match="was changed while it was worked on"):
+    with pytest.raises(SkillError, match="was changed during the job"):
         question.scene()
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from analysis.opening.models import ModelRef
-from store import get_run, keep_text, open_store, stored_units
+from store import get_run, keep_text, list_stored_units, open_store
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from tests.conftest import ROOT
 from tests.workbench.jobs.job_engines import SECONDS, Desk, Gate, Watched, stored_bytes
-from workbench.experts.profiles import EXPERTS, Texts, profile_spec, read_expert_profile
+from workbench.experts.profiles import EXPERTS, ProfileTexts, expert_profile_spec, read_expert_profile
 from workbench.experts.pruning import PRUNE, prune_order, read_report
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import Order, make_order
-from workbench.models import opened
+from workbench.models import open_model
 
 WORDS = " dog cat the is my w20 w21 w22 w23 w24"
 
@@ -60,7 +60,7 @@ def test_a_job_that_was_stopped_goes_on_at_the_next_unit_and_ends_with_the_same_
     jobs.cancel(job.id)
     ended = jobs.wait(job.id, SECONDS)
     assert ended.state == "cancelled"
-    assert stored_units(desk.store, str(ended.run_key)) == {0, 1}
+    assert list_stored_units(desk.store, str(ended.run_key)) == {0, 1}
     gate.opened.set()
     again = jobs.wait(jobs.resume(job.id).id, SECONDS)
     assert again.state == "done"
@@ -105,13 +105,13 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert key is not None
-        before = stored_units(store, key)
+        before = list_stored_units(store, key)
         units = get_run(store, key).units
         assert 2 <= len(before) < units
         stamps = store.rows("SELECT idx, created_at FROM units WHERE run_key = ?", (key,))
         done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
         assert '"experts"' in done.stdout
-        assert stored_units(store, key) == set(range(units))
+        assert list_stored_units(store, key) == set(range(units))
         kept = {
             r["idx"]: r["created_at"] for r in store.rows("SELECT * FROM units WHERE run_key = ?", (key,))
         }
@@ -125,7 +125,7 @@ def test_equal_random_sets_are_evaluated_once(desk: Desk) -> None:
     jobs = Jobs(desk.store)
     job = jobs.wait(jobs.submit(pruning_order(desk)).id, SECONDS)
     assert get_run(desk.store, str(job.run_key)).units == 5  # as it is, pruned, three different sets
-    with opened(desk.model, desk.store) as loaded:
+    with open_model(desk.model, desk.store) as loaded:
         report = read_report(loaded, desk.store, str(job.run_key), pruning_order(desk).parameters)
     assert [one.parts for one in report.random] == [("L0.E1",), ("L0.E3",), ("L0.E1",)]
     assert report.random[0] is not None
@@ -139,11 +139,11 @@ def test_the_order_of_a_pruning_names_what_is_drawn_so_that_it_means_the_same_an
     jobs = Jobs(desk.store)
     order = profile_order(desk)
     job = jobs.wait(jobs.submit(order).id, SECONDS)
-    with opened(desk.model, desk.store) as loaded:
-        assert profile_spec(loaded, order.parameters).key == job.run_key
+    with open_model(desk.model, desk.store) as loaded:
+        assert expert_profile_spec(loaded, order.parameters).key == job.run_key
         profile = read_expert_profile(loaded, desk.store, str(job.run_key))
         parts = [loaded.anatomy.blocks[6].address]
-        texts = Texts(order.parameters["text"], order.parameters["text"])
+        texts = ProfileTexts(order.parameters["text"], order.parameters["text"])
         one, same, other = (
             prune_order(loaded, profile, parts, texts, draws=5, seed=seed) for seed in (0, 0, 1)
         )

@@ -16,8 +16,8 @@ from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.generation import Sampling
 from store import open_store
 from tests.workbench.conftest import ROWS, saved
-from workbench.generating.clamping import Request, generate
-from workbench.generating.snippets import python_snippet, why_no_snippet
+from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.generating.snippets import why_no_snippet, write_snippet
 
 PROMPT = "Once upon a time, there was a"
 RECIPES = {
@@ -43,7 +43,7 @@ def test_the_script_generates_the_same_tokens(
 ) -> None:
     clamps = tuple(parse_clamp(text) for text in RECIPES[recipe])
     same_from_the_script(
-        loaded, tmp_path, Request(PROMPT, clamps, " \"'little", Sampling(24, temperature, seed=7))
+        loaded, tmp_path, GenerationRequest(PROMPT, clamps, " \"'little", Sampling(24, temperature, seed=7))
     )
 
 
@@ -63,15 +63,17 @@ def test_the_script_finds_a_neuron_where_gate_and_up_are_one_projection(tmp_path
     )
     loaded = load_model(ModelRef(str(saved(tmp_path / "phi", Phi3ForCausalLM(config)))))
     same_from_the_script(
-        loaded, tmp_path, Request("a dog", (parse_clamp(f"L1.N5:{site}:set:30"),), sampling=Sampling(8))
+        loaded,
+        tmp_path,
+        GenerationRequest("a dog", (parse_clamp(f"L1.N5:{site}:set:30"),), sampling=Sampling(8)),
     )
 
 
-def same_from_the_script(loaded: LoadedModel, folder: Path, request: Request) -> None:
-    result = generate(loaded, open_store(folder / "headlamp.db"), request)
+def same_from_the_script(loaded: LoadedModel, folder: Path, request: GenerationRequest) -> None:
+    result = generate_pair(loaded, open_store(folder / "headlamp.db"), request)
     assert result.base_ids != result.changed_ids, "a recipe without effect proves nothing"
     script = folder / "script.py"
-    script.write_text(python_snippet(loaded, result), encoding="utf-8")
+    script.write_text(write_snippet(loaded, result), encoding="utf-8")
     imported = re.findall(r"^(?:import|from) (\w+)", script.read_text(encoding="utf-8"), re.M)
     assert imported == ["torch", "transformers"]
     names = runpy.run_path(str(script))
@@ -86,7 +88,7 @@ def test_a_routed_expert_has_no_script_and_the_reason_names_the_recipe(
     routed = replace(dense, address=BlockAddress(0, False, 3), fused=True)
     monkeypatch.setattr(type(loaded.anatomy), "block", lambda self, address: routed)
     clamp = Clamp(parse_address("L0.E3.N1"), mode="ablate")
-    assert "the recipe is the export" in why_no_snippet(loaded, [clamp])
+    assert "export the recipe" in why_no_snippet(loaded, [clamp])
 
 
 def test_a_model_over_several_devices_has_no_script_and_the_reason_says_so(tiny: Path) -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from store import Job, Store, open_store, request_cancel, stored_units
+from store import Job, Store, list_stored_units, open_store, request_cancel
 from tests.patience import SECONDS
 from tests.workbench.jobs.job_engines import LAYERS, Desk, Gate, Watched, desk_in
 from workbench.jobs.engines import InThread
 from workbench.jobs.jobs import Jobs
-from workbench.jobs.status import status
+from workbench.jobs.status import read_status
 from workbench.kinds import Order
 from workbench.runs import DoneUnit
 
@@ -39,8 +39,8 @@ def test_a_job_is_cancelled_in_the_middle_of_a_unit_and_keeps_the_units_before(d
     gate.wait()
     ended = after_cancel(jobs, job, jobs.cancel)
     assert (gate.stopped, ended.done, ended.total) == (True, 2, LAYERS)
-    assert stored_units(desk.store, str(ended.run_key)) == {0, 1}
-    assert status(ended).resumable
+    assert list_stored_units(desk.store, str(ended.run_key)) == {0, 1}
+    assert read_status(ended).resumable
 
 
 def test_another_process_cancels_a_job_through_the_store_alone(desk: Desk) -> None:
@@ -57,7 +57,7 @@ def test_a_running_job_that_was_asked_to_stop_is_stopping(desk: Desk) -> None:
     jobs = Jobs(desk.store, Watched(gate))
     job = jobs.submit(desk.order())
     gate.wait()
-    assert status(jobs.cancel(job.id)).state == "stopping"
+    assert read_status(jobs.cancel(job.id)).state == "stopping"
     gate.opened.set()
     assert jobs.wait(job.id, SECONDS).state == "cancelled"
 
@@ -71,7 +71,7 @@ def test_a_job_that_hangs_is_given_up_and_the_next_one_is_done_once_it_comes_bac
     assert jobs.wait(next_one.id, 0).state == "queued"
     gate.opened.set()
     assert jobs.wait(next_one.id, SECONDS).state == "done"
-    assert stored_units(desk.store, str(ended.run_key)) == {0}
+    assert list_stored_units(desk.store, str(ended.run_key)) == {0}
     assert jobs.wait(jobs.resume(hanging.id).id, SECONDS).state == "done"
 
 
@@ -150,4 +150,4 @@ def test_decoding_can_be_cancelled_between_two_tiles(desk: Desk, monkeypatch: py
     gate.wait()
     ended = after_cancel(jobs, job, jobs.cancel)
     assert gate.stopped
-    assert stored_units(desk.store, str(ended.run_key)) == {0}
+    assert list_stored_units(desk.store, str(ended.run_key)) == {0}

@@ -10,10 +10,10 @@ import pytest
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from store import Store, stored_units
+from store import Store, list_stored_units
 from tests.patience import SECONDS
 from tests.workbench.jobs.job_engines import Desk, Watched, desk_in, stored_bytes
-from workbench.jobs.engines import ENGINES, Engine, InProcesses, InThread, kind_of
+from workbench.jobs.engines import ENGINES, Engine, InProcesses, InThread, find_kind
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import Kind, Order
 from workbench.neurons.decoding import DECODE
@@ -65,7 +65,7 @@ def test_engines_are_made_by_their_names() -> None:
 
 def test_a_kind_that_nobody_knows_is_told_with_those_that_are_known(desk: Desk) -> None:
     with pytest.raises(HeadlampError, match="'x' is no job of this version; it knows decode, profile"):
-        kind_of(Order("x", desk.model, {}))
+        find_kind(Order("x", desk.model, {}))
 
 
 class LosesAWorker:
@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_fails_the_job_with_a_word_about_memory_and_it_c
     assert job.failure is not None
     assert "a worker process died, most likely because memory ran out" in job.failure.message
     assert "Resume with fewer than 1 workers; what was stored is kept" in job.failure.message
-    kept = stored_units(slow_desk.store, str(job.run_key))
+    kept = list_stored_units(slow_desk.store, str(job.run_key))
     assert 1 <= len(kept) < 8
     engine = Watched()
     again = Jobs(slow_desk.store, engine)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from analysis.errors import HeadlampError
-from store import Job, JobOrder, StoreFull, ask_job, get_job, put_unit, requeue_job, stored_units
+from store import Job, JobOrder, StoreFull, ask_job, get_job, list_stored_units, put_unit, requeue_job
 from tests.conftest import ROOT
 from tests.patience import SECONDS
 from tests.workbench.jobs.job_engines import (
@@ -22,13 +22,13 @@ from tests.workbench.jobs.job_engines import (
     desk_in,
     failing_once,
 )
-from workbench.jobs.jobs import BEAT_SECONDS, Jobs, succeeded
-from workbench.jobs.status import status
+from workbench.jobs.jobs import BEAT_SECONDS, Jobs, require_success
+from workbench.jobs.status import read_status
 
 FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown kind": ({"kind": "telepathy"}, "'telepathy' is no job of this version; it knows decode"),
-    "a model named otherwise": ({"model": {"path": "x"}}, "asked for by another version of Headlamp"),
-    "no parameters": ({"parameters": None}, "asked for by another version of Headlamp"),
+    "a model named otherwise": ({"model": {"path": "x"}}, "requested by another version of Headlamp"),
+    "no parameters": ({"parameters": None}, "requested by another version of Headlamp"),
     "fewer parameters": ({"parameters": {"site": "up"}}, "decode takes site, norm, top_k, not site; ask"),
 }
 TAKE_AND_WAIT = """
@@ -69,10 +69,10 @@ def test_a_unit_that_fails_tells_why_and_the_way_out_and_keeps_the_units_before(
     assert job.failure is not None
     assert job.failure.message == "the sun is in the lens; wait for a cloud"
     assert (job.failure.name, job.failure.cause) == ("HeadlampError", "OSError: too bright")
-    assert stored_units(desk.store, str(job.run_key)) == {0, 1}
-    assert (job.done, status(job).resumable) == (2, True)
+    assert list_stored_units(desk.store, str(job.run_key)) == {0, 1}
+    assert (job.done, read_status(job).resumable) == (2, True)
     with pytest.raises(HeadlampError, match="wait for a cloud"):
-        succeeded(job)
+        require_success(job)
     assert jobs.resume(job.id).failure is None
     assert jobs.wait(job.id, SECONDS).state == "done"
     assert engine.asked == [0, 1, 2, 2, 3]
@@ -153,7 +153,7 @@ def killed(desk: Desk) -> Iterator[Callable[[str], int]]:
         children.append(child)
         assert child.stdout is not None
         job = int(child.stdout.readline())
-        assert status(get_job(desk.store, job)).state == state
+        assert read_status(get_job(desk.store, job)).state == state
         child.kill()
         return job
 
@@ -167,7 +167,7 @@ def test_a_job_whose_process_was_killed_is_interrupted_and_taken_over_when_asked
     desk: Desk, killed: Callable[[str], int], state: str
 ) -> None:
     job = killed(state)
-    interrupted = status(Jobs(desk.store).wait(job, SECONDS))
+    interrupted = read_status(Jobs(desk.store).wait(job, SECONDS))
     assert (interrupted.state, interrupted.resumable, interrupted.rate) == ("interrupted", True, None)
     jobs = Jobs(desk.store)
     taken = jobs.submit(desk.order())

@@ -18,10 +18,10 @@ from tests.workbench.jobs.job_engines import (
     desk_in,
     stored_bytes,
 )
-from workbench.generating.clamping import Request, generate
-from workbench.jobs.jobs import Jobs, succeeded
+from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.jobs.jobs import Jobs, require_success
 from workbench.kinds import make_order
-from workbench.models import opened
+from workbench.models import open_model
 from workbench.neurons.decoding import DECODE, decode_model
 from workbench.neurons.profiles import PROFILE
 
@@ -37,7 +37,7 @@ def test_a_job_stores_byte_for_byte_what_decode_model_stores(desk: Desk, tmp_pat
     jobs = Jobs(desk.store)
     job = jobs.wait(jobs.submit(desk.order(norm="final")).id, SECONDS)
     other = open_store(tmp_path / "other.db")
-    with opened(desk.model, other) as loaded:
+    with open_model(desk.model, other) as loaded:
         run = decode_model(loaded, other, norm="final", top_k=5).run
     assert (job.state, job.run_key) == ("done", run.key)
     assert stored_bytes(desk.store, run.key) == stored_bytes(other, run.key)
@@ -48,7 +48,7 @@ def test_a_trained_model_is_decoded_in_a_job(stories: Path, tmp_path: Path) -> N
     store, other = open_store(tmp_path / "one.db"), open_store(tmp_path / "other.db")
     ref, jobs = ModelRef(str(stories)), Jobs(store)
     job = jobs.wait(jobs.submit(make_order(DECODE, ref, site="down", norm="none", top_k=10)).id, SECONDS)
-    with opened(ref, other) as loaded:
+    with open_model(ref, other) as loaded:
         key = decode_model(loaded, other, site="down").run.key
     assert (job.state, job.done, job.run_key) == ("done", 5, key)
     assert stored_bytes(store, key) == stored_bytes(other, key)
@@ -66,7 +66,7 @@ def test_a_job_says_what_it_does_and_how_far_it_is(desk: Desk) -> None:
     seen: list[int] = []
     ended = jobs.wait(asked.id, SECONDS, progress=lambda job: seen.append(job.done))
     assert (ended.state, ended.done, ended.total) == ("done", LAYERS, LAYERS)
-    assert succeeded(ended) == ended
+    assert require_success(ended) == ended
     assert seen == sorted(seen)
 
 
@@ -147,12 +147,12 @@ def test_jobs_of_two_stores_do_not_mix(desk: Desk, tmp_path: Path) -> None:
 
 def test_a_stored_run_goes_on_as_a_job_and_an_answer_that_is_no_job_says_so(desk: Desk) -> None:
     jobs = Jobs(desk.store, Watched())
-    with opened(desk.model, desk.store) as loaded:
+    with open_model(desk.model, desk.store) as loaded:
         decoded = decode_model(loaded, desk.store, top_k=5).run
-        text = generate(loaded, desk.store, Request(" my dog"))
+        text = generate_pair(loaded, desk.store, GenerationRequest(" my dog"))
     job = jobs.wait(jobs.resume_run(decoded.key).id, SECONDS)
     assert (job.state, job.run_key, job.key) == ("done", decoded.key, desk.order().key)
-    with pytest.raises(HeadlampError, match="a generate run is not a job: ask for the same again"):
+    with pytest.raises(HeadlampError, match="a generate run is not a job: repeat the request"):
         jobs.resume_run(text.run)
 
 

@@ -10,8 +10,15 @@ import pytest
 from analysis.errors import HeadlampError
 from store import Job, JobOrder, Owner, Store, ask_job, open_store
 from tests.workbench.jobs.job_engines import another_process
-from workbench.jobs.jobs import succeeded
-from workbench.jobs.status import CLOCK_SECONDS, FORGOTTEN_SECONDS, failure_of, is_gone, status, this_process
+from workbench.jobs.jobs import require_success
+from workbench.jobs.status import (
+    CLOCK_SECONDS,
+    FORGOTTEN_SECONDS,
+    describe_failure,
+    is_gone,
+    read_status,
+    this_process,
+)
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def ago(seconds: float) -> str:
 
 
 def test_rate_and_time_left_count_from_where_the_job_was_taken(store: Store) -> None:
-    now = status(job(store, state="running", began_with=2, done=6, total=14, started_at=ago(8)))
+    now = read_status(job(store, state="running", began_with=2, done=6, total=14, started_at=ago(8)))
     assert now.rate == pytest.approx(0.5, rel=0.05)
     assert now.seconds_left == pytest.approx(16, rel=0.05)
 
@@ -38,9 +45,9 @@ def test_rate_and_time_left_count_from_where_the_job_was_taken(store: Store) -> 
 def test_there_is_no_rate_before_the_first_unit_nor_after_the_end(store: Store) -> None:
     waiting = {"began_with": 2, "done": 2, "total": 14, "started_at": ago(8)}
     for changes in ({"state": "queued", "total": 0}, {"state": "running"} | waiting):
-        now = status(job(store, **changes))
+        now = read_status(job(store, **changes))
         assert (now.rate, now.seconds_left) == (None, None)
-    ended = status(job(store, **waiting | {"state": "done", "done": 14}))
+    ended = read_status(job(store, **waiting | {"state": "done", "done": 14}))
     assert (ended.rate, ended.seconds_left) == (None, None)
 
 
@@ -59,7 +66,7 @@ def test_there_is_no_rate_before_the_first_unit_nor_after_the_end(store: Store) 
 def test_a_job_is_shown_as_it_stands(
     store: Store, stored: str, cancelled: bool, shown: str, resumable: bool
 ) -> None:
-    now = status(job(store, state=stored, cancel_requested=cancelled))
+    now = read_status(job(store, state=stored, cancel_requested=cancelled))
     assert (now.state, now.resumable) == (shown, resumable)
 
 
@@ -68,7 +75,10 @@ def test_a_process_that_lives_is_not_gone_and_one_that_took_its_number_is_not_it
     later = replace(parent, started=parent.started + 2 * CLOCK_SECONDS)
     assert not is_gone(job(store, owner=parent))
     assert is_gone(job(store, owner=later))
-    assert status(job(store, state="running", owner=later, done=3, started_at=ago(5))).state == "interrupted"
+    assert (
+        read_status(job(store, state="running", owner=later, done=3, started_at=ago(5))).state
+        == "interrupted"
+    )
     assert not is_gone(job(store, owner=later, state="done"))
 
 
@@ -82,12 +92,12 @@ def test_a_failure_tells_the_whole_chain_of_our_own_errors(store: Store) -> None
     inner, outer = OSError("disk on fire"), HeadlampError("it failed; try again")
     outer.__cause__ = inner
     inner.__cause__ = KeyError("x")
-    failure = failure_of(outer)
+    failure = describe_failure(outer)
     assert (failure.name, failure.message) == ("HeadlampError", "it failed; try again")
     assert failure.cause == "OSError: disk on fire\nKeyError: 'x'"
 
 
 def test_a_job_that_did_not_end_well_is_no_success(store: Store) -> None:
     for state in ("cancelled", "running"):
-        with pytest.raises(HeadlampError, match=rf"\(Decode at up\) is {state}; what it stored is kept"):
-            succeeded(job(store, state=state))
+        with pytest.raises(HeadlampError, match=rf"\(Decode at up\) is {state}; its stored units are kept"):
+            require_success(job(store, state=state))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analysis.neurons.agreement import agreement
+from analysis.neurons.agreement import compare_labels
 from tests.workbench.conftest import Cli
 
 
@@ -22,7 +22,7 @@ def tuned(tiny: Path, tmp_path: Path) -> Path:
 
 
 def test_agreement_counts_equal_labels_whole_and_by_layer() -> None:
-    found = agreement(np.array([0, 0, 1, 1, 1]), np.array([1, 2, 3, 4, 5]), np.array([1, 9, 3, 4, 8]))
+    found = compare_labels(np.array([0, 0, 1, 1, 1]), np.array([1, 2, 3, 4, 5]), np.array([1, 9, 3, 4, 8]))
     assert found.share == 3 / 5
     assert [(row.layer, row.share) for row in found.layers] == [(0, 1 / 2), (1, 2 / 3)]
     assert found.changed.tolist() == [1, 4]

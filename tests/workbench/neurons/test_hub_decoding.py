@@ -8,7 +8,7 @@ from huggingface_hub import hf_hub_download
 
 from analysis.checkpoints.sources import resolve
 from analysis.errors import NotFetched
-from analysis.opening.models import ModelRef, Shards, load_model, settled
+from analysis.opening.models import ModelRef, Shards, load_model, resolve_ref
 from store import Store, open_store
 from tests.standin_hub import StandinHub
 from tests.workbench.neurons.hub_models import (
@@ -116,7 +116,7 @@ def test_nothing_travels_unless_it_was_asked_for(hub: StandinHub, folder: Path) 
     assert hub.log == []
     loaded = remote("keep")
     hub.log.clear()
-    with pytest.raises(NotFetched, match="is not on this machine, and this reads the neurons' own vectors"):
+    with pytest.raises(NotFetched, match="is not on this machine, and this needs the neurons' vectors"):
         _ = loaded.parameters["model.layers.0.mlp.up_proj.weight"]
     assert loaded.device.type == "cpu"
     assert hub.log == []
@@ -155,5 +155,5 @@ def test_some_shards_alone_are_not_taken_for_the_model(hub: StandinHub, folder: 
 
 def test_what_becomes_of_shards_is_asked_of_hub_models_alone(folder: Path) -> None:
     for ref in (ModelRef(str(folder), streamed=True, shards="delete"), ModelRef(NAME, shards="delete")):
-        assert settled(ref).shards == "local"
-    assert settled(ModelRef(NAME, streamed=True, shards="delete")).shards == "delete"
+        assert resolve_ref(ref).shards == "local"
+    assert resolve_ref(ModelRef(NAME, streamed=True, shards="delete")).shards == "delete"

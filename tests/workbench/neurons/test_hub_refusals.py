@@ -13,7 +13,7 @@ import pytest
 from analysis.checkpoints.sources import resolve
 from analysis.errors import FetchFailed, ModelError, ModelNotFound, NotAModel, UnsafeWeights
 from analysis.opening.models import ModelRef, load_model
-from store import Store, stored_units
+from store import Store, list_stored_units
 from tests.standin_hub import StandinHub
 from tests.workbench.neurons.hub_models import NAME, THIRD, in_cache, remote, shards_of
 from tests.workbench.neurons.hub_models import in_four as in_four
@@ -43,11 +43,11 @@ def after_one_block(spoil: Callable[[], object]) -> Progress:
     ("spoil", "says"),
     [
         (lambda hub: hub.cut.add(THIRD), "it came cut short; ask again"),
-        (lambda hub: hub.wrong.add(THIRD), "is not what the Hub lists, so it was deleted; ask again"),
+        (lambda hub: hub.wrong.add(THIRD), "differs from the Hub's digest, so it was deleted; try again"),
         (lambda hub: hub.refuse.update({THIRD: 404}), "the Hub does not have it (404); "),
-        (lambda hub: hub.refuse.update({THIRD: 403}), "the Hub keeps it from you (403); log in"),
+        (lambda hub: hub.refuse.update({THIRD: 403}), "the Hub denies access (403); log in"),
         (lambda hub: hub.refuse.update({THIRD: 500}), "the Hub answered 500; ask again later"),
-        (lambda hub: hub.gated.add(NAME), "is gated: its authors give it to whoever accepts their terms; "),
+        (lambda hub: hub.gated.add(NAME), "is gated: access requires accepting its authors' terms; "),
         (lambda hub: hub.models.clear(), "the Hub has no model some/model, or keeps it from whoever"),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_shard_that_does_not_come_is_told_and_the_rest_goes_on_once_it_does(
         decode_model(loaded, store, progress=after_one_block(lambda: spoil(hub)))
     assert says in sentence(caught.value)
     assert THIRD not in in_cache(hub)
-    assert 1 <= len(stored_units(store, decode_spec(loaded, "up", "none", 10).key)) < 5
+    assert 1 <= len(list_stored_units(store, decode_spec(loaded, "up", "none", 10).key)) < 5
     for spoilt in (hub.cut, hub.wrong, hub.refuse, hub.gated):
         spoilt.clear()
     hub.models[NAME] = in_four

@@ -15,7 +15,7 @@ from analysis.checkpoints.streaming import StreamedParameters
 from analysis.errors import ModelError
 from analysis.opening.fetching import fetching
 from analysis.opening.models import LoadedModel, ModelRef, Shards, load_model
-from store import Store, open_store, stored_units
+from store import Store, list_stored_units, open_store
 from tests.standin_hub import StandinHub
 from tests.workbench.neurons.hub_models import (
     NAME,
@@ -46,7 +46,7 @@ def test_a_decoding_that_was_cut_off_goes_on_without_fetching_what_is_done(
     before = hub.fetched()
     hub.log.clear()
     loaded = remote(shards)
-    assert len(stored_units(store, decode_spec(loaded, "up", "none", 10).key)) == 3
+    assert len(list_stored_units(store, decode_spec(loaded, "up", "none", 10).key)) == 3
     there = decoded(loaded, store)
     [head] = [shard for shard, keys in shards_of(folder).items() if "lm_head.weight" in keys]
     assert set(hub.fetched()) & set(before) <= {head}
@@ -80,7 +80,7 @@ def test_while_one_work_deletes_shards_another_may_not(
     hub: StandinHub, folder: Path, store: Store, tmp_path: Path
 ) -> None:
     one, other = remote(), remote()
-    with pytest.raises(ModelError, match="fetched and deleted by another work already; wait"), held(one):
+    with pytest.raises(ModelError, match="being fetched and deleted by another job; wait"), held(one):
         decode_model(other, store)
     assert decode_model(other, store).run.finished
 

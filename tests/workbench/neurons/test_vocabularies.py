@@ -69,17 +69,17 @@ def test_from_disk_is_the_same_answer(cli: Cli, tmp_path: Path, rows: int) -> No
 
 def test_a_token_that_the_model_has_no_row_for_is_refused_in_a_sentence(cli: Cli, tmp_path: Path) -> None:
     folder = model_with(TOKENS - 5, tmp_path / "model")
-    said = f"the model has {TOKENS - 5} tokens; give the tokenizer that belongs to the model"
+    said = f"the model has {TOKENS - 5} tokens; use the tokenizer that belongs to the model"
     refused(cli, "generate", folder, "--prompt", "the <script>", says=said)
     refused(cli, "neuron", folder, "L0.N0", "--text", "the <script>", says=said)
-    refused(cli, "find", folder, "<script>", says="is not one token of this model")
+    refused(cli, "find", folder, "<script>", says="is not a single token of this model")
 
 
 def test_a_reference_text_that_the_model_cannot_read_is_refused_in_a_sentence(
     cli: Cli, tmp_path: Path
 ) -> None:
     folder = model_with(10, tmp_path / "model")
-    said = "the model has 10 tokens; give the tokenizer that belongs to the model"
+    said = "the model has 10 tokens; use the tokenizer that belongs to the model"
     refused(cli, "neuron", folder, "L0.N0", says=said)
     refused(cli, "generate", folder, "--prompt", "a", "--clamp", "L0.N0:set:8x", says=said)
     assert cli("decode", folder).code == 0

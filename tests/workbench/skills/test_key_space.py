@@ -12,25 +12,25 @@ import torch
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
-from analysis.skills.metrics import wilson
-from analysis.unlearning.guards.key_spaces import KeySpace, key_space, try_query
+from analysis.skills.metrics import wilson_interval
+from analysis.unlearning.guards.key_spaces import KeySpace, fit_key_space, try_query
 from store import Store, get_finding, list_jobs, open_store, read_unit
 from tests.analysis.skills_made import make_skill
 from tests.workbench.jobs.job_engines import SECONDS, Desk, desk_in
 from workbench.jobs.engines import KINDS
 from workbench.jobs.jobs import Jobs
-from workbench.models import opened
+from workbench.models import open_model
 from workbench.skills.evidence import keep_key_space, key_space_document
 from workbench.skills.key_space import (
     KEY_SPACE,
     KeySpaceQuestion,
+    find_key_space,
     key_space_spec,
     read_key_space,
     read_key_space_question,
-    stored_key_space,
 )
 from workbench.skills.library import keep_skill
-from workbench.unlearning.unlearning import Question
+from workbench.unlearning.unlearning import UnlearningQuestion
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def loaded(desk: Desk) -> Iterator[LoadedModel]:
-    with opened(desk.model, desk.store) as model:
+    with open_model(desk.model, desk.store) as model:
         yield model
 
 
@@ -58,7 +58,7 @@ def fitted(loaded: LoadedModel, store: Store, question: KeySpaceQuestion) -> tup
     jobs = Jobs(store)
     job = jobs.wait(jobs.submit(question.order(loaded)).id, SECONDS)
     assert job.state == "done", job.failure
-    found = stored_key_space(loaded, store, question)
+    found = find_key_space(loaded, store, question)
     assert found is not None
     return found
 
@@ -67,10 +67,10 @@ def test_what_comes_back_from_the_store_is_what_was_computed(
     loaded: LoadedModel, desk: Desk, question: KeySpaceQuestion
 ) -> None:
     assert KINDS["keyspace"] is KEY_SPACE
-    assert stored_key_space(loaded, desk.store, question) is None
+    assert find_key_space(loaded, desk.store, question) is None
     run, found = fitted(loaded, desk.store, question)
-    scene = Question(question.skill, question.compared).scene()
-    whole = key_space(loaded, scene, question.unrelated)
+    scene = UnlearningQuestion(question.skill, question.compared).scene()
+    whole = fit_key_space(loaded, scene, question.unrelated)
     assert (found.names, found.texts, found.too_long) == (whole.names, whole.texts, whole.too_long)
     for name in ("which", "probe", "drawn"):
         assert torch.equal(getattr(found, name), getattr(whole, name))
@@ -160,9 +160,9 @@ def test_a_finding_holds_the_shares_their_intervals_and_the_query(
     document = key_space_document(
         loaded, question, run, found, (0, 1), 0.9, layer=1, tried=(" w50 w51", tried)
     )
-    shares = found.refused((0, 1), 0.9)
+    shares = found.count_refused((0, 1), 0.9)
     assert [row["refused"] for row in document["sets"]] == [share for share, _ in shares]
-    assert document["sets"][0]["interval"] == list(wilson(*shares[0]))
+    assert document["sets"][0]["interval"] == list(wilson_interval(*shares[0]))
     assert (document["alpha"], document["layers"], document["layer"]) == (0.9, [0, 1], 1)
     assert document["query"]["depth"] == max(tried.depth.values())
     assert document["query"]["inside"] == (max(tried.depth.values()) <= 0.9)

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import BadSkillFile, JudgeError, SkillError, TooFewExamples
-from analysis.skills.files import skill_from_bytes
+from analysis.skills.files import parse_skill_bytes
 from store import Store, open_store
 from store.errors import DatabaseReadOnly, StoreFull
 from workbench.skills.library import (
     add_skill,
-    bundled_skills,
-    given_skill,
+    list_bundled_skills,
+    list_skills,
+    list_unreadable_skills,
+    parse_given_skill,
     remove_skill,
-    skill_library,
-    unreadable_skills,
 )
 from workbench.skills.sources import SkillSource
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def names(store: Store) -> list[str]:
-    return [source.name for source in skill_library(store)]
+    return [source.name for source in list_skills(store)]
 
 
 def files(store: Store) -> list[str]:
@@ -40,8 +40,8 @@ def files(store: Store) -> list[str]:
 
 
 def test_the_six_bundled_skills_come_first_then_the_defined_ones_by_name(store: Store) -> None:
-    assert names(store) == BUNDLED == [source.name for source in bundled_skills()]
-    assert all(len(source.read().items) >= 360 for source in bundled_skills())
+    assert names(store) == BUNDLED == [source.name for source in list_bundled_skills()]
+    assert all(len(source.read().items) >= 360 for source in list_bundled_skills())
     for name in ("zebras", "Capitals", "beetles"):
         add_skill(store, name, CAPITALS, "jsonl")
     assert names(store) == [*BUNDLED, "beetles", "Capitals", "zebras"]
@@ -86,7 +86,7 @@ def test_the_six_bundled_skills_come_first_then_the_defined_ones_by_name(store: 
     ],
 )
 def test_every_layout_is_kept_example_by_example(store: Store, form: str, data: bytes) -> None:
-    given = skill_from_bytes(data, "x", "mine")
+    given = parse_skill_bytes(data, "x", "mine")
     source = add_skill(store, "mine", data, form)
     assert source.digest == given.digest
     assert source.read() == given
@@ -130,7 +130,7 @@ def test_a_taken_name_is_refused_unless_the_examples_are_the_same(store: Store) 
             add_skill(store, name, RIVERS, "jsonl")
     with pytest.raises(SkillError, match=r"other examples; choose another name$"):
         add_skill(store, "facts", RIVERS, "jsonl")
-    facts = bundled_skills()[1]
+    facts = list_bundled_skills()[1]
     assert add_skill(store, "facts", Path(facts.path).read_bytes(), "jsonl") == facts
     assert first.read().items[0].answer == "Rome"
     assert files(store) == ["capitals.jsonl"]
@@ -138,7 +138,7 @@ def test_a_taken_name_is_refused_unless_the_examples_are_the_same(store: Store) 
 
 def test_only_a_defined_skill_can_be_removed(store: Store) -> None:
     add_skill(store, "capitals", CAPITALS, "jsonl")
-    with pytest.raises(SkillError, match="ships with Headlamp"):
+    with pytest.raises(SkillError, match="is bundled"):
         remove_skill(store, "facts")
     for name in ("rivers", "../headlamp", "../skills/capitals"):
         with pytest.raises(SkillError, match="no skill"):
@@ -146,7 +146,7 @@ def test_only_a_defined_skill_can_be_removed(store: Store) -> None:
     remove_skill(store, "capitals")
     assert names(store) == BUNDLED
     assert store.path.is_file()
-    assert len(bundled_skills()[1].read().items) == 362
+    assert len(list_bundled_skills()[1].read().items) == 362
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,11 @@ def test_only_a_defined_skill_can_be_removed(store: Store) -> None:
         ("csv", b"prompt,answer\nHello, world,4\n", BadSkillFile, "line 2 of the CSV has 3 cells"),
         ("csv", b'prompt,answer\n"Hello,4\n', BadSkillFile, "cannot be read"),
         ("csv", b"prompt\nThe capital of Italy, as everybody knows, is\n", BadSkillFile, "two columns|cells"),
-        ("jsonl", b"prompt,answer\na,b\n", BadSkillFile, "write one JSON document a line"),
-        ("jsonl", b'{"prompt": "a", "answer": "b"}\n{"prompt":', BadSkillFile, "line 2 is no JSON"),
+        ("jsonl", b"prompt,answer\na,b\n", BadSkillFile, "write one JSON document per line"),
+        ("jsonl", b'{"prompt": "a", "answer": "b"}\n{"prompt":', BadSkillFile, "line 2 is not JSON"),
         ("jsonl", b'{"prompt": "a", "answer": "b", "judge": "oracle"}', JudgeError, "oracle.*choose number"),
-        ("jsonl", b'{"cat": "a"}', BadSkillFile, "no layout known"),
-        ("jsonl", b'{"prompt": "\\ud800", "answer": "b"}', BadSkillFile, "half of a character"),
+        ("jsonl", b'{"cat": "a"}', BadSkillFile, "no known layout"),
+        ("jsonl", b'{"prompt": "\\ud800", "answer": "b"}', BadSkillFile, "a lone surrogate"),
         ("jsonl", b"\x1f\x8bdamaged", BadSkillFile, "damaged gzip"),
         ("docx", CAPITALS, SkillError, "choose jsonl, csv, text, paste"),
     ],
@@ -180,9 +180,9 @@ def test_what_is_no_skill_is_refused_in_a_sentence(
 
 def test_a_file_that_is_too_large_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.skills.files.LARGEST_BYTES", len(CAPITALS))
-    assert len(given_skill("mine", CAPITALS, "jsonl").items) == 1
+    assert len(parse_given_skill("mine", CAPITALS, "jsonl").items) == 1
     with pytest.raises(BadSkillFile, match="larger than"):
-        given_skill("mine", CAPITALS + RIVERS, "jsonl")
+        parse_given_skill("mine", CAPITALS + RIVERS, "jsonl")
 
 
 def test_a_damaged_file_is_left_out_told_about_and_can_be_removed(store: Store) -> None:
@@ -191,12 +191,12 @@ def test_a_damaged_file_is_left_out_told_about_and_can_be_removed(store: Store) 
     (folder / "torn.jsonl").write_bytes(b'{"prompt": "a", "ans')
     (folder / "facts.jsonl").write_bytes(RIVERS)
     assert names(store) == [*BUNDLED, "capitals"]
-    assert list(unreadable_skills(store)) == ["torn"]
-    assert "no JSON" in unreadable_skills(store)["torn"]
+    assert list(list_unreadable_skills(store)) == ["torn"]
+    assert "not JSON" in list_unreadable_skills(store)["torn"]
     with pytest.raises(SkillError, match="other examples"):
         add_skill(store, "torn", RIVERS, "jsonl")
     remove_skill(store, "torn")
-    assert unreadable_skills(store) == {}
+    assert list_unreadable_skills(store) == {}
 
 
 def test_files_are_read_once_until_they_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +208,11 @@ def test_files_are_read_once_until_they_change(store: Store, monkeypatch: pytest
         read.append(path)
         return SkillSource(name, str(path), "another")
 
-    monkeypatch.setattr("workbench.skills.library.skill_source", counted)
-    assert skill_library(store)[-1] == source
+    monkeypatch.setattr("workbench.skills.library.make_skill_source", counted)
+    assert list_skills(store)[-1] == source
     assert not read
     Path(source.path).write_bytes(CAPITALS + RIVERS)
-    assert skill_library(store)[-1].digest == "another"
+    assert list_skills(store)[-1].digest == "another"
     assert read == [Path(source.path)]
 
 

@@ -14,15 +14,15 @@ from analysis.errors import HeadlampError, RecipeError, SkillError
 from analysis.opening.models import LoadedModel
 from store import Store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
-from workbench.unlearning.evidence import ask_again, keep_unlearning, largest_difference
-from workbench.unlearning.unlearning import Question, Unlearned
+from workbench.unlearning.evidence import ask_again, find_largest_difference, keep_unlearning
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
 
 
 def test_a_finding_is_asked_again_wherever_its_skills_lie_now(
     loaded: LoadedModel,
     store: Store,
-    found: Unlearned,
-    question: Question,
+    found: UnlearningAnswer,
+    question: UnlearningQuestion,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -47,7 +47,7 @@ def test_a_finding_is_asked_again_wherever_its_skills_lie_now(
 
 
 def test_an_unlearning_that_is_not_whole_or_has_no_title_is_not_kept(
-    loaded: LoadedModel, store: Store, found: Unlearned, question: Question
+    loaded: LoadedModel, store: Store, found: UnlearningAnswer, question: UnlearningQuestion
 ) -> None:
     with pytest.raises(HeadlampError, match="needs a title"):
         keep_unlearning(loaded, store, question, found, title=" ")
@@ -57,7 +57,7 @@ def test_an_unlearning_that_is_not_whole_or_has_no_title_is_not_kept(
 
 
 def test_another_models_bytes_are_not_asked(
-    loaded: LoadedModel, store: Store, found: Unlearned, question: Question
+    loaded: LoadedModel, store: Store, found: UnlearningAnswer, question: UnlearningQuestion
 ) -> None:
     kept = keep_unlearning(loaded, store, question, found, title="Forget one")
     with pytest.raises(RecipeError, match="is no longer the model"):
@@ -67,19 +67,19 @@ def test_another_models_bytes_are_not_asked(
 def test_skills_in_other_languages_are_found_too_and_code_is_contained_whatever_was_allowed_then(
     loaded: LoadedModel,
     store: Store,
-    found: Unlearned,
-    question: Question,
+    found: UnlearningAnswer,
+    question: UnlearningQuestion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = {source.name: Path(source.path) for source in (question.forget, *question.retain)}
     monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", here)
-    made: list[Question] = []
+    made: list[UnlearningQuestion] = []
 
-    def fresh(loaded: LoadedModel, asked: Question) -> list[object]:
+    def fresh(loaded: LoadedModel, asked: UnlearningQuestion) -> list[object]:
         made.append(asked)
         return []
 
-    monkeypatch.setattr("workbench.unlearning.evidence.fresh_methods", fresh)
+    monkeypatch.setattr("workbench.unlearning.evidence.remeasure_methods", fresh)
     moved = replace(question.retain[0], path="/nowhere/two.jsonl")
     asked = replace(question, other_language=(moved,), tests="unsafe")
     ask_again(store, keep_unlearning(loaded, store, asked, found, title="Forget one"))
@@ -89,9 +89,9 @@ def test_skills_in_other_languages_are_found_too_and_code_is_contained_whatever_
 
 def test_documents_are_compared_number_by_number() -> None:
     then = {"a": [1, 0.5, None], "b": "x"}
-    assert largest_difference(then, {"a": [1, 0.5, None], "b": "x", "new": 3}) == 0
-    assert largest_difference(then, {"a": [1, 0.75, None], "b": "x"}) == 0.25
+    assert find_largest_difference(then, {"a": [1, 0.5, None], "b": "x", "new": 3}) == 0
+    assert find_largest_difference(then, {"a": [1, 0.75, None], "b": "x"}) == 0.25
     shorter, other_kind = {"a": [1, 0.5], "b": "x"}, {"a": [1, 0.5, 0.0], "b": "x"}
-    assert largest_difference([0.5, 1.0], [0.5, math.nan]) == math.inf
+    assert find_largest_difference([0.5, 1.0], [0.5, math.nan]) == math.inf
     for other in (shorter, other_kind, {"b": "x"}, {"a": [1, 0.5, None], "b": 1}, [then], None):
-        assert largest_difference(then, other) == math.inf
+        assert find_largest_difference(then, other) == math.inf

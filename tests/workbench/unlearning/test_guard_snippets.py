@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import HeadlampError
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import ModelRef
-from analysis.recipes.files import recipe_files
-from analysis.skills.answering import answers
+from analysis.recipes.files import write_recipe_files
+from analysis.skills.answering import answer_prompts
 from tests.analysis.unlearning.guards.guards_made import guard_around, with_rival
-from workbench.unlearning.guard_snippets import guard_snippet
+from workbench.unlearning.guard_snippets import write_guard_snippet
 
 TEXTS = ["the dog", "the cat the cat", "a. dog the"]
 
@@ -22,16 +22,16 @@ TEXTS = ["the dog", "the cat the cat", "a. dog the"]
 @pytest.mark.parametrize("rivals", [False, True], ids=["alone", "rivals"])
 @pytest.mark.parametrize("check", ["prefill", "each_step"])
 def test_the_script_does_what_the_guard_did(tiny: Path, tmp_path: Path, check: str, rivals: bool) -> None:
-    with leased(ModelRef(str(tiny))) as loaded:
+    with lease_model(ModelRef(str(tiny))) as loaded:
         ids = [loaded.tokenizer.encode(text) for text in TEXTS]
         held = [0, 1] if rivals else [1]  # a rival around prompt 0 takes it away again
         guard = guard_around(loaded, held, (0, 1), prompts=ids, check_at=check, refusal="Non, merci.")
         if rivals:
             guard = with_rival(guard, guard_around(loaded, [0], (0, 1), prompts=ids))
-        for name, data in recipe_files(loaded, [guard], "guard").items():
+        for name, data in write_recipe_files(loaded, [guard], "guard").items():
             (tmp_path / name).write_bytes(data)
-        found = answers(loaded, ids, [guard], stops=[()] * 3)
-        scripts = [guard_snippet(loaded, guard, tmp_path / "guard.json", text) for text in TEXTS]
+        found = answer_prompts(loaded, ids, [guard], stops=[()] * 3)
+        scripts = [write_guard_snippet(loaded, guard, tmp_path / "guard.json", text) for text in TEXTS]
     assert [answer.abstained for answer in found] == [False, True, False]
     for script, answer in zip(scripts[:2], found, strict=False):
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -40,7 +40,7 @@ def test_the_script_does_what_the_guard_did(tiny: Path, tmp_path: Path, check: s
 
 
 def test_a_guard_that_judges_batches_is_not_exported(tiny: Path, tmp_path: Path) -> None:
-    with leased(ModelRef(str(tiny))) as loaded:
+    with lease_model(ModelRef(str(tiny))) as loaded:
         guard = guard_around(loaded, [1], as_released=True, prompts=[[3, 4, 5], [6, 7]])
         with pytest.raises(HeadlampError, match="judges whole batches"):
-            guard_snippet(loaded, guard, tmp_path / "guard.json", "the dog")
+            write_guard_snippet(loaded, guard, tmp_path / "guard.json", "the dog")

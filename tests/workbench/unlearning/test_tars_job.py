@@ -12,25 +12,27 @@ from tests.patience import SECONDS
 from tests.workbench.unlearning.unlearned_made import loaded  # noqa: F401 - fixtures
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import make_order
-from workbench.unlearning.tars import TARS, Concept, stored_removal
-from workbench.unlearning.unlearning import changes_of
+from workbench.unlearning.tars import TARS, ConceptQuestion, find_removal
+from workbench.unlearning.unlearning import read_changes
 
 
 def test_a_concept_is_removed_by_a_job_and_read_again(loaded: LoadedModel, tmp_path: Path) -> None:
     store = open_store(tmp_path / "tars.db")
-    asked = Concept("dog", ("the cat the", "the"), edits=2)
-    assert stored_removal(loaded, store, asked) is None
+    asked = ConceptQuestion("dog", ("the cat the", "the"), edits=2)
+    assert find_removal(loaded, store, asked) is None
     jobs = Jobs(store)
     job = jobs.wait(jobs.submit(make_order(TARS, loaded.ref, **asked.document())).id, SECONDS)
     assert (job.state, job.title) == ("done", "Remove the concept dog")
-    found = stored_removal(loaded, store, asked)
+    found = find_removal(loaded, store, asked)
     assert found is not None
     assert 1 <= len(found.document["edits"]) <= 2
     assert found.document["probability"]["after"] < found.document["probability"]["before"]
-    [change] = changes_of(found.files)
+    [change] = read_changes(found.files)
     assert [str(edit.address) for edit in change.edits] == [  # type: ignore[union-attr]
         edit["address"] for edit in found.document["edits"]
     ]
-    assert stored_removal(loaded, store, Concept("dog", ("the",), edits=2)) is None
-    assert stored_removal(loaded, store, Concept("dog", ("the cat the", "the"), edits=2, seed=1)) is None
+    assert find_removal(loaded, store, ConceptQuestion("dog", ("the",), edits=2)) is None
+    assert (
+        find_removal(loaded, store, ConceptQuestion("dog", ("the cat the", "the"), edits=2, seed=1)) is None
+    )
     assert len(list_jobs(store)) == 1

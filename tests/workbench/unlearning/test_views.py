@@ -18,23 +18,29 @@ from typing import Any
 import pytest
 
 from analysis.errors import HeadlampError, SkillError, TooFewExamples
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
-from analysis.skills.answering import answers
+from analysis.skills.answering import answer_prompts
 from store import Store, open_store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
-from workbench.runs import remembered, timed
-from workbench.unlearning.checks import checked_scene, fresh_prompt, layers_of, shares_of
-from workbench.unlearning.exports import baked_zip, recipe_zip, script_of, why_no_script, why_no_weights
-from workbench.unlearning.progress import Growing, examples_of
-from workbench.unlearning.tables import curve_csv, skills_csv, sweep_csv, ways_csv
+from workbench.runs import run_missing_units, time_units
+from workbench.unlearning.checks import check_scene, parse_layers, parse_shares, pick_test_prompt
+from workbench.unlearning.exports import (
+    why_no_script,
+    why_no_weights,
+    write_guard_script,
+    zip_baked_model,
+    zip_recipe,
+)
+from workbench.unlearning.progress import PassCounter, count_examples
+from workbench.unlearning.tables import curve_csv, forms_csv, skills_csv, sweep_csv
 from workbench.unlearning.unlearning import (
-    Question,
-    Unlearned,
-    _units,
-    changes_of,
-    recipe_of,
-    stored_unlearned,
+    UnlearningAnswer,
+    UnlearningQuestion,
+    compute_units,
+    find_unlearning_answer,
+    read_changes,
+    read_method_recipe,
     unlearn_spec,
 )
 
@@ -44,35 +50,35 @@ def table(data: bytes) -> list[dict[str, str]]:
 
 
 def test_a_stored_answer_is_read_with_the_methods_that_are_done(
-    loaded: LoadedModel, tmp_path: Path, question: Question, found: Unlearned, store: Store
+    loaded: LoadedModel, tmp_path: Path, question: UnlearningQuestion, found: UnlearningAnswer, store: Store
 ) -> None:
-    assert stored_unlearned(loaded, store, question) == Unlearned(
+    assert find_unlearning_answer(loaded, store, question) == UnlearningAnswer(
         found.run, found.document | {"cached": True}, True, 0.0
     )
     empty = open_store(tmp_path / "half.db")
-    assert stored_unlearned(loaded, empty, question) is None
+    assert find_unlearning_answer(loaded, empty, question) is None
 
     def stop_after_one(done: int, total: int) -> None:
         if done == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        remembered(
+        run_missing_units(
             empty,
             unlearn_spec(loaded, question),
-            lambda missing: timed(
-                _units(loaded, {"question": question.document()}, missing, lambda *n: None)
+            lambda missing: time_units(
+                compute_units(loaded, {"question": question.document()}, missing, lambda *n: None)
             ),
             stop_after_one,
         )
-    half = stored_unlearned(loaded, empty, question)
+    half = find_unlearning_answer(loaded, empty, question)
     assert half is not None
     assert [method["method"] for method in half.document["methods"]] == ["ksd"]
     assert half.document["methods"] == found.document["methods"][:1]
 
 
 def test_another_version_of_a_method_is_another_run(
-    loaded: LoadedModel, question: Question, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {unlearn_spec(loaded, question).key}
     for module in ("scenes", "guards.key_boxes", "edits.neuron_adjust", "edits.selective_prune"):
@@ -81,7 +87,7 @@ def test_another_version_of_a_method_is_another_run(
     assert len(keys) == 5
 
 
-def test_the_tables_hold_the_documents_numbers(found: Unlearned) -> None:
+def test_the_tables_hold_the_documents_numbers(found: UnlearningAnswer) -> None:
     methods = found.document["methods"]
     rows = table(skills_csv(found.document))
     assert len(rows) == 6
@@ -91,7 +97,7 @@ def test_the_tables_hold_the_documents_numbers(found: Unlearned) -> None:
         assert float(row["interval_high"]) == skill["interval"][1]
         assert float(row["js"]) == skill["js"]
         assert float(row["control_drop"]) == method["control"]["drop"][skill["skill"]]
-    ways = [row for row in table(ways_csv(found.document)) if row["method"] == "sp"]
+    ways = [row for row in table(forms_csv(found.document)) if row["method"] == "sp"]
     assert [row["way"] for row in ways][:3] == ["test", "unseen_wordings", "seen_wordings"]
     assert {"few_shot", "harmless_prefix"} <= {row["way"] for row in ways}
     assert float(ways[1]["after"]) == methods[2]["skills"][0]["unseen"]["after"]
@@ -102,22 +108,22 @@ def test_the_tables_hold_the_documents_numbers(found: Unlearned) -> None:
     assert [float(row["one"]) for row in curve] == methods[0]["curve"]["abstention"]["one"]
 
 
-def test_a_form_that_is_new_appears_by_itself(found: Unlearned) -> None:
+def test_a_form_that_is_new_appears_by_itself(found: UnlearningAnswer) -> None:
     method = found.document["methods"][0]
     form = method["robustness"][0]
     new = [form | {"form": "as_a_riddle"}]
     new += [form | {"form": "other_language", "lang": lang} for lang in ("fr", "es")]
     wider = {"methods": [method | {"robustness": [form | {"form": "paraphrase"}, *new]}]}
-    ways = [row["way"] for row in table(ways_csv(wider))]
+    ways = [row["way"] for row in table(forms_csv(wider))]
     assert ways[3:] == ["as_a_riddle", "other_language fr", "other_language es"]
 
 
 def test_a_recipe_in_an_archive_does_what_it_did(
-    loaded: LoadedModel, store: Store, found: Unlearned, question: Question, tmp_path: Path
+    loaded: LoadedModel, store: Store, found: UnlearningAnswer, question: UnlearningQuestion, tmp_path: Path
 ) -> None:
-    files = recipe_of(store, found.run, 0)
-    made = recipe_zip(files, "mine")
-    assert made == recipe_zip(files, "mine")
+    files = read_method_recipe(store, found.run, 0)
+    made = zip_recipe(files, "mine")
+    assert made == zip_recipe(files, "mine")
     with zipfile.ZipFile(io.BytesIO(made)) as archive:
         assert archive.namelist() == ["mine.json", "mine.safetensors"]
         archive.extractall(tmp_path)
@@ -125,9 +131,9 @@ def test_a_recipe_in_an_archive_does_what_it_did(
     assert document["tensors"]["file"] == "mine.safetensors"
     forget = question.scene().forget
     prompts = [item.prompt for item in (*forget.probe, *forget.test)]
-    told = answers(loaded, [loaded.tokenizer.encode(text) for text in prompts], changes_of(files))
+    told = answer_prompts(loaded, [loaded.tokenizer.encode(text) for text in prompts], read_changes(files))
     prompt = next(text for text, answer in zip(prompts, told, strict=True) if answer.abstained)
-    (tmp_path / "mine.py").write_text(script_of(loaded, files, "mine", prompt))
+    (tmp_path / "mine.py").write_text(write_guard_script(loaded, files, "mine", prompt))
     done = subprocess.run(
         [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -135,95 +141,97 @@ def test_a_recipe_in_an_archive_does_what_it_did(
 
 
 def test_only_what_is_exact_is_offered_as_a_script_or_as_weights(
-    loaded: LoadedModel, store: Store, found: Unlearned
+    loaded: LoadedModel, store: Store, found: UnlearningAnswer
 ) -> None:
-    guard, adjust, prune = (recipe_of(store, found.run, index) for index in range(3))
+    guard, adjust, prune = (read_method_recipe(store, found.run, index) for index in range(3))
     assert [bool(why_no_script(files)) for files in (guard, adjust, prune)] == [False, True, True]
     assert [bool(why_no_weights(loaded, files)) for files in (guard, adjust, prune)] == [True, True, False]
     with pytest.raises(HeadlampError, match="KSD alone"):
-        script_of(loaded, prune, "x", "a")
-    with pytest.raises(HeadlampError, match="depends on what it reads"):
-        baked_zip(loaded.ref, store, guard)
+        write_guard_script(loaded, prune, "x", "a")
+    with pytest.raises(HeadlampError, match="depends on the input"):
+        zip_baked_model(loaded.ref, store, guard)
 
 
 def test_a_model_too_large_for_a_browser_is_not_handed_out(
-    loaded: LoadedModel, store: Store, found: Unlearned, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, store: Store, found: UnlearningAnswer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workbench.unlearning.exports.LARGEST_BAKED_BYTES", 10)
-    files = recipe_of(store, found.run, 2)
+    files = read_method_recipe(store, found.run, 2)
     assert "unlearn --bake FOLDER" in why_no_weights(loaded, files)
-    with pytest.raises(HeadlampError, match="too many for a browser"):
-        baked_zip(loaded.ref, store, files)
+    with pytest.raises(HeadlampError, match="too large for a browser"):
+        zip_baked_model(loaded.ref, store, files)
 
 
 def test_an_edited_model_in_an_archive_says_what_the_recipe_makes_it_say(
-    loaded: LoadedModel, store: Store, found: Unlearned, tmp_path: Path
+    loaded: LoadedModel, store: Store, found: UnlearningAnswer, tmp_path: Path
 ) -> None:
-    files = recipe_of(store, found.run, 2)
-    with zipfile.ZipFile(io.BytesIO(baked_zip(loaded.ref, store, files))) as archive:
+    files = read_method_recipe(store, found.run, 2)
+    with zipfile.ZipFile(io.BytesIO(zip_baked_model(loaded.ref, store, files))) as archive:
         archive.extractall(tmp_path / "model")
     ids = [loaded.tokenizer.encode(text) for text in ("abc", "no.", "xyz=")]
-    expected = answers(loaded, ids, changes_of(files), max_new_tokens=8)
-    assert [a.token_ids for a in expected] != [a.token_ids for a in answers(loaded, ids, max_new_tokens=8)]
-    with leased(ModelRef(str(tmp_path / "model"))) as edited:
-        assert answers(edited, ids, max_new_tokens=8) == expected
+    expected = answer_prompts(loaded, ids, read_changes(files), max_new_tokens=8)
+    assert [a.token_ids for a in expected] != [
+        a.token_ids for a in answer_prompts(loaded, ids, max_new_tokens=8)
+    ]
+    with lease_model(ModelRef(str(tmp_path / "model"))) as edited:
+        assert answer_prompts(edited, ids, max_new_tokens=8) == expected
 
 
 def test_progress_only_grows_and_ends_where_it_was_said_to(
-    loaded: LoadedModel, tmp_path: Path, question: Question
+    loaded: LoadedModel, tmp_path: Path, question: UnlearningQuestion
 ) -> None:
     question = replace(question, robustness=False)
     seen: list[tuple[int, int]] = []
-    list(_units(loaded, {"question": question.document()}, [0, 2], lambda *n: seen.append(n)))
+    list(compute_units(loaded, {"question": question.document()}, [0, 2], lambda *n: seen.append(n)))
     assert all(before[0] <= after[0] for before, after in pairwise(seen))
-    assert {total for _, total in seen} == {examples_of(question.scene(), question.plan, ["ksd", "sp"])}
+    assert {total for _, total in seen} == {count_examples(question.scene(), question.plan, ["ksd", "sp"])}
     assert seen[-1][0] == seen[-1][1]
 
 
 def test_a_count_larger_than_was_thought_is_still_a_share() -> None:
     seen: list[tuple[int, int]] = []
-    pulse = Growing(lambda *n: seen.append(n), 5)
+    pulse = PassCounter(lambda *n: seen.append(n), 5)
     for done in (0, 4, 0, 3, 6):
         pulse(done, 6)
     assert seen == [(0, 5), (4, 5), (4, 5), (7, 7), (10, 10)]
 
 
 def test_what_cannot_be_asked_is_told_before_anything_is_measured(
-    loaded: LoadedModel, question: Question
+    loaded: LoadedModel, question: UnlearningQuestion
 ) -> None:
-    with pytest.raises(SkillError, match="both forgotten and kept"):
-        checked_scene(loaded, replace(question, retain=(question.forget,)))
+    with pytest.raises(SkillError, match="both forget skill and retain skill"):
+        check_scene(loaded, replace(question, retain=(question.forget,)))
     with pytest.raises(TooFewExamples, match="choose KSD alone"):
-        checked_scene(loaded, replace(question, retain=()))
-    assert checked_scene(loaded, replace(question, retain=(), methods=("ksd",))).retain == ()
+        check_scene(loaded, replace(question, retain=()))
+    assert check_scene(loaded, replace(question, retain=(), methods=("ksd",))).retain == ()
     with pytest.raises(TooFewExamples, match="leaves 2 examples to fit on"):
-        checked_scene(loaded, replace(question, limit=20))
-    assert checked_scene(loaded, replace(question, limit=20, methods=("sp",)))
+        check_scene(loaded, replace(question, limit=20))
+    assert check_scene(loaded, replace(question, limit=20, methods=("sp",)))
     with pytest.raises(SkillError, match="layer 9 has no dense FFN block"):
-        checked_scene(loaded, replace(question, layers=(0, 9)))
+        check_scene(loaded, replace(question, layers=(0, 9)))
 
 
-def test_the_prompt_to_begin_with_is_one_that_nothing_was_fitted_on(question: Question) -> None:
+def test_the_prompt_to_begin_with_is_one_that_nothing_was_fitted_on(question: UnlearningQuestion) -> None:
     split = question.scene().forget
     unseen = [item.prompt for item, flag in zip(split.test, split.unseen, strict=True) if flag]
-    assert fresh_prompt(question) in unseen
+    assert pick_test_prompt(question) in unseen
 
 
 @pytest.mark.parametrize(
     ("text", "layers"), [("last", "last"), ("all", "all"), ("3, 1", (1, 3)), ("L0", (0,)), ("2,2", (2,))]
 )
 def test_layers_are_read_as_typed(text: str, layers: Any) -> None:
-    assert layers_of(text) == layers
+    assert parse_layers(text) == layers
 
 
 @pytest.mark.parametrize("text", ["", "-1", "a", "1,,2"])
 def test_layers_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(HeadlampError, match="write last, best, all, or numbers"):
-        layers_of(text)
+        parse_layers(text)
 
 
 def test_shares_are_read_as_typed() -> None:
-    assert shares_of("0.5, 3,3") == (0.5, 3.0)
+    assert parse_shares("0.5, 3,3") == (0.5, 3.0)
     for text in ("", "x", "0", "101", "-1", "nan", "inf"):
         with pytest.raises(HeadlampError, match="write numbers above 0"):
-            shares_of(text)
+            parse_shares(text)

@@ -7,23 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from analysis.opening.leases import leased
+from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from store import Store, open_store
 from tests.workbench.cli.test_unlearn import LETTERS, write_skill
-from workbench.skills.sources import skill_source
+from workbench.skills.sources import make_skill_source
 from workbench.unlearning.unlearning import (
-    Question,
-    Unlearned,
+    UnlearningAnswer,
+    UnlearningQuestion,
     unlearn,
 )
 
 
 @pytest.fixture(scope="module")
-def question(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Question:
+def question(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> UnlearningQuestion:
     folder = tmp_path_factory.mktemp("skills")
     one, two = (write_skill(folder / f"{name}.jsonl", tiny, letters) for name, letters in LETTERS.items())
-    return Question(skill_source(one), (skill_source(two),), shares=(5.0, 30.0), max_new_tokens=3)
+    return UnlearningQuestion(
+        make_skill_source(one), (make_skill_source(two),), shares=(5.0, 30.0), max_new_tokens=3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +35,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def loaded(tiny: Path) -> Iterator[LoadedModel]:
-    with leased(ModelRef(str(tiny))) as model:
+    with lease_model(ModelRef(str(tiny))) as model:
         yield model
 
 
 @pytest.fixture
-def found(loaded: LoadedModel, store: Store, question: Question) -> Unlearned:
+def found(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> UnlearningAnswer:
     """Answered by the first test that wants it, read by the others."""
     return unlearn(loaded, store, question)

@@ -1,4 +1,4 @@
-"""`compare`: which neurons of a tuned model still say what they said."""
+"""`compare_models`: which neurons of a tuned model keep their label."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from analysis.neurons.decoding import NeuronNorm
-from store.evidence import visible_token
+from store.evidence import make_token_visible
 from workbench.cli.commands.neurons import SiteOption
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName
-from workbench.cli.shared.output import number, table
-from workbench.cli.shared.session import bar, session
-from workbench.neurons.comparing import ChangedNeuron, Comparison, changed_neurons, compare, strongest_changes
+from workbench.cli.shared.output import format_number, format_table
+from workbench.cli.shared.session import open_session, show_bar
+from workbench.neurons.comparing import (
+    ChangedNeuron,
+    Comparison,
+    compare_models,
+    rank_changes,
+    read_changed_neurons,
+)
 from workbench.neurons.decoding import TokenScore
 
 LISTED = 20
@@ -24,11 +30,9 @@ def compare_(
     *,
     site: SiteOption = "up",
     norm: Annotated[
-        NeuronNorm, typer.Option("--norm", help="What a vector passes through before the LM head.")
+        NeuronNorm, typer.Option("--norm", help="Normalisation of a vector before the LM head.")
     ] = "none",
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="How many changed neurons are listed.")
-    ] = LISTED,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Number of changed neurons to list.")] = LISTED,
     device: Device = "auto",
     dtype: Dtype = "auto",
     db: Db = None,
@@ -36,16 +40,16 @@ def compare_(
 ) -> None:
     """Compare a tuned model with its base.
 
-    The share of neurons with the same label, whole and by layer, and the neurons whose label changed.
+    Prints label agreement, overall and by layer, and the neurons whose label changed.
     """
     with (
-        session(db, as_json) as here,
+        open_session(db, as_json) as here,
         here.model(base, device, dtype) as one,
         here.model(tuned, device, dtype) as other,
     ):
-        with bar(f"decoding {site}") as progress:
-            found = compare(one, other, here.store, site=site, norm=norm, progress=progress)
-        changed = changed_neurons(one, other, found, strongest_changes(found)[:limit])
+        with show_bar(f"decoding {site}") as progress:
+            found = compare_models(one, other, here.store, site=site, norm=norm, progress=progress)
+        changed = read_changed_neurons(one, other, found, rank_changes(found)[:limit])
         here.show(_document(found, changed), _text(found, changed))
 
 
@@ -79,13 +83,13 @@ def _text(found: Comparison, changed: list[ChangedNeuron]) -> str:
     labels = [
         (
             str(pair.base.address),
-            *(visible_token(pair.base.top[0].token), number(pair.base.top[0].probability)),
-            *(visible_token(pair.tuned.top[0].token), number(pair.tuned.top[0].probability)),
+            *(make_token_visible(pair.base.top[0].token), format_number(pair.base.top[0].probability)),
+            *(make_token_visible(pair.tuned.top[0].token), format_number(pair.tuned.top[0].probability)),
         )
         for pair in changed
     ]
     head = f"{found.agreement.share:.1%} of {len(found.base)} neurons have the same label at {found.site}"
-    parts = [head, table(("layer", "same", "neurons"), layers)]
+    parts = [head, format_table(("layer", "same", "neurons"), layers)]
     if labels:
-        parts.append(table(("changed", "base", "p", "tuned", "p"), labels))
+        parts.append(format_table(("changed", "base", "p", "tuned", "p"), labels))
     return "\n\n".join(parts)

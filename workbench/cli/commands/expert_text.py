@@ -1,4 +1,4 @@
-"""What `experts` prints for people."""
+"""Text output of `experts`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from store.evidence import visible_token
-from workbench.cli.shared.output import number, table
+from store.evidence import make_token_visible
+from workbench.cli.shared.output import format_number, format_table
 
 SHOWN = 12
-"""Rows of the table of experts, and near misses, for people; --json has all of them."""
+"""Rows of the expert and near-miss tables in text output; --json has all of them."""
 
 
 def document_text(found: dict[str, Any]) -> str:
-    """The table, the layers, the verdict and, where something was pruned, what that did."""
+    """The table, the layers, the verdict and, if something was pruned, its effect."""
     rows = found["experts"] or found["blocks"]
     parts = [
         _blocks(rows),
@@ -23,7 +23,7 @@ def document_text(found: dict[str, Any]) -> str:
         *(f"{remark}" for remark in found["remarks"]),
     ]
     if found["experts"] and found["blocks"]:
-        parts.insert(1, "dense blocks, which no rule applies to:\n" + _blocks(found["blocks"]))
+        parts.insert(1, "dense blocks, to which no rule applies:\n" + _blocks(found["blocks"]))
     if found["prune"] is not None:
         parts += [_prune(found["prune"]), *found["prune"]["remarks"]]
     return "\n\n".join(parts)
@@ -34,8 +34,8 @@ def _blocks(rows: Sequence[dict[str, Any]]) -> str:
     cells = [
         (
             row["address"],
-            number(row["max_abs"]),
-            "–" if row["token"] is None else visible_token(row["token"]),
+            format_number(row["max_abs"]),
+            "–" if row["token"] is None else make_token_visible(row["token"]),
             *("–" if row[name] is None else str(row[name]) for name in ("position", "row", "column")),
             str(row["count"]),
             "super" if row["super"] else "",
@@ -43,20 +43,23 @@ def _blocks(rows: Sequence[dict[str, Any]]) -> str:
         for row in largest
     ]
     left = f"\n… and {len(rows) - SHOWN} smaller ones" if len(rows) > SHOWN else ""
-    return table(("address", "max |out|", "token", "position", "row", "column", "tokens", ""), cells) + left
+    return (
+        format_table(("address", "max |out|", "token", "position", "row", "column", "tokens", ""), cells)
+        + left
+    )
 
 
 def _layers(layers: Sequence[dict[str, Any]]) -> str:
     cells = [
         (
             f"L{row['layer']}",
-            *(number(row[kind] and row[kind]["max_abs"]) for kind in ("first", "others")),
-            number(row["others"] and row["others"]["median"]),
-            {True: "forms massive activations", False: "", None: "cannot be told"}[row["massive"]],
+            *(format_number(row[kind] and row[kind]["max_abs"]) for kind in ("first", "others")),
+            format_number(row["others"] and row["others"]["median"]),
+            {True: "forms massive activations", False: "", None: "unknown"}[row["massive"]],
         )
         for row in layers
     ]
-    return table(("after", "max |h| first token", "others", "median |h|", ""), cells)
+    return format_table(("after", "max |h| first token", "others", "median |h|", ""), cells)
 
 
 def _verdict(found: dict[str, Any]) -> str:
@@ -66,7 +69,8 @@ def _verdict(found: dict[str, Any]) -> str:
     layers = ", ".join(f"L{layer}" for layer in threshold["layers"]) or "none"
     lines = [
         f"super: {', '.join(found['super']) or 'none'}",
-        f"rule {threshold['rule']}: a > {number(bound)} ({rule}), a > {number(threshold['ratio_value'])} "
+        f"rule {threshold['rule']}: a > {format_number(bound)} ({rule}), a > "
+        f"{format_number(threshold['ratio_value'])} "
         f"({threshold['ratio']:g} of the largest), layer in {layers}",
     ]
     near = [f"{miss['address']} (fails {miss['rule']})" for miss in found["near_misses"]]
@@ -77,26 +81,28 @@ def _verdict(found: dict[str, Any]) -> str:
 
 
 def _prune(prune: dict[str, Any]) -> str:
-    rows = [("as it is", *_measures(prune["base"])), ("pruned", *_measures(prune["super"]))]
+    rows = [("base", *_measures(prune["base"])), ("pruned", *_measures(prune["super"]))]
     for name, group in (("random", prune["random"]), ("same layers", prune["same_layer"])):
         if group:
             ranked = sorted(group, key=lambda one: one["delta_nll"])
             rows.append((f"{name}, median of {len(group)}", *_measures(ranked[len(ranked) // 2])))
             rows.append((f"{name}, largest", *_measures(ranked[-1])))
     head = f"pruned {', '.join(prune['pruned'])}; {prune['windows']} windows, {prune['targets']} tokens"
-    shown = table(("", "perplexity", "95 %", "Δ NLL", "95 %", "mean sink decay"), rows)
+    shown = format_table(("", "perplexity", "95 %", "Δ NLL", "95 %", "mean sink decay"), rows)
     decay = ", ".join(
-        f"L{layer} {number(value)}" for layer, value in enumerate(prune["sink_decay"]) if value is not None
+        f"L{layer} {format_number(value)}"
+        for layer, value in enumerate(prune["sink_decay"])
+        if value is not None
     )
     texts = [
-        f"{name}{_repeated(one['repeated'])}: {prune['prompt']}|{one['text']}"
-        for name, one in (("as it is", prune["base"]), ("pruned", prune["super"]))
+        f"{name}{_format_repetition(one['repeated'])}: {prune['prompt']}|{one['text']}"
+        for name, one in (("base", prune["base"]), ("pruned", prune["super"]))
     ]
-    sinks = f"sink decay: {decay}" if decay else "sink decay: no head rests on the first token"
+    sinks = f"sink decay: {decay}" if decay else "sink decay: no head has a sink"
     return "\n\n".join([f"{head}\n{shown}", sinks, *texts])
 
 
-def _repeated(share: float | None) -> str:
+def _format_repetition(share: float | None) -> str:
     return "" if share is None else f" ({share:.0%} of its 4-grams repeated)"
 
 
@@ -104,12 +110,12 @@ def _measures(one: dict[str, Any]) -> tuple[str, ...]:
     decays = [value for value in one["sink_decay"] if value is not None]
 
     def interval(ends: Sequence[float] | None) -> str:
-        return "–" if ends is None else " to ".join(number(end) for end in ends)
+        return "–" if ends is None else " to ".join(format_number(end) for end in ends)
 
     return (
-        number(one["perplexity"]),
+        format_number(one["perplexity"]),
         interval(one["perplexity_interval"]),
-        number(one["delta_nll"]),
+        format_number(one["delta_nll"]),
         interval(one["delta_nll_interval"]),
-        number(mean(decays)) if decays else "–",
+        format_number(mean(decays)) if decays else "–",
     )

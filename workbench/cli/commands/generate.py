@@ -10,19 +10,19 @@ import typer
 from analysis.errors import HeadlampError
 from analysis.intervening.clamps import parse_clamp
 from analysis.intervening.interventions import Change
-from analysis.intervening.steps import Attaching
+from analysis.intervening.steps import AttachableChange
 from analysis.opening.models import LoadedModel
-from analysis.recipes.files import recipe_files
+from analysis.recipes.files import write_recipe_files
 from analysis.running.generation import BEST, Sampling
 from store import Store
-from store.evidence import visible_token
-from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, readable
-from workbench.cli.shared.output import number, say, table
-from workbench.cli.shared.recipe_files import applied, check_recipe, read_recipe_file, write_recipe
-from workbench.cli.shared.session import bar, session
+from store.evidence import make_token_visible
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, check_readable_text
+from workbench.cli.shared.output import format_number, format_table, say
+from workbench.cli.shared.recipe_files import apply_recipe, check_recipe, read_recipe_file, write_recipe
+from workbench.cli.shared.session import open_session, show_bar
 from workbench.findings.findings import keep_generation
-from workbench.findings.pair_evidence import check_keepable, outputs
-from workbench.generating.clamping import Generation, Request, stream
+from workbench.findings.pair_evidence import check_keepable, list_outputs
+from workbench.generating.clamping import Generation, GenerationRequest, stream_pair
 
 
 def generate(
@@ -31,11 +31,20 @@ def generate(
     prompt: Annotated[
         str,
         typer.Option(
-            "--prompt", metavar="TEXT", callback=readable, help="The text to continue or to answer."
+            "--prompt",
+            metavar="TEXT",
+            callback=check_readable_text,
+            help="The text to continue or to answer.",
         ),
     ],
     answer_prefix: Annotated[
-        str, typer.Option("--answer-prefix", metavar="TEXT", callback=readable, help="How the answer begins.")
+        str,
+        typer.Option(
+            "--answer-prefix",
+            metavar="TEXT",
+            callback=check_readable_text,
+            help="Forced beginning of the answer.",
+        ),
     ] = "",
     clamp: Annotated[
         list[str] | None,
@@ -47,20 +56,26 @@ def generate(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option("--recipe", metavar="FILE", help="A recipe; its changes come before those of --clamp."),
+        typer.Option("--recipe", metavar="FILE", help="A recipe; its changes precede those of --clamp."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer, 1 to 4096.")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy; up to 10.")] = 0.0,
     word: Annotated[
         str,
         typer.Option(
-            "--word", metavar="WORD", callback=readable, help="A word whose probability is reported."
+            "--word",
+            metavar="WORD",
+            callback=check_readable_text,
+            help="A word whose probability is reported.",
         ),
     ] = "",
     keep: Annotated[
         str | None,
         typer.Option(
-            "--keep", metavar="TITLE", callback=readable, help="Keep the pair of texts as a finding."
+            "--keep",
+            metavar="TITLE",
+            callback=check_readable_text,
+            help="Keep the pair as a finding with this title.",
         ),
     ] = None,
     recipe_out: Annotated[
@@ -74,7 +89,7 @@ def generate(
 ) -> None:
     """Generate a text with and without clamps.
 
-    Both texts are written side by side, and the first position of the answer is compared token by token.
+    Generates both texts side by side, and compares the answer position token by token.
     """
     clamps = tuple(parse_clamp(text) for text in clamp or ())
     given = None if recipe is None else read_recipe_file(recipe)
@@ -83,52 +98,52 @@ def generate(
         check_recipe(recipe_out, tensors=given is not None and bool(given.tensors))
     if keep is not None and not keep.strip():
         raise HeadlampError("--keep needs a title; write in a few words what the finding shows")
-    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        first = () if given is None else applied(given, loaded)
-        request = Request(prompt, (*first, *clamps), answer_prefix, sampling, word)
+    with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        first = () if given is None else apply_recipe(given, loaded)
+        request = GenerationRequest(prompt, (*first, *clamps), answer_prefix, sampling, word)
         if keep is not None:
             check_keepable(request.clamps)
-        result = _generated(loaded, here.store, request)
+        result = _generate(loaded, here.store, request)
         if recipe_out is not None:
-            write_recipe(recipe_out, recipe_files(loaded, result.request.clamps, "recipe"))
+            write_recipe(recipe_out, write_recipe_files(loaded, result.request.clamps, "recipe"))
         if keep is not None:
             say(f"Kept as finding {keep_generation(loaded, here.store, result, title=keep).id}.")
-        here.show({"prompt": prompt, "seed": seed} | outputs(result), _described(result))
+        here.show({"prompt": prompt, "seed": seed} | list_outputs(result), _format_result(result))
 
 
-def _generated(loaded: LoadedModel, store: Store, request: Request) -> Generation:
-    """The finished pair; what is wrong with it, or did not take effect, is said on stderr."""
+def _generate(loaded: LoadedModel, store: Store, request: GenerationRequest) -> Generation:
+    """The finished pair; warnings, and clamps without effect, are reported on stderr."""
     result: Generation | None = None
-    with bar("reading the reference text") as reading, bar("generating") as writing:
-        for result in stream(loaded, store, request, reading):
+    with show_bar("reading the reference text") as reading, show_bar("generating") as writing:
+        for result in stream_pair(loaded, store, request, reading):
             writing(len(result.changed_ids), request.sampling.max_new_tokens)
     if result is None:
         raise HeadlampError("the prompt fills the model's context; shorten it")
     if result.warning:
         say(f"Warning: {result.warning}")
-    for one, covered, acted in _reached(result):
+    for one, covered, acted in _list_reach(result):
         if acted < covered or not acted:
             say(f"{one}: acted on {acted} of the {covered} positions in its scope.")
     return result
 
 
-def _reached(result: Generation) -> list[tuple[Change, int, int]]:
+def _list_reach(result: Generation) -> list[tuple[Change, int, int]]:
     """Each change whose positions are counted, with how many it covered and acted on."""
     counted = zip(result.request.clamps, result.reach.covered, result.reach.acted, strict=False)
-    return [told for told in counted if not isinstance(told[0], Attaching)]
+    return [told for told in counted if not isinstance(told[0], AttachableChange)]
 
 
-def _described(result: Generation) -> str:
+def _format_result(result: Generation) -> str:
     rows = [
-        (visible_token(token.token), number(token.base), number(token.changed))
+        (make_token_visible(token.token), format_number(token.base), format_number(token.changed))
         for token in result.answer[:BEST]
     ]
     parts = [
         f"base:{result.base_text}",
         f"changed:{result.changed_text}",
-        f"first position of the answer:\n{table(('token', 'base', 'changed'), rows)}",
+        f"answer position:\n{format_table(('token', 'base', 'changed'), rows)}",
     ]
     if result.word is not None:
-        base, changed = (number(p) for p in result.word)
-        parts.append(f"P({result.request.word.strip()}): {base} as it is, {changed} changed")
+        base, changed = (format_number(p) for p in result.word)
+        parts.append(f"P({result.request.word.strip()}): {base} base, {changed} changed")
     return "\n\n".join(parts)

@@ -9,28 +9,28 @@ import typer
 
 from store import Job, RunSpec, Store, find_run, get_run, list_jobs
 from workbench.cli.shared.options import AsJson, Db
-from workbench.cli.shared.output import say, table, unreadable
-from workbench.cli.shared.progress import duration
-from workbench.cli.shared.session import bar, session
+from workbench.cli.shared.output import format_table, say, unreadable
+from workbench.cli.shared.progress import format_seconds
+from workbench.cli.shared.session import open_session, show_bar
 from workbench.jobs.engines import Engine
-from workbench.jobs.jobs import Jobs, succeeded
-from workbench.jobs.status import is_gone, status
+from workbench.jobs.jobs import Jobs, require_success
+from workbench.jobs.status import is_gone, read_status
 from workbench.kinds import Order
-from workbench.runs import Remembered
+from workbench.runs import FinishedRun
 
-jobs = typer.Typer(no_args_is_help=True, help="Work under way.")
-JobId = Annotated[int, typer.Argument(metavar="JOB", help="Its number, as `jobs list` shows it.")]
+jobs = typer.Typer(no_args_is_help=True, help="Background jobs.")
+JobId = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job, as in `jobs list`.")]
 
 
 @jobs.command("list")
 def list_(*, db: Db = None, as_json: AsJson = False) -> None:
     """List jobs.
 
-    Newest first: those under way here or in another process, and how the others ended.
+    Newest first: active ones, here or in another process, and how the others ended.
     """
-    with session(db, as_json) as here:
+    with open_session(db, as_json) as here:
         listed = list_jobs(here.store)
-        board = [status(job) for job in listed]
+        board = [read_status(job) for job in listed]
         rows = [
             (
                 str(s.job.id),
@@ -38,12 +38,12 @@ def list_(*, db: Db = None, as_json: AsJson = False) -> None:
                 s.job.order.get("model", {}).get("name", ""),
                 s.state,
                 f"{s.job.done}/{s.job.total or '?'} {s.job.unit}",
-                "" if s.seconds_left is None else f"{duration(s.seconds_left)} left",
+                "" if s.seconds_left is None else f"{format_seconds(s.seconds_left)} left",
             )
             for s in board
         ]
         why = [f"\n{s.job.id}: {s.job.failure.message}" for s in board if s.job.failure is not None]
-        shown = table(("job", "what", "model", "state", "done", ""), rows)
+        shown = format_table(("job", "what", "model", "state", "done", ""), rows)
         document = {"jobs": [_document(s.job) for s in board], "unreadable": unreadable(listed)}
         here.show(document, "\n".join([shown, *why]))
 
@@ -52,55 +52,55 @@ def list_(*, db: Db = None, as_json: AsJson = False) -> None:
 def cancel(job: JobId, *, db: Db = None, as_json: AsJson = False) -> None:
     """Cancel a job.
 
-    Wherever it runs; what it stored is kept.
+    In any process; its stored units are kept.
     """
-    with session(db, as_json) as here:
+    with open_session(db, as_json) as here:
         board = Jobs(here.store)
         board.cancel(job)
         ended = board.wait(job, timeout=CANCEL_SECONDS)
-        here.show(_document(ended), f"job {job} is {status(ended).state}")
+        here.show(_document(ended), f"job {job} is {read_status(ended).state}")
 
 
 @jobs.command()
 def resume(job: JobId, *, db: Db = None, as_json: AsJson = False) -> None:
-    """Go on with a job.
+    """Resume a job.
 
-    One that failed, was cancelled or lost its process; done here, from the first unit that is not stored.
+    One that failed, was cancelled or lost its process; runs here, from the first missing unit.
     """
-    with session(db, as_json) as here:
+    with open_session(db, as_json) as here:
         board = Jobs(here.store)
-        ended = _followed(board, board.resume(job))
+        ended = _follow(board, board.resume(job))
         here.show(_document(ended), f"job {job} is done; run {ended.run_key}")
 
 
 CANCEL_SECONDS = 3.0
 
 
-def answered(store: Store, engine: Engine, order: Order, spec: RunSpec) -> Remembered:
-    """The run that answers an order: from the store, or done now as a job, or waited for where it runs.
+def answer_order(store: Store, engine: Engine, order: Order, spec: RunSpec) -> FinishedRun:
+    """The run that answers an order: stored, computed now as a job, or awaited if it runs elsewhere.
 
-    HeadlampError where the job fails, telling the way out.
+    HeadlampError if the job fails, saying what to do.
     """
     started = time.perf_counter()
     run = find_run(store, spec.key)
     cached = run is not None and run.finished
     if not cached:
         board = Jobs(store, engine)
-        _followed(board, board.submit(order))
-    return Remembered(get_run(store, spec.key), cached, time.perf_counter() - started)
+        _follow(board, board.submit(order))
+    return FinishedRun(get_run(store, spec.key), cached, time.perf_counter() - started)
 
 
-def followed_run(store: Store, run_key: str) -> Job:
-    """Go on with a stored run, and wait for its end."""
+def follow_run(store: Store, run_key: str) -> Job:
+    """Resume a stored run, and wait for its end."""
     board = Jobs(store)
-    return _followed(board, board.resume_run(run_key))
+    return _follow(board, board.resume_run(run_key))
 
 
-def _followed(board: Jobs, job: Job) -> Job:
-    """Wait for a job with a progress bar. Ctrl-C cancels one that is done here, else ends the wait."""
+def _follow(board: Jobs, job: Job) -> Job:
+    """Wait for a job with a progress bar. Ctrl-C cancels a job of this process, else ends the wait."""
     if job.owner != board.owner:
-        say(f"Job {job.id} is under way in process {job.owner.pid} on {job.owner.host}; waiting for it")
-    with bar(job.title.lower()) as progress:
+        say(f"Job {job.id} is running in process {job.owner.pid} on {job.owner.host}; waiting for it")
+    with show_bar(job.title.lower()) as progress:
         try:
             while job.active:
                 job = board.wait(job.id, progress=lambda j: progress(j.done, j.total) if j.total else None)
@@ -111,11 +111,11 @@ def _followed(board: Jobs, job: Job) -> Job:
                 board.cancel(job.id)
                 board.wait(job.id, timeout=CANCEL_SECONDS)
             raise
-    return succeeded(job)
+    return require_success(job)
 
 
 def _document(job: Job) -> dict[str, Any]:
-    now = status(job)
+    now = read_status(job)
     failure = None if job.failure is None else vars(job.failure)
     return vars(job) | {
         "state": now.state,

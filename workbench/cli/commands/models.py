@@ -8,22 +8,22 @@ import typer
 
 from analysis.checkpoints.devices import check_device
 from analysis.opening.memory import DEFAULT_CONTEXT
-from analysis.opening.models import ModelRef, settled
+from analysis.opening.models import ModelRef, resolve_ref
 from store import list_models
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName
-from workbench.cli.shared.output import facts, size, table, unreadable
-from workbench.cli.shared.session import session
+from workbench.cli.shared.output import format_bytes, format_facts, format_table, unreadable
+from workbench.cli.shared.session import open_session
 from workbench.inspecting import Inspection, inspect_model
-from workbench.models import model_choices
+from workbench.models import list_model_choices
 
 
 def models(*, db: Db = None, as_json: AsJson = False) -> None:
-    """List the models at hand.
+    """List the available models.
 
-    Those that come with Headlamp, and those opened before whose folder is still there.
+    The bundled ones, and those opened before whose folder still exists.
     """
-    with session(db, as_json) as here:
-        choices = model_choices(here.store)
+    with open_session(db, as_json) as here:
+        choices = list_model_choices(here.store)
         found = [
             {
                 "name": choice.name,
@@ -38,9 +38,9 @@ def models(*, db: Db = None, as_json: AsJson = False) -> None:
             (c.name, c.source, (c.fingerprint or "")[:12], c.facts.get("architecture", ""), str(c.path))
             for c in choices
         ]
-        shown = table(("name", "source", "fingerprint", "architecture", "folder"), rows)
+        shown = format_table(("name", "source", "fingerprint", "architecture", "folder"), rows)
         document = {"models": found, "unreadable": unreadable(list_models(here.store))}
-        here.show(document, shown if rows else "No model yet; inspect one to see it here.")
+        here.show(document, shown if rows else "No model yet; inspect one to list it here.")
 
 
 def inspect(
@@ -49,7 +49,10 @@ def inspect(
     context: Annotated[
         int | None,
         typer.Option(
-            "--context", min=1, help="Tokens that memory is reckoned for.", show_default=str(DEFAULT_CONTEXT)
+            "--context",
+            min=1,
+            help="Context length of the memory estimate, in tokens.",
+            show_default=str(DEFAULT_CONTEXT),
         ),
     ] = None,
     device: Device = "auto",
@@ -57,27 +60,28 @@ def inspect(
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a model is.
+    """Show what a model is.
 
-    Anatomy, sizes, whether it fits here, and whether Headlamp reads it rightly. Its weights are read layer by
-    layer, so that a model larger than memory can be inspected; of one at the Hub none is fetched.
+    Anatomy, sizes, memory needs, and whether its anatomy is proven. Weights are read layer by layer, so
+    that a model larger than memory can be inspected; of a Hub model no weights are fetched.
     """
-    wanted = settled(ModelRef(model, device=device, dtype=dtype))
+    wanted = resolve_ref(ModelRef(model, device=device, dtype=dtype))
     check_device(wanted.device)
     with (
-        session(db, as_json) as here,
+        open_session(db, as_json) as here,
         here.model(model, "cpu", wanted.dtype, streamed=True, shards="keep") as loaded,
     ):
         found = inspect_model(loaded, context, wanted.device)
-        here.show(found.document(), _described(found))
+        here.show(found.document(), _format_inspection(found))
 
 
-def _described(found: Inspection) -> str:
+def _format_inspection(found: Inspection) -> str:
     needs = found.fit.needs
     memory = (
-        f"{size(needs.peak)} on {found.device} in {needs.dtype}: weights {size(needs.weights)} "
-        f"(LM head {size(needs.head)}), decoding {size(needs.head_copy + needs.decoding)} "
-        f"or activations {size(needs.activations)} at {needs.context} tokens"
+        f"{format_bytes(needs.peak)} on {found.device} in {needs.dtype}: weights "
+        f"{format_bytes(needs.weights)} "
+        f"(LM head {format_bytes(needs.head)}), decoding {format_bytes(needs.head_copy + needs.decoding)} "
+        f"or activations {format_bytes(needs.activations)} at {needs.context} tokens"
     )
     known = {
         "model": found.name,
@@ -103,10 +107,12 @@ def _described(found: Inspection) -> str:
         key = (kind, block["d_ff"], "gated" if block["gated"] else "plain")
         kinds[key] = kinds.get(key, 0) + 1
     rows = [(str(count), *(str(part) for part in key)) for key, count in kinds.items()]
-    return f"{facts(known)}\n\n{table(('blocks', 'kind', 'neurons each', 'form'), rows)}"
+    return f"{format_facts(known)}\n\n{format_table(('blocks', 'kind', 'neurons each', 'form'), rows)}"
 
 
 def _support(found: Inspection) -> str:
     if found.made_up:
-        return "proven on made-up numbers: the parts found reproduce the model; its weights are at the Hub"
+        return (
+            "proven on placeholder weights: the parts found reproduce the model; its weights are at the Hub"
+        )
     return "proven: the parts found reproduce the model's own numbers"

@@ -1,4 +1,4 @@
-"""`neuron`: one neuron's tokens, where it fires, and how large it gets."""
+"""`neuron`: one neuron's tokens, its activations on a text, and their range."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from analysis.intervening.clamps import CLAMP_SITES
 from analysis.opening.models import LoadedModel
 from analysis.running.prompts import reference_windows
 from store import Store
-from store.evidence import visible_token
-from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, readable
-from workbench.cli.shared.output import number, table, tokens
-from workbench.cli.shared.session import bar, session
+from store.evidence import make_token_visible
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, check_readable_text
+from workbench.cli.shared.output import format_number, format_table, format_tokens
+from workbench.cli.shared.session import open_session, show_bar
 from workbench.findings.findings import neuron_document
 from workbench.neurons.profiles import (
     FiringText,
-    neuron_decodings,
+    decode_neuron,
+    find_neuron_profile,
     profile_model,
     read_profile,
-    stored_profile,
     try_text,
 )
 
@@ -37,7 +37,10 @@ def neuron(
     text: Annotated[
         str | None,
         typer.Option(
-            "--text", metavar="TEXT", callback=readable, help="Also show where it fires along this."
+            "--text",
+            metavar="TEXT",
+            callback=check_readable_text,
+            help="Also show its activations along this text.",
         ),
     ] = None,
     device: Device = "auto",
@@ -47,24 +50,26 @@ def neuron(
 ) -> None:
     """Show one neuron.
 
-    Its tokens at each site, how large it gets on the reference text, and where it fires along a text.
+    Its tokens at each site, its activations on the reference text, and those along a given text.
     """
     where = parse_address(address)
-    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+    with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         fired = None if text is None else try_text(loaded, where, text)
-        with bar("decoding") as progress:
-            decoded = neuron_decodings(loaded, here.store, where, progress=progress)
+        with show_bar("decoding") as progress:
+            decoded = decode_neuron(loaded, here.store, where, progress=progress)
         found = {
             "address": str(where),
             "sites": {site: neuron_document(one) for site, one in decoded.items()},
             "text": None if fired is None else _text_document(fired),
             "profile": _profile_document(loaded, here.store, where),
         }
-        here.show(found, _described(found))
+        here.show(found, _format_neuron(found))
 
 
 def _text_document(fired: FiringText) -> dict[str, Any]:
-    """Tokens, and the values of every clamp site; null where the neuron has no gate, or saw no token."""
+    """Tokens, and the values of every clamp site; null if the neuron has no gate, or did not process the
+    token.
+    """
     values = {
         site: None if site not in fired.values else [float(v) for v in fired.values[site]]
         for site in CLAMP_SITES
@@ -73,10 +78,12 @@ def _text_document(fired: FiringText) -> dict[str, Any]:
 
 
 def _profile_document(loaded: LoadedModel, store: Store, address: NeuronAddress) -> dict[str, Any] | None:
-    """Sizes per clamp site, and how many positions of the reference text the neuron saw, of how many."""
-    with bar("reading the reference text") as progress:
+    """Statistics per clamp site, and how many positions of the reference text the neuron processed, of how
+    many.
+    """
+    with show_bar("reading the reference text") as progress:
         run = profile_model(loaded, store, progress)
-    profile = stored_profile(loaded, store, address)
+    profile = find_neuron_profile(loaded, store, address)
     if profile is None:
         return None
     found: dict[str, Any] = {site: asdict(profile[site]) if site in profile else None for site in CLAMP_SITES}
@@ -85,11 +92,11 @@ def _profile_document(loaded: LoadedModel, store: Store, address: NeuronAddress)
     return found
 
 
-def _described(found: dict[str, Any]) -> str:
+def _format_neuron(found: dict[str, Any]) -> str:
     parts = [found["address"]]
     for site, decoded in found["sites"].items():
-        ends = [f"  {end:<7}{tokens(decoded[end])}" for end in ("top", "bottom")]
-        parts.append("\n".join([f"{site}: ‖w‖ {number(decoded['weight_norm'])}", *ends]))
+        ends = [f"  {end:<7}{format_tokens(decoded[end])}" for end in ("top", "bottom")]
+        parts.append("\n".join([f"{site}: ‖w‖ {format_number(decoded['weight_norm'])}", *ends]))
     parts.append(_profile_table(found["profile"]))
     if found["text"] is not None:
         parts.append(_text_table(found["text"]))
@@ -100,15 +107,19 @@ def _profile_table(profile: dict[str, Any] | None) -> str:
     if profile is None:
         return "on the reference text: its expert was never routed there"
     names = ("largest", "first_largest", "mean", "deviation")
-    rows = [(site, *(number(profile[site][name]) for name in names)) for site in CLAMP_SITES if profile[site]]
+    rows = [
+        (site, *(format_number(profile[site][name]) for name in names))
+        for site in CLAMP_SITES
+        if profile[site]
+    ]
     seen = f"on the reference text, {profile['count']} of {profile['positions']} positions:"
-    return f"{seen}\n{table(('site', 'largest', 'at position 0', 'mean', 'deviation'), rows)}"
+    return f"{seen}\n{format_table(('site', 'largest', 'at position 0', 'mean', 'deviation'), rows)}"
 
 
 def _text_table(text: dict[str, Any]) -> str:
     sites = [site for site in CLAMP_SITES if text[site] is not None]
     rows = [
-        (str(place), visible_token(token), *(number(text[site][place]) for site in sites))
+        (str(place), make_token_visible(token), *(format_number(text[site][place]) for site in sites))
         for place, token in enumerate(text["tokens"])
     ]
-    return table(("position", "token", *sites), rows)
+    return format_table(("position", "token", *sites), rows)

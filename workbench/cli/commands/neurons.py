@@ -12,18 +12,18 @@ from analysis.errors import HeadlampError
 from analysis.neurons.decoding import NeuronNorm
 from analysis.neurons.word_search import By, Sign
 from analysis.opening.models import Shards
-from store.evidence import visible_token
-from workbench.cli.commands.jobs import answered
-from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, readable
-from workbench.cli.shared.output import number, table
-from workbench.cli.shared.session import bar, session
+from store.evidence import make_token_visible
+from workbench.cli.commands.jobs import answer_order
+from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, check_readable_text
+from workbench.cli.shared.output import format_number, format_table
+from workbench.cli.shared.session import open_session, show_bar
 from workbench.jobs.engines import ENGINES
 from workbench.kinds import make_order
 from workbench.neurons.decoding import (
     DECODE,
     TOP_K,
-    FoundNeuron,
-    Search,
+    SearchHit,
+    WordSearch,
     decode_spec,
     find_word,
     read_decoded,
@@ -31,7 +31,7 @@ from workbench.neurons.decoding import (
 from workbench.neurons.exports import check_target, write_decoding
 
 WORKERS = 2
-SiteOption = Annotated[Site, typer.Option("--site", help="Which of a neuron's vectors is decoded.")]
+SiteOption = Annotated[Site, typer.Option("--site", help="Which of a neuron's vectors to decode.")]
 
 
 def decode(
@@ -39,14 +39,15 @@ def decode(
     *,
     site: SiteOption = "up",
     norm: Annotated[
-        NeuronNorm, typer.Option("--norm", help="What a vector passes through before the LM head.")
+        NeuronNorm, typer.Option("--norm", help="Normalisation of a vector before the LM head.")
     ] = "none",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tokens kept at either end.")] = TOP_K,
     engine: Annotated[
-        Literal["local", "processes"], typer.Option("--engine", help="Where the work is done.")
+        Literal["local", "processes"],
+        typer.Option("--engine", help="Where to compute: in this process, or in several."),
     ] = "local",
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes, with --engine processes.")
+        int, typer.Option("--workers", min=1, help="Number of processes, with --engine processes.")
     ] = WORKERS,
     out: Annotated[
         Path | None,
@@ -60,15 +61,15 @@ def decode(
         bool,
         typer.Option(
             "--from-disk",
-            help="Read weights layer by layer: for a model larger than memory. Of a Hub model, only the "
-            "shards that are needed are fetched.",
+            help="Read weights layer by layer: for a model larger than memory. Of a Hub model, only "
+            "needed shards are fetched.",
         ),
     ] = False,
     delete_shards: Annotated[
         bool,
         typer.Option(
             "--delete-shards",
-            help="With --from-disk: delete each shard fetched from the Hub once nothing more needs it.",
+            help="With --from-disk: delete each shard fetched from the Hub once it is no longer needed.",
         ),
     ] = False,
     device: Device = "auto",
@@ -78,20 +79,22 @@ def decode(
 ) -> None:
     """Decode every neuron through the LM head.
 
-    What was decoded before is answered from the store; an interrupted decoding goes on where it stopped.
-    It is a job: where the app decodes the same already, this command waits for that.
+    A stored decoding is reused; an interrupted one resumes. It is a job: if the app is already computing it,
+    this command waits for that.
     """
     if out is not None:
         check_target(out)
     shards = _shards(from_disk, delete_shards, engine)
     with (
-        session(db, as_json) as here,
+        open_session(db, as_json) as here,
         here.model(model, device, dtype, streamed=from_disk, shards=shards) as loaded,
     ):
         order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=top_k)
-        run = answered(here.store, ENGINES[engine](workers), order, decode_spec(loaded, site, norm, top_k))
+        run = answer_order(
+            here.store, ENGINES[engine](workers), order, decode_spec(loaded, site, norm, top_k)
+        )
         if out is not None:
-            with bar(f"writing {out.name}") as progress:
+            with show_bar(f"writing {out.name}") as progress:
                 write_decoding(out, loaded, read_decoded(loaded, here.store, run.run.key, site), progress)
         neurons = sum(b.d_ff for b in loaded.anatomy.blocks if site != "gate" or b.gated)
         found = {"run": run.run.key, "neurons": neurons, "cached": run.cached, "seconds": run.seconds}
@@ -101,12 +104,14 @@ def decode(
 
 
 def _shards(from_disk: bool, delete_shards: bool, engine: str) -> Shards:
-    """What becomes of a Hub model's shards. HeadlampError for options that contradict each other."""
+    """How a Hub model's shards are handled. HeadlampError for contradictory options."""
     if delete_shards and not from_disk:
-        raise HeadlampError("--delete-shards goes with --from-disk: else the whole model is fetched and kept")
+        raise HeadlampError(
+            "--delete-shards needs --from-disk: otherwise the whole model is fetched and kept"
+        )
     if delete_shards and engine != "local":
         raise HeadlampError(
-            f"--delete-shards goes with --engine local: with {engine}, one process would delete what another "
+            f"--delete-shards needs --engine local: with {engine}, one process would delete what another "
             "reads; keep the shards, or leave --engine out"
         )
     return "delete" if delete_shards else "keep" if from_disk else "local"
@@ -114,19 +119,21 @@ def _shards(from_disk: bool, delete_shards: bool, engine: str) -> Shards:
 
 def find(
     model: ModelName,
-    word: Annotated[str, typer.Argument(metavar="WORD", callback=readable, help="One token, such as day.")],
+    word: Annotated[
+        str, typer.Argument(metavar="WORD", callback=check_readable_text, help="One token, such as day.")
+    ],
     *,
     site: SiteOption = "up",
-    by: Annotated[By, typer.Option("--by", help="What ranks the neurons.")] = "probability",
+    by: Annotated[By, typer.Option("--by", help="Ranking of the neurons.")] = "probability",
     sign: Annotated[
         Sign | None,
         typer.Option(
             "--sign",
-            help="Neurons that push the word up, down, or both; for z and cosine.",
+            help="Neurons that promote the word, suppress it, or both; for z and cosine.",
             show_default="both",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many neurons are listed.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of neurons to list.")] = 20,
     device: Device = "auto",
     dtype: Dtype = "auto",
     db: Db = None,
@@ -134,12 +141,12 @@ def find(
 ) -> None:
     """Find the neurons that decode to a word.
 
-    Exact over all neurons of the model. A word is one token; its forms (" day", "Day") count together.
+    Exact over all neurons. A word is one token; its variants (" day", "Day") are merged.
     """
     with (
-        session(db, as_json) as here,
+        open_session(db, as_json) as here,
         here.model(model, device, dtype) as loaded,
-        bar(f"decoding {site}") as progress,
+        show_bar(f"decoding {site}") as progress,
     ):
         found = find_word(
             loaded, here.store, word, site=site, by=by, sign=sign, limit=limit, progress=progress
@@ -148,15 +155,15 @@ def find(
         here.show(_search_document(found), _search_table(found))
 
 
-def _search_document(found: Search) -> dict[str, Any]:
+def _search_document(found: WordSearch) -> dict[str, Any]:
     return {
         "word": found.word,
         "token_ids": list(found.token_ids),
-        "neurons": [_found_document(neuron) for neuron in found.neurons],
+        "neurons": [_hit_document(neuron) for neuron in found.neurons],
     }
 
 
-def _found_document(neuron: FoundNeuron) -> dict[str, Any]:
+def _hit_document(neuron: SearchHit) -> dict[str, Any]:
     block = neuron.address.block
     scores = ("sign", "token", "probability", "z_score", "cosine")
     return {
@@ -168,14 +175,14 @@ def _found_document(neuron: FoundNeuron) -> dict[str, Any]:
     } | {name: getattr(neuron, name) for name in scores}
 
 
-def _search_table(found: Search) -> str:
+def _search_table(found: WordSearch) -> str:
     rows = [
         (
-            *(str(n.address), n.sign, visible_token(n.token)),
-            *(number(score) for score in (n.probability, n.z_score, n.cosine)),
+            *(str(n.address), n.sign, make_token_visible(n.token)),
+            *(format_number(score) for score in (n.probability, n.z_score, n.cosine)),
         )
         for n in found.neurons
     ]
-    forms = ", ".join(visible_token(token) for token in found.tokens)
+    forms = ", ".join(make_token_visible(token) for token in found.tokens)
     head = f"{found.word}: tokens {forms}; site {found.site}"
-    return f"{head}\n\n{table(('address', 'sign', 'token', 'probability', 'z', 'cosine'), rows)}"
+    return f"{head}\n\n{format_table(('address', 'sign', 'token', 'probability', 'z', 'cosine'), rows)}"

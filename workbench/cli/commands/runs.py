@@ -1,4 +1,4 @@
-"""`runs list|delete|resume|export|import`: what is stored, and moving it between machines."""
+"""`runs list|delete|resume|export|import`: stored runs, and moving them between machines."""
 
 from __future__ import annotations
 
@@ -8,34 +8,44 @@ from typing import Annotated
 import typer
 
 from analysis.inputs import check_input
-from store import StoreError, check_run, delete_run, export_runs, free_space, get_run, list_runs, storage_used
-from workbench.cli.commands.jobs import followed_run
-from workbench.cli.shared.options import AsJson, Db, readable
-from workbench.cli.shared.output import number, say, size, table, unreadable
-from workbench.cli.shared.session import session
-from workbench.files import check_writable, replacing
-from workbench.storage import import_runs
+from store import (
+    StoreError,
+    check_run,
+    delete_run,
+    export_runs,
+    free_space,
+    get_run,
+    list_runs,
+    measure_storage,
+)
+from workbench.cli.commands.jobs import follow_run
+from workbench.cli.shared.options import AsJson, Db, check_readable_text
+from workbench.cli.shared.output import format_bytes, format_number, format_table, say, unreadable
+from workbench.cli.shared.session import open_session
+from workbench.files import check_writable, replace_file
+from workbench.storage import import_run_file
 
-runs = typer.Typer(no_args_is_help=True, help="Stored results.")
+runs = typer.Typer(no_args_is_help=True, help="Stored runs.")
 
 
 @runs.command("list")
 def list_(
     *,
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", callback=readable, help="Only runs of this kind.")
+        str | None,
+        typer.Option("--kind", metavar="KIND", callback=check_readable_text, help="Only runs of this kind."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many are listed.")] = 200,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of runs to list.")] = 200,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
     """List stored runs.
 
-    Newest first, with the room the database takes.
+    Newest first, with the size of the database.
     """
-    with session(db, as_json) as here:
+    with open_session(db, as_json) as here:
         found = list_runs(here.store, kind=kind, limit=limit)
-        used = storage_used(here.store)
+        used = measure_storage(here.store)
         storage = {"file_bytes": used.file_bytes, "reclaimable_bytes": used.reclaimable_bytes}
         rows = [
             (
@@ -43,23 +53,21 @@ def list_(
                 r.kind,
                 r.model_name,
                 f"{r.stored_units}/{r.units}",
-                size(r.bytes),
-                f"{number(r.seconds)} s",
+                format_bytes(r.bytes),
+                f"{format_number(r.seconds)} s",
             )
             for r in found
         ]
-        shown = table(("run", "kind", "model", "units", "size", "work"), rows)
+        shown = format_table(("run", "kind", "model", "units", "size", "work"), rows)
         here.show(
             {"runs": [vars(run) for run in found], "storage": storage, "unreadable": unreadable(found)},
-            f"{shown}\n\n{here.store.path}: {size(used.file_bytes)}",
+            f"{shown}\n\n{here.store.path}: {format_bytes(used.file_bytes)}",
         )
 
 
 @runs.command()
 def delete(
-    keys: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Keys of runs, as `runs list` shows them.")
-    ],
+    keys: Annotated[list[str], typer.Argument(metavar="RUN...", help="Keys of runs, as in `runs list`.")],
     *,
     db: Db = None,
     as_json: AsJson = False,
@@ -68,7 +76,7 @@ def delete(
 
     The database shrinks; findings keep their evidence.
     """
-    with session(db, as_json) as here:
+    with open_session(db, as_json) as here:
         deleted = list(dict.fromkeys(keys))
         for key in deleted:
             check_run(here.store, key)
@@ -80,22 +88,22 @@ def delete(
             freed = 0
             say(f"The runs are deleted, but the file did not shrink: {error}")
         document = {"deleted": deleted, "freed_bytes": freed}
-        here.show(document, f"{len(deleted)} runs deleted, {size(freed)} freed")
+        here.show(document, f"{len(deleted)} runs deleted, {format_bytes(freed)} freed")
 
 
 @runs.command()
 def resume(
-    key: Annotated[str, typer.Argument(metavar="RUN", help="Key of a run, as `runs list` shows it.")],
+    key: Annotated[str, typer.Argument(metavar="RUN", help="Key of a run, as in `runs list`.")],
     *,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a run that stopped before its end.
+    """Resume a run that stopped before completion.
 
-    A decoding or a reading of the reference text; the units that are stored are not done again.
+    A decoding or a profile of the reference text; stored units are not computed again.
     """
-    with session(db, as_json) as here:
-        followed_run(here.store, key)
+    with open_session(db, as_json) as here:
+        follow_run(here.store, key)
         run = get_run(here.store, key)
         here.show({"run": vars(run)}, f"run {key}: {run.stored_units} of {run.units} units stored")
 
@@ -113,27 +121,29 @@ def export(
     For another machine, or to read without Headlamp: a zip of JSON and safetensors.
     """
     check_writable(out)
-    with session(db, as_json) as here:
-        with replacing(out) as file:
+    with open_session(db, as_json) as here:
+        with replace_file(out) as file:
             done = export_runs(here.store, keys, file)
-        here.show(vars(done) | {"out": str(out)}, f"{done.runs} runs written to {out}, {size(done.bytes)}")
+        here.show(
+            vars(done) | {"out": str(out)}, f"{done.runs} runs written to {out}, {format_bytes(done.bytes)}"
+        )
 
 
 @runs.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `runs export` wrote.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by `runs export`.")],
     *,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take in runs that another machine exported.
+    """Import runs exported on another machine.
 
-    What is here already stays as it is; a run that is partly here gains its missing units.
+    Existing units stay unchanged; a partial run gains its missing units.
     """
     check_input(source, seekable=True)
-    with session(db, as_json) as here:
+    with open_session(db, as_json) as here:
         with source.open("rb") as file:
-            done = import_runs(here.store, file)
+            done = import_run_file(here.store, file)
         text = (
             f"{len(done.added)} runs added, {len(done.completed)} gained units, "
             f"{len(done.unchanged)} unchanged"

@@ -1,4 +1,4 @@
-"""`unlearn`: forget one skill by several methods, keep the others, and measure it."""
+"""`unlearn`: forget one skill by several methods, retain others, and measure both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
 from workbench.cli.commands.unlearn_exports import Exports
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
-from workbench.cli.shared.output import number, say, table
-from workbench.cli.shared.session import bar, session
-from workbench.skills.sources import skill_source
-from workbench.unlearning.checks import check_methods, layers_of
-from workbench.unlearning.unlearning import Question, Unlearned, recipe_of, unlearn
+from workbench.cli.shared.output import format_number, format_table, say
+from workbench.cli.shared.session import open_session, show_bar
+from workbench.skills.sources import make_skill_source
+from workbench.unlearning.checks import check_methods, parse_layers
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn
 
 
 def unlearn_(
@@ -25,58 +25,68 @@ def unlearn_(
     *,
     forget: Annotated[
         Path,
-        typer.Option("--forget", metavar="FILE", help="The skill to forget: a skill file or a data set."),
+        typer.Option("--forget", metavar="FILE", help="Forget skill: a skill file or a data set."),
     ],
     retain: Annotated[
         list[Path] | None,
-        typer.Option("--retain", metavar="FILE", help="A skill to keep; may be repeated."),
+        typer.Option("--retain", metavar="FILE", help="Retain skill; may be repeated."),
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="ksd, na or sp; may be repeated; all three if left out."),
+        typer.Option("--method", help="ksd, na or sp; may be repeated; default: all three."),
     ] = None,
     layers: Annotated[
         str,
         typer.Option(
             "--layers",
-            help="Of the key boxes: last (the paper's), best (the last one, two, … that validation likes), "
-            "all, or numbers such as 1,3.",
+            help="Layers of the key boxes: last (the paper's), best (the last one, two, …, chosen on "
+            "validation), all, or numbers such as 1,3.",
         ),
     ] = "best",
     no_rivals: Annotated[
         bool,
         typer.Option(
-            "--no-rivals", help="A box alone, as in the paper; not also against those of the skills to keep."
+            "--no-rivals",
+            help="Use a box alone, as in the paper, without the retain skills' boxes as rivals.",
         ),
     ] = False,
-    check: Annotated[Check, typer.Option("--check", help="When a guard looks.")] = "prefill",
+    check: Annotated[
+        Check,
+        typer.Option(
+            "--check",
+            help="When a guard checks: at the prompt's last token, or also at each generated token.",
+        ),
+    ] = "prefill",
     share: Annotated[
         list[float] | None,
-        typer.Option("--share", metavar="Q", help="A share of neurons to try for na and sp, in %."),
+        typer.Option(
+            "--share", metavar="Q", help="Candidate share q of neurons for na and sp, in %; may be repeated."
+        ),
     ] = None,
     as_released: Annotated[
         bool,
-        typer.Option("--as-released", help="As the paper's code does it where the paper says otherwise."),
+        typer.Option("--as-released", help="Follow the authors' code where it differs from the paper."),
     ] = False,
     split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the split.")] = 0,
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="Examples taken of each skill; 0 for all.")
-    ] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Examples used of each skill; 0 for all.")] = 0,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, max=4096, help="Longest answer.")
     ] = NEW_TOKENS,
     tests: Annotated[
-        bool, typer.Option("--tests", help="Run code that the model writes against unit tests, contained.")
+        bool, typer.Option("--tests", help="Run model-written code against unit tests, in a sandbox.")
     ] = False,
     unsafe_tests: Annotated[
         bool,
-        typer.Option("--unsafe-tests", help="The same with your own rights where nothing can contain it."),
+        typer.Option("--unsafe-tests", help="Run it with your own permissions if there is no sandbox."),
     ] = False,
     no_controls: Annotated[
-        bool, typer.Option("--no-controls", help="Leave out the box of shuffled skills, the random neurons.")
+        bool,
+        typer.Option(
+            "--no-controls", help="Skip the controls: the box of shuffled skills, the random neurons."
+        ),
     ] = False,
     no_robustness: Annotated[
-        bool, typer.Option("--no-robustness", help="Leave out the forget skill in other forms.")
+        bool, typer.Option("--no-robustness", help="Skip the forget skill in other forms.")
     ] = False,
     other_language: Annotated[
         list[Path] | None,
@@ -94,11 +104,11 @@ def unlearn_(
     ] = None,
     bake: Annotated[
         Path | None,
-        typer.Option("--bake", metavar="FOLDER", help="Save the model with the pruned neurons at 0."),
+        typer.Option("--bake", metavar="FOLDER", help="Save the model with the pruned neurons set to 0."),
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option("--results", metavar="OUT", help="Write all numbers as lm-evaluation-harness does."),
+        typer.Option("--results", metavar="OUT", help="Write all numbers in lm-evaluation-harness's format."),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -106,16 +116,16 @@ def unlearn_(
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forget one skill and keep others.
+    """Forget one skill and retain others.
 
-    Fitted on probes, set on validation, measured on a test whose facts and templates neither has seen. What
-    was answered before is read from the store.
+    Fitted on probes, set on validation, measured on a test with facts and templates that neither contains.
+    Stored results are reused.
     """
-    question = Question(
-        forget=skill_source(forget),
-        retain=tuple(skill_source(path) for path in retain or ()),
+    question = UnlearningQuestion(
+        forget=make_skill_source(forget),
+        retain=tuple(make_skill_source(path) for path in retain or ()),
         methods=tuple(cast("list[Method]", method)) if method else METHODS,
-        layers=layers_of(layers),
+        layers=parse_layers(layers),
         rivals=not no_rivals,
         check=check,
         shares=tuple(share) if share else SHARES,
@@ -127,22 +137,22 @@ def unlearn_(
         tests="unsafe" if unsafe_tests else "contained" if tests else "off",
         controls=not no_controls,
         robustness=not no_robustness,
-        other_language=tuple(skill_source(path) for path in other_language or ()),
+        other_language=tuple(make_skill_source(path) for path in other_language or ()),
     )
     exports = Exports(recipe, snippet, bake, results)
     exports.check(question)
-    with session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+    with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         check_methods(loaded, question)
-        with bar("examples") as progress:
+        with show_bar("examples") as progress:
             found = unlearn(loaded, here.store, question, progress)
-        exports.write(loaded, question, recipe_of(here.store, found.run, 0))
+        exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
         exports.write_results(loaded, here.store, found)
         for warning in _warnings(found):
             say(f"Warning: {warning}")
-        here.show(found.document, _described(found))
+        here.show(found.document, _format_answer(found))
 
 
-def _warnings(found: Unlearned) -> list[str]:
+def _warnings(found: UnlearningAnswer) -> list[str]:
     told = [
         f"{skill['skill']}: {skill['warning']}"
         for skill in found.document["methods"][0]["skills"]
@@ -157,33 +167,35 @@ def _warnings(found: Unlearned) -> list[str]:
     return told
 
 
-def _described(found: Unlearned) -> str:
+def _format_answer(found: UnlearningAnswer) -> str:
     opened = found.document["split"]["test_opened"]
-    parts = [f"forget {found.document['forget']}; this test has met {opened} question(s); run {found.run}"]
+    parts = [
+        f"forget {found.document['forget']}; this test was used for {opened} question(s); run {found.run}"
+    ]
     for method in found.document["methods"]:
         rows = [
             (
                 f"{s['skill']}{' (forget)' if s['role'] == 'forget' else ''}",
                 str(s["n"]),
-                number(s["before"]),
-                number(s["after"]),
-                number(s["relative_drop"]),
+                format_number(s["before"]),
+                format_number(s["after"]),
+                format_number(s["relative_drop"]),
                 _interval(s["interval"]),
             )
             for s in method["skills"]
         ]
         unseen = method["skills"][0]["unseen"]
         parts.append(f"{method['method']}: {_parameters(method['parameters'])}")
-        parts.append(table(("skill", "n", "before", "after", "drop", "95 %"), rows))
+        parts.append(format_table(("skill", "n", "before", "after", "drop", "95 %"), rows))
         if unseen:
-            drop = number(unseen["relative_drop"])
+            drop = format_number(unseen["relative_drop"])
             parts.append(f"in wordings that no probe had ({unseen['n']} examples): drop {drop}")
         if method["robustness"]:
-            parts.append(table(("asked otherwise", "n", "before", "after", "drop"), _forms(method)))
-        parts.append(f"over-refusal {number(method['over_refusal'])}")
+            parts.append(format_table(("other forms", "n", "before", "after", "drop"), _forms(method)))
+        parts.append(f"over-refusal {format_number(method['over_refusal'])}")
         if unrelated := method["parameters"].get("unrelated"):
             parts.append(
-                f"of unrelated text refused {number(unrelated['refused'])} ({unrelated['n']} pieces)"
+                f"of unrelated text refused {format_number(unrelated['refused'])} ({unrelated['n']} passages)"
             )
     return "\n\n".join(parts)
 
@@ -193,7 +205,7 @@ def _forms(method: dict[str, Any]) -> list[tuple[str, ...]]:
         (
             f"{form['form']} {form['lang'] or ''}".strip(),
             str(form["n"]),
-            *(number(form[name]) for name in ("before", "after", "relative_drop")),
+            *(format_number(form[name]) for name in ("before", "after", "relative_drop")),
         )
         for form in method["robustness"]
     ]

@@ -1,4 +1,4 @@
-"""What `unlearn` writes beside what it prints: a recipe, a script, a whole model, its numbers for others."""
+"""Exports of `unlearn`: a recipe, a script, a whole model, numbers in the harness's format."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from analysis.opening.models import LoadedModel
 from analysis.unlearning.edits.baking import save_baked
 from analysis.unlearning.guards.key_guards import KeyGuard
 from store import Store, get_run
-from workbench.cli.shared.output import as_json
+from workbench.cli.shared.output import format_json
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
-from workbench.files import check_new_folder, check_writable, replacing
-from workbench.unlearning.guard_snippets import guard_snippet
-from workbench.unlearning.results_file import harness_results
-from workbench.unlearning.unlearning import Question, Unlearned, changes_of
+from workbench.files import check_new_folder, check_writable, replace_file
+from workbench.unlearning.guard_snippets import write_guard_snippet
+from workbench.unlearning.results_file import write_harness_results
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_changes
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Exports:
     bake: Path | None
     results: Path | None = None
 
-    def check(self, question: Question) -> None:
-        """Raises HeadlampError for what could not be written, before anything is measured."""
+    def check(self, question: UnlearningQuestion) -> None:
+        """Raise HeadlampError for an export that will be impossible, before anything is measured."""
         if self.recipe is not None:
             check_recipe(self.recipe, tensors=True)
         for path in (self.snippet, self.results):
@@ -43,33 +43,33 @@ class Exports:
         first = question.methods[0]
         if self.snippet is not None and (self.recipe is None or first != "ksd" or question.as_released):
             raise HeadlampError(
-                "--snippet is a script for a guard and reads its recipe: make ksd the first --method, "
+                "--snippet writes a script for a guard, which reads its recipe: make ksd the first --method, "
                 "without --as-released, and give --recipe too"
             )
         if self.bake is not None and first != "sp":
             raise HeadlampError(
-                f"--bake writes pruned neurons into the weights; {first} depends on what it reads, and no "
-                "weight is equal to it: make sp the first --method, or write a --recipe"
+                f"--bake writes pruned neurons into the weights; {first} depends on the input, so no "
+                "weight equals it: make sp the first --method, or write a --recipe"
             )
 
-    def write_results(self, loaded: LoadedModel, store: Store, found: Unlearned) -> None:
-        """Write the numbers, where that is asked for."""
+    def write_results(self, loaded: LoadedModel, store: Store, found: UnlearningAnswer) -> None:
+        """Write the numbers, if requested."""
         if self.results is not None:
             created = get_run(store, found.run).created_at
-            with replacing(self.results) as stream:
-                document = harness_results(found.document, loaded.ref.name, created)
-                stream.write(as_json(document).encode() + b"\n")
+            with replace_file(self.results) as stream:
+                document = write_harness_results(found.document, loaded.ref.name, created)
+                stream.write(format_json(document).encode() + b"\n")
 
-    def write(self, loaded: LoadedModel, question: Question, files: Mapping[str, bytes]) -> None:
-        """Write all else that is asked for. files: the recipe of the first method."""
+    def write(self, loaded: LoadedModel, question: UnlearningQuestion, files: Mapping[str, bytes]) -> None:
+        """Write all other requested exports. files: the recipe of the first method."""
         if self.recipe is not None:
             write_recipe(self.recipe, files)
-        changes = changes_of(files)
+        changes = read_changes(files)
         guard = next((change for change in changes if isinstance(change, KeyGuard)), None)
         if self.snippet is not None and self.recipe is not None and guard is not None:
             prompt = question.forget.read().items[0].prompt
-            with replacing(self.snippet) as stream:
-                stream.write(guard_snippet(loaded, guard, self.recipe.resolve(), prompt).encode())
+            with replace_file(self.snippet) as stream:
+                stream.write(write_guard_snippet(loaded, guard, self.recipe.resolve(), prompt).encode())
         if self.bake is not None:
             check_new_folder(self.bake)
             save_baked(loaded, changes, self.bake)

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share, each written once."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 
-def readable(value: Any) -> Any:
-    """The text as it was typed. Raises BadParameter for bytes that are no text, which no tokenizer reads."""
+def check_readable_text(value: Any) -> Any:
+    """The text as typed. Raises BadParameter for bytes that are not text, which no tokenizer accepts."""
     for text in value if isinstance(value, list | tuple) else [value]:
         if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
             raise typer.BadParameter("this is not UTF-8 text; check the terminal's or the script's encoding")
@@ -37,7 +37,7 @@ Db = Annotated[
     typer.Option(
         "--db",
         metavar="FILE",
-        help="The database; default HEADLAMP_DB, else headlamp.db in the user's data folder.",
+        help="The database; default: HEADLAMP_DB, else headlamp.db in the user's data folder.",
         show_default=False,
     ),
 ]

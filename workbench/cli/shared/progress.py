@@ -1,4 +1,4 @@
-"""How far a long command has come, on stderr: a bar for a terminal, a line now and then for a log."""
+"""Progress of a command, on stderr: a bar for a terminal, occasional lines for a log."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import suppress
 from typing import TextIO
 
 BAR_SECONDS, LINE_SECONDS = 0.1, 10.0
-"""Least time between two redraws of the bar, and between two lines of a log."""
+"""Smallest interval between two redraws of the bar, and between two lines of a log."""
 BAR_WIDTH = 24
 _CLEAR = "\r\x1b[K"
 
 
 class Bar:
-    """A progress callback: call it with units done and units in all. It wipes itself when all are done."""
+    """A progress callback: call it with units done and total. It erases itself when all are done."""
 
     def __init__(
         self, label: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -28,7 +28,7 @@ class Bar:
         self._drawn = False
 
     def __call__(self, done: int, total: int) -> None:
-        """Redraw the bar, or write a line, unless that was done a moment ago."""
+        """Redraw the bar, or write a line, unless the last one is too recent."""
         if self._first is None or done < self._first:
             self._first, self._started = done, self._clock()
         if done >= total:
@@ -39,7 +39,7 @@ class Bar:
             self._write(f"{_CLEAR}{line}" if self._terminal else f"{line}\n")
 
     def close(self) -> None:
-        """Wipe the bar, so that what comes next begins on a clean line."""
+        """Erase the bar, so that the next output begins on a clean line."""
         if self._drawn and self._terminal:
             self._write(_CLEAR)
         self._drawn, self._first = False, None
@@ -50,7 +50,7 @@ class Bar:
         seconds, made = self._clock() - self._started, done - (self._first or 0)
         if not made or seconds <= 0:
             return f"{self._label} {bar}{done}/{total}"
-        left = duration((total - done) * seconds / made)
+        left = format_seconds((total - done) * seconds / made)
         return f"{self._label} {bar}{done}/{total}  {made / seconds:.3g}/s  {left} left"
 
     def _write(self, text: str) -> None:
@@ -59,14 +59,14 @@ class Bar:
             self._stream.flush()
 
 
-def wiped(stream: TextIO | None) -> None:
-    """Wipe the line that a bar may stand on, so that a message can be written there."""
+def wipe_line(stream: TextIO | None) -> None:
+    """Erase the line of a bar, so that a message can be written there."""
     with suppress(OSError, ValueError):
         if stream is not None and stream.isatty():
             stream.write(_CLEAR)
 
 
-def duration(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """`42 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:

@@ -1,4 +1,4 @@
-"""What every command begins with: the store, the output, quiet libraries, and the model it names."""
+"""Common start of every command: store, output, quiet libraries, and the named model."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from analysis.inputs import check_input
 from analysis.opening.models import LoadedModel, ModelRef, Shards
 from store import Store, open_store
 from workbench.cli.shared.output import Output, say
-from workbench.cli.shared.progress import Bar, wiped
-from workbench.models import opened
+from workbench.cli.shared.progress import Bar, wipe_line
+from workbench.models import open_model
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Session:
     def model(
         self, name: str, device: str, dtype: str, *, streamed: bool = False, shards: Shards = "local"
     ) -> Iterator[LoadedModel]:
-        """The loaded model; raises a ModelError that says what to do instead."""
-        at_home(Path(name))
+        """The loaded model; raises a ModelError that says what to do."""
+        expand_home(Path(name))
         ref = ModelRef(name, device=device, dtype=dtype, streamed=streamed, shards=shards)
-        with opened(ref, self.store, fetch=True) as loaded:
+        with open_model(ref, self.store, fetch=True) as loaded:
             yield loaded
 
     def show(self, document: dict[str, Any], text: str) -> None:
@@ -44,33 +44,33 @@ class Session:
 
 
 @contextmanager
-def session(db: Path | None, as_json: bool) -> Iterator[Session]:
-    """A command's session. What libraries print in the meantime goes to stderr, never between the answer."""
+def open_session(db: Path | None, as_json: bool) -> Iterator[Session]:
+    """A command's session. Library output goes to stderr, never into the answer."""
     if sys.stdout is None:
-        raise HeadlampError("stdout is closed, so the answer has nowhere to go; redirect it to a file")
+        raise HeadlampError("stdout is closed, so the answer cannot be printed; redirect it to a file")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     output = Output(sys.stdout, as_json)
-    with redirect_stdout(sys.stderr), _told("analysis.checkpoints.hub_shards"):
-        store = open_store(None if db is None else at_home(db))
+    with redirect_stdout(sys.stderr), _print_logs("analysis.checkpoints.hub_shards"):
+        store = open_store(None if db is None else expand_home(db))
         try:
             yield Session(store, output)
         finally:
             store.close()
 
 
-class _Said(logging.Handler):
-    """What is logged is said on stderr, on a line of its own."""
+class _StderrHandler(logging.Handler):
+    """Prints log records on stderr, each on its own line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        wiped(sys.stderr)
+        wipe_line(sys.stderr)
         say(record.getMessage())
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """What a module logs is said while the body runs: what takes long and is no progress of the job."""
-    logger, handler = logging.getLogger(name), _Said()
+def _print_logs(name: str) -> Iterator[None]:
+    """Print a module's log while the body runs: for slow steps without progress of the job."""
+    logger, handler = logging.getLogger(name), _StderrHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -80,8 +80,8 @@ def _told(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Bar]:
-    """A progress callback that leaves a clean line behind, also after an error."""
+def show_bar(label: str) -> Iterator[Bar]:
+    """A progress callback that leaves a clean line, also after an error."""
     shown = Bar(label)
     try:
         yield shown
@@ -89,8 +89,8 @@ def bar(label: str) -> Iterator[Bar]:
         shown.close()
 
 
-def at_home(path: Path) -> Path:
-    """The path with ~ spelled out. Raises HeadlampError for the home of somebody unknown."""
+def expand_home(path: Path) -> Path:
+    """The path with ~ expanded. Raises HeadlampError for an unknown user's home."""
     try:
         return path.expanduser()
     except RuntimeError as error:
@@ -98,7 +98,7 @@ def at_home(path: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """A file's text. Raises HeadlampError where it cannot be read or is no text."""
+    """A file's text. Raises HeadlampError if it cannot be read or is not text."""
     try:
         check_input(path)
         return path.read_text(encoding="utf-8")
@@ -106,5 +106,5 @@ def read_text(path: Path) -> str:
         raise HeadlampError(f"{path} is not UTF-8 text; it is damaged, or another kind of file") from error
     except OSError as error:
         raise HeadlampError(
-            f"{path} cannot be read: {error.strerror}; check its name and its rights"
+            f"{path} cannot be read: {error.strerror}; check its name and permissions"
         ) from error

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from analysis.opening.models import LoadedModel
-from analysis.running.batches import batches, forward
+from analysis.running.batches import make_batches, run_batch
 from analysis.unlearning.edits.neuron_adjust import AdjustedBlock, NeuronAdjust
 
 PROMPTS = [[1, *range(10 + n, 15 + n + n % 3)] for n in range(8)]
@@ -26,6 +26,6 @@ def adjusting(loaded: LoadedModel, seed: int = 0, **how: bool) -> NeuronAdjust:
 def outputs(loaded: LoadedModel, changes: list[object], size: int = 32) -> Tensor:
     """(n, V) last logits in the prompts' order."""
     rows = torch.zeros(len(PROMPTS), loaded.anatomy.head.vocab)
-    for batch in batches(loaded, PROMPTS, size=size):
-        rows[list(batch.indices)] = forward(loaded, batch, changes)[0][:, -1]  # type: ignore[arg-type]
+    for batch in make_batches(loaded, PROMPTS, size=size):
+        rows[list(batch.indices)] = run_batch(loaded, batch, changes)[0][:, -1]  # type: ignore[arg-type]
     return rows

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import SkillError
 from analysis.intervening.hooks import site_columns, site_module
-from analysis.intervening.interventions import intervened
+from analysis.intervening.interventions import intervene
 from analysis.opening.models import LoadedModel
 from analysis.running.batches import example_number
 from analysis.running.probing import Moments, Place, probe
-from analysis.unlearning.edits.counter_draws import uniform
+from analysis.unlearning.edits.counter_draws import draw_uniform
 from analysis.unlearning.edits.neuron_adjust import fit_neuron_adjust, gate_site
-from analysis.unlearning.edits.selective_prune import SelectivePrune, fit_selective_prune, random_prune
+from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune, fit_selective_prune
 from tests.analysis.unlearning.edits.neuron_methods_made import NEURONS, PROMPTS, adjusting, outputs
 
 
@@ -39,7 +39,7 @@ def test_neuron_adjust_is_the_papers_formula(tiny_of: Callable[[str], LoadedMode
                 normal = torch.distributions.Normal
                 log_f = normal(own.forget_mean[i].double(), own.forget_sigma[i].double()).log_prob(x)
                 log_r = normal(own.retain_mean[i].double(), own.retain_sigma[i].double()).log_prob(x)
-                draw = uniform(0, example_number(ids), position, 1 * 2_000_003, neuron)
+                draw = draw_uniform(0, example_number(ids), position, 1 * 2_000_003, neuron)
                 if log_f >= log_r and draw < torch.sigmoid(log_f - log_r):
                     z = (x - own.forget_mean[i]) / own.forget_sigma[i]
                     values[position, neuron] = own.retain_mean[i] - own.retain_sigma[i] * z
@@ -71,26 +71,26 @@ def test_as_released_a_row_has_one_draw(llama: LoadedModel, monkeypatch: pytest.
 
     def told(*counters: Tensor | int) -> Tensor:
         seen.append([torch.as_tensor(c).numel() for c in counters])
-        return uniform(*counters)
+        return draw_uniform(*counters)
 
-    monkeypatch.setattr("analysis.unlearning.edits.neuron_adjust.uniform", told)
+    monkeypatch.setattr("analysis.unlearning.edits.neuron_adjust.draw_uniform", told)
     outputs(llama, [adjusting(llama, as_released=True)])
     assert all(sizes[2:] == [1, 1, 1] for sizes in seen)
 
 
 def test_draws_are_uniform_and_each_counter_counts() -> None:
-    draws = uniform(0, torch.arange(100)[:, None], torch.arange(100))
+    draws = draw_uniform(0, torch.arange(100)[:, None], torch.arange(100))
     assert 0 <= float(draws.min()) < 1e-3
     assert 1 - 1e-3 < float(draws.max()) < 1
     assert float(draws.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(draws.var()) == pytest.approx(1 / 12, abs=0.005)
     assert len(draws.unique()) == draws.numel()
-    assert uniform(1, 2) != uniform(2, 1) != uniform(1, 3)
+    assert draw_uniform(1, 2) != draw_uniform(2, 1) != draw_uniform(1, 3)
     assert (
         float(
-            torch.corrcoef(torch.stack([uniform(7, torch.arange(9999)), uniform(8, torch.arange(9999))]))[
-                0, 1
-            ]
+            torch.corrcoef(
+                torch.stack([draw_uniform(7, torch.arange(9999)), draw_uniform(8, torch.arange(9999))])
+            )[0, 1]
         )
         < 0.05
     )
@@ -145,7 +145,7 @@ def test_q_is_a_share_of_the_whole_model(llama: LoadedModel) -> None:
     other = probe(llama, PROMPTS[:3], {"key": llama.anatomy.blocks, "gate": llama.anatomy.blocks})
     for q, count in ((1.0, 1), (25.0, 28), (100.0, 112)):
         assert fit_selective_prune(llama, moments, other, q).count == count
-        assert random_prune(llama, q, 0).count == count
+        assert draw_prune(llama, q, 0).count == count
     for q in (0.0, -1.0, 101.0, 0.1):
         with pytest.raises(SkillError, match="choose a"):
             fit_selective_prune(llama, moments, other, q)
@@ -154,7 +154,7 @@ def test_q_is_a_share_of_the_whole_model(llama: LoadedModel) -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "qwen2_moe"])
 def test_pruning_equals_zeroed_columns(tiny_of: Callable[[str], LoadedModel], family: str) -> None:
     loaded = tiny_of(family)
-    prune = random_prune(loaded, 20.0, 0)
+    prune = draw_prune(loaded, 20.0, 0)
     found = outputs(loaded, [prune])
     for address, neurons in prune.blocks:
         block = loaded.anatomy.blocks[loaded.anatomy.index(address)]
@@ -172,8 +172,8 @@ def test_rows_that_are_not_named_stay_bit_for_bit(llama: LoadedModel) -> None:
     positions = torch.arange(ids.shape[1]).expand(2, -1)
     with torch.inference_mode():
         plain = llama.model(ids).logits
-        for change in (adjusting(llama), random_prune(llama, 20.0, 0)):
-            with intervened(llama, [change], positions=positions, rows=[[1]]):
+        for change in (adjusting(llama), draw_prune(llama, 20.0, 0)):
+            with intervene(llama, [change], positions=positions, rows=[[1]]):
                 logits = llama.model(ids).logits
             assert torch.equal(logits[0], plain[0])
             assert not torch.equal(logits[1], plain[1])

@@ -14,15 +14,22 @@ from transformers import AutoModelForCausalLM
 
 from analysis.errors import HeadlampError, RecipeError, SkillError, TextError
 from analysis.intervening.clamps import parse_clamp
-from analysis.intervening.interventions import intervened
+from analysis.intervening.interventions import intervene
 from analysis.opening.models import LoadedModel
-from analysis.recipes.files import recipe_files, tensors_beside, tensors_of
-from analysis.recipes.recipes import read_recipe, recorded_raw
-from analysis.running.batches import batches, forward
-from analysis.unlearning.edits.baking import baked_weights, save_baked, why_not_baked
+from analysis.recipes.files import parse_recipe_tensors, read_recipe_tensors, write_recipe_files
+from analysis.recipes.recipes import read_recipe, use_recorded_raw
+from analysis.running.batches import make_batches, run_batch
+from analysis.unlearning.edits.baking import bake_weights, save_baked, why_not_baked
 from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
-from analysis.unlearning.edits.selective_prune import random_prune
-from analysis.unlearning.edits.tars import aim, aligned, combined, concept_probability, fit_tars, residual
+from analysis.unlearning.edits.selective_prune import draw_prune
+from analysis.unlearning.edits.tars import (
+    aim_at_concept,
+    combine_reversals,
+    find_aligned,
+    fit_tars,
+    read_concept_probability,
+    read_residuals,
+)
 from tests.analysis.unlearning.edits.neuron_methods_made import PROMPTS, adjusting, outputs
 from tests.analysis.unlearning.edits.tars_made import edits
 from tests.analysis.unlearning.guards.guards_made import guard_around
@@ -61,20 +68,20 @@ def test_an_untied_head_leaves_the_embedding_as_it_was(llama: LoadedModel, tmp_p
 
 def test_the_aim_says_the_concept(llama: LoadedModel) -> None:
     tokens = (33,)
-    target = aim(llama, PROMPTS, tokens)
+    target = aim_at_concept(llama, PROMPTS, tokens)
     with torch.inference_mode():
-        said = float(concept_probability(llama, target.vector[None], tokens))
-        first = concept_probability(llama, residual(llama, PROMPTS), tokens)
+        said = float(read_concept_probability(llama, target.vector[None], tokens))
+        first = read_concept_probability(llama, read_residuals(llama, PROMPTS), tokens)
     assert target.first == pytest.approx(float(first.max()), rel=1e-6)
     assert target.probability == pytest.approx(said, rel=1e-5)
     assert target.probability > max(0.5, 10 * target.first)
-    assert torch.equal(aim(llama, PROMPTS, tokens).vector, target.vector)
-    assert not torch.equal(aim(llama, PROMPTS, tokens, seed=1).vector, target.vector)
+    assert torch.equal(aim_at_concept(llama, PROMPTS, tokens).vector, target.vector)
+    assert not torch.equal(aim_at_concept(llama, PROMPTS, tokens, seed=1).vector, target.vector)
 
 
 def test_a_residual_gives_the_models_own_probabilities(llama: LoadedModel) -> None:
     with torch.inference_mode():
-        ours = concept_probability(llama, residual(llama, PROMPTS[:1]), (33, 34))
+        ours = read_concept_probability(llama, read_residuals(llama, PROMPTS[:1]), (33, 34))
         theirs = (
             llama.model(torch.tensor(PROMPTS[:1])).logits[:, -1].double().softmax(-1)[:, [33, 34]].sum(-1)
         )
@@ -82,53 +89,53 @@ def test_a_residual_gives_the_models_own_probabilities(llama: LoadedModel) -> No
 
 
 def test_the_planted_vector_is_found_and_turned_round(llama: LoadedModel) -> None:
-    target = aim(llama, PROMPTS, (33,))
+    target = aim_at_concept(llama, PROMPTS, (33,))
     unit = target.vector / target.vector.norm()
     llama.anatomy.blocks[0].down.vectors(llama.parameters)[11] = 3 * unit
     (best,) = fit_tars(llama, target, edits=1).edits
     assert (str(best.address), best.site) == ("L0.N11", "down")
     assert best.cosine == pytest.approx(1.0, abs=1e-5)
     assert torch.allclose(best.value, -3 * unit, atol=1e-5)
-    cosines = [edit.cosine for edit in aligned(llama, target)]
+    cosines = [edit.cosine for edit in find_aligned(llama, target)]
     assert cosines == sorted(cosines, reverse=True)
 
 
 def test_nothing_is_turned_round_below_the_threshold(llama: LoadedModel) -> None:
-    target = aim(llama, PROMPTS, (33,))
+    target = aim_at_concept(llama, PROMPTS, (33,))
     with pytest.raises(SkillError, match=r"no vector has a cosine above 0\.99"):
         fit_tars(llama, target, threshold=0.99)
     with pytest.raises(SkillError, match="choose at least 1"):
         fit_tars(llama, target, edits=0)
     with pytest.raises(TextError, match="at least one prompt"):
-        aim(llama, [], (33,))
+        aim_at_concept(llama, [], (33,))
     with pytest.raises(SkillError, match="noise 0"):
-        aim(llama, PROMPTS, (33,), noise=0)
+        aim_at_concept(llama, PROMPTS, (33,), noise=0)
 
 
 def test_of_two_concepts_the_last_has_a_shared_vector() -> None:
     one, other = (Tars((Reversal(HeadRow(1), "head", 0.5, torch.full((2,), v)),)) for v in (1.0, 2.0))
-    assert [float(edit.value[0]) for edit in combined(one, other).edits] == [2.0]
+    assert [float(edit.value[0]) for edit in combine_reversals(one, other).edits] == [2.0]
 
 
 def changes(loaded: LoadedModel) -> list[Any]:
-    clamp = parse_clamp("L0.N3:key:set:2@prompt").resolved(largest=1, mean=0)
+    clamp = parse_clamp("L0.N3:key:set:2@prompt").resolve(largest=1, mean=0)
     guard = guard_around(loaded, [2, 7], (0, 1), check_at="each_step", refusal="Non.")
-    return [clamp, random_prune(loaded, 10.0, 0), guard, adjusting(loaded), edits(loaded)]
+    return [clamp, draw_prune(loaded, 10.0, 0), guard, adjusting(loaded), edits(loaded)]
 
 
 def test_a_recipe_gives_back_what_went_in(llama: LoadedModel) -> None:
-    files = recipe_files(llama, changes(llama), "r")
+    files = write_recipe_files(llama, changes(llama), "r")
     assert sorted(files) == ["r.json", "r.safetensors"]
     document = json.loads(files["r.json"])
     assert [e["kind"] for e in document["interventions"]] == [
         *("clamp", "selective_prune", "key_space_guard", "neuron_adjust", "tars")
     ]
-    tensors = tensors_of(document, files["r.safetensors"])
+    tensors = parse_recipe_tensors(document, files["r.safetensors"])
     assert len(read_recipe(document, llama.fingerprint, tensors)) == len(document["interventions"])
-    back = recorded_raw(document, tensors)
-    assert recipe_files(llama, back, "r") == files
-    batch = next(batches(llama, PROMPTS))
-    (one, reach), (other, again) = (forward(llama, batch, own) for own in (changes(llama), back))
+    back = use_recorded_raw(document, tensors)
+    assert write_recipe_files(llama, back, "r") == files
+    batch = next(make_batches(llama, PROMPTS))
+    (one, reach), (other, again) = (run_batch(llama, batch, own) for own in (changes(llama), back))
     assert torch.equal(one, other)
     assert reach.abstained == again.abstained
     guard = document["interventions"][2]
@@ -136,7 +143,7 @@ def test_a_recipe_gives_back_what_went_in(llama: LoadedModel) -> None:
 
 
 def test_a_recipe_of_clamps_alone_is_as_it_always_was(llama: LoadedModel) -> None:
-    assert list(recipe_files(llama, changes(llama)[:1], "r")) == ["r.json"]
+    assert list(write_recipe_files(llama, changes(llama)[:1], "r")) == ["r.json"]
 
 
 def damaged(document: dict[str, Any], **changed: Any) -> dict[str, Any]:
@@ -158,36 +165,36 @@ def damaged(document: dict[str, Any], **changed: Any) -> dict[str, Any]:
     ],
 )
 def test_a_damaged_recipe_is_refused(llama: LoadedModel, changed: dict[str, Any], message: str) -> None:
-    files = recipe_files(llama, changes(llama), "r")
+    files = write_recipe_files(llama, changes(llama), "r")
     document = damaged(json.loads(files["r.json"]), **changed)
-    tensors = tensors_of(document, files["r.safetensors"])
+    tensors = parse_recipe_tensors(document, files["r.safetensors"])
     with pytest.raises(RecipeError, match=message):
-        recorded_raw(document, tensors)
+        use_recorded_raw(document, tensors)
 
 
 def test_tensors_of_another_recipe_are_refused(llama: LoadedModel, tmp_path: Path) -> None:
-    files = recipe_files(llama, changes(llama), "r")
+    files = write_recipe_files(llama, changes(llama), "r")
     document = json.loads(files["r.json"])
-    with pytest.raises(RecipeError, match="is not the file that the recipe was written with"):
-        tensors_of(document, files["r.safetensors"] + b"x")
-    with pytest.raises(RecipeError, match="names no file"):
-        tensors_beside(tmp_path / "r.json", document | {"tensors": None})
+    with pytest.raises(RecipeError, match="is not the file written with this recipe"):
+        parse_recipe_tensors(document, files["r.safetensors"] + b"x")
+    with pytest.raises(RecipeError, match="names no tensor file"):
+        read_recipe_tensors(tmp_path / "r.json", document | {"tensors": None})
     with pytest.raises(RecipeError, match="are damaged"):
         read_recipe(document)
-    with pytest.raises(RecipeError, match="keep the two together"):
-        tensors_beside(tmp_path / "r.json", document)
-    with pytest.raises(RecipeError, match="names no file beside it"):
-        tensors_beside(tmp_path / "r.json", document | {"tensors": {"file": "../r.safetensors"}})
+    with pytest.raises(RecipeError, match="keep both files together"):
+        read_recipe_tensors(tmp_path / "r.json", document)
+    with pytest.raises(RecipeError, match="names no tensor file"):
+        read_recipe_tensors(tmp_path / "r.json", document | {"tensors": {"file": "../r.safetensors"}})
     with pytest.raises(RecipeError, match="was made for"):
-        read_recipe(document, "f" * 64, tensors_of(document, files["r.safetensors"]))
+        read_recipe(document, "f" * 64, parse_recipe_tensors(document, files["r.safetensors"]))
 
 
 def test_pruning_and_scaling_are_baked_exactly(llama: LoadedModel) -> None:
-    scale = parse_clamp("L0.N3:key:scale:-2").resolved(largest=1, mean=0)
-    ablate = parse_clamp("L1.N4:ablate").resolved(largest=1, mean=0)
-    own: list[Any] = [random_prune(llama, 10.0, 0), scale, ablate]
+    scale = parse_clamp("L0.N3:key:scale:-2").resolve(largest=1, mean=0)
+    ablate = parse_clamp("L1.N4:ablate").resolve(largest=1, mean=0)
+    own: list[Any] = [draw_prune(llama, 10.0, 0), scale, ablate]
     expected = outputs(llama, own)
-    for name, weight in baked_weights(llama, own).items():
+    for name, weight in bake_weights(llama, own).items():
         llama.parameters[name].copy_(weight)
     assert torch.allclose(outputs(llama, []), expected, atol=1e-4)
 
@@ -195,8 +202,8 @@ def test_pruning_and_scaling_are_baked_exactly(llama: LoadedModel) -> None:
 def test_what_depends_on_what_it_reads_is_not_baked(llama: LoadedModel, tmp_path: Path) -> None:
     for item in (changes(llama)[i] for i in (0, 2, 3)):
         assert why_not_baked([item])
-        with pytest.raises(HeadlampError, match="no weight is equal to it"):
-            baked_weights(llama, [item])
+        with pytest.raises(HeadlampError, match="no weight equals it"):
+            bake_weights(llama, [item])
     (tmp_path / "mine").write_text("x")
     with pytest.raises(HeadlampError, match="is not empty"):
         save_baked(llama, [edits(llama)], tmp_path)
@@ -207,7 +214,7 @@ def test_tars_leaves_other_rows_bit_for_bit(llama: LoadedModel) -> None:
     positions = torch.arange(ids.shape[1]).expand(2, -1)
     with torch.inference_mode():
         plain: Tensor = llama.model(ids).logits
-        with intervened(llama, [edits(llama)], positions=positions, rows=[[1]]):
+        with intervene(llama, [edits(llama)], positions=positions, rows=[[1]]):
             logits = llama.model(ids).logits
     assert torch.equal(logits[0], plain[0])
     assert not torch.equal(logits[1], plain[1])

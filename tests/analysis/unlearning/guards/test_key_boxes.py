@@ -9,7 +9,7 @@ import torch
 
 from analysis.errors import SkillError, TooFewExamples
 from analysis.unlearning.guards.key_boxes import FLOOR
-from analysis.unlearning.guards.operating import abstention
+from analysis.unlearning.guards.operating import measure_abstention
 from tests.analysis.unlearning.guards.boxes_made import box_of, random_keys
 
 
@@ -28,7 +28,7 @@ def test_the_box_is_that_of_its_definition() -> None:
 
 def test_every_probe_is_inside_at_alpha_1_and_one_is_not_just_below() -> None:
     box = box_of(random_keys())
-    assert abstention(box.depths(random_keys()), [1.0, 0.999]) == [1.0, 49 / 50]
+    assert measure_abstention(box.depths(random_keys()), [1.0, 0.999]) == [1.0, 49 / 50]
 
 
 def test_a_neuron_that_never_moved_has_the_floor_for_a_deviation() -> None:

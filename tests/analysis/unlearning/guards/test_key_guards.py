@@ -16,9 +16,9 @@ from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import SkillError
 from analysis.intervening.clamps import parse_clamp
 from analysis.opening.models import LoadedModel
-from analysis.running.batches import batches, forward
+from analysis.running.batches import make_batches, run_batch
 from analysis.running.probing import last_keys
-from analysis.skills.answering import answers
+from analysis.skills.answering import answer_prompts
 from analysis.unlearning.edits.selective_prune import SelectivePrune
 from analysis.unlearning.guards.key_boxes import KeyBox
 from analysis.unlearning.guards.key_guards import KeyGuard, Rival
@@ -32,14 +32,14 @@ def test_the_guard_refuses_the_rows_inside_and_leaves_the_others_bit_for_bit(
     llama: LoadedModel, size: int, layers: tuple[int, ...]
 ) -> None:
     guard = guard_around(llama, [2, 7], layers)
-    base = answers(llama, PROMPTS, max_new_tokens=4, batch_size=size)
-    found = answers(llama, PROMPTS, [guard], max_new_tokens=4, batch_size=size)
+    base = answer_prompts(llama, PROMPTS, max_new_tokens=4, batch_size=size)
+    found = answer_prompts(llama, PROMPTS, [guard], max_new_tokens=4, batch_size=size)
     assert [i for i, answer in enumerate(found) if answer.abstained] == [2, 7]
     for i, (one, other) in enumerate(zip(base, found, strict=True)):
         assert other.text == ("" if i in (2, 7) else one.text)
-    for batch in batches(llama, PROMPTS, size=size):
-        plain, _ = forward(llama, batch)
-        guarded, reach = forward(llama, batch, [guard])
+    for batch in make_batches(llama, PROMPTS, size=size):
+        plain, _ = run_batch(llama, batch)
+        guarded, reach = run_batch(llama, batch, [guard])
         assert torch.equal(plain, guarded)
         assert [batch.indices[row] for row in reach.abstained] == [i for i in batch.indices if i in (2, 7)]
 
@@ -47,7 +47,7 @@ def test_the_guard_refuses_the_rows_inside_and_leaves_the_others_bit_for_bit(
 def test_a_query_has_to_lie_in_every_box(llama: LoadedModel) -> None:
     one, other = guard_around(llama, [2, 7], (0,)), guard_around(llama, [7, 9], (1,))
     both = KeyGuard((one.boxes[0], other.boxes[0]), 1.0)
-    found = answers(llama, PROMPTS, [both], max_new_tokens=2)
+    found = answer_prompts(llama, PROMPTS, [both], max_new_tokens=2)
     assert [i for i, answer in enumerate(found) if answer.abstained] == [7]
     keys = last_keys(llama, PROMPTS, llama.anatomy.blocks)
     own = [keys[block.address] for block in llama.anatomy.blocks]
@@ -55,33 +55,33 @@ def test_a_query_has_to_lie_in_every_box(llama: LoadedModel) -> None:
 
 
 def test_at_each_step_a_guard_also_sees_what_is_generated(llama: LoadedModel) -> None:
-    (free,) = answers(llama, [PROMPTS[0]], max_new_tokens=4)
+    (free,) = answer_prompts(llama, [PROMPTS[0]], max_new_tokens=4)
     block = llama.anatomy.blocks[1]
     later = last_keys(llama, [[*PROMPTS[0], *free.token_ids[:2]]], [block])[block.address]
     box = KeyBox(1, later[0], torch.full_like(later[0], 1e-3), 1.0, 30, torch.ones_like(later[0]))
     for check, refused in (("prefill", False), ("each_step", True)):
         guard = KeyGuard((box,), 1.0, check)  # type: ignore[arg-type]
-        (found,) = answers(llama, [PROMPTS[0]], [guard], max_new_tokens=4)
+        (found,) = answer_prompts(llama, [PROMPTS[0]], [guard], max_new_tokens=4)
         assert found.abstained is refused
 
 
 def test_as_released_one_row_makes_its_whole_batch_abstain(llama: LoadedModel) -> None:
     guard = guard_around(llama, [2], as_released=True)
-    assert all(a.abstained for a in answers(llama, PROMPTS, [guard], max_new_tokens=2))
-    alone = answers(llama, PROMPTS, [guard], max_new_tokens=2, batch_size=1)
+    assert all(a.abstained for a in answer_prompts(llama, PROMPTS, [guard], max_new_tokens=2))
+    alone = answer_prompts(llama, PROMPTS, [guard], max_new_tokens=2, batch_size=1)
     assert [a.abstained for a in alone] == [i == 2 for i in range(len(PROMPTS))]
 
 
 def test_a_guard_reads_what_a_clamp_before_it_changed(llama: LoadedModel) -> None:
     guard = guard_around(llama, [2])
-    away = parse_clamp("L1.N3:key:add:50").resolved(largest=1, mean=0)
+    away = parse_clamp("L1.N3:key:add:50").resolve(largest=1, mean=0)
     pruned = SelectivePrune(((BlockAddress(1), torch.arange(56)),), 50.0)
     orders: list[tuple[list[Any], bool]] = [
         *(([away, guard], False), ([guard, away], True)),
         *(([pruned, guard], False), ([guard, pruned], True)),
     ]
     for order, refused in orders:
-        (found,) = answers(llama, [PROMPTS[2]], order, max_new_tokens=1)
+        (found,) = answer_prompts(llama, [PROMPTS[2]], order, max_new_tokens=1)
         assert found.abstained is refused
 
 
@@ -91,11 +91,13 @@ def test_a_guard_of_another_model_or_layer_is_refused(
     guard = guard_around(llama, [2])
     wide = KeyBox(1, torch.zeros(7), torch.ones(7), 1.0, 30, torch.ones(7))
     with pytest.raises(SkillError, match="7 dimensions, the model's keys there 56"):
-        answers(llama, PROMPTS, [KeyGuard((wide,), 1.0)])
+        answer_prompts(llama, PROMPTS, [KeyGuard((wide,), 1.0)])
     with pytest.raises(SkillError, match="layer 9 has no dense FFN block"):
-        answers(llama, PROMPTS, [KeyGuard((KeyBox(9, wide.mean, wide.sigma, 1.0, 30, wide.own_k),), 1.0)])
+        answer_prompts(
+            llama, PROMPTS, [KeyGuard((KeyBox(9, wide.mean, wide.sigma, 1.0, 30, wide.own_k),), 1.0)]
+        )
     with pytest.raises(SkillError, match=r"layer 1 has no dense FFN block.*this one has none"):
-        answers(tiny_of("mixtral"), PROMPTS, [guard])
+        answer_prompts(tiny_of("mixtral"), PROMPTS, [guard])
     for alpha in (0.0, math.nan, -1.0):
         with pytest.raises(SkillError, match="choose a number above 0"):
             KeyGuard(guard.boxes, alpha)
@@ -141,10 +143,10 @@ def test_with_rivals_a_query_belongs_to_the_boxes_it_lies_deepest_in(margin: flo
 def test_a_rival_that_is_nearer_keeps_its_own_query(llama: LoadedModel) -> None:
     """Two boxes hold prompts 2 and 7; a rival tight around 7 takes it away."""
     guard = with_rival(guard_around(llama, [2, 7], (0, 1)), guard_around(llama, [7], (0, 1)))
-    refused = [a.abstained for a in answers(llama, PROMPTS, [guard], max_new_tokens=1)]
+    refused = [a.abstained for a in answer_prompts(llama, PROMPTS, [guard], max_new_tokens=1)]
     assert [i for i, one in enumerate(refused) if one] == [2]
     far = replace(guard, margin=1e5)
-    refused = [a.abstained for a in answers(llama, PROMPTS, [far], max_new_tokens=1)]
+    refused = [a.abstained for a in answer_prompts(llama, PROMPTS, [far], max_new_tokens=1)]
     assert [i for i, one in enumerate(refused) if one] == [2, 7]
 
 
@@ -169,4 +171,4 @@ def test_a_rival_of_another_model_is_refused(llama: LoadedModel) -> None:
     guard = guard_around(llama, [2])
     wide = KeyBox(1, torch.zeros(7), torch.ones(7), 1.0, 30, torch.ones(7))
     with pytest.raises(SkillError, match="7 dimensions, the model's keys there 56"):
-        answers(llama, PROMPTS, [KeyGuard(guard.boxes, 1.0, rivals=(Rival("kept", (wide,)),))])
+        answer_prompts(llama, PROMPTS, [KeyGuard(guard.boxes, 1.0, rivals=(Rival("kept", (wide,)),))])

@@ -17,11 +17,11 @@ from analysis.running.calibration import evaluation_text
 from analysis.running.probing import Tally
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import split_skill
-from analysis.skills.unrelated import WORDS, pieces, unrelated_queries
+from analysis.skills.unrelated import WORDS, cut_passages, read_unrelated_queries
 from analysis.unlearning.guards import key_spaces
 from analysis.unlearning.guards.key_boxes import KeyBox, fit_box
-from analysis.unlearning.guards.key_planes import box_slice, principal_plane
-from analysis.unlearning.guards.key_spaces import KeySpace, key_space, try_query
+from analysis.unlearning.guards.key_planes import fit_plane, slice_box
+from analysis.unlearning.guards.key_spaces import KeySpace, fit_key_space, try_query
 from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.scenes import Scene
 from tests.analysis.conftest import loaded_from, tiny_model
@@ -45,7 +45,7 @@ def box_around(keys: Tensor) -> KeyBox:
 @pytest.mark.parametrize(("n", "m"), [(40, 12), (40, 90)])
 def test_the_plane_is_that_of_the_first_two_principal_components(n: int, m: int) -> None:
     keys = random_keys(n, m)
-    plane = principal_plane(keys, keys[3])
+    plane = fit_plane(keys, keys[3])
     values = (keys - keys.mean(0)).double().numpy()
     _, singular, vectors = np.linalg.svd(values, full_matrices=False)
     signs = np.sign(vectors[[0, 1], np.abs(vectors[:2]).argmax(1)])
@@ -61,7 +61,7 @@ def test_the_plane_is_that_of_the_first_two_principal_components(n: int, m: int)
     [base * torch.ones(n, 6) for n in (40, 4) for base in (torch.ones(1), torch.arange(float(n))[:, None])],
 )
 def test_keys_on_a_point_or_a_line_still_have_a_plane(keys: Tensor) -> None:
-    axes = principal_plane(keys, keys[0]).axes.double()
+    axes = fit_plane(keys, keys[0]).axes.double()
     assert torch.allclose(axes @ axes.T, torch.eye(2, dtype=torch.float64), atol=1e-6)
 
 
@@ -76,8 +76,8 @@ def is_within(corners: Array, points: Array) -> Array:
 def test_the_slice_holds_exactly_the_points_of_the_plane_that_the_box_holds() -> None:
     keys = random_keys(60, 40)
     box = box_around(keys)
-    plane = principal_plane(keys, box.mean)
-    corners = box_slice(box, plane).double().numpy()
+    plane = fit_plane(keys, box.mean)
+    corners = slice_box(box, plane).double().numpy()
     assert len(corners) >= 4
     spread = 1.5 * np.abs(corners).max(0)
     points = np.random.default_rng(0).uniform(-spread, spread, (4000, 2))
@@ -92,12 +92,12 @@ def test_the_slice_holds_exactly_the_points_of_the_plane_that_the_box_holds() ->
 def test_a_projection_into_the_slice_may_lie_outside_the_box() -> None:
     keys = random_keys(60, 40)
     box = box_around(keys)
-    plane = principal_plane(keys, box.mean)
+    plane = fit_plane(keys, box.mean)
     away = torch.zeros(40)
     away[39] = 100.0
     away -= plane.axes.T @ (plane.axes @ away)
     key = box.mean + away
-    assert is_within(box_slice(box, plane).numpy(), plane.points(key[None]).numpy()).all()
+    assert is_within(slice_box(box, plane).numpy(), plane.points(key[None]).numpy()).all()
     assert float(box.depths(key)) > 1
 
 
@@ -116,7 +116,7 @@ def scene() -> Scene:
 
 @pytest.fixture(scope="module")
 def space(loaded: LoadedModel, scene: Scene) -> KeySpace:
-    return key_space(loaded, scene, UNRELATED)
+    return fit_key_space(loaded, scene, UNRELATED)
 
 
 def hooked_keys(loaded: LoadedModel, items: list[list[int]], layer: int) -> Array:
@@ -138,7 +138,7 @@ def test_abstention_is_what_plain_hooks_and_numpy_say(
         return [loaded.tokenizer.encode(item.prompt) for item in items]
 
     sets = [ids(split.validation) for split in scene.splits]
-    sets.append([own for _, own in unrelated_queries(loaded, UNRELATED)])
+    sets.append([own for _, own in read_unrelated_queries(loaded, UNRELATED)])
     depths = []
     for layer in (0, 1):
         probes = hooked_keys(loaded, ids(scene.forget.probe), layer)
@@ -148,18 +148,18 @@ def test_abstention_is_what_plain_hooks_and_numpy_say(
         depths.append([(np.abs(hooked_keys(loaded, own, layer) - mean) / sigma).max(1) / k for own in sets])
     both = [np.maximum(*pair) for pair in zip(*depths, strict=True)]
     for layers, told in (((0,), depths[0]), ((1,), depths[1]), ((0, 1), both)):
-        for mine, found in zip(told, space.held_out(layers), strict=True):
+        for mine, found in zip(told, space.select_held_out(layers), strict=True):
             assert np.allclose(found.numpy(), mine, rtol=2e-4)
         for alpha in (0.65, 0.9, 1.3):
-            shares, counts = zip(*space.refused(layers, alpha), strict=True)
+            shares, counts = zip(*space.count_refused(layers, alpha), strict=True)
             assert shares == pytest.approx([(mine <= alpha).mean() for mine in told])
             assert counts == tuple(len(mine) for mine in told)
         assert [p.alpha for p in space.curve(layers)] == list(ALPHAS)
         point = space.curve(layers)[ALPHAS.index(0.9)]
         assert point.forget == pytest.approx((told[0] <= 0.9).mean())
         assert point.worst_retain == pytest.approx(max((mine <= 0.9).mean() for mine in told[1:-1]))
-    assert 0 < space.refused((1,), 0.9)[0][0] < 1
-    assert 0 < space.refused((0,), 1.3)[1][0] < 1
+    assert 0 < space.count_refused((1,), 0.9)[0][0] < 1
+    assert 0 < space.count_refused((0,), 1.3)[1][0] < 1
 
 
 def test_alpha_is_chosen_by_the_skills_compared_and_not_by_unrelated_text(space: KeySpace) -> None:
@@ -167,7 +167,7 @@ def test_alpha_is_chosen_by_the_skills_compared_and_not_by_unrelated_text(space:
     depths = torch.where(space.which == last, 0.1, torch.where(space.which == 0, 0.3, 2.0))
     other = replace(space, layers={1: replace(space.layers[1], depths=depths)})
     assert {point.worst_retain for point in other.curve((1,)) if point.alpha < 2} == {0.0}
-    assert other.refused((1,), 0.2)[last] == (1.0, UNRELATED)
+    assert other.count_refused((1,), 0.2)[last] == (1.0, UNRELATED)
 
 
 def test_no_query_of_the_test_part_is_read(scene: Scene, space: KeySpace) -> None:
@@ -195,7 +195,7 @@ def test_layers_in_groups_and_fewer_marks_say_the_same(
     monkeypatch.setattr(key_spaces, "KEY_BYTES", 1)
     monkeypatch.setattr(key_spaces, "MOST_DRAWN", 40)
     steps: list[tuple[int, int]] = []
-    other = key_space(loaded, scene, UNRELATED, lambda done, total: steps.append((done, total)))
+    other = fit_key_space(loaded, scene, UNRELATED, lambda done, total: steps.append((done, total)))
     for layer in (0, 1):
         assert torch.equal(other.layers[layer].depths, space.layers[layer].depths)
     assert len(other.drawn) == len(other.texts) == len(other.layers[0].points) == 40
@@ -228,35 +228,35 @@ def test_what_is_longer_than_the_context_is_counted_and_nothing_else_is_an_error
     loaded: LoadedModel, scene: Scene
 ) -> None:
     long = SkillItem(" dog" * 99, "x")
-    found = key_space(loaded, changed(scene, 1, validation=(*scene.splits[1].validation, long)), 0)
+    found = fit_key_space(loaded, changed(scene, 1, validation=(*scene.splits[1].validation, long)), 0)
     assert found.too_long == (0, 1, 0, 0)
-    assert found.refused((0,), 1.0)[-1] == (0.0, 0)
+    assert found.count_refused((0,), 1.0)[-1] == (0.0, 0)
     with pytest.raises(TooFewExamples, match="other: all 1 examples are longer"):
-        key_space(loaded, changed(scene, 1, validation=(long,)), 0)
+        fit_key_space(loaded, changed(scene, 1, validation=(long,)), 0)
 
 
 def test_too_few_probes_and_equal_ones_are_refused(loaded: LoadedModel, scene: Scene) -> None:
     with pytest.raises(TooFewExamples, match="29 probes"):
-        key_space(loaded, changed(scene, 0, probe=scene.forget.probe[:29]), 0)
-    with pytest.raises(SkillError, match="give probes that differ"):
-        key_space(loaded, changed(scene, 0, probe=scene.forget.probe[:1] * 40), 0)
+        fit_key_space(loaded, changed(scene, 0, probe=scene.forget.probe[:29]), 0)
+    with pytest.raises(SkillError, match="give more varied probes"):
+        fit_key_space(loaded, changed(scene, 0, probe=scene.forget.probe[:1] * 40), 0)
 
 
 def test_a_model_without_dense_layers_is_refused(tiny_of: Callable[[str], LoadedModel], scene: Scene) -> None:
     with pytest.raises(SkillError, match="no dense FFN block"):
-        key_space(tiny_of("mixtral"), scene, 0)
+        fit_key_space(tiny_of("mixtral"), scene, 0)
 
 
 def test_pieces_of_unrelated_text_do_not_overlap_and_fit_into_the_context(loaded: LoadedModel) -> None:
-    texts = pieces(evaluation_text(), 1000)
+    texts = cut_passages(evaluation_text(), 1000)
     assert 60 <= len(texts) == len(set(texts))
     assert {len(text.split()) for text in texts} == {WORDS}
     words = evaluation_text().split()
     assert " ".join(texts).split() == words[: WORDS * len(texts)]
-    assert len(pieces(evaluation_text(), 7)) == 7
-    assert not pieces(evaluation_text(), 0)
+    assert len(cut_passages(evaluation_text(), 7)) == 7
+    assert not cut_passages(evaluation_text(), 0)
     short = loaded_from(tiny_model("llama", max_position_embeddings=12))
-    found = unrelated_queries(short, 5)
+    found = read_unrelated_queries(short, 5)
     assert len(found) == 5
     assert min(len(text.split()) for text, _ in found) == WORDS // 2
     assert all(0 < len(ids) < 12 for _, ids in found)
