@@ -17,9 +17,11 @@ NO_PARTICIPLE = frozenset(
     "bed breed embed exceed feed need proceed seed shed shred speed succeed weed".split()
 )
 IRREGULAR = frozenset(
-    "begun born bound brought built caught chosen done drawn driven fallen felt forgotten found frozen given "
-    "gone grown heard held hidden kept known laid learnt led left lent lost made meant met paid said seen sent "
-    "shown sought spoken spent stolen taken taught thought told torn understood woken won worn written".split()
+    "begun born bound brought built caught chosen done drawn driven fallen felt forgotten found "
+    "frozen given gone grown heard held hidden kept known laid learnt led left lent lost made meant "
+    "met paid said seen sent shown sought spoken spent stolen taken taught thought told torn "
+    "understood woken won worn written".split()
+)
 )
 EXEMPT = frozenset({"main"})
 
