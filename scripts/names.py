@@ -22,7 +22,6 @@ IRREGULAR = frozenset(
     "met paid said seen sent shown sought spoken spent stolen taken taught thought told torn "
     "understood woken won worn written".split()
 )
-)
 EXEMPT = frozenset({"main"})
 
 
