@@ -105,7 +105,7 @@ def test_a_command_that_cannot_be_pasted_is_seen(command: str, why: str) -> None
 
 
 @pytest.mark.parametrize(
-    "place", ["Type `python -m workbench models`.", "    $ make app", "    python -m demo.train"]
+    "place", ["Type `python -m workbench models`.", "    $ make app", "    python -m training.train"]
 )
 def test_commands_outside_of_examples_are_seen_too(place: str) -> None:
     assert len(unpasteable(f"Before.\n\n{place}\n\nAfter.\n")) == 1

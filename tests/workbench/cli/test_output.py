@@ -75,8 +75,8 @@ def test_streams_that_are_closed_are_no_defect(repo_root: Path, tiny: Path) -> N
 INTERRUPTED = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
-from workbench import neurons
-whole = neurons.decoding.decode
+from analysis.neurons import decoding
+whole = decoding.decode
 seen = []
 def decode(*arguments, **named):
     if seen:
@@ -86,7 +86,7 @@ def decode(*arguments, **named):
             time.sleep(0.01)
     seen.append(1)
     return whole(*arguments, **named)
-neurons.decoding.decode = decode
+decoding.decode = decode
 from workbench.cli.app import app
 app(sys.argv[1:])
 """
