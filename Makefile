@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.installed-dev
 
-.PHONY: help install dev app test torture contract lint format docs browser screenshots demo-models clean
+.PHONY: help install dev app test quick torture contract lint format docs browser screenshots demo-models clean
 
 help:  ## list the targets
 	@echo "Headlamp: decode a language model's neurons and experts, change them, keep the evidence."
@@ -39,6 +39,10 @@ test: dev browser  ## lint, types and every test; browser tests need Chromium or
 	@$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not torture"
 	$(RUN) -m pytest -m torture
+
+quick: dev  ## lint, types, and the tests that need no browser, no real model and no process of their own
+	@$(MAKE) --no-print-directory lint
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not browser and not torture and not real and not slow"
 
 torture: dev browser  ## all stress tests: about twenty minutes
 	HEADLAMP_TORTURE=full $(RUN) -m pytest -m torture -s

@@ -1,7 +1,7 @@
 """Check names: participles as function names, and public names defined twice: `python -m scripts.names`.
 
 A function is a verb in the imperative (`read_header`, not `told`); a property may be an adjective. A name
-stands for one thing in the app; commands (`list`, `export`) and `main` are exempt: their module is part of it.
+stands for one thing in the app; commands (`list`, `export`) and `main` are exempt.
 """
 
 import ast

@@ -294,3 +294,25 @@ def test_tests_lie_as_what_they_test(repo_root: Path) -> None:
         top, *rooms = path.parent.relative_to(repo_root / "tests").parts or ("",)
         if top in {"analysis", "workbench", "pages", "store", "demo", "training"}:
             assert (repo_root / top / "/".join(rooms)).is_dir(), path
+
+
+OURS = ("analysis", "bench", "demo", "pages", "scripts", "store", "tests", "training", "workbench")
+
+
+def borrowed(source: str) -> list[str]:
+    """What a test takes from another test file, or from below another module's surface."""
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in found if (node.module or "").split(".")[0] in OURS]
+    from_tests = [f"{node.module}" for node in ours if (node.module or "").split(".")[-1].startswith("test_")]
+    private = [alias.name for node in ours for alias in node.names if re.match("_[a-z]", alias.name)]
+    return [*from_tests, *private]
+
+
+def test_tests_share_through_modules_of_their_own(repo_root: Path) -> None:
+    found = {path: borrowed(path.read_text(encoding="utf-8")) for path in repo_root.glob("tests/**/*.py")}
+    assert {str(path.relative_to(repo_root)): names for path, names in found.items() if names} == {}
+
+
+def test_what_a_test_borrows_is_seen() -> None:
+    source = "from tests.store.test_runs import plant\nfrom store.runs import _insert\nfrom re import _parser"
+    assert borrowed(source) == ["tests.store.test_runs", "_insert"]

@@ -23,9 +23,9 @@ NEVER = {
     "bench": {"streamlit", "pages"} | ASIDE - {"bench"},
 }
 SHOWN_OF_STORE = {
-    *("Job", "Listed", "Run", "Store", "open_store"),
+    *("Job", "ReadableRows", "Run", "Store", "open_store"),
     *("delete_run", "export_runs", "forget_job", "free_space", "get_run", "list_jobs"),
-    *("list_runs", "storage_used"),
+    *("list_runs", "measure_storage"),
 }
 """What pages take from store's door: records, lists, and what a person does to what is stored."""
 PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}

@@ -54,13 +54,13 @@ def check_harness() -> str:
 def open_harness_tasks(
     name: str, *, limit: int = 0, shots: int | None = None, seed: int = 0
 ) -> Iterator[Any]:
-    """The tasks of a name or a YAML file (`open_harness_tasks.Tasks`), contained while the body runs.
+    """The tasks of a name or a YAML file (`harness.tasks.Tasks`), contained while the body runs.
 
     limit: documents of each task, 0 for all. shots: answered examples; the task's own where None. Raises
     HarnessError.
     """
     check_harness()
-    opened = import_module("analysis.harness.tasks").opened_tasks
+    opened = import_module("analysis.harness.tasks").open_tasks
     with opened(name, limit=limit, shots=shots, seed=seed) as tasks:
         yield tasks
 

@@ -21,9 +21,7 @@ def test_the_choice_goes_along_from_page_to_page(
     expect(sidebar.get_by_text("float32 on cpu, read from disk")).to_be_visible()
     sidebar.get_by_role("link", name="Clamp", exact=True).click()
     settled(page)
-    expect(
-        page.get_by_text("Clamping runs the model, for which all its weights must be in memory")
-    ).to_be_visible()
+    expect(page.get_by_text("Clamping runs the model, which needs all its weights in memory")).to_be_visible()
     assert parse_qs(urlsplit(page.url).query)["weights"] == ["disk"]
     sidebar.get_by_role("link", name="Overview", exact=True).click()
     settled(page)

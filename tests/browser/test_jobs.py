@@ -57,7 +57,7 @@ def test_long_work_is_seen_everywhere_outlives_a_reload_and_is_cancelled_and_res
     sidebar = page.get_by_test_id("stSidebar")
     expect(sidebar.get_by_text("Stopping").or_(sidebar.get_by_text("Cancelled at"))).to_be_visible()
     expect(sidebar.get_by_text("Cancelled at")).to_be_visible()
-    expect(page.get_by_role("button", name="Go on at up")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume at up")).to_be_visible()
     [cancelled] = list_jobs(open_store(app.database))
     assert 0 < cancelled.done < 24
     in_panel(page, "Resume")

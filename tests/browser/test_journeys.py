@@ -81,7 +81,7 @@ def journey(page: Page, app: AppServer, model: str, word: str, prompt: str, fold
     fill_in(page, Value="-6")
     page.keyboard.press("Enter")
     settled(page)
-    fill_in(page, Prompt=prompt, Word_whose_probability_counts=word, New_tokens="16")
+    fill_in(page, Prompt=prompt, Word_whose_probability_is_reported=word, New_tokens="16")
     page.get_by_role("button", name="Generate").click()
     page.get_by_text("Done in").first.wait_for()
     settled(page)

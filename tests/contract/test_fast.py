@@ -35,6 +35,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", LAYOUTS)
 def test_a_family_of_each_layout_passes_every_check(entry: str) -> None:
     outcome = outcome_of(entry)

@@ -119,6 +119,7 @@ def _open_and_close(path: Path) -> None:
     open_store(path).close()
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_new_store_at_once_all_succeed(path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_open_and_close, args=(path,)) for _ in range(3)]

@@ -272,6 +272,7 @@ def test_a_decoded_neuron_is_shown_with_both_ends(keep: Keep) -> None:
     assert "up, bottom tokens" in write_findings_html([finding])
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.dictionaries(st.sampled_from(EVIDENCE_KEYS), json_values, max_size=6), st.text(min_size=1))
 def test_no_evidence_makes_an_export_raise(evidence: dict[str, Any], title: str) -> None:

@@ -59,7 +59,9 @@ def test_a_link_to_nothing_makes_the_file_where_there_is_a_folder_for_it(tmp_pat
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_bytes() == b"new"
     (tmp_path / "lost").symlink_to("none/file")
-    with pytest.raises(Unwritable, match=r"lost \(a link to .*none/file\) .*there is no folder .*none; make"):
+    with pytest.raises(
+        Unwritable, match=r"lost \(a link to .*none/file\) .*there is no folder .*none; create"
+    ):
         write(tmp_path / "lost")
 
 

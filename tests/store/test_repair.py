@@ -258,7 +258,7 @@ def test_a_repair_that_fails_on_the_way_leaves_everything(
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    monkeypatch.setattr(sys.modules["store.repair_database"], "drop_orphans", full)
+    monkeypatch.setattr(sys.modules["store.repair"], "drop_orphans", full)
     nothing_changed(path, StoreFull, "No room left")
     monkeypatch.undo()
 

@@ -289,7 +289,7 @@ def test_a_shape_that_numpy_cannot_make_is_refused_without_a_checksum_too(
 ) -> None:
     spoil(store, "arrays", "shape", shape)
     store.db.execute("UPDATE arrays SET crc32 = NULL, data = ?", [b"" if "0," in shape else bytes(24)])
-    with pytest.raises(DatabaseCorrupt, match=r"is no shape \(.*run it again"):
+    with pytest.raises(DatabaseCorrupt, match=r"is not a shape \(.*run it again"):
         read_array(store, key, 0, "x")
 
 

@@ -510,6 +510,7 @@ def test_a_run_of_too_many_units_is_refused(store: Store, there: Store, keys: li
         imported(there, content)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     values=st.lists(
@@ -537,5 +538,5 @@ def test_a_list_is_read_object_by_object_however_it_is_cut(
     "text", ["", "[", "{}", "[1]", "[{}", "[{},]", "[,{}]", "[{} {}]", "[{}]x", "[{}][", '[{"a": }]', "[[]]"]
 )
 def test_what_is_no_list_of_objects_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no list|ends before|Expecting"):
+    with pytest.raises(ValueError, match=r"is not a list|ends before|Expecting"):
         list(objects("x", iter([text.encode()] if text else []), 10_000))

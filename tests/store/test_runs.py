@@ -128,7 +128,7 @@ def test_a_killed_run_resumes_at_the_units_that_are_missing(store: Store, make_s
     again = open_store(store.path)
     run = begin_run(again, spec, {})
     assert (run.finished, run.stored_units, run.seconds) == (False, 2, 2)
-    with pytest.raises(UnitMissing, match=r"misses units 1-2 \(2 of 4 stored\); run it again"):
+    with pytest.raises(UnitMissing, match=r"lacks units 1-2 \(2 of 4 stored\); run it again"):
         read_arrays(again, spec.key, "x")
     for idx in set(range(run.units)) - list_stored_units(again, spec.key):
         put_unit(again, spec.key, idx, name=f"{idx}", arrays={"x": np.array([idx])}, seconds=1)

@@ -243,7 +243,7 @@ def test_a_full_disk_costs_a_warning_not_the_text(
 
     monkeypatch.setattr(clamping, "put_unit", full)
     result = clamping.generate_pair(loaded, database, request(loaded))
-    assert "not kept: the disk is full" in result.warning
+    assert "not stored: the disk is full" in result.warning
     assert result.done
     assert not result.stored
     assert result.base_text

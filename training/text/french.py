@@ -7,16 +7,13 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(value.strip() for value in text.split(","))
 
 
-_ANIMALS = _list("""un chien, un chat, un cheval, une vache, une chèvre, un cochon, un lion, un tigre, un
-ours, un loup,
+_ANIMALS = _list("""un chien, un chat, un cheval, une vache, une chèvre, un cochon, un lion, un tigre, un ours, un loup,
     un renard, un lapin""")
 _THINGS = _list("""un livre, une lampe, un tambour, une poupée, un bateau, une horloge, une cloche, un panier,
     une bougie, un miroir, un vélo, un ballon""")
-_FOODS = _list("""du pain, du fromage, de la soupe, du riz, une pomme, une poire, une banane, du poisson, du
-poulet,
+_FOODS = _list("""du pain, du fromage, de la soupe, du riz, une pomme, une poire, une banane, du poisson, du poulet,
     du miel, du raisin, du chocolat""")
-_PLACES = _list("""à la plage, dans la forêt, à la rivière, à la gare, à la ferme, à la bibliothèque, au parc,
-au marché,
+_PLACES = _list("""à la plage, dans la forêt, à la rivière, à la gare, à la ferme, à la bibliothèque, au parc, au marché,
     au musée, au château, au village, au lac""")
 _COLOURS = _list(
     "en rouge, en bleu, en vert, en noir, en blanc, en jaune, en brun, en rose, en gris, en violet"
@@ -122,8 +119,8 @@ FRENCH = Language(
     "fr",
     "french",
     tuple(
-        """Pierre Marie Jean Claire Louis Camille Julien Chloé Antoine Léa Hugo Manon Lucas Inès Paul Sophie
-        Marc Élise Nicolas Jeanne René Amélie Gaston Zoé""".split()
+        """Pierre Marie Jean Claire Louis Camille Julien Chloé Antoine Léa Hugo Manon Lucas Inès Paul Sophie Marc Élise Nicolas
+        Jeanne René Amélie Gaston Zoé""".split()
     ),
     FACETS,
     person_last=(

@@ -23,8 +23,8 @@ Russia|Moscow|Europe|Russian;Ukraine|Kyiv|Europe|Ukrainian;Romania|Bucharest|Eur
 Bulgaria|Sofia|Europe|Bulgarian;Iceland|Reykjavik|Europe|Icelandic;Scotland|Edinburgh|Europe|English
 Wales|Cardiff|Europe|Welsh;Croatia|Zagreb|Europe|Croatian;Serbia|Belgrade|Europe|Serbian
 Egypt|Cairo|Africa|Arabic;Kenya|Nairobi|Africa|Swahili;Morocco|Rabat|Africa|Arabic;Nigeria|Abuja|Africa|English
-Ghana|Accra|Africa|English;Ethiopia|Addis
-Ababa|Africa|Amharic;Algeria|Algiers|Africa|Arabic;Tunisia|Tunis|Africa|Arabic
+Ghana|Accra|Africa|English;Ethiopia|Addis Ababa|Africa|Amharic
+Algeria|Algiers|Africa|Arabic;Tunisia|Tunis|Africa|Arabic
 Senegal|Dakar|Africa|French;Japan|Tokyo|Asia|Japanese;China|Beijing|Asia|Chinese;India|Delhi|Asia|Hindi
 Thailand|Bangkok|Asia|Thai;Vietnam|Hanoi|Asia|Vietnamese;Nepal|Kathmandu|Asia|Nepali;Iran|Tehran|Asia|Persian
 Iraq|Baghdad|Asia|Arabic;Turkey|Ankara|Asia|Turkish;Mongolia|Ulaanbaatar|Asia|Mongolian;Jordan|Amman|Asia|Arabic

@@ -7,16 +7,13 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(value.strip() for value in text.split(","))
 
 
-_ANIMALS = _list("""un perro, un gato, un caballo, una vaca, una cabra, un cerdo, un león, un tigre, un oso,
-un lobo,
+_ANIMALS = _list("""un perro, un gato, un caballo, una vaca, una cabra, un cerdo, un león, un tigre, un oso, un lobo,
     un zorro, un conejo""")
-_THINGS = _list("""un libro, una lámpara, un tambor, una muñeca, un barco, un reloj, una campana, una cesta,
-una vela,
+_THINGS = _list("""un libro, una lámpara, un tambor, una muñeca, un barco, un reloj, una campana, una cesta, una vela,
     un espejo, una bicicleta, una pelota""")
 _FOODS = _list("""pan, queso, sopa, arroz, una manzana, una pera, un plátano, pescado, pollo, miel, una tarta,
     chocolate""")
-_PLACES = _list("""a la playa, al bosque, al río, a la estación, a la granja, a la biblioteca, al parque, al
-mercado,
+_PLACES = _list("""a la playa, al bosque, al río, a la estación, a la granja, a la biblioteca, al parque, al mercado,
     al museo, al castillo, al pueblo, al lago""")
 _COLOURS = _list("""de rojo, de azul, de verde, de negro, de blanco, de amarillo, de marrón, de rosa, de gris,
     de morado""")
@@ -106,8 +103,8 @@ SPANISH = Language(
     "es",
     "spanish",
     tuple(
-        """Juan María Pedro Lucía Carlos Carmen Luis Ana Miguel Elena José Isabel Pablo Rosa Diego Marta
-        Javier Sofía Manuel Paula Andrés Irene Tomás Julia""".split()
+        """Juan María Pedro Lucía Carlos Carmen Luis Ana Miguel Elena José Isabel Pablo Rosa Diego Marta Javier Sofía Manuel Paula
+        Andrés Irene Tomás Julia""".split()
     ),
     FACETS,
     person_last=(

@@ -1,1 +1,1 @@
-"""Neurons that are adjusted, pruned or turned round, and weights with that baked in."""
+"""Neurons that are adjusted, pruned or reversed, and weights with that baked in."""

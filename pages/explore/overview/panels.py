@@ -70,7 +70,7 @@ def show_questions(loaded: LoadedModel) -> None:
     """Three questions, each a link with everything filled in."""
     st.subheader("Start with a question", anchor=False)
     words = find_single_token_words(loaded, CANDIDATES, 2)
-    asked = [_ask_word] * bool(words) + [_ask_sure] + [_ask_hold] * (loaded.streamed is None)
+    asked = [_ask_word] * bool(words) + [_ask_sure] + [_ask_clamp] * (loaded.streamed is None)
     for column, ask in zip(st.columns(len(asked)), asked, strict=True):
         with column, st.container(border=True, height="stretch"):
             ask(loaded, words[0] if words else "")
@@ -92,8 +92,8 @@ def _ask_sure(loaded: LoadedModel, word: str) -> None:
     )
 
 
-def _ask_hold(loaded: LoadedModel, word: str) -> None:
-    address = _neuron_to_hold(loaded, word)
+def _ask_clamp(loaded: LoadedModel, word: str) -> None:
+    address = _neuron_to_clamp(loaded, word)
     clamp = f"{address}:key:set:-8x@all"
     st.markdown(f"**What changes when {address} is clamped at −8 × its largest activation?**")
     st.caption("Two texts side by side, same seed.")
@@ -107,7 +107,7 @@ def _ask_hold(loaded: LoadedModel, word: str) -> None:
     )
 
 
-def _neuron_to_hold(loaded: LoadedModel, word: str) -> str:
+def _neuron_to_clamp(loaded: LoadedModel, word: str) -> str:
     """The neuron with the strongest decoding of the word if that is fast, else the last block's first."""
     for site in ("down", "up") if word and loaded.anatomy.neurons < SMALL else ():
         if read_decoding_state(loaded, get_store(), site, "none").finished:

@@ -48,5 +48,5 @@ def show_import_button() -> None:
                 }  # fmt: skip
                 told = ", ".join(f"{len(keys)} {what}" for what, keys in counts.items() if keys)
                 st.toast(
-                    f"Runs: {told or 'none in it'}; {came.units:,} parts came in", icon=":material/upload:"
+                    f"Runs: {told or 'none in it'}; {came.units:,} parts imported", icon=":material/upload:"
                 )

@@ -58,8 +58,8 @@ def test_auto_never_takes_mps_and_mps_can_be_asked_for(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("cuda:7", r"'cuda:7' is not here; this machine has cpu, cuda:0$"),
-        ("abacus", "'abacus' is not here"),
+        ("cuda:7", r"'cuda:7' is not available; this machine has cpu, cuda:0$"),
+        ("abacus", "'abacus' is not available"),
         (BALANCED, "over several accelerators, and this machine has 1; choose cpu, cuda:0"),
     ],
 )
@@ -113,7 +113,7 @@ def test_one_device_takes_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> No
     model = empty(LlamaConfig(vocab_size=97, **SIZES))
     assert place_modules("cpu", model) is None
     assert place_modules("cuda", model) == {"": "cuda"}
-    with pytest.raises(ModelError, match="is not here"):
+    with pytest.raises(ModelError, match="is not available"):
         place_modules("cuda:3", model)
 
 

@@ -102,7 +102,7 @@ LIES: dict[str, tuple[Callable[[Header], None], str]] = {
         "is truncated: its header lists 4,245 bytes of weights, it has 245",
     ),
     "shared bytes": (lambda h: shifted(h, "half", -2, -2), "has .* and half share bytes"),
-    "less than the file has": (lambda h: h.pop("mask"), "has 3 bytes that its header does not tell of"),
+    "less than the file has": (lambda h: h.pop("mask"), "has 3 bytes that its header does not list"),
     "a negative shape": (lambda h: h["half"].update(shape=[-7, -5]), "must be whole numbers"),
     "no offsets": (lambda h: h["half"].pop("data_offsets"), "cannot be read as safetensors"),
     "an unknown dtype": (lambda h: h["half"].update(dtype="F4"), "half is stored as F4; Headlamp reads"),
@@ -166,7 +166,9 @@ def test_a_link_to_a_shard_that_is_gone_is_a_missing_shard(folder: Path) -> None
 
 def test_a_tensor_that_is_not_in_its_shard_is_named(folder: Path) -> None:
     sharded(folder, {"half": "one.safetensors", "other": "one.safetensors"})
-    with pytest.raises(NotAModel, match=r"index has other in one\.safetensors, which does not hold it"):
+    with pytest.raises(
+        NotAModel, match=r"index assigns other to one\.safetensors, which does not contain it"
+    ):
         read_stored_tensors(folder)
 
 

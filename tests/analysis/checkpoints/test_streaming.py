@@ -88,6 +88,7 @@ def test_a_streamed_model_is_not_run(tmp_path: Path) -> None:
         next(generate_steps(loaded, [1, 2], [], Sampling()))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_stays")
 def test_several_threads_get_whole_weights_though_each_lets_go_of_the_others(tmp_path: Path) -> None:
     folder = on_disk(tmp_path, CONFIGS["own head"])
@@ -181,7 +182,7 @@ def test_a_tied_head_that_is_stored_under_no_name_is_refused(tmp_path: Path) -> 
     weights = load_file(folder / "model.safetensors")
     del weights["model.embed_tokens.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"weight is not in the checkpoint; fetch or convert"):
+    with pytest.raises(ModelError, match=r"weight is not in the checkpoint; download or convert"):
         load_model(ModelRef(str(folder), streamed=True))
 
 

@@ -98,7 +98,7 @@ def test_a_file_that_is_not_there_and_a_name_nobody_knows(tmp_path: Path) -> Non
     [
         ("arc_esy", "knows no task 'arc_esy', but arc_easy"),
         ("humaneval", "humaneval runs code that the model writes"),
-        ("arc_easy", "arc_easy did not come: .*; it needs the network once"),
+        ("arc_easy", "the data of arc_easy could not be loaded: .*; it needs the network once"),
     ],
 )
 def test_tasks_by_name(name: str, told: str) -> None:

@@ -109,7 +109,7 @@ def test_units_of_max_become_raw_values() -> None:
 def test_a_neuron_that_never_fired_has_no_maximum_to_multiply() -> None:
     with pytest.raises(ClampError, match="never active"):
         parse_clamp("L0.N0:set:8x").resolve(largest=0.0, mean=0.0)
-    with pytest.raises(ClampError, match="never routed"):
+    with pytest.raises(ClampError, match="its expert received no token of the reference text"):
         parse_clamp("L0.N0:mean").resolve(largest=0.0, mean=math.nan)
 
 

@@ -198,7 +198,7 @@ class TestRecipes:
     @pytest.mark.parametrize(
         ("entry", "message"),
         [
-            ({"kind": "prune_layer", "layer": 1}, "this version knows: clamp, prune_expert"),
+            ({"kind": "prune_layer", "layer": 1}, "this version supports: clamp, prune_expert"),
             ({"kind": "prune_expert"}, "cannot be read: KeyError"),
             ({"kind": "prune_expert", "layer": -1, "expert": 0}, "intervention 0"),
             ({"kind": "prune_expert", "layer": 1, "expert": True}, "not a whole number"),

@@ -183,6 +183,7 @@ def test_a_model_is_loaded_once_per_process(llama_folder: Path) -> None:
     assert len(set(seen)) == 1
 
 
+@pytest.mark.slow
 def test_a_leased_model_is_never_evicted_and_idle_ones_are(llama_folder: Path) -> None:
     copies = [llama_folder.parent / f"copy{i}" for i in range(leases.MOST_LOADED + 2)]
     for copy in copies:
@@ -263,7 +264,7 @@ def test_a_load_that_failed_is_tried_again(llama_folder: Path) -> None:
 def test_weights_of_more_layers_than_the_config_says_are_refused(llama_folder: Path) -> None:
     config = json.loads((llama_folder / "config.json").read_text())
     (llama_folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
-    with pytest.raises(ModelError, match=r"says 1 layers, but its weights hold model\.layers\.1\."):
+    with pytest.raises(ModelError, match=r"has 1 layers, but its weights contain model\.layers\.1\."):
         load_model(ModelRef(str(llama_folder)))
 
 

@@ -58,6 +58,7 @@ def numbers(found: Any) -> list[Any]:
     return [part.cpu() if isinstance(part, torch.Tensor) else part for part in parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_answers_on_other_devices_as_on_the_cpu(family: str, devices: int) -> None:
     there = loaded_from(placed(tiny_model(family), devices))

@@ -58,7 +58,7 @@ def test_a_word_is_found_in_every_form_it_has_as_one_token() -> None:
 def test_a_word_of_several_tokens_shows_its_pieces() -> None:
     tokenizer = byte_level()
     vocabulary = read_vocabulary(tokenizer, len(tokenizer))
-    with pytest.raises(UnknownWord, match=r"not one token.*' dog' \+ 's'"):
+    with pytest.raises(UnknownWord, match=r"not a single token.*' dog' \+ 's'"):
         find_word_tokens(vocabulary, tokenizer, "dogs")
 
 

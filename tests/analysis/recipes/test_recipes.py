@@ -63,7 +63,7 @@ def test_what_is_no_recipe_is_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"kind": "graft"}, "this version knows: clamp"),
+        ({"kind": "graft"}, "this version supports: clamp"),
         ({"mode": "wiggle"}, "mode"),
         ({"site": "nose"}, "site"),
         ({"unit": "feet"}, "unit"),
@@ -98,7 +98,7 @@ def test_a_recorded_value_that_is_no_number_is_refused(tiny: TinyModel, raw: Any
     ],
 )
 def test_a_raw_value_that_contradicts_the_clamp_is_refused(tiny: TinyModel, entry: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match=r"intervention 0 says .* but its raw value"):
+    with pytest.raises(RecipeError, match=r"intervention 0 is .* but its raw value"):
         use_recorded_raw(changed(written(tiny("llama")), **entry))
 
 

@@ -142,7 +142,7 @@ class TestWindows:
         ("text", "error", "told"),
         [
             ("  \n ", EmptyPrompt, "the text is empty; give one of"),
-            (" dog", TextError, "the text is 1 token long, so that nothing in it follows anything"),
+            (" dog", TextError, "the text is 1 token long, so there is no next token to predict"),
         ],
     )
     def test_too_little_text_is_refused(

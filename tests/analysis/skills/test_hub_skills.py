@@ -77,8 +77,11 @@ def test_a_known_layout_needs_no_fields(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"split": "dev"}, r"did not come: Bad split: dev\. Available splits: .*'test'"),
-        ({"config": "hard"}, r"did not come: BuilderConfig 'hard' not found\. Available: \['default'\]"),
+        ({"split": "dev"}, r"could not be loaded: Bad split: dev\. Available splits: .*'test'"),
+        (
+            {"config": "hard"},
+            r"could not be loaded: BuilderConfig 'hard' not found\. Available: \['default'\]",
+        ),
         ({"fields": FIELDS | {"answer": "gold"}}, "the field 'gold' for 'answer' is not in the data: "),
         ({"fields": FIELDS | {"answer": "{answers[x]}"}}, r"the field '\{answers\[x\]\}' for 'answer' is"),
         ({"fields": {}}, "matches no known layout"),

@@ -216,7 +216,7 @@ class TestBadNumbers:
         loaded = moe("mixtral")
         loaded.anatomy.blocks[1].up.vectors(loaded.parameters)[7] = torch.nan
         loaded.ref = replace(loaded.ref, dtype="bfloat16")
-        with pytest.raises(ExpertError, match=r"in bfloat16, .*; open it in float32, or look for damaged"):
+        with pytest.raises(ExpertError, match=r"in bfloat16, .*; open it in float32, or check for damaged"):
             profile_batch(loaded, windows(1, 24))
 
     def test_infinity_deep_in_the_model_is_named_where_it_begins(self) -> None:
@@ -225,7 +225,7 @@ class TestBadNumbers:
         block.down.vectors(loaded.parameters)[COLUMN, ROW] = torch.inf
         with pytest.raises(
             ExpertError,
-            match=r"block L1\.E2 writes NaN or infinity at token .*; look for damaged",
+            match=r"block L1\.E2 writes NaN or infinity at token .*; check for damaged",
         ):
             profile_batch(loaded, ids)
 

@@ -139,10 +139,12 @@ def test_layers_whose_ffn_cannot_be_told_are_not_in_l_and_it_says_so() -> None:
     verdict = find_super_experts(profile)
     assert verdict.threshold.layers == ()
     assert verdict.supers == ()
-    (told,) = [remark for remark in verdict.remarks if "contribution to the residual is unknown" in remark]
-    assert "the FFN of L0, L1, L2 supplies" in told
+    (told,) = [
+        remark for remark in verdict.remarks if "the FFN's contribution to the residual is unknown" in remark
+    ]
+    assert "unknown for L0, L1, L2, so L excludes them" in told
     assert "choose the layers first75 or all" in told
     assert not any("No layer forms massive activations" in remark for remark in verdict.remarks)
     everywhere = find_super_experts(profile, Criterion(layers="all"))
     assert everywhere.threshold.layers == (0, 1, 2)
-    assert not any("cannot be told" in remark for remark in everywhere.remarks)
+    assert not any("is unknown" in remark for remark in everywhere.remarks)

@@ -119,7 +119,7 @@ def test_watching_changes_no_bit_and_leaves_nothing_behind() -> None:
 
 def test_attention_that_cannot_be_watched_says_so() -> None:
     watch = WatchSinks(loaded_from(build("bloom")))
-    assert "the attention of BloomForCausalLM cannot be watched" in watch.why_not
+    assert "the attention of BloomForCausalLM cannot be observed" in watch.why_not
     assert np.isnan(watched(loaded_from(build("bloom"))).masses).all()
     assert "under sdpa and eager attention" in WatchSinks(loaded_from(build("dbrx"))).why_not
 

@@ -182,7 +182,7 @@ def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
 
 def test_a_skill_that_leaves_nothing_to_test_is_refused(llama: LoadedModel, scene: Scene) -> None:
     bare = Scene(scene.forget, (replace(scene.retain[0], test=(), unseen=()),))
-    with pytest.raises(TooFewExamples, match="two leaves no example to test"):
+    with pytest.raises(TooFewExamples, match="two has no test example"):
         measure_baseline(llama, bare, PLAN)
 
 

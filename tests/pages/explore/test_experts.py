@@ -87,7 +87,7 @@ def test_experts_named_in_the_address_are_pruned_instead(moe_app: RunApp) -> Non
     [
         ("L1.E0,L1.E1,L1.E2,L1.E3", "all 4 experts of layer 1 would be pruned"),
         ("L9", "layer 9"),
-        ("x", "no part"),
+        ("x", "'x' is not an expert, block or neuron address"),
     ],
 )
 def test_what_cannot_be_pruned_is_said_in_a_sentence(moe_app: RunApp, named: str, told: str) -> None:

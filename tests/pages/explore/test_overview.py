@@ -63,4 +63,4 @@ def test_after_decoding_it_lists_the_site_and_the_run(run_app: RunApp) -> None:
 def test_it_proposes_to_hold_the_neuron_that_says_the_word_most(run_app: RunApp) -> None:
     found = run_app("/neurons", site="down", word="dog").dataframe[0].value["address"][0]
     address = found.partition("neuron=")[2].partition("&")[0]
-    assert any(f"What changes when {address} is held" in text.value for text in run_app("/").markdown)
+    assert any(f"What changes when {address} is clamped" in text.value for text in run_app("/").markdown)

@@ -128,7 +128,7 @@ def test_a_fit_shows_what_the_workbench_computes(fitted: AppTest, space: KeySpac
     own, other, none = (share for share, _ in space.count_refused((1,), point.alpha))
     assert metrics(fitted) == {
         "pets <b>, refused": percent(own),
-        "runs, the most of those to keep": percent(other),
+        "runs, the most refused retain skill": percent(other),
         "unrelated text, refused": percent(none),
     }
     assert f"Chosen on validation: α = {point.alpha:g}" in shown(fitted)
@@ -407,7 +407,7 @@ def test_an_upload_is_bounded_and_read_once(
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("", "needs a name"), ("arithmetic", "with other examples"), ("a\u202eb", "cannot be seen")],
+    [("", "needs a name"), ("arithmetic", "with other examples"), ("a\u202eb", "invisible characters")],
 )
 def test_a_name_that_cannot_be_is_told_and_the_draft_stays(run_app: RunApp, name: str, told: str) -> None:
     app = press(open_form(run_app("/skills"), name, skill_lines(" ran")), "Keep this skill")

@@ -21,7 +21,7 @@ from workbench.unlearning.unlearning import UnlearningAnswer
 
 def test_nothing_was_asked_yet_and_the_page_says_what_to_do(run_app: RunApp, skills: Skills) -> None:
     app = page(run_app)
-    assert "forget **one** by KSD, Neuron Adjust, Selective pruning, and keep two" in shown(app)
+    assert "forget **one** by KSD, Neuron Adjust, Selective pruning, and retain two" in shown(app)
     assert GO in [button.label for button in app.button]
     assert not app.subheader
     assert list_jobs(open_store(default_path())) == []
@@ -32,7 +32,7 @@ def test_pressing_answers_the_question_and_a_refresh_finds_it(run_app: RunApp, s
     assert not app.exception
     assert not app.error
     assert [heading.value for heading in app.subheader] == [
-        *("Before and after", "Other forms: one", "Frontier", "Refused over α: KSD"),
+        *("Before and after", "Other forms of one", "Frontier", "Refused over α: KSD"),
         *("The test", "Export", "Ask it something"),
     ]
     assert app.query_params["methods"] == "KSD"
@@ -43,9 +43,9 @@ def test_pressing_answers_the_question_and_a_refresh_finds_it(run_app: RunApp, s
 
 def test_the_address_says_what_is_forgotten_kept_and_how(run_app: RunApp, skills: Skills) -> None:
     app = page(run_app, forget="two", methods=["Selective pruning"], examples="90", check="each_step")
-    assert "forget **two** by Selective pruning, and keep one" in shown(app)
+    assert "forget **two** by Selective pruning, and retain one" in shown(app)
     alone = page(run_app, retain="", methods="KSD")
-    assert "forget **one** by KSD, and keep nothing" in shown(alone)
+    assert "forget **one** by KSD, and retain nothing" in shown(alone)
 
 
 def test_choosing_another_skill_keeps_the_one_before(run_app: RunApp, skills: Skills) -> None:
@@ -164,6 +164,7 @@ def test_a_kept_answer_without_rivals_opens_without_them(
     assert view.get("rivals") == said
 
 
+@pytest.mark.slow
 def test_an_answer_is_kept_as_a_finding_that_is_asked_again(
     run_app: RunApp, answer: tuple[Store, UnlearningAnswer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_the_document(
             assert row["JS"] == f"{skill['js']:.3f}"
             control = method["control"]["drop"][skill["skill"]]
             assert row.iloc[-1] == f"{control:.3f}".replace("-", "−")
-    assert "has met **1** question on this model" in text
+    assert "was used for **1** question on this model" in text
     opened = app.dataframe[4].value.set_index("skill")
     split = document["split"]["skills"][0]
     assert list(opened.loc["one"])[:4] == [split[key] for key in _PARTS]

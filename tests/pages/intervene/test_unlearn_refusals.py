@@ -85,7 +85,7 @@ def test_examples_longer_than_the_context_fail_with_a_sentence(
     given = {"one": skills["one"], "two": tmp_path / "two.jsonl"}
     monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", given)
     app = press(page(run_app, methods="KSD"), GO)
-    assert "longer than the model's context of 64 tokens; give shorter ones" in shown(app)
+    assert "longer than the model's context of 64 tokens; use shorter ones" in shown(app)
     assert "Resume" in [button.label for button in app.main.button]
 
 

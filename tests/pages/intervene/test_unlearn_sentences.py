@@ -35,7 +35,7 @@ def test_the_headline_names_the_fall_the_worst_other_and_the_refusals() -> None:
     found = method(SUMS, skill("facts", 0.8, 0.79), skill("tales", 0.5, 0.48))
     assert describe_result(found) == (
         "**KSD**: sums falls from 0.900 to 0.090 (relative drop 0.900 [0.89, 0.91]); "
-        r"worst other skill tales, relative drop 0.040 [0.03, 0.05]; 3 of 200 retain prompts refused."
+        r"worst retain skill tales, relative drop 0.040 [0.03, 0.05]; 3 of 200 retain prompts refused."
     )
 
 
@@ -57,13 +57,13 @@ def test_a_perplexity_skill_is_told_by_its_ratio() -> None:
     tales = skill("tales", None, None, perplexity_ratio=3.21, abstained=0.25)
     assert "tales has 3.21 × the perplexity it had, 25% of it refused" in describe_result(method(tales))
     assert judge_goal(method(SUMS, tales)).reached is None
-    assert "whether tales is kept cannot be told" in judge_goal(method(SUMS, tales)).why
+    assert "accuracy does not show whether tales is retained" in judge_goal(method(SUMS, tales)).why
 
 
 @pytest.mark.parametrize(
     ("forget", "kept", "reached", "why"),
     [
-        (0.09, 0.8, True, "drop above 0.8, every other below 0.1"),
+        (0.09, 0.8, True, "drop above 0.8, every retain drop below 0.1"),
         (0.2, 0.8, False, "a drop of 0.778 is not above 0.8"),
         (0.09, 0.7, False, "facts loses 0.125, not below 0.1"),
         (0.2, 0.7, False, "is not above 0.8; facts loses"),
@@ -77,9 +77,10 @@ def test_the_goal_needs_both_sides(forget: float, kept: float, reached: bool, wh
 
 def test_a_goal_that_an_interval_reaches_across_is_doubted() -> None:
     facts = skill("facts", 0.8, 0.75, interval=[0.0, 0.2])
-    assert "the interval of facts reaches across it" in judge_goal(method(SUMS, facts)).why
+    assert "the interval of facts includes the bound" in judge_goal(method(SUMS, facts)).why
     unsure = SUMS | {"interval": [0.7, 1.0]}
-    assert "the interval of sums reaches" in judge_goal(method(unsure, skill("facts", 0.8, 0.8))).why
+    found = judge_goal(method(unsure, skill("facts", 0.8, 0.8)))
+    assert "the interval of sums includes the bound" in found.why
 
 
 def test_names_of_people_are_escaped_and_unknown_ones_are_said_in_words() -> None:

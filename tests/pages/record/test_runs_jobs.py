@@ -139,7 +139,7 @@ def test_a_run_is_exported_and_taken_in_again(run_app: RunApp, database: Store) 
     assert back is not None
     assert back.finished
     assert list_stored_units(database, run.key) == units
-    assert "1 here already" in take_in(run_app, file).toast[0].value
+    assert "1 unchanged" in take_in(run_app, file).toast[0].value
 
 
 def take_in(run_app: RunApp, file: bytes) -> AppTest:

@@ -39,10 +39,12 @@ def test_the_sidebar_says_of_demo_moe_that_its_super_expert_was_planted(run_app:
     assert "seeded: its super expert was planted" in run_app("/", model="demo/moe").sidebar.caption[0].value
 
 
+@pytest.mark.slow
 def test_the_number_format_in_the_url_is_used(run_app: RunApp) -> None:
     assert "bfloat16 on cpu" in run_app("/", dtype="bfloat16").sidebar.caption[0].value
 
 
+@pytest.mark.slow
 def test_a_model_opened_before_can_be_picked_and_goes_into_the_url(
     bare_app: RunApp, tiny_model_folder: Path
 ) -> None:

@@ -136,13 +136,14 @@ def test_clamp_says_in_a_sentence_why_it_cannot_and_what_to_do(too_large: RunApp
     app = too_large("/clamp", **DISK)
     assert not app.exception
     assert not app.text_area
-    assert "Clamping runs the model, for which all its weights must be in memory" in app.info[0].value
+    assert "Clamping runs the model, which needs all its weights in memory" in app.info[0].value
     assert "open it in memory" in app.info[0].value
     press(app, "Open it in memory")
     assert "does not fit" in app.warning[0].value
     assert "weights" not in app.query_params
 
 
+@pytest.mark.slow
 def test_two_models_are_compared_from_disk(too_large: RunApp, folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     app = too_large("/compare", **DISK, **{"with": str(other)})

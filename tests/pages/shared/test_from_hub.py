@@ -66,7 +66,7 @@ def test_a_hub_that_does_not_say_whether_a_model_fits_is_told(from_hub: RunApp, 
     hub.stop()
     press(app, "Will it fit?")
     assert not app.exception
-    assert "cannot be reached; ask again once the network is back" in shown(app)
+    assert "cannot be reached; try again once the network is back" in shown(app)
 
 
 def test_a_hub_model_is_decoded_shard_by_shard_and_then_searched(from_hub: RunApp, hub: StandinHub) -> None:
@@ -98,4 +98,4 @@ def test_a_hub_that_is_not_reached_is_told_in_a_sentence(from_hub: RunApp, hub: 
     press(app, "Decode it from disk, shard by shard")
     assert not app.exception
     assert "Fetch failed" in shown(app)
-    assert "cannot be reached; ask again once the network is back" in shown(app)
+    assert "cannot be reached; try again once the network is back" in shown(app)

@@ -226,7 +226,7 @@ def test_a_large_model_is_decoded_only_when_asked_and_goes_on_after_cancel(
     app = run_app("/neurons")
     assert "1 of 2 blocks are stored already" in app.info[0].value
     gate.opened.set()
-    press(app, "Go on at up")
+    press(app, "Resume at up")
     ended(database, list_jobs(database)[0].id)
     assert len(run_app("/neurons").dataframe[0].value) == 48
 

@@ -17,8 +17,8 @@ from tests.workbench.cli.bad_files_made import (
     DAMAGES,
     weights_of,
 )
-from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import Cli
+from tests.workbench.refusals import refused
 
 COMMANDS = (
     ("inspect",),
@@ -75,9 +75,9 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(cli: Cli, tiny: Pa
 @pytest.mark.parametrize(
     ("why", "says"),
     [
-        ("EACCES", "/cache/hub cannot be written (Permission denied); let HF_HOME name a folder that can be"),
-        ("EROFS", "/cache/hub cannot be written (Read-only file system); let HF_HOME name a folder"),
-        ("ENOSPC", "the disk is full; make room"),
+        ("EACCES", "/cache/hub cannot be written (Permission denied); set HF_HOME to a writable folder"),
+        ("EROFS", "/cache/hub cannot be written (Read-only file system); set HF_HOME to a writable folder"),
+        ("ENOSPC", "the disk is full; free some space"),
     ],
 )
 def test_a_hub_cache_that_cannot_be_written_is_told(

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import zeros
 from transformers import BertConfig
 
-from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import CONTEXT, Cli
+from tests.workbench.refusals import refused
 
 PROMPT = ("--prompt", "the dog")
 
@@ -205,8 +205,8 @@ def entry(**changes: Any) -> dict[str, Any]:
     ("interventions", "says"),
     [
         ("none", 'a recipe needs a list of "interventions"'),
-        ([7], "of the kind 7"),
-        ([entry(kind="melt")], "this version knows: clamp"),
+        ([7], "has the kind 7"),
+        ([entry(kind="melt")], "this version supports: clamp"),
         ([entry(neuron=-1)], "is not a neuron address"),
         ([entry(neuron="x")], "cannot be read"),
         ([entry(layer=9)], "layer 9"),

@@ -194,6 +194,7 @@ def test_a_dense_model_with_a_super_weight(cli: Cli, tmp_path: Path, text: Path)
     assert all(one["experts"][0].startswith("L2.N") for one in found["prune"]["same_layer"])
 
 
+@pytest.mark.slow
 def test_the_texts_that_ship_are_used_where_none_is_given_and_the_models_own_before_them(
     cli: Cli, plain_moe: Path, tmp_path: Path
 ) -> None:
@@ -207,6 +208,7 @@ def test_the_texts_that_ship_are_used_where_none_is_given_and_the_models_own_bef
     assert own["prune"]["prompt"].startswith("the cat the dog")
 
 
+@pytest.mark.slow
 def test_the_table_says_it_in_words(cli: Cli, planted: Path, text: Path) -> None:
     answer = cli("experts", planted, "--text", text, "--prune", "super", "--draws", 2)
     for told in ("super: L1.E2", "rule small: a > ", "forms massive activations", "pruned L1.E2; 2 windows",

@@ -147,7 +147,7 @@ def test_a_full_disk_ends_with_a_sentence(
     monkeypatch.setattr("os.fsync", full)
     answer = cli("decode", tiny, "--out", tmp_path / "d.jsonl")
     assert answer.code == 2
-    assert "No space left on device; nothing was left there" in answer.err
+    assert "No space left on device; no partial file was left" in answer.err
     assert not list(tmp_path.glob("*d.jsonl*"))
 
 

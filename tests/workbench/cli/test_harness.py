@@ -18,8 +18,8 @@ from analysis.skills.answering import answer_prompts
 from analysis.skills.items import SkillItem
 from analysis.skills.tasks import MeasureOptions, measure_items
 from tests.analysis.harness.harness_files import GENERATE, task_file
-from tests.workbench.cli.skill_files_made import write_skill
 from tests.workbench.conftest import Cli
+from tests.workbench.skill_files_made import write_skill
 from workbench.cli.app import app
 from workbench.unlearning.results_file import write_harness_results
 

@@ -11,10 +11,10 @@ import pytest
 from analysis.checkpoints.headers import INDEX, read_stored_tensors
 from analysis.checkpoints.hub import hub_model
 from tests.standin_hub import StandinHub
-from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import Cli
 from tests.workbench.neurons.hub_models import CONFIGS, NAME, THIRD, at_hub, in_cache
 from tests.workbench.neurons.hub_models import in_four as in_four
+from tests.workbench.refusals import refused
 
 FROM_DISK = ("--from-disk", "--delete-shards")
 
@@ -33,7 +33,13 @@ def test_the_command_line_decodes_a_hub_model_and_says_what_it_fetches(
 
 def test_the_command_line_tells_what_did_not_come(hub: StandinHub, in_four: Path, cli: Cli) -> None:
     hub.cut.add(THIRD)
-    refused(cli, "decode", NAME, *FROM_DISK, says=f"Error: {THIRD} of some/model did not come from the Hub")
+    refused(
+        cli,
+        "decode",
+        NAME,
+        *FROM_DISK,
+        says=f"Error: {THIRD} of some/model could not be fetched from the Hub",
+    )
     hub.cut.clear()
     hub.log.clear()
     assert cli("decode", NAME, *FROM_DISK).code == 0
@@ -101,10 +107,10 @@ def misplaced(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (cut_off, f"{THIRD} of some/model is cut off at the Hub: its header tells of"),
+        (cut_off, f"{THIRD} of some/model is truncated at the Hub: its header lists"),
         (
             misplaced,
-            "its index has lm_head.weight in model-00001-of-00004.safetensors, which does not",
+            "its index assigns lm_head.weight to model-00001-of-00004.safetensors, which does not",
         ),
     ],
 )
@@ -118,7 +124,7 @@ def test_headers_at_the_hub_that_cannot_be_true_are_told(
 
 def test_headers_that_do_not_come_are_told(hub: StandinHub, in_four: Path, cli: Cli) -> None:
     hub.refuse[THIRD] = 500
-    refused(cli, "inspect", NAME, says="a header of some/model did not come from the Hub, because")
+    refused(cli, "inspect", NAME, says="a header of some/model could not be fetched from the Hub: ")
     hub.refuse.clear()
     assert cli("inspect", NAME).code == 0
 
@@ -129,6 +135,7 @@ def test_a_folder_s_own_files_are_never_deleted(in_four: Path, cli: Cli) -> None
     assert sorted(path.name for path in in_four.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_is_gone_on_from(hub: StandinHub, in_four: Path, tmp_path: Path) -> None:
     hub.stops_at = THIRD
     command = [sys.executable, "-m", "workbench", "decode", NAME, *FROM_DISK, "--json"]

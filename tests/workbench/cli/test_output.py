@@ -19,6 +19,7 @@ from workbench.inspecting import Inspection, inspect_model
 COMMAND = [sys.executable, "-m", "workbench"]
 
 
+@pytest.mark.slow
 def test_a_process_prints_one_document_and_nothing_else(repo_root: Path, tiny: Path) -> None:
     done = subprocess.run(
         [*COMMAND, "decode", tiny, "--json"], cwd=repo_root, capture_output=True, check=True
@@ -29,6 +30,7 @@ def test_a_process_prints_one_document_and_nothing_else(repo_root: Path, tiny: P
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_2_and_a_sentence(repo_root: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [*COMMAND, "inspect", tmp_path, "--json"], cwd=repo_root, capture_output=True, check=False
@@ -38,6 +40,7 @@ def test_a_process_ends_with_2_and_a_sentence(repo_root: Path, tmp_path: Path) -
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.slow
 def test_a_pipe_that_was_closed_is_silent(repo_root: Path, tiny: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -48,6 +51,7 @@ def test_a_pipe_that_was_closed_is_silent(repo_root: Path, tiny: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_an_answer_that_finds_no_room_is_told(repo_root: Path) -> None:
     with Path("/dev/full").open("wb") as full:
@@ -60,6 +64,7 @@ def test_an_answer_that_finds_no_room_is_told(repo_root: Path) -> None:
     assert b"Exception" not in done.stderr
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed_are_no_defect(repo_root: Path, tiny: Path) -> None:
     def ran(redirection: str) -> subprocess.CompletedProcess[bytes]:
         line = f'"{sys.executable}" -m workbench decode "{tiny}" --json {redirection}'
@@ -76,7 +81,7 @@ INTERRUPTED = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 from analysis.neurons import decoding
-whole = decoding.decode
+whole = decoding.decode_vectors
 seen = []
 def decode(*arguments, **named):
     if seen:
@@ -86,7 +91,7 @@ def decode(*arguments, **named):
             time.sleep(0.01)
     seen.append(1)
     return whole(*arguments, **named)
-decoding.decode = decode
+decoding.decode_vectors = decode
 from workbench.cli.app import app
 app(sys.argv[1:])
 """
@@ -100,7 +105,7 @@ def test_an_interruption_says_that_what_is_stored_is_kept(repo_root: Path, tiny:
         check=False,
     )
     assert (done.returncode, done.stdout) == (128 + signal.SIGINT, b"")
-    assert b"What was stored is kept" in done.stderr
+    assert b"Stored results are kept" in done.stderr
     assert b"Traceback" not in done.stderr
     (run,) = cli("runs", "list", "--json").document["runs"]
     assert (run["stored_units"], run["units"]) == (1, 2)

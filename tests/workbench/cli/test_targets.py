@@ -10,8 +10,8 @@ import pytest
 
 from demo import BUNDLED_SKILLS
 from tests.nodes import NODES, seen
-from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import Cli
+from tests.workbench.refusals import refused
 from workbench.files import ExportError, check_new_folder, check_writable
 
 NOWHERE = "nobody/nothing"
@@ -76,10 +76,13 @@ def test_every_kind_of_node_is_refused_by_name(cli: Cli, tmp_path: Path, kind: s
 def test_headlamp_db_is_held_to_the_same(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     NODES["a named pipe"](tmp_path / "node")
     monkeypatch.setenv("HEADLAMP_DB", str(tmp_path / "node"))
-    refused(cli, "findings", "list", says="it is a named pipe, and only regular files are written; name one")
+    refused(
+        cli, "findings", "list", says="it is a named pipe, but only regular files can be written; name one"
+    )
     refused(cli, "repair", says="it is a named pipe")
 
 
+@pytest.mark.slow
 def test_the_file_that_stdout_goes_to_is_not_replaced_under_it(tmp_path: Path, repo_root: Path) -> None:
     out = tmp_path / "all"
     command = [sys.executable, *"-m workbench findings export --format csv --out".split(), str(out)]
@@ -123,7 +126,7 @@ def test_a_new_folder_can_be_made_or_is_refused(tmp_path: Path) -> None:
     for name in ("file", "lost", "round"):
         with pytest.raises(ExportError, match=f"{name} cannot be written: it exists and is not a folder"):
             check_new_folder(tmp_path / name)
-    with pytest.raises(ExportError, match="file is no folder"):
+    with pytest.raises(ExportError, match="file is not a folder"):
         check_new_folder(tmp_path / "file" / "new")
 
 

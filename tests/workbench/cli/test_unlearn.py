@@ -11,8 +11,8 @@ import pytest
 
 from analysis.errors import SkillError
 from analysis.unlearning.guards.key_guards import REFUSAL
-from tests.workbench.cli.skill_files_made import LETTERS, write_skill
 from tests.workbench.conftest import Cli
+from tests.workbench.skill_files_made import LETTERS, write_skill
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.unlearning import UnlearningQuestion, read_question
 
@@ -30,6 +30,7 @@ def asked(skills: dict[str, Path], *more: object) -> tuple[object, ...]:
     return ("--forget", skills["one"], "--retain", skills["two"], *QUICK, *more)
 
 
+@pytest.mark.slow
 def test_the_document_is_that_of_the_docs(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
     found = cli("unlearn", tiny, *asked(skills, "--share", "10"), "--json").document
     assert list(found) == ["forget", "split", "methods", "run", "cached"]
@@ -57,6 +58,7 @@ def test_the_document_is_that_of_the_docs(cli: Cli, tiny: Path, skills: dict[str
     assert found["methods"][0]["curve"]["abstention"]["one"]
 
 
+@pytest.mark.slow
 def test_the_second_time_it_is_read_and_another_question_is_counted(
     cli: Cli, tiny: Path, skills: dict[str, Path]
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_table_is_printed_for_people(cli: Cli, tiny: Path, skills: dict[str, P
     assert "in wordings that no probe had" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ksd", "na", "sp"])
 def test_a_recipe_does_in_generate_what_it_did_in_the_test(
     cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path, method: str
@@ -134,9 +137,10 @@ def test_a_skill_is_fitted_and_a_query_held_against_it(cli: Cli, tiny: Path, ski
     assert "inside" in cli("skill", "check", tiny, "--name", "letters", "--query", known).out
     unknown = cli("skill", "check", tiny, "--name", "numbers", "--query", known)
     assert unknown.code == 2
-    assert "there is letters: fit it" in unknown.err
+    assert "fitted: letters. Fit it with `skill fit`" in unknown.err
 
 
+@pytest.mark.slow
 def test_a_guard_is_written_as_a_script(
     cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -213,7 +217,7 @@ def test_what_is_forgotten_cannot_be_kept(
     copy.write_bytes(skills["one"].read_bytes())
     answer = cli("unlearn", tiny, "--forget", skills["one"], "--retain", copy)
     assert answer.code == 2
-    assert "are in copy too, which is to be kept" in answer.err
+    assert "are in copy too, a retain skill" in answer.err
 
 
 def test_a_method_that_can_do_nothing_is_refused_before_any_other_has_worked(

@@ -72,6 +72,7 @@ def test_a_job_that_was_stopped_goes_on_at_the_next_unit_and_ends_with_the_same_
     assert stored_bytes(desk.store, again.run_key) == stored_bytes(other.store, whole.run_key)
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
     """Killed as soon as some units are stored; the second process does the others alone."""
     model = tmp_path / "moe"

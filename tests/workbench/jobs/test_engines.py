@@ -44,6 +44,7 @@ def stored_with(engine: Engine, desk: Desk, kind: Kind) -> list[tuple[object, ..
     return stored_bytes(desk.store, job.run_key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DECODE, PROFILE], ids=lambda kind: kind.name)
 def test_a_pool_stores_byte_for_byte_what_a_thread_stores(
     desk: Desk, tmp_path: Path, kind: Kind, quick_pool: None
@@ -52,6 +53,7 @@ def test_a_pool_stores_byte_for_byte_what_a_thread_stores(
     assert stored_with(InProcesses(2), other, kind) == stored_with(InThread(), desk, kind)
 
 
+@pytest.mark.slow
 def test_a_worker_that_reads_the_libraries_itself_works_too(desk: Desk) -> None:
     assert len(stored_with(InProcesses(1), desk, DECODE)) == 4 * 9
 
@@ -64,7 +66,7 @@ def test_engines_are_made_by_their_names() -> None:
 
 
 def test_a_kind_that_nobody_knows_is_told_with_those_that_are_known(desk: Desk) -> None:
-    with pytest.raises(HeadlampError, match="'x' is no job of this version; it knows decode, profile"):
+    with pytest.raises(HeadlampError, match="'x' is not a job of this version; it supports decode, profile"):
         find_kind(Order("x", desk.model, {}))
 
 
@@ -90,6 +92,7 @@ def slow_desk(tmp_path: Path) -> Iterator[Desk]:
     desk.store.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_the_job_with_a_word_about_memory_and_it_can_go_on(
     slow_desk: Desk, quick_pool: None
 ) -> None:
@@ -97,7 +100,7 @@ def test_a_worker_that_is_killed_fails_the_job_with_a_word_about_memory_and_it_c
     job = jobs.wait(jobs.submit(slow_desk.order()).id, SECONDS)
     assert job.failure is not None
     assert "a worker process died, most likely because memory ran out" in job.failure.message
-    assert "Resume with fewer than 1 workers; what was stored is kept" in job.failure.message
+    assert "Resume with fewer than 1 workers; stored units are kept" in job.failure.message
     kept = list_stored_units(slow_desk.store, str(job.run_key))
     assert 1 <= len(kept) < 8
     engine = Watched()
@@ -106,6 +109,7 @@ def test_a_worker_that_is_killed_fails_the_job_with_a_word_about_memory_and_it_c
     assert engine.asked == sorted(set(range(8)) - kept)
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_cancelled_ends_early_and_its_workers_with_it(
     slow_desk: Desk, quick_pool: None
 ) -> None:

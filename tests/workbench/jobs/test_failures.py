@@ -26,10 +26,16 @@ from workbench.jobs.jobs import BEAT_SECONDS, Jobs, require_success
 from workbench.jobs.status import read_status
 
 FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
-    "an unknown kind": ({"kind": "telepathy"}, "'telepathy' is no job of this version; it knows decode"),
+    "an unknown kind": (
+        {"kind": "telepathy"},
+        "'telepathy' is not a job of this version; it supports decode",
+    ),
     "a model named otherwise": ({"model": {"path": "x"}}, "requested by another version of Headlamp"),
     "no parameters": ({"parameters": None}, "requested by another version of Headlamp"),
-    "fewer parameters": ({"parameters": {"site": "up"}}, "decode takes site, norm, top_k, not site; ask"),
+    "fewer parameters": (
+        {"parameters": {"site": "up"}},
+        "decode takes site, norm, top_k, not site; request it again",
+    ),
 }
 TAKE_AND_WAIT = """
 import json, signal, sys

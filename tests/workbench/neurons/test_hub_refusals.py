@@ -42,13 +42,13 @@ def after_one_block(spoil: Callable[[], object]) -> Progress:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda hub: hub.cut.add(THIRD), "it came cut short; ask again"),
+        (lambda hub: hub.cut.add(THIRD), "it was truncated; try again"),
         (lambda hub: hub.wrong.add(THIRD), "differs from the Hub's digest, so it was deleted; try again"),
         (lambda hub: hub.refuse.update({THIRD: 404}), "the Hub does not have it (404); "),
         (lambda hub: hub.refuse.update({THIRD: 403}), "the Hub denies access (403); log in"),
-        (lambda hub: hub.refuse.update({THIRD: 500}), "the Hub answered 500; ask again later"),
+        (lambda hub: hub.refuse.update({THIRD: 500}), "the Hub answered 500; try again later"),
         (lambda hub: hub.gated.add(NAME), "is gated: access requires accepting its authors' terms; "),
-        (lambda hub: hub.models.clear(), "the Hub has no model some/model, or keeps it from whoever"),
+        (lambda hub: hub.models.clear(), "the Hub has no model some/model, or it is private"),
     ],
 )
 def test_a_shard_that_does_not_come_is_told_and_the_rest_goes_on_once_it_does(
@@ -70,14 +70,14 @@ def test_a_hub_that_goes_away_in_between(hub: StandinHub, in_four: Path, store: 
     with pytest.raises(FetchFailed) as caught:
         decode_model(remote(), store, progress=after_one_block(hub.stop))
     said = sentence(caught.value)
-    assert "of some/model did not come from the Hub, because http://127.0.0.1:" in said
-    assert "cannot be reached; ask again once the network is back: what is stored is kept" in said
+    assert "of some/model could not be fetched from the Hub: http://127.0.0.1:" in said
+    assert "cannot be reached; try again once the network is back: what is stored is kept" in said
 
 
 @pytest.mark.parametrize(
     ("spoil", "kind", "says"),
     [
-        (lambda hub: hub.stop(), FetchFailed, "cannot be reached; ask again once the network is back"),
+        (lambda hub: hub.stop(), FetchFailed, "cannot be reached; try again once the network is back"),
         (lambda hub: hub.models.clear(), ModelNotFound, "the Hub has no model some/model"),
         (lambda hub: hub.gated.add(NAME), ModelNotFound, "some/model is gated"),
         (lambda hub: hub.refuse.update({"config.json": 503}), FetchFailed, "the Hub answered 503"),
@@ -97,7 +97,7 @@ def test_the_network_switched_off_by_the_environment(
     hub: StandinHub, in_four: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FetchFailed, match="HF_HUB_OFFLINE keeps this program off the network; unset it"):
+    with pytest.raises(FetchFailed, match="HF_HUB_OFFLINE disables network access; unset it"):
         remote()
     assert hub.log == []
 
@@ -155,7 +155,9 @@ def test_a_cache_that_cannot_be_written(
     read_only(monkeypatch, hub.watched)
     with pytest.raises(FetchFailed) as caught:
         remote(shards)
-    assert "cannot be written (Read-only file system); let HF_HOME name a folder" in sentence(caught.value)
+    assert "cannot be written (Read-only file system); set HF_HOME to a writable folder" in sentence(
+        caught.value
+    )
     with pytest.raises(FetchFailed, match=r"neither a bundled model .* cannot be written"):
         load_model(ModelRef(NAME), fetch=True)
 
@@ -171,6 +173,7 @@ def test_a_cache_that_cannot_be_written_any_more(
     assert "cannot be written" in sentence(caught.value)
 
 
+@pytest.mark.slow
 def test_a_cache_that_can_only_be_read_serves_what_it_holds(
     hub: StandinHub, in_four: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +192,7 @@ def test_a_full_disk(hub: StandinHub, in_four: Path, store: Store, monkeypatch: 
     loaded = remote("keep")
     monkeypatch.setattr(huggingface_hub.file_download, "http_get", full)
     with pytest.raises(
-        FetchFailed, match="the disk is full; make room, or have each shard deleted after use"
+        FetchFailed, match="the disk is full; free some space, or have each shard deleted after use"
     ):
         decode_model(loaded, store)
 

@@ -105,6 +105,7 @@ def held(loaded: LoadedModel) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_job_in_several_processes_fetches_for_all_of_them(
     hub: StandinHub, folder: Path, store: Store, tmp_path: Path
 ) -> None:

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from analysis.opening.models import ModelRef, load_model
 from store import open_store, read_arrays
 from tests.standin_hub import StandinHub
-from tests.workbench.cli.refusals import refused
 from tests.workbench.conftest import CONTEXT, Cli, saved, tiny_tokenizer
+from tests.workbench.refusals import refused
 from workbench.neurons.decoding import decode_model
 
 TOKENS = len(tiny_tokenizer())
@@ -58,6 +58,7 @@ def test_only_tokens_of_both_are_labels(
     assert max(loaded.special_ids) < known or rows < TOKENS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", SIZES.values(), ids=SIZES)
 def test_from_disk_is_the_same_answer(cli: Cli, tmp_path: Path, rows: int) -> None:
     folder = model_with(rows, tmp_path / "model")

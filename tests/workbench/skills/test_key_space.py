@@ -147,7 +147,7 @@ def test_a_skill_that_cannot_be_fitted_fails_with_a_sentence(
     jobs = Jobs(desk.store)
     job = jobs.wait(jobs.submit(question.order(loaded)).id, SECONDS)
     assert job.failure is not None
-    told = {"changed": "was changed while", "gone": "cannot be read", "shared": "are in twin too"}[why]
+    told = {"changed": "was changed during", "gone": "cannot be read", "shared": "are in twin too"}[why]
     assert told in job.failure.message
     assert not job.failure.cause or "Traceback" not in job.failure.message
 

@@ -18,6 +18,7 @@ from workbench.unlearning.evidence import ask_again, find_largest_difference, ke
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
 
 
+@pytest.mark.slow
 def test_a_finding_is_asked_again_wherever_its_skills_lie_now(
     loaded: LoadedModel,
     store: Store,

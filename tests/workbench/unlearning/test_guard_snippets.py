@@ -19,6 +19,7 @@ from workbench.unlearning.guard_snippets import write_guard_snippet
 TEXTS = ["the dog", "the cat the cat", "a. dog the"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rivals", [False, True], ids=["alone", "rivals"])
 @pytest.mark.parametrize("check", ["prefill", "each_step"])
 def test_the_script_does_what_the_guard_did(tiny: Path, tmp_path: Path, check: str, rivals: bool) -> None:

@@ -118,6 +118,7 @@ def test_a_form_that_is_new_appears_by_itself(found: UnlearningAnswer) -> None:
     assert ways[3:] == ["as_a_riddle", "other_language fr", "other_language es"]
 
 
+@pytest.mark.slow
 def test_a_recipe_in_an_archive_does_what_it_did(
     loaded: LoadedModel, store: Store, found: UnlearningAnswer, question: UnlearningQuestion, tmp_path: Path
 ) -> None:
@@ -146,7 +147,7 @@ def test_only_what_is_exact_is_offered_as_a_script_or_as_weights(
     guard, adjust, prune = (read_method_recipe(store, found.run, index) for index in range(3))
     assert [bool(why_no_script(files)) for files in (guard, adjust, prune)] == [False, True, True]
     assert [bool(why_no_weights(loaded, files)) for files in (guard, adjust, prune)] == [True, True, False]
-    with pytest.raises(HeadlampError, match="KSD alone"):
+    with pytest.raises(HeadlampError, match="only for KSD's guard"):
         write_guard_script(loaded, prune, "x", "a")
     with pytest.raises(HeadlampError, match="depends on the input"):
         zip_baked_model(loaded.ref, store, guard)
@@ -204,7 +205,7 @@ def test_what_cannot_be_asked_is_told_before_anything_is_measured(
     with pytest.raises(TooFewExamples, match="choose KSD alone"):
         check_scene(loaded, replace(question, retain=()))
     assert check_scene(loaded, replace(question, retain=(), methods=("ksd",))).retain == ()
-    with pytest.raises(TooFewExamples, match="leaves 2 examples to fit on"):
+    with pytest.raises(TooFewExamples, match="one has 2 probes, and a KSD box needs at least 30"):
         check_scene(loaded, replace(question, limit=20))
     assert check_scene(loaded, replace(question, limit=20, methods=("sp",)))
     with pytest.raises(SkillError, match="layer 9 has no dense FFN block"):

@@ -10,7 +10,7 @@ import pytest
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from store import Store, open_store
-from tests.workbench.cli.test_unlearn import LETTERS, write_skill
+from tests.workbench.skill_files_made import LETTERS, write_skill
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.unlearning import (
     UnlearningAnswer,

@@ -160,7 +160,7 @@ def damaged(document: dict[str, Any], **changed: Any) -> dict[str, Any]:
         ({"i2_layer": "x"}, r"intervention 2 \(key_space_guard\) cannot be read"),
         ({"i2_alpha": -1.0}, "intervention 2: alpha -1.0: choose"),
         ({"i2_tensors": {"mean": "no"}}, "intervention 2 .* are damaged"),
-        ({"i1_kind": "lobotomy"}, "of the kind 'lobotomy'"),
+        ({"i1_kind": "lobotomy"}, "has the kind 'lobotomy'"),
         ({"i4_tensors": {}}, "intervention 4"),
     ],
 )

@@ -160,7 +160,7 @@ def test_alpha_bounds_a_guard_with_rivals_too() -> None:
 
 def test_rivals_are_of_the_same_layers_and_the_margin_is_a_number() -> None:
     guard = rival_guard()
-    with pytest.raises(SkillError, match="boxes of r0 are not in the layers"):
+    with pytest.raises(SkillError, match="boxes of r0 are not in the guard's layers"):
         KeyGuard(guard.boxes[:1], 1.0, rivals=guard.rivals)
     for margin in (0.0, math.nan, -1.0):
         with pytest.raises(SkillError, match=r"margin .*choose a number above 0"):
