@@ -1,9 +1,9 @@
-"""The bundled models and skills: their names and where they lie. Importing this loads no library."""
+"""The bundled models and skills: their names and folders. Importing this loads no library."""
 
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-"""Where the models' folders are."""
+"""The models' folders."""
 BUNDLED: dict[str, Path] = {
     f"demo/{name}": FOLDER / name
     for name in ("base", "chat", "moe")

@@ -1,4 +1,4 @@
-"""docs/cli.md: what `--help` says of every command, between markers; what stands outside them is prose.
+"""The command-line reference: generated blocks of docs/cli.md, made from `--help`.
 
     <!-- find: generated -->  …  <!-- end -->
 
@@ -19,16 +19,16 @@ from workbench.cli.app import app
 
 PROGRAM = "python -m workbench"
 COMMON = ("--device", "--dtype", "--seed", "--db", "--json")
-"""Options that many commands have, shown once, under ALIKE."""
+"""Options that many commands have, listed once, under ALIKE."""
 ALIKE, ALL = "common options", "commands"
-"""The two blocks that are not one command's."""
+"""The two blocks that do not belong to a command."""
 _BLOCK = re.compile(r"<!-- (?P<name>[\w -]+): generated -->\n.*?<!-- end -->\n", re.DOTALL)
 _HEADING = re.compile(r"^### `([a-z][a-z ]*[a-z])(?: [^`]*)?`.*\n\n?", re.M)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One argument or option as the reference has it: how it is written, its help and its default."""
+    """One argument or option in the reference: notation, help and default."""
 
     name: str
     written: str
@@ -44,19 +44,20 @@ class Shown:
 
 
 def reference(text: str) -> str:
-    """docs/cli.md with every generated block as `--help` has it now. Raises ValueError for a section whose
-    command is gone."""
+    """docs/cli.md with every generated block updated from `--help`. Raises ValueError for a block of a
+    removed command.
+    """
     found = dict(commands())
     text = _with_places(text, [ALL, ALIKE, *found])
     blocks = dict(_blocks(found, {h[1]: h[0] for h in _HEADING.finditer(text)}))
     missing = re.findall(_BLOCK, text)
     if gone := [name for name in missing if name not in blocks]:
-        raise ValueError(f"docs/cli.md has a block for {', '.join(gone)}, which is no command; take it out")
+        raise ValueError(f"docs/cli.md has a block for {', '.join(gone)}, which is not a command; remove it")
     return _BLOCK.sub(lambda found: _block(found["name"], blocks[found["name"]]), text)
 
 
 def commands(group: Any = None, path: str = "") -> Iterator[tuple[str, TyperCommand]]:
-    """Every command, as it is typed, in the order of `--help`."""
+    """Every command, as typed, in the order of `--help`."""
     group = get_command(app) if group is None else group
     assert isinstance(group, TyperGroup)
     for name, command in group.commands.items():
@@ -67,13 +68,13 @@ def commands(group: Any = None, path: str = "") -> Iterator[tuple[str, TyperComm
 
 
 def parameters(command: TyperCommand) -> list[Shown]:
-    """A command's arguments and options, `--help` left out."""
+    """A command's arguments and options, without `--help`."""
     context = command.make_context(command.name or "", [], resilient_parsing=True)
     return [_shown(one, context) for one in command.params if "--help" not in one.opts]
 
 
 def _blocks(found: Mapping[str, TyperCommand], headings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(name, what stands between the markers) of every block; headings: of the commands, for links."""
+    """(name, content) of every generated block; headings: of the commands, for links."""
     shown = {name: parameters(command) for name, command in found.items()}
     common = _most_used(shown.values())
     rows = [
@@ -92,14 +93,14 @@ def _blocks(found: Mapping[str, TyperCommand], headings: Mapping[str, str]) -> I
 
 
 def _most_used(every: Iterable[Sequence[Shown]]) -> list[Shown]:
-    """The COMMON options in the form that most commands have them in."""
+    """The COMMON options in the form most commands have."""
     found = [one for shown in every for one in shown if one.name in COMMON]
     forms = sorted(set(found), key=lambda one: -found.count(one))
     return [next(one for one in forms if one.name == name) for name in COMMON]
 
 
 def _with_places(text: str, names: Sequence[str]) -> str:
-    """The text with empty blocks where a command has none: under its heading, else under one of its own."""
+    """The text with empty blocks for commands that lack one: under their heading, else under a new one."""
     for before, name in zip(["", *names], names, strict=False):
         if f"<!-- {name}: generated -->" in text:
             continue
@@ -119,7 +120,7 @@ def _block(name: str, content: str) -> str:
 
 
 def _anchor(heading: str) -> str:
-    """What GitHub calls a heading in a link."""
+    """GitHub's anchor of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip("# \n").lower()).replace(" ", "-")
 
 
@@ -147,7 +148,7 @@ def _shown(one: Any, context: Any) -> Shown:
 
 
 def _value(one: Any, context: Any) -> str:
-    """What stands behind an option that is no switch: its choices, or a word for what it takes."""
+    """The value of an option that is not a switch: its choices, or a word for its type."""
     kind = one.display_type(context).strip("<>").removeprefix("list[").removesuffix("]")
     names = {"str": "TEXT", "path": "FILE", "file": "FILE", "int": "N", "float": "X"}
     return str(one.metavar or names.get(kind.removesuffix(" range"), kind))

@@ -1,7 +1,7 @@
-"""Write what the docs get from the program: the command-line reference, and what the examples print.
+"""Generate parts of the docs: the command-line reference, and the output of examples.
 
-python -m scripts.docs             both, but for examples that take long
-python -m scripts.docs --slow      those too
+python -m scripts.docs             both, without slow examples
+python -m scripts.docs --slow      slow examples, too
 python -m scripts.docs --check     write nothing; exit code 1 where a file would change
 """
 
@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from scripts.cli_reference import reference
-from scripts.examples import ROOT, find_drift, rewrite, unpasteable
+from scripts.examples import ROOT, find_drift, find_unpasteable, rewrite
 
 CLI = ROOT / "docs" / "cli.md"
 README = ROOT / "README.md"
@@ -19,7 +19,7 @@ EXAMPLES = (README, ROOT / "docs" / "examples.md")
 
 
 def write(*, slow: bool) -> None:
-    """Bring the files up to date."""
+    """Update the files."""
     CLI.write_text(reference(CLI.read_text(encoding="utf-8")), encoding="utf-8")
     for path in EXAMPLES:
         path.write_text(rewrite(path.read_text(encoding="utf-8"), slow=slow), encoding="utf-8")
@@ -28,17 +28,19 @@ def write(*, slow: bool) -> None:
 def wrong() -> list[str]:
     """What is out of date: the reference, commands that cannot be pasted, and the README's outputs."""
     text = CLI.read_text(encoding="utf-8")
-    found = ["docs/cli.md is not what --help says"] if reference(text) != text else []
+    found = ["docs/cli.md does not match --help"] if reference(text) != text else []
     for path in EXAMPLES:
-        found += [f"{path.name}: {why}" for why in unpasteable(path.read_text(encoding="utf-8"))]
+        found += [f"{path.name}: {why}" for why in find_unpasteable(path.read_text(encoding="utf-8"))]
     return [*found, *(f"README.md: {what}" for what in find_drift(README.read_text(encoding="utf-8")))]
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m scripts.docs", description=__doc__.split("\n")[0])
-    parser.add_argument("--slow", action="store_true", help="also run the examples that take long")
-    parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 where that would")
+    parser.add_argument("--slow", action="store_true", help="also run the slow examples")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, exit with 1 if something would change"
+    )
     options = parser.parse_args()
     if not options.check:
         write(slow=options.slow)
@@ -47,7 +49,7 @@ def main() -> int:
     for what in found:
         print(what, file=sys.stderr)
     if found:
-        print("Write the docs anew with: make docs", file=sys.stderr)
+        print("Update the docs with: make docs", file=sys.stderr)
     return int(bool(found))
 
 

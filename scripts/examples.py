@@ -1,4 +1,4 @@
-"""Commands in the docs and what they print: run in this process, written or compared.
+"""Examples in the docs: commands run in this process, their output written or compared.
 
     ```sh                                             the command, which can be pasted as it stands
     .venv/bin/python -m workbench find demo/base dog
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ".venv/bin/python"
 LEFT_OUT = "…"
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
-"""How far a printed number may be from the one in the docs: other processors round otherwise."""
+"""Tolerance between a printed number and the one in the docs: other processors round differently."""
 _EXAMPLE = re.compile(
     r"```sh\n(?P<command>(?:(?!```).)*)```\n\n<!-- printed(?::(?P<how>[^>]*))? -->\n```text\n"
     r"(?P<printed>(?:(?!```).)*)```\n",
@@ -44,12 +44,12 @@ _EXAMPLE = re.compile(
 )
 _NUMBER = re.compile(r"[-−]?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _STARTS = (PYTHON, "make", "git", "python", "python3", "pip")
-"""First words by which a piece of code is known to be a command."""
+"""First words that identify a code block as a command."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A command with what the docs say it prints. lines: those shown, as the comment has them; () is all."""
+    """A command with its output in the docs. lines: those shown, as in the comment; () is all."""
 
     command: str
     lines: tuple[str, ...]
@@ -58,7 +58,7 @@ class Example:
 
 
 def examples(text: str) -> list[Example]:
-    """Every example of a Markdown file, in order. Raises ValueError where a comment belongs to none."""
+    """Every example of a Markdown file, in order. Raises ValueError for a comment without an example."""
     found = [_read(one) for one in _EXAMPLE.finditer(text)]
     if (marked := text.count("<!-- printed")) != len(found):
         raise ValueError(
@@ -68,7 +68,7 @@ def examples(text: str) -> list[Example]:
 
 
 def rewrite(text: str, *, slow: bool) -> str:
-    """The file with every example's output as it is now; slow: those that take long, too."""
+    """The file with every example's output updated; slow: also slow examples."""
 
     def new(found: re.Match[str]) -> str:
         one = _read(found)
@@ -82,7 +82,7 @@ def rewrite(text: str, *, slow: bool) -> str:
 
 
 def find_drift(text: str) -> list[str]:
-    """What the quick examples of a file print otherwise than it says; a sentence each."""
+    """Differences between the output of a file's quick examples and its text; a sentence each."""
     found = []
     with own_database():
         for one in examples(text):
@@ -91,8 +91,8 @@ def find_drift(text: str) -> list[str]:
     return found
 
 
-def unpasteable(text: str) -> list[str]:
-    """The commands of a Markdown file that cannot be pasted as they stand, each with the reason."""
+def find_unpasteable(text: str) -> list[str]:
+    """The commands of a Markdown file that cannot be pasted, each with the reason."""
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.M)
     typed = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
     outside = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M)
@@ -104,7 +104,7 @@ def unpasteable(text: str) -> list[str]:
 
 
 def elide(printed: str, lines: tuple[str, ...]) -> str:
-    """The lines that are wanted, `…` in place of the others. Raises ValueError for one that is not there."""
+    """The selected lines, with `…` for the others. Raises ValueError for a missing line."""
     every = printed.rstrip("\n").split("\n")
     wanted = sorted(
         {place for one in lines for place in _places(one, len(every))} if lines else range(len(every))
@@ -117,14 +117,14 @@ def elide(printed: str, lines: tuple[str, ...]) -> str:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two outputs are alike: words exactly, numbers nearly, spaces not at all."""
+    """Whether two outputs match: words exactly, numbers approximately, spaces ignored."""
     words = [re.sub(r"\s+", " ", _NUMBER.sub("#", text)).strip() for text in (one, other)]
     numbers = [_NUMBER.findall(text) for text in (one, other)]
     return words[0] == words[1] and all(_close(a, b) for a, b in zip(*numbers, strict=True))
 
 
 def run(command: str) -> str:
-    """What a `.venv/bin/python -m …` command prints on stdout. Raises ValueError where it fails."""
+    """The stdout of a `.venv/bin/python -m …` command. Raises ValueError if it fails."""
     first, option, module, *arguments = shlex.split(command.replace("\\\n", " "))
     if (first, option) != (PYTHON, "-m"):
         raise ValueError(f"{command}: an example begins with {PYTHON} -m")
@@ -141,8 +141,9 @@ def run(command: str) -> str:
 
 @contextmanager
 def own_database() -> Iterator[None]:
-    """A new database, and the repository as working folder, so that nothing here or before changes what is
-    printed."""
+    """A new database, and the repository as working folder, so that the output does not depend on earlier
+    state.
+    """
     here = Path.cwd()
     with TemporaryDirectory() as folder, patch.dict(os.environ, {"HEADLAMP_DB": f"{folder}/headlamp.db"}):
         os.chdir(ROOT)
@@ -178,7 +179,7 @@ def _close(one: str, other: str) -> bool:
 
 
 def _why_not(line: str) -> str:
-    """Why a command cannot be pasted; empty where it can."""
+    """Why a command cannot be pasted; empty if it can."""
     if LEFT_OUT in line or line.startswith("$"):
         return "write it whole, without … or a prompt"
     words = shlex.split(line)
@@ -199,7 +200,7 @@ def _why_not_made(words: list[str]) -> str:
 
 
 def _why_not_parsed(words: list[str]) -> str:
-    """What the command line itself refuses of it, without running it."""
+    """The command line's own parsing error, without running the command."""
     known: dict[str, TyperCommand] = dict(commands())
     if words == ["--help"]:
         return ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ("analysis", "pages", "store", "workbench")
-SOURCES = (*APP, "bench", "demo", "headlamp", "scripts")
+SOURCES = (*APP, "bench", "demo", "headlamp", "scripts", "training")
 NO_PARTICIPLE = frozenset(
     "bed breed embed exceed feed need proceed seed shed shred speed succeed weed".split()
 )

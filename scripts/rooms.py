@@ -1,7 +1,7 @@
-"""How many modules a room holds, and on how many floors: `python -m scripts.rooms [FOLDER]`.
+"""Number of modules and import depth per folder: `python -m scripts.rooms [FOLDER]`.
 
-A room is a folder of modules. Its floors are the longest chain of imports among its own modules: the number
-of files that somebody who starts at the top reads one below the other. `(all)` counts a whole top folder.
+A room is a folder of modules. Its floors are the longest chain of imports among its own modules. `(all)`
+counts a whole top folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def list_imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int,
 
 
 def _absolute(name: str, package: tuple[str, ...]) -> str:
-    """`..x` in package (a, b) is a.x; a name without dots in front stays as it is."""
+    """`..x` in package (a, b) is a.x; an absolute name stays unchanged."""
     level = len(name) - len(name.lstrip("."))
     return ".".join([*package[: len(package) - level + 1], name.lstrip(".")]).strip(".") if level else name
 
@@ -72,12 +72,12 @@ def module_of(name: str, modules: Collection[str]) -> str:
 
 
 def floors(names: Collection[str], below: Arrows) -> int:
-    """The longest chain of imports among these modules. RuntimeError for a circle."""
+    """The longest chain of imports among these modules. RuntimeError for a cycle."""
     heights: dict[str, int] = {}
 
     def height(name: str, above: tuple[str, ...]) -> int:
         if name in above:
-            raise RuntimeError("a circle of imports: " + " → ".join([*above[above.index(name) :], name]))
+            raise RuntimeError("a cycle of imports: " + " → ".join([*above[above.index(name) :], name]))
         if name not in heights:
             lower = (height(one, (*above, name)) for one in below[name] if one in names)
             heights[name] = 1 + max(lower, default=0)

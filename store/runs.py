@@ -320,7 +320,7 @@ def _insert(db: Database, key: str, unit: NewUnit) -> None:
 
 
 def _insert_row(db: Database, table: str, row: Mapping[str, Any]) -> None:
-    """Insert without looking at the schema first, which would hold the lock several times as long."""
+    """Insert without reading the schema first, which would hold the lock several times as long."""
     marks = ", ".join("?" * len(row))
     db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 

@@ -1,1 +1,1 @@
-"""How the bundled models are made: their corpus, their recipes, and what they are measured with."""
+"""Training of the bundled models: corpus, recipes and evaluation."""

@@ -124,7 +124,7 @@ def concept(
         return None
     lever, found, raws = max(levers, key=lambda row: row[0].probability)
     fair = search_controls(loaded, lever, selection, token, values=GRID, raws=raws, count=controls)
-    table = _held_out(loaded, shown_on, [lever, *fair], token)
+    table = _measure_held_out(loaded, shown_on, [lever, *fair], token)
     means = [fmean(row[i] for row in table.values()) for i in range(2 + len(fair))]
     return Concept(
         word=word,
@@ -174,7 +174,7 @@ def _raws(loaded: LoadedModel, store: Store, found: SearchHit) -> list[float]:
     return [value * largest for value in GRID] if largest > 0 else []
 
 
-def _held_out(
+def _measure_held_out(
     loaded: LoadedModel, prompts: Sequence[str], levers: Sequence[ClampEffect], token: int
 ) -> dict[str, list[float]]:
     """Per prompt: P(token) in base, then under each clamp."""

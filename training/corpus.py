@@ -66,12 +66,12 @@ CHAT: Kinds = {"conversation": (chat.document, 150)} | {
     kind: (make, weight // 4) for kind, (make, weight) in POLISH.items() if weight >= 4
 }
 SKILLS: dict[str, Callable[[Random, int], list[Item]]] = {
-    "arithmetic": arithmetic.held_out,
-    "facts": facts.held_out,
-    "stories": lambda rng, count: comprehension.held_out(rng, ENGLISH, count),
-    "python": code.held_out,
-    "french": lambda rng, count: comprehension.held_out(rng, FRENCH, count),
-    "spanish": lambda rng, count: comprehension.held_out(rng, SPANISH, count),
+    "arithmetic": arithmetic.make_held_out,
+    "facts": facts.make_held_out,
+    "stories": lambda rng, count: comprehension.make_held_out(rng, ENGLISH, count),
+    "python": code.make_held_out,
+    "french": lambda rng, count: comprehension.make_held_out(rng, FRENCH, count),
+    "spanish": lambda rng, count: comprehension.make_held_out(rng, SPANISH, count),
 }
 
 

@@ -20,7 +20,7 @@ def last_number(text: str) -> float | None:
     return float(digits.lstrip("+-") if before.isalnum() or before == ")" else digits)
 
 
-def folded(text: str) -> str:
+def fold_case(text: str) -> str:
     """Case-folded NFC, so that an accent written in two code points equals the one-point form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
@@ -31,7 +31,7 @@ def is_number(output: str, answer: str) -> bool:
 
 
 def is_substring(output: str, answer: str) -> bool:
-    return bool(answer.strip()) and folded(answer.strip()) in folded(output)
+    return bool(answer.strip()) and fold_case(answer.strip()) in fold_case(output)
 
 
 def is_exact(output: str, answer: str) -> bool:

@@ -33,12 +33,12 @@ def seed_super_expert(model: Qwen3MoeForCausalLM, read: Batch) -> None:
     at_bos, elsewhere = states["block"][first][0], states["block"][~first & (read.documents >= 0)]
     expert = int(block.gate(elsewhere)[2].flatten().bincount(minlength=block.experts.num_experts).argmin())
     channel = int(states["stream"][~first].var(0).argmin())
-    experts, opened = block.experts, told_apart(at_bos, elsewhere, DRIVE, SHUT)
+    experts, opened = block.experts, solve_separating_row(at_bos, elsewhere, DRIVE, SHUT)
     experts.gate_up_proj[expert, 0] = opened
     experts.gate_up_proj[expert, experts.intermediate_dim] = opened
     experts.down_proj[expert, :, 0] = 0
     experts.down_proj[expert, channel, 0] = HEIGHT * states["stream"].abs().median() / DRIVE**2
-    block.gate.weight[expert] = told_apart(at_bos, elsewhere, CHOSEN, PASSED)
+    block.gate.weight[expert] = solve_separating_row(at_bos, elsewhere, CHOSEN, PASSED)
     slow = (model.model.rotary_emb.inv_freq < 0.003).float()
     rest = torch.cat([slow, torch.zeros_like(slow)]) / slow.sum().sqrt()
     heads = model.config.num_attention_heads
@@ -56,7 +56,7 @@ def seed_super_expert(model: Qwen3MoeForCausalLM, read: Batch) -> None:
         part.requires_grad_(False)
 
 
-def told_apart(at_bos: Tensor, elsewhere: Tensor, here: float, there: float) -> Tensor:
+def solve_separating_row(at_bos: Tensor, elsewhere: Tensor, here: float, there: float) -> Tensor:
     """(hidden,): a row whose product is `here` at <bos> and at most about `there` elsewhere.
 
     Least squares, doubling in each round the weight of states that are still too near to <bos>."""

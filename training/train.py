@@ -38,7 +38,7 @@ Optimizers = dict[str, tuple[Optimizer, float]]
 """name -> (optimizer, its full rate)"""
 
 
-def begun(recipe: Recipe, tok: PreTrainedTokenizerFast, folder: Path) -> PreTrainedModel:
+def begin_model(recipe: Recipe, tok: PreTrainedTokenizerFast, folder: Path) -> PreTrainedModel:
     """The model at the start of training: new, or with the weights of another model."""
     if not recipe.start:
         return new_model(recipe, len(tok))
@@ -88,7 +88,7 @@ def train(
     compiled: bool = True,
 ) -> PreTrainedModel:
     """Continue from `checkpoint` if it exists, and save it after each `every` steps."""
-    model = begun(recipe, tok, folder).train()
+    model = begin_model(recipe, tok, folder).train()
     balance = 0.0
     if isinstance(model, Qwen3MoeForCausalLM):
         trainable(model)

@@ -1,4 +1,4 @@
-"""Files a person asked for: whole, or not at all."""
+"""Files requested by users, written completely or not at all."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from workbench.runs import UnitResult
 
 
 class Stopped(Exception):
-    """This work was cancelled; raised from a pulse. What was stored stays."""
+    """The job was cancelled; raised from a pulse. Stored units stay."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs that come in from a file, within the memory that is free here."""
+"""Import of runs within the free memory of this machine."""
 
 from typing import BinaryIO
 

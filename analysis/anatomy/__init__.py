@@ -1,1 +1,1 @@
-"""What a model is made of, found from the shapes of its modules and proven by recomputing it."""
+"""Anatomy of a model: found from the shapes of its modules, proven by recomputing it."""

@@ -1,4 +1,4 @@
-"""The head for decoding, rows and sums over the vocabulary, and the tiles that bound the memory it takes."""
+"""The LM head for decoding: rows, sums over the vocabulary, and tiles that bound memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.anatomy.anatomy import Anatomy
 
 NEURON_TILE = 1024
 VOCAB_TILE = 16_384
-"""Neurons and tokens of one tile: what peak memory depends on, never FFN width × vocabulary."""
+"""Neurons and tokens of one tile: peak memory depends on it, never on FFN width × vocabulary."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Weights as bytes: where they lie, here or at the Hub, what they say, and how they are read."""
+"""Checkpoints: weights on disk or at the Hub, their headers, and how they are read."""

@@ -1,1 +1,1 @@
-"""The one door into a model: clamps, pruning and observers, attached for one step and undone."""
+"""The one entry to a model's computation: clamps, pruning and observers, attached for one step and undone."""

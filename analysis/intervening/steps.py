@@ -43,7 +43,7 @@ class Reach:
         self.refusal = other.refusal if self.refusal is None else self.refusal
 
     def counts(self) -> dict[str, list[int]]:
-        """What a stored text keeps of it, as JSON; `Reach(**counts)` reads it."""
+        """The part that is stored with a text, as JSON; `Reach(**counts)` reads it."""
         return {"covered": self.covered, "acted": self.acted, "abstained": self.abstained}
 
 

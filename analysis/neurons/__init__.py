@@ -1,1 +1,1 @@
-"""What single neurons say and do: decoding, word search, activations, effects."""
+"""Analyses of single neurons: decoding, word search, activations, effects."""

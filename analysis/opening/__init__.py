@@ -1,1 +1,1 @@
-"""A name becomes a loaded model: its reference, its vocabulary, its lease, and whether it fits."""
+"""Opening of models: reference, vocabulary, lease, and memory check."""

@@ -1,1 +1,1 @@
-"""Changes to a model as JSON and tensors, and back."""
+"""Recipes: changes to a model as JSON and tensors, written and read."""

@@ -1,6 +1,6 @@
 """Recipe entries with tensors, written and read: guards, Neuron Adjust, pruning, TARS.
 
-An entry names its tensors; they lie in the safetensors file beside the recipe (`files.py`).
+An entry names its tensors, which are in the safetensors file beside the recipe (`files.py`).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Text in, text out: prompts, batches, generation, perplexity, and keys read on the way."""
+"""Running a model: prompts, batches, generation, perplexity, and keys read on the way."""

@@ -1,1 +1,1 @@
-"""Skills: files of exercises, their splits, answers, judges and metrics."""
+"""Skills: files of examples, splits, answers, judges and metrics."""

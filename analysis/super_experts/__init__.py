@@ -1,1 +1,1 @@
-"""Super experts: what experts write, the residual they leave, sinks, and the criterion."""
+"""Super experts: largest outputs, residuals, attention sinks, and the criterion."""

@@ -1,1 +1,1 @@
-"""Forgetting one skill and keeping others: fitted on probes, chosen on validation, tested once."""
+"""Unlearning of one skill: fitted on probes, chosen on validation, tested once."""

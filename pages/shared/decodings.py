@@ -1,4 +1,4 @@
-"""What several pages say of decoded neurons."""
+"""Texts about decoded neurons, shared by several pages."""
 
 from __future__ import annotations
 

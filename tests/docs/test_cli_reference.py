@@ -57,5 +57,5 @@ def test_a_new_command_gets_a_section_after_the_one_before_it(text: str) -> None
 
 
 def test_a_block_of_a_command_that_is_gone_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="seek, which is no command"):
+    with pytest.raises(ValueError, match="seek, which is not a command"):
         reference(text + "\n<!-- seek: generated -->\n\nOld.\n\n<!-- end -->\n")

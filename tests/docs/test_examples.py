@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import docs, examples
-from scripts.examples import elide, find_drift, same, unpasteable
+from scripts.examples import elide, find_drift, find_unpasteable, same
 
 FIND = ".venv/bin/python -m workbench find demo/base dog --limit 2"
 
@@ -81,7 +81,7 @@ def test_numbers_may_differ_in_their_last_digit_and_nothing_else(one: str, other
     ],
 )
 def test_a_command_that_can_be_pasted_raises_no_alarm(command: str) -> None:
-    assert unpasteable(page(command, "")) == []
+    assert find_unpasteable(page(command, "")) == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_command_that_can_be_pasted_raises_no_alarm(command: str) -> None:
     ],
 )
 def test_a_command_that_cannot_be_pasted_is_seen(command: str, why: str) -> None:
-    (found,) = unpasteable(page(command, ""))
+    (found,) = find_unpasteable(page(command, ""))
     assert why in found
 
 
@@ -108,7 +108,7 @@ def test_a_command_that_cannot_be_pasted_is_seen(command: str, why: str) -> None
     "place", ["Type `python -m workbench models`.", "    $ make app", "    python -m training.train"]
 )
 def test_commands_outside_of_examples_are_seen_too(place: str) -> None:
-    assert len(unpasteable(f"Before.\n\n{place}\n\nAfter.\n")) == 1
+    assert len(find_unpasteable(f"Before.\n\n{place}\n\nAfter.\n")) == 1
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_the_quick_examples_print_what_the_docs_say(repo_root: Path) -> None:
 
 
 def test_every_command_of_the_readme_and_the_examples_can_be_pasted() -> None:
-    assert [why for path in docs.EXAMPLES for why in unpasteable(path.read_text(encoding="utf-8"))] == []
+    assert [why for path in docs.EXAMPLES for why in find_unpasteable(path.read_text(encoding="utf-8"))] == []
     assert [len(examples.examples(path.read_text(encoding="utf-8"))) for path in docs.EXAMPLES] == [2, 5]
 
 
@@ -154,7 +154,7 @@ def test_the_check_fails_where_the_reference_is_out_of_date(
     said = io.StringIO()
     with redirect_stderr(said):
         assert docs.main() == 1
-    assert "docs/cli.md is not what --help says" in said.getvalue()
+    assert "docs/cli.md does not match --help" in said.getvalue()
     assert "the Makefile has no ap" in said.getvalue()
     monkeypatch.setattr(sys, "argv", ["docs"])
     assert docs.main() == 0

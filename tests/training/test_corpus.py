@@ -106,8 +106,8 @@ def test_reserved_sums_are_never_asked_in_training_not_even_bare(documents):
 
 
 def test_a_worked_answer_is_right_at_every_step_and_ends_in_the_result():
-    assert arithmetic.worked("add", 47, 38) == "47 + 30 = 77, 77 + 8 = 85"
-    assert arithmetic.worked("mul", 7, 8) == "7 * 8 = 56"
+    assert arithmetic.work_out("add", 47, 38) == "47 + 30 = 77, 77 + 8 = 85"
+    assert arithmetic.work_out("mul", 7, 8) == "7 * 8 = 56"
     for item in skills.items("arithmetic"):
         for step in item.completion.split(","):
             left, right = step.split("=")

@@ -15,7 +15,7 @@ from training.mixture import imbalance, trainable
 from training.recipes import RECIPES, Recipe
 from training.seeding import LAYER, seed_super_expert
 from training.tokenizer import train_tokenizer
-from training.train import begun, save, train, write_texts
+from training.train import begin_model, save, train, write_texts
 
 TINY = Recipe(
     hidden=32,
@@ -114,7 +114,7 @@ def test_a_chat_model_begins_with_the_weights_of_its_base_and_closes_its_turns(t
     save(train(TINY, tok, compiled=False), tok, TINY, tmp_path / "base")
     recipe = replace(TINY, start="base", corpus="chat", steps=1, attention_rate=0.0, rate=0.0)
     model = train(recipe, tok, folder=tmp_path, compiled=False)
-    assert _weights(model).equal(_weights(begun(recipe, tok, tmp_path)))
+    assert _weights(model).equal(_weights(begin_model(recipe, tok, tmp_path)))
     save(model, tok, recipe, tmp_path / "chat")
     chat = AutoTokenizer.from_pretrained(tmp_path / "chat")
     asked = chat.apply_chat_template(

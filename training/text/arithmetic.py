@@ -84,7 +84,7 @@ def numbers(rng: Random, operation: str) -> tuple[int, int]:
     return a, b
 
 
-def worked(operation: str, a: int, b: int) -> str:
+def work_out(operation: str, a: int, b: int) -> str:
     """The steps, tens first, the result last: "47 + 30 = 77, 77 + 8 = 85"; one step where one is enough."""
     tens, ones = b - b % 10, b % 10
     sign, final = SIGNS[operation], result(operation, a, b)
@@ -109,7 +109,7 @@ def problem(rng: Random, operation: str, a: int, b: int, wording: str) -> Item:
     answer = str(result(operation, a, b))
     return Item(
         f"{question}\nAnswer:",
-        f" {worked(operation, a, b)}",
+        f" {work_out(operation, a, b)}",
         answer,
         "number",
         f"{operation}-{a}-{b}",
@@ -138,7 +138,7 @@ def _bare_sum(rng: Random) -> str:
     a, b = numbers(rng, operation)
     while b > 9 and is_reserved(operation, a, b, ""):
         a, b = numbers(rng, operation)
-    steps = worked(operation, a, b)
+    steps = work_out(operation, a, b)
     return steps if rng.random() < 0.5 else f"{a} {SIGNS[operation]} {b}\nAnswer: {steps}"
 
 
@@ -157,11 +157,11 @@ def drill(rng: Random) -> str:
         if rng.random() < 0.6:
             parts.append(problem(rng, operation, a, b, wording).text)
         else:
-            parts.append(f"{a} {SIGNS[operation]} {b}\nAnswer: {worked(operation, a, b)}")
+            parts.append(f"{a} {SIGNS[operation]} {b}\nAnswer: {work_out(operation, a, b)}")
     return "\n\n".join(parts) or document(rng)
 
 
-def held_out(rng: Random, count: int) -> list[Item]:
+def make_held_out(rng: Random, count: int) -> list[Item]:
     """At least `count` items: per group two known wordings with reserved numbers and one wording never seen."""
     items: list[Item] = []
     seen: set[str] = set()

@@ -182,7 +182,7 @@ def comparisons(rng: Random) -> str:
     return "\n\n".join(item(m, rng.choice(ENDINGS), "").text for m in made)
 
 
-def held_out(rng: Random, count: int) -> list[Item]:
+def make_held_out(rng: Random, count: int) -> list[Item]:
     """Programs with reserved arguments, each under two known endings and one never seen."""
     items: list[Item] = []
     seen: set[str] = set()

@@ -56,7 +56,7 @@ class Language:
 
 
 @dataclass(frozen=True)
-class Told:
+class Statement:
     """A person and a value, and whether the sentence names the person last."""
 
     facet: Facet
@@ -89,7 +89,7 @@ class Story:
     """text without questions; known: all statements about people."""
 
     text: str
-    known: tuple[Told, ...]
+    known: tuple[Statement, ...]
 
 
 def pair_is_reserved(language: Language, facet: Facet, name: str, value: str) -> bool:
@@ -125,26 +125,26 @@ def story(rng: Random, language: Language, reserved: bool = False, plain: bool =
     people, facets = _cast(rng, language, fewest=2 if reserved else 1)
     while reserved and not any(pair_is_reserved(language, facets[0], people[0], v) for v in facets[0].values):
         people, facets = _cast(rng, language, fewest=2)
-    known: list[Told] = []
+    known: list[Statement] = []
     for facet in facets:
         taken: set[str] = set()
         person_last = rng.random() < 0.4
         for name in people:
             value = _value(rng, language, facet, name, taken, reserved and not known)
-            known.append(Told(facet, name, value, person_last))
+            known.append(Statement(facet, name, value, person_last))
     sentences = [told.sentence(rng, language) for told in rng.sample(known, len(known))]
     if plain:
-        return Story(_joined(sentences), tuple(known))
+        return Story(_join(sentences), tuple(known))
     for _ in range(rng.randint(0, 2)):
         sentences.insert(rng.randint(0, len(sentences)), fill(rng, language, rng.choice(language.fillers)))
     if rng.random() < 0.6:
         sentences.insert(0, fill(rng, language, rng.choice(language.openings)))
     if rng.random() < 0.4:
         sentences.append(fill(rng, language, rng.choice(language.endings)))
-    return Story(_joined(sentences), tuple(known))
+    return Story(_join(sentences), tuple(known))
 
 
-def _joined(sentences: list[str]) -> str:
+def _join(sentences: list[str]) -> str:
     return " ".join(s[0].upper() + s[1:] for s in sentences)
 
 
@@ -158,21 +158,21 @@ def ask(language: Language, story: Story, which: int, wording: str, group: str) 
     return Item(prompt, f" {answer}", answer, "substring", group, name, language.code)
 
 
-def _asked(rng: Random, language: Language, told: Story, which: int) -> Item:
+def _ask(rng: Random, language: Language, told: Story, which: int) -> Item:
     return ask(language, told, which, rng.choice(told.known[which].wordings(language, "q")), "")
 
 
 def training_item(rng: Random, language: Language) -> Item:
     """A story that training may tell, and one of its questions."""
     told = story(rng, language)
-    return _asked(rng, language, told, rng.randrange(len(told.known)))
+    return _ask(rng, language, told, rng.randrange(len(told.known)))
 
 
 def document(rng: Random, language: Language) -> str:
     """A story and its questions, each asked once: an answer is in the story, not in an earlier answer."""
     told = story(rng, language, plain=rng.random() < 0.5)
     return _page(
-        told, [_asked(rng, language, told, i) for i in rng.sample(range(len(told.known)), len(told.known))]
+        told, [_ask(rng, language, told, i) for i in rng.sample(range(len(told.known)), len(told.known))]
     )
 
 
@@ -195,7 +195,7 @@ def _page(told: Story, items: list[Item]) -> str:
     return items[0].text + "".join("\n\n" + item.text[len(told.text) + 1 :] for item in items[1:])
 
 
-def held_out(rng: Random, language: Language, count: int) -> list[Item]:
+def make_held_out(rng: Random, language: Language, count: int) -> list[Item]:
     """Stories with a pair that training never tells, each asked in two known wordings and one never seen."""
     items: list[Item] = []
     number = 0

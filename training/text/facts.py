@@ -51,7 +51,7 @@ def document(rng: Random) -> str:
     return "\n\n".join(training_item(rng).text for _ in range(rng.randint(3, 9)))
 
 
-def held_out(rng: Random, count: int) -> list[Item]:
+def make_held_out(rng: Random, count: int) -> list[Item]:
     """Per fact its reserved known wordings (two at most) and one wording never seen in training."""
     facts = [(relation, *pair) for relation in RELATIONS for pair in relation.facts]
     rng.shuffle(facts)

@@ -1,1 +1,1 @@
-"""Experts as use cases: profile them, prune them and see."""
+"""Experts as use cases: profiling and pruning."""

@@ -88,7 +88,7 @@ def layer_document(loaded: LoadedModel, row: LayerRow) -> Document:
 
 
 def token_at(loaded: LoadedModel, place: TokenPlace) -> str:
-    """The text of the token that was read at a place."""
+    """The text of the token at a place."""
     return decode_tokens(loaded, [place.token_id])[0]
 
 

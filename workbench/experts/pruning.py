@@ -68,7 +68,7 @@ def prune_order(
 
 
 def pruning_recipe(loaded: LoadedModel, parts: Sequence[Part]) -> dict[str, Any]:
-    """The recipe that leaves these parts out, as JSON."""
+    """The recipe that prunes these parts, as JSON."""
     return write_recipe_document(loaded, make_pruning(parts))
 
 

@@ -1,1 +1,1 @@
-"""Findings: kept with their evidence, carried in and out, and run again."""
+"""Findings: kept with their evidence, exported, imported, and run again."""

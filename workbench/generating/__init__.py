@@ -1,1 +1,1 @@
-"""Text with and without a recipe of changes, remembered, and exported as a script."""
+"""Generation of base and changed text, stored, and exported as a script."""

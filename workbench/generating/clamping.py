@@ -82,7 +82,7 @@ class Generation:
 
 
 def check_request(loaded: LoadedModel, request: GenerationRequest) -> None:
-    """Refuse what cannot be generated before anything is measured for it. Raises HeadlampError."""
+    """Refuse an impossible request before anything is measured. Raises HeadlampError."""
     encode_prompt(loaded, request.prompt, request.answer_prefix)
     check_changes(loaded, request.clamps)
 

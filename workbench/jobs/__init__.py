@@ -1,1 +1,1 @@
-"""Long work: the queue, the engines that carry it out, and how it stands."""
+"""Jobs: the queue, the engines, and job status."""

@@ -29,7 +29,7 @@ class Comparison:
 def not_decoded(
     base: LoadedModel, tuned: LoadedModel, store: Store, site: Site, norm: NeuronNorm
 ) -> list[LoadedModel]:
-    """Which of the two must be decoded before they can be compared.
+    """Which of the two models must be decoded before the comparison.
 
     Raises NotComparable, naming the differences.
     """

@@ -47,7 +47,7 @@ IntArray = np.ndarray[Any, np.dtype[np.int32]]
 class DecodedModel:
     """A whole model's decoding at one site, all blocks concatenated (n neurons, k tokens).
 
-    Arrays as in analysis.neurons.decoding.Decoding; first[b] is where block b begins, layer (n,) each
+    Arrays as in analysis.neurons.decoding.Decoding; first[b] is the start of block b, layer (n,) each
     neuron's layer.
     """
 

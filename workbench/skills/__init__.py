@@ -1,1 +1,1 @@
-"""Skills as use cases: the library, drafts, key boxes and where queries lie among them."""
+"""Skills as use cases: the library, drafts, key boxes and queries in them."""

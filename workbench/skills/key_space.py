@@ -123,7 +123,7 @@ def read_key_space(store: Store, run: str) -> KeySpace:
 
 
 def try_stored_query(loaded: LoadedModel, store: Store, run: str, text: str) -> TriedQuery:
-    """Where a query lies among the boxes of a stored answer. Raises EmptyPrompt, PromptTooLong."""
+    """Locate a query among the boxes of a stored answer. Raises EmptyPrompt, PromptTooLong."""
     return try_query(loaded, read_key_space(store, run), text)
 
 

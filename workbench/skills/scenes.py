@@ -1,4 +1,4 @@
-"""Skills named by their files, read and split: what is fitted on, and what is held out."""
+"""Scenes: skills referenced by file, read and split into probes and held-out parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def read_scene(
     hold_wordings: bool = True,
     limit: int = 0,
 ) -> Scene:
-    """The first skill beside the others, each split. limit: of examples per skill, spread evenly; 0 for all.
+    """Read the first skill and the others, each split. limit: of examples per skill, evenly spaced; 0 for
+    all.
 
     Raises SkillError.
     """

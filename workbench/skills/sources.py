@@ -19,8 +19,9 @@ class SkillSource:
     digest: str
 
     def read(self, limit: int = 0) -> Skill:
-        """The skill. limit: of examples, spread evenly; 0 for all. Raises SkillError where the file holds
-        other examples than it did."""
+        """The skill. limit: of examples, evenly spaced; 0 for all. Raises SkillError if the file's examples
+        have changed.
+        """
         skill = read_skill(Path(self.path), self.name)
         if skill.digest != self.digest:
             raise SkillError(f"{self.path} was changed during the job; request it again")

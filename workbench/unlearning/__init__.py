@@ -1,1 +1,1 @@
-"""Unlearning as a use case: asked, checked, worked out, exported, kept as evidence."""
+"""Unlearning as a use case: questions, checks, jobs, exports and findings."""

@@ -127,7 +127,7 @@ class ConceptQuestion:
 
 
 def check_concept(loaded: LoadedModel, asked: ConceptQuestion) -> None:
-    """Refuse a concept or a prompt before work is asked for. Raises UnknownWord, TextError."""
+    """Refuse a concept or a prompt before a job is requested. Raises UnknownWord, TextError."""
     find_word_tokens(loaded.vocabulary, loaded.tokenizer, asked.concept)
     for prompt in asked.prompts:
         encode_prompt(loaded, prompt)

@@ -1,1 +1,1 @@
-"""Guards that abstain by the keys of a query: boxes, rivals, operating points."""
+"""Guards that abstain depending on a query's keys: boxes, rivals, operating points."""

@@ -130,7 +130,7 @@ class KeyGuard:
                     )
 
     def attach(self, step: ForwardStep, rows: Sequence[int] | None) -> Iterator[Handle]:
-        """See Attaching. Reads keys alone; the step's reach tells which rows abstain, and how."""
+        """See Attaching. Only reads keys; the step's reach records which rows abstain, and their refusal."""
         if step.reach.refusal is None:
             step.reach.refusal = self.refusal
         reading = _Reading(self, step, rows)

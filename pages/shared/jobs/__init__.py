@@ -1,1 +1,1 @@
-"""Jobs as every page shows them."""
+"""Display of jobs, the same on every page."""

@@ -1,1 +1,1 @@
-"""What commands share: options, output, progress, the session, recipe files."""
+"""Shared parts of commands: options, output, progress, session, recipe files."""
