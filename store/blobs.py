@@ -20,6 +20,9 @@ _INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "ui
 DTYPES = frozenset(["bool", *_INTEGERS, "float16", "float32", "float64"])
 """Dtypes that can be stored; others are refused (bfloat16: convert it to float32)."""
 
+MAX_DIMENSIONS = 64
+"""The most dimensions of a NumPy array."""
+
 MAX_BYTES = 999_000_000
 """The largest array of a unit, in bytes; SQLite's own limit for a row is 10^9."""
 
@@ -68,7 +71,7 @@ def decode_blob(blob: Blob, where: str) -> Array:
     expected = math.prod(shape) * dtype.itemsize
     if expected != len(blob.data):
         raise DatabaseCorrupt(
-            f"{where}: {len(blob.data)} bytes stored, but shape {blob.shape} of {blob.dtype} "
+            f"{where}: {len(blob.data)} bytes stored, but shape {blob.shape:.80} of {blob.dtype} "
             f"takes {expected}; {_WAY_OUT}"
         )
     if blob.crc32 not in (None, _checksum(blob.dtype, blob.shape, blob.data)):
@@ -92,6 +95,10 @@ def _shape(text: str, where: str) -> tuple[int, ...]:
         shape = json.loads(text)
     except (ValueError, RecursionError):
         shape = None
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_size, shape)):
         raise DatabaseCorrupt(f"{where}: {text!r:.80} is not a shape; {_WAY_OUT}")
     return tuple(shape)
+
+
+def _is_size(size: object) -> bool:
+    return type(size) is int and 0 <= size < 2**63

@@ -57,7 +57,7 @@ def open_store(
     busy_seconds: how long to wait for a lock. schema: the migrations to apply. reserve: whether to reserve
     some disk space, so that deleting works on a full disk (store/reserve.py).
     """
-    store = Store(Path(os.path.expanduser(path or default_path())).absolute(), busy_seconds=busy_seconds)
+    store = Store(database_path(path or default_path()), busy_seconds=busy_seconds)
     try:
         try:
             _set_up(store, schema)
@@ -84,6 +84,12 @@ def _set_up(store: Store, schema: Migrations) -> None:
             store.db.enable_wal()
             with store.transaction() as db:
                 schema.apply(db)
+
+
+def database_path(path: Path) -> Path:
+    """The file itself if `path` is a link to it: SQLite writes its logs beside that one."""
+    named = Path(os.path.expanduser(path)).absolute()
+    return Path(os.path.realpath(named)) if named.is_symlink() and named.exists() else named
 
 
 def check_database(path: Path) -> None:

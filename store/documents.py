@@ -21,6 +21,9 @@ Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | boo
 MAX_DEPTH = 100
 """Levels of nesting; SQLite's own JSON functions give up at 1000."""
 
+PATH_SHOWN = 200
+"""Characters of a value's place in a document that an error shows."""
+
 MAX_INTEGER = 2**64
 """Exclusive bound on |integer|: wide enough for any seed."""
 
@@ -80,10 +83,11 @@ def _plain(value: object, where: str, depth: int) -> Any:
         return _plain_number(value, where)
     if isinstance(value, Mapping):
         return {
-            _plain_key(key, where): _plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()
+            _plain_key(key, where): _plain(item, f"{where}.{key}"[:PATH_SHOWN], depth + 1)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return [_plain(item, f"{where}[{index}]"[:PATH_SHOWN], depth + 1) for index, item in enumerate(value)]
     raise UnstorableValue(
         f"{where} is a {type(value).__name__}, which JSON cannot hold; "
         "pass numbers, text, booleans, None, lists or dictionaries of them"

@@ -120,7 +120,7 @@ def _as_store_error(error: sqlite3.Error | OSError, path: Path) -> StoreError | 
     if isinstance(error, OSError):
         return _from_system(error, path)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "fts5" in str(error):
         return DatabaseCorrupt(
             f"{path} cannot be read: {error}. The file was not changed: restore a copy, "
             "or move it away and Headlamp creates a new one."

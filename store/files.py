@@ -94,6 +94,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     part, stream = _new_part(target)
     try:
         with stream:
+            with suppress(OSError):  # a new file has no permissions to keep
+                os.chmod(part, stat.S_IMODE(target.stat().st_mode))
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

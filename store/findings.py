@@ -10,7 +10,7 @@ from typing import Any
 
 from store.database import Store
 from store.documents import Json, check_json, clean_text, now, write_json
-from store.errors import FindingNotFound, UnstorableValue
+from store.errors import DatabaseCorrupt, FindingNotFound, UnstorableValue
 from store.reserve import delete_with_room
 from store.row_decoding import ReadableRows, decode_row, read_readable
 
@@ -100,7 +100,10 @@ def _seq(store: Store, finding_id: str) -> int:
         )
     if len(rows) > 1:
         raise FindingNotFound(f"several findings begin with {wanted}; write more of the id")
-    return int(rows[0]["seq"])
+    seq = rows[0]["seq"]
+    if type(seq) is not int:
+        raise DatabaseCorrupt(f"finding {wanted} has no row number; run `python -m workbench repair`")
+    return seq
 
 
 def list_findings(

@@ -203,7 +203,7 @@ def list_jobs(store: Store, *, active: bool | None = None, limit: int = 200) -> 
 
     Rows that cannot be read are left out, and named in `unreadable`.
     """
-    where = {None: "1", True: _ACTIVE, False: f"NOT {_ACTIVE}"}[active]
+    where = {None: "1", True: _ACTIVE, False: f"({_ACTIVE}) IS NOT 1"}[active]
     return read_readable(
         "jobs", store.rows(f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?", (limit,)), _job
     )
@@ -214,7 +214,10 @@ def forget_job(store: Store, job_id: int) -> None:
 
     def delete() -> None:
         with store.transaction() as db:
-            if get_job(store, job_id).active:
+            rows = store.rows("SELECT state FROM jobs WHERE id = ?", (job_id,))
+            if not rows:
+                get_job(store, job_id)  # raises JobNotFound
+            if rows[0]["state"] in ("queued", "running"):
                 raise JobActive(f"job {job_id} is still queued or running: cancel it first")
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 

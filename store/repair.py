@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from store.damaged import SIDES, free_name, is_database, side_path
-from store.database import check_database, open_store
+from store.database import check_database, database_path, open_store
 from store.errors import DatabaseBusy, DatabaseCorrupt, translate_errors
 from store.migrations import SCHEMA, check_schema
 from store.row_decoding import text_or_bytes
@@ -42,7 +42,7 @@ def repair_database(path: Path) -> RepairReport:
     DatabaseBusy: another process has it open. DatabaseCorrupt: nothing can be read. DatabaseForeign,
     DatabaseFromNewerVersion, StoreFull, Unwritable.
     """
-    path = Path(os.path.expanduser(path)).absolute()
+    path = database_path(path)
     check_database(path)
     if not is_database(path):
         raise DatabaseCorrupt(

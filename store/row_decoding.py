@@ -23,6 +23,9 @@ Check = Callable[[Any], Any]
 MAX_UNITS = 1_000_000
 """Largest number of units of a run."""
 
+MAX_SECONDS = 1e12
+"""The longest time that is stored: no sum of real ones reaches it."""
+
 
 @dataclass(frozen=True)
 class UnreadableRow:
@@ -122,8 +125,8 @@ def _integer(low: int, high: int = 2**63 - 1) -> Check:
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
         raise ValueError(f"is {_shown(value)}, not a number")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"is {value}, not a finite number of 0 or more")
+    if not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"is {value}, not a number from 0 to {MAX_SECONDS:.0e}")
     return float(value)
 
 
@@ -175,9 +178,16 @@ def _optional(check: Check) -> Check:
 
 def _json(value: Any) -> Any:
     try:
-        return json.loads(_text(value), parse_constant=_refused)
+        return json.loads(_text(value), parse_constant=_refused, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error})") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"holds {text:.20}, which is too large a number")
+    return number
 
 
 def _refused(constant: str) -> None:

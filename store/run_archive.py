@@ -132,7 +132,7 @@ class ArchiveReader:
     def read_arrays(self, name: str, sha256: str) -> dict[str, Array]:
         """The arrays a member holds."""
         self._check_fits(name, ARRAYS_COST * self.size(name))
-        content = b"".join(self._pieces(name, sha256, piece=-1))
+        content = b"".join(self._pieces(name, sha256))
         try:
             return load(content)
         except KeyError as error:  # a dtype that NumPy does not have
@@ -146,13 +146,13 @@ class ArchiveReader:
                 "free; close other programs, or export fewer runs at once"
             )
 
-    def _pieces(self, name: str, sha256: str | None, piece: int = PIECE) -> Iterator[bytes]:
+    def _pieces(self, name: str, sha256: str | None) -> Iterator[bytes]:
         entry = self._zip.getinfo(name)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is packed by method {entry.compress_type}")
         digest, size = hashlib.sha256(), 0
         with self._zip.open(entry) as member:
-            while content := member.read(piece):
+            while content := member.read(PIECE):
                 size += len(content)
                 digest.update(content)
                 yield content
@@ -177,14 +177,14 @@ def objects(name: str, pieces: Iterator[bytes], longest: int) -> Iterator[dict[s
         text, place = text[place:] + utf8.decode(piece, final=not piece), 0
         if piece and len(text) < enough:
             continue
-        while sign := _SIGN.match(text, place):
-            if sign[1] not in awaited:
+        while (place := _skip_space(text, place)) < len(text):
+            if text[place] not in awaited:
                 raise ValueError(f"{name} is not a list of objects")
-            if sign[1] != "{":
-                place, awaited = sign.end(), _AFTER[sign[1]]
+            if text[place] != "{":
+                place, awaited = place + 1, _AFTER[text[place]]
                 continue
             try:
-                found, place = decode(text, sign.start(1))
+                found, place = decode(text, place)
             except json.JSONDecodeError:
                 if not piece:
                     raise
@@ -198,7 +198,12 @@ def objects(name: str, pieces: Iterator[bytes], longest: int) -> Iterator[dict[s
         raise ValueError(f"{name} ends before its list does, or long after")
 
 
-_SIGN = re.compile(r"\s*(\S)")
+def _skip_space(text: str, place: int) -> int:
+    match = _SPACE.match(text, place)
+    return match.end() if match else place
+
+
+_SPACE = re.compile(r"\s*")
 _AFTER = {"[": "{]", ",": "{", "]": ""}
 """What may follow each sign of a list of objects."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ from store.blobs import Array, check_array, encode_blob
 from store.database import Store
 from store.documents import check_json, clean_text, now, read_typed, utc
 from store.errors import BadImport, StoreFull, translate_errors
+from store.row_decoding import MAX_SECONDS
 from store.run_archive import (
     FORMAT,
     LIST,
@@ -221,7 +221,7 @@ def _text(entry: Any, name: str) -> str:
 
 def _seconds(entry: Any) -> float:
     seconds = float(read_typed(entry, "seconds", int, float))
-    if not (math.isfinite(seconds) and seconds >= 0):
+    if not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"{seconds} seconds")
     return seconds
 

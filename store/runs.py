@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from store.database import Store
 from store.documents import Json, canonicalise, check_json, clean_text, now, write_json
 from store.errors import DatabaseCorrupt, RunNotFound, StoreFull, UnitMissing, UnstorableValue
 from store.reserve import reserve_released, shorten_log
-from store.row_decoding import MAX_UNITS, ReadableRows, decode_row, read_readable, row_name
+from store.row_decoding import MAX_SECONDS, MAX_UNITS, ReadableRows, decode_row, read_readable, row_name
 
 KEY_DIGITS = 32
 """Hexadecimal digits of a key: 128 bits of SHA-256."""
@@ -100,7 +99,7 @@ class NewUnit:
     arrays: Mapping[str, Blob]
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.seconds) and self.seconds >= 0):
+        if not 0 <= self.seconds <= MAX_SECONDS:
             raise UnstorableValue(
                 f"unit {self.idx} took {self.seconds} seconds; pass a finite time, 0 or more"
             )
@@ -291,9 +290,12 @@ def _delete_in_pieces(store: Store, key: str) -> None:
             return
 
 
-_SELECT = """SELECT runs.*,
+SUM_OF_BYTES = "coalesce(CAST(total(CASE typeof(bytes) WHEN 'integer' THEN bytes END) AS INTEGER), 0)"
+"""Bytes of units; sizes that are no whole numbers, or too large to add up, raise nothing."""
+
+_SELECT = f"""SELECT runs.*,
     (SELECT count(*) FROM units WHERE run_key = runs.key) AS stored_units,
-    (SELECT CAST(total(bytes) AS INTEGER) FROM units WHERE run_key = runs.key) AS bytes FROM runs"""
+    (SELECT {SUM_OF_BYTES} FROM units WHERE run_key = runs.key) AS bytes FROM runs"""
 
 
 def _run(row: Mapping[str, Any]) -> Run:
@@ -328,7 +330,7 @@ def _insert_row(db: Database, table: str, row: Mapping[str, Any]) -> None:
 def _account(db: Database, key: str, seconds: float) -> None:
     """Add the new unit's time to its run, and finish the run if nothing is missing."""
     db.execute(
-        """UPDATE runs SET seconds = seconds + ?, finished_at = CASE WHEN
+        """UPDATE runs SET seconds = min(seconds + ?, ?), finished_at = CASE WHEN
             (SELECT count(*) FROM units WHERE run_key = runs.key) = runs.units THEN ? END WHERE key = ?""",
-        (seconds, now(), key),
+        (seconds, MAX_SECONDS, now(), key),
     )

@@ -30,7 +30,7 @@ DELETE FROM units WHERE bytes <> length(coalesce(payload, '')) + (
     WHERE arrays.run_key = units.run_key AND unit_idx = idx);
 DELETE FROM arrays WHERE NOT EXISTS (
     SELECT 1 FROM units WHERE units.run_key = arrays.run_key AND idx = unit_idx);
-UPDATE runs SET seconds = (SELECT coalesce(sum(seconds), 0) FROM units WHERE run_key = key),
+UPDATE runs SET seconds = (SELECT min(coalesce(sum(seconds), 0), 1e12) FROM units WHERE run_key = key),
     finished_at = CASE WHEN units = (SELECT count(*) FROM units WHERE run_key = key) THEN finished_at END;
 """
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from store.database import Store
 from store.errors import StoreFull, translate_errors
 from store.reserve import reserve_released, shorten_log
+from store.runs import SUM_OF_BYTES
 
 INCREMENTAL = 2
 """SQLite's number for a file that can shrink incrementally."""
@@ -31,7 +32,8 @@ class Storage:
 def measure_storage(store: Store) -> Storage:
     """What the store takes now and the free space on its disk."""
     kinds = store.rows(
-        "SELECT kind, CAST(total(bytes) AS INTEGER) AS bytes FROM units JOIN runs ON key = run_key "
+        f"SELECT kind, {SUM_OF_BYTES} "
+        "AS bytes FROM units JOIN runs ON key = run_key "
         "GROUP BY kind ORDER BY kind"
     )
     with translate_errors(store.path):

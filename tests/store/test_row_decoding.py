@@ -19,12 +19,14 @@ from store import (
     RunNotFound,
     RunSpec,
     Store,
+    UnstorableValue,
     all_tags,
     ask_job,
     begin_run,
     delete_finding,
     delete_run,
     finish_job,
+    forget_job,
     get_finding,
     get_job,
     get_run,
@@ -289,7 +291,7 @@ def test_a_shape_that_numpy_cannot_make_is_refused_without_a_checksum_too(
 ) -> None:
     spoil(store, "arrays", "shape", shape)
     store.db.execute("UPDATE arrays SET crc32 = NULL, data = ?", [b"" if "0," in shape else bytes(24)])
-    with pytest.raises(DatabaseCorrupt, match=r"is not a shape \(.*run it again"):
+    with pytest.raises(DatabaseCorrupt, match=r"is not a shape; .*run it again"):
         read_array(store, key, 0, "x")
 
 
@@ -331,3 +333,47 @@ def test_reading_a_database_writes_nothing_about_bad_rows(store: Store, key: str
     before = store.rows("SELECT * FROM runs")
     list_runs(store)
     assert store.rows("SELECT * FROM runs") == before
+
+
+@pytest.mark.parametrize("size", ["9" * 4000, "9" * 5000])
+def test_a_shape_of_enormous_numbers_is_refused_and_repaired(store: Store, key: str, size: str) -> None:
+    spoil(store, "arrays", "shape", f"[{size},{size}]")
+    with pytest.raises(DatabaseCorrupt, match="is not a shape"):
+        read_array(store, key, 0, "x")
+    store.close()
+    assert repair_database(store.path).lost["arrays"] == 1
+
+
+def test_numbers_that_are_too_large_for_json_are_refused(store: Store, key: str) -> None:
+    spoil(store, "units", "payload", "[1e999]")
+    with pytest.raises(DatabaseCorrupt, match="holds 1e999, which is too large"):
+        read_unit(store, key, 0)
+
+
+def test_times_never_add_up_to_infinity(store: Store, make_spec: Callable[..., RunSpec]) -> None:
+    spec = make_spec(units=3)
+    begin_run(store, spec, {})
+    for idx in range(3):
+        put_unit(store, spec.key, idx, name="", seconds=1e12)
+    assert get_run(store, spec.key).seconds == 1e12
+    with pytest.raises(UnstorableValue, match="seconds"):
+        put_unit(store, spec.key, 0, name="", seconds=1e13)
+
+
+def test_a_job_without_a_state_is_named_among_those_that_are_not_active(store: Store, key: str) -> None:
+    spoil(store, "jobs", "state", "")
+    (bad,) = list_jobs(store, active=False).unreadable
+    assert bad.key == "1"
+    forget_job(store, 1)
+    assert list_jobs(store).unreadable == ()
+
+
+def test_a_link_is_the_database_it_leads_to(store: Store, key: str, tmp_path: Path) -> None:
+    store.close()
+    link = tmp_path / "link.db"
+    link.symlink_to(store.path)
+    with closing(open_store(link)) as linked:
+        assert linked.path == store.path
+    repair_database(link)
+    assert link.is_symlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["data", "link.db"]

@@ -39,6 +39,7 @@ from store import (
     read_unit,
 )
 from store.blobs import DTYPES
+from store.documents import check_json
 from store.run_archive import objects
 from store.runs import NewUnit, Run, Unit, put_units
 
@@ -540,3 +541,20 @@ def test_a_list_is_read_object_by_object_however_it_is_cut(
 def test_what_is_no_list_of_objects_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a list|ends before|Expecting"):
         list(objects("x", iter([text.encode()] if text else []), 10_000))
+
+
+def test_spaces_between_objects_take_no_time_and_no_memory() -> None:
+    pieces = [b"[{}", *[b" " * 100_000] * 200, b",{}]"]
+    assert list(objects("x", iter(pieces), 1000)) == [{}, {}]
+
+
+def test_long_keys_deep_in_a_document_are_checked_in_little_memory() -> None:
+    value: object = 1
+    for _ in range(90):
+        value = {"k" * 100_000: value}
+    tracemalloc.start()
+    try:
+        check_json(value, "payload")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
