@@ -89,7 +89,7 @@ def _set_up(store: Store, schema: Migrations) -> None:
 def database_path(path: Path) -> Path:
     """The file itself if `path` is a link to it: SQLite writes its logs beside that one."""
     named = Path(os.path.expanduser(path)).absolute()
-    return Path(os.path.realpath(named)) if named.is_symlink() and named.exists() else named
+    return Path(os.path.realpath(named)) if named.is_symlink() and named.is_file() else named
 
 
 def check_database(path: Path) -> None:
