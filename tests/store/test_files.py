@@ -235,3 +235,11 @@ def test_without_locks_only_an_old_part_is_removed(tmp_path: Path, monkeypatch: 
 def test_a_folder_of_our_own_is_made(tmp_path: Path) -> None:
     write_whole(tmp_path / "deep" / "down" / "file", b"all")
     assert (tmp_path / "deep" / "down" / "file").read_bytes() == b"all"
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    private = tmp_path / "private.csv"
+    private.touch(mode=0o600)
+    with replacing(private) as stream:
+        stream.write(b"x")
+    assert private.stat().st_mode & 0o777 == 0o600

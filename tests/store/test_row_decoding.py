@@ -377,3 +377,10 @@ def test_a_link_is_the_database_it_leads_to(store: Store, key: str, tmp_path: Pa
     repair_database(link)
     assert link.is_symlink()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data", "link.db"]
+
+
+def test_a_damaged_search_index_is_a_damaged_database(store: Store, key: str) -> None:
+    store.db.execute("UPDATE findings_fts_config SET v = 99")
+    store.close()
+    with pytest.raises(DatabaseCorrupt, match="fts5"):
+        list_findings(store, search="tower")
