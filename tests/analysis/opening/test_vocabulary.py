@@ -64,7 +64,7 @@ def test_a_word_of_several_tokens_shows_its_pieces() -> None:
 
 def test_the_pieces_shown_are_those_of_the_word_inside_a_text(stories: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(stories)
-    with pytest.raises(UnknownWord, match=r"read as ' do' \+ 'g'"):
+    with pytest.raises(UnknownWord, match=r"split into ' do' \+ 'g'"):
         find_word_tokens(read_vocabulary(tokenizer, 512), tokenizer, "dog")
 
 
