@@ -138,3 +138,8 @@ class PromptTooLong(TextError):
 
 class UnknownWord(TextError):
     """Not one token of this model's vocabulary."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an external error's message, at most 300 characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         asked = re.fullmatch(r"/api/models/(.+?)/(revision|tree)/([^/]+)", path)
         file = re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path)
-        large = re.fullmatch(r"/elsewhere/(.+)/([^/]+)", path)
+        large = re.fullmatch(r"/elsewhere/([^/]+/[^/]+)/(.+)", path)
         model = next((m.group(1) for m in (asked, file, large) if m), "")
         if model in self.of.gated:
             self._refuse(method, path, 403, "GatedRepo")
@@ -111,12 +111,14 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in ("main", self.of.commit(model)):
             return self._refuse("GET", kind, 404, "RevisionNotFound")
         self.of.log.append(("GET", kind))
-        files = sorted(p for p in self.of.models[model].iterdir() if p.is_file())
+        folder = self.of.models[model]
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
         found: Any
         if kind == "revision":
-            found = {"id": model, "sha": self.of.commit(model), "siblings": [_sibling(p) for p in files]}
+            siblings = [_sibling(p.relative_to(folder).as_posix(), p) for p in files]
+            found = {"id": model, "sha": self.of.commit(model), "siblings": siblings}
         else:
-            found = [_entry(p) for p in files]
+            found = [_entry(p.relative_to(folder).as_posix(), p) for p in files]
         return self._send(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
 
     def _file(self, method: str, model: str, revision: str, name: str) -> None:
@@ -168,24 +170,33 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2] if cut else body)
 
 
-def _sibling(path: Path) -> dict[str, Any]:
+def _sibling(name: str, path: Path) -> dict[str, Any]:
     size = path.stat().st_size
-    found: dict[str, Any] = {"rfilename": path.name, "size": size, "blobId": _git_id(path)}
+    found: dict[str, Any] = {
+        "rfilename": name,
+        "size": size,
+        "blobId": _git_id(path),
+    }
     if path.name.endswith(LARGE):
         found["lfs"] = {"sha256": _sha256(path), "size": size, "pointerSize": 134}
     return found
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def _entry(name: str, path: Path) -> dict[str, Any]:
     size = path.stat().st_size
-    found: dict[str, Any] = {"type": "file", "path": path.name, "size": size, "oid": _git_id(path)}
+    found: dict[str, Any] = {
+        "type": "file",
+        "path": name,
+        "size": size,
+        "oid": _git_id(path),
+    }
     if path.name.endswith(LARGE):
         found["lfs"] = {"oid": _sha256(path), "size": size, "pointerSize": 134}
     return found
 
 
 def _digests(folder: Path) -> list[str]:
-    return [f"{p.name} {_sha256(p)}" for p in sorted(folder.iterdir()) if p.is_file()]
+    return [f"{p.relative_to(folder)} {_sha256(p)}" for p in sorted(folder.rglob("*")) if p.is_file()]
 
 
 def _sha256(path: Path) -> str:

@@ -7,6 +7,9 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
+from analysis.checkpoints.weight_files import find_weight_files
+from analysis.errors import NotAModel, UnsafeWeights
+
 FileKey = tuple[str, int, int, int]
 """(path, size, mtime_ns, inode): while these are unchanged, so are the file's bytes."""
 
@@ -29,19 +32,23 @@ _NAMES = (
 _hashes: dict[FileKey, str] = {}
 
 
-def identity_files(folder: Path, *, weights: bool = True) -> list[Path]:
-    """The files a fingerprint covers, by name: all safetensors, config, tokenizer, chat template.
+def identity_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
+    """The files a fingerprint covers, by name in the folder: weights with their index (see
+    `find_weight_files`), config, tokenizer, chat template.
 
-    weights: whether to include the safetensors.
+    weights: whether to include the weights and their index. A folder without usable weights has none.
     """
-    files = [folder / name for name in _NAMES if (folder / name).is_file()]
-    files += folder.glob("*.safetensors.index.json")
-    return sorted([*files, *(folder.glob("*.safetensors") if weights else ())], key=lambda path: path.name)
+    names = [name for name in _NAMES if (folder / name).is_file()]
+    if weights:
+        with suppress(NotAModel, UnsafeWeights):
+            files = find_weight_files(folder)
+            names += [*files.names, *([] if files.index is None else [files.index])]
+    return {name: folder / name for name in sorted(names)}
 
 
 def stamp(folder: Path) -> tuple[FileKey, ...]:
     """A value that changes whenever an identity file is replaced or rewritten; reads no file."""
-    return tuple(_key(path) for path in identity_files(folder))
+    return tuple(_key(path) for path in identity_files(folder).values())
 
 
 def fingerprint(folder: Path, hashes: HashCache | None = None) -> str:
@@ -49,7 +56,7 @@ def fingerprint(folder: Path, hashes: HashCache | None = None) -> str:
 
     hashes: cache of file hashes; an in-process table by default.
     """
-    return combine_digests({path.name: hash_file(path, hashes) for path in identity_files(folder)})
+    return combine_digests({name: hash_file(path, hashes) for name, path in identity_files(folder).items()})
 
 
 def combine_digests(digests: Mapping[str, str]) -> str:
@@ -63,7 +70,7 @@ def combine_digests(digests: Mapping[str, str]) -> str:
 def recall_fingerprint(folder: Path, hashes: HashCache | None = None) -> str | None:
     """The fingerprint if every file's hash is cached, else None: never reads weights."""
     known = _hashes if hashes is None else hashes
-    if all(_key(path) in known for path in identity_files(folder)):
+    if all(_key(path) in known for path in identity_files(folder).values()):
         return fingerprint(folder, hashes)
     return None
 

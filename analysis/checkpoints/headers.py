@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from analysis.checkpoints.stored import AGAIN, StoredTensor
+from analysis.checkpoints.weight_files import find_weight_files
 from analysis.errors import NotAModel
 
-INDEX = "model.safetensors.index.json"
 _LONGEST_HEADER = 100_000_000  # the format's own limit
 _DTYPES = {
     "F64": torch.float64,
@@ -35,17 +35,23 @@ _DTYPES = {
 
 
 def read_stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Read key → tensor of a single-file or sharded checkpoint, from headers alone.
+    """Read key → tensor of the files that `find_weight_files` chooses, from headers alone.
 
     Raises NotAModel for a file that is missing, truncated or inconsistent: see `read_header`.
     """
-    listed = _find_index(folder)
-    if listed is None:
-        paths = sorted(folder.glob("*.safetensors"))
-        return {key: tensor for path in paths for key, tensor in read_header(path).items()}
+    files = find_weight_files(folder)
     found: dict[str, StoredTensor] = {}
-    for name in sorted(set(listed.values())):
-        found |= read_file_tensors(folder / name, [key for key, file in listed.items() if file == name])
+    for name in files.names:
+        header = read_header(folder / name)
+        _require_assigned(folder / name, header, [k for k, file in files.assigned.items() if file == name])
+        for key in header.keys() & found.keys():
+            # transformers takes the last file that has a key, whatever the index says
+            if files.assigned.get(key) != name:
+                raise NotAModel(
+                    f"{folder}: both {found[key].path.name} and {name} contain {key}, and its index does not "
+                    f"mean the second{AGAIN}"
+                )
+        found |= header
     return found
 
 
@@ -60,30 +66,15 @@ def select_tensors(
     path: Path, found: Mapping[str, StoredTensor], keys: Collection[str]
 ) -> dict[str, StoredTensor]:
     """Select the tensors that an index assigns to a file from its header. Raises NotAModel if one lacks."""
+    _require_assigned(path, found, keys)
+    return {key: found[key] for key in keys}
+
+
+def _require_assigned(path: Path, found: Mapping[str, StoredTensor], keys: Collection[str]) -> None:
     for key in keys:
         if key not in found:
             held_by = f"its index assigns {key} to {path.name}, which does not contain it"
             raise NotAModel(f"{path.parent}: {held_by}{AGAIN}")
-    return {key: found[key] for key in keys}
-
-
-def _find_index(folder: Path) -> dict[str, str] | None:
-    """Key → file name from the index of a sharded checkpoint; None if there is no index."""
-    if not (folder / INDEX).is_file():
-        return None
-    listed = read_index(folder / INDEX)
-    for name in sorted(set(listed.values())):
-        if not (folder / name).is_file():
-            raise NotAModel(f"{folder}: its index names {name}, which is not there{AGAIN}")
-    return listed
-
-
-def read_index(path: Path) -> dict[str, str]:
-    """Read key → file name from the index of a sharded checkpoint. Raises NotAModel for a damaged one."""
-    try:
-        return {str(k): Path(name).name for k, name in json.loads(path.read_bytes())["weight_map"].items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise NotAModel(f"{path} is not an index of weights ({error}){AGAIN}") from error
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:

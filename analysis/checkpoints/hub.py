@@ -11,15 +11,17 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 from analysis.checkpoints.fingerprint import HashCache, combine_digests, hash_file, identity_files
-from analysis.checkpoints.headers import INDEX, parse_header, read_index, select_tensors
+from analysis.checkpoints.headers import parse_header, select_tensors
 from analysis.checkpoints.hub_errors import explain_hub_errors
 from analysis.checkpoints.stored import StoredTensor
+from analysis.checkpoints.weight_files import WeightFiles, choose_weight_files, read_index, stated_file
 from analysis.errors import NotAModel
 
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
@@ -39,15 +41,23 @@ class Shard:
 class HubModel:
     """A model at the Hub at one commit.
 
-    folder: its configuration and tokenizer, in the Hub's own cache. names: all its files. shards: those of
-    weights. keys: checkpoint key → shard.
+    folder: its configuration and tokenizer, in the Hub's own cache. names: all its files. files: which of
+    them are its weights, as `choose_weight_files` chooses. shards: size and digest of each of those.
     """
 
     name: str
     folder: Path
     names: frozenset[str]
+    files: WeightFiles
     shards: Mapping[str, Shard]
-    keys: Mapping[str, str]
+
+    @cached_property
+    def keys(self) -> Mapping[str, str]:
+        """Checkpoint key → shard. Without an index the shards' headers are fetched. Raises FetchFailed."""
+        if self.files.index is not None:
+            return self.files.assigned
+        headers = _headers(self.name, self.folder, self.files.names)
+        return {key: file for file, header in headers.items() for key in header}
 
     @property
     def commit(self) -> str:
@@ -61,8 +71,11 @@ class HubModel:
 
     def fingerprint(self, hashes: HashCache | None = None) -> str:
         """The fingerprint of a folder with all its files, from the Hub's SHA-256 of each shard."""
-        small = {path.name: hash_file(path, hashes) for path in identity_files(self.folder, weights=False)}
-        return combine_digests(small | {name: shard.sha256 for name, shard in self.shards.items()})
+        small = identity_files(self.folder, weights=False)
+        if self.files.index is not None:
+            small[self.files.index] = self.folder / self.files.index
+        digests = {name: hash_file(path, hashes) for name, path in small.items()}
+        return combine_digests(digests | {name: shard.sha256 for name, shard in self.shards.items()})
 
     def tensors(self) -> dict[str, StoredTensor]:
         """Checkpoint key → entry of its shard's header; nothing else of the shards is fetched.
@@ -95,19 +108,18 @@ def hub_model(name: str, revision: str | None = None) -> HubModel:
         folder = Path(
             snapshot_download(name, revision=revision, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"])
         )
-        listed = _read_metadata(folder, "files", lambda: _list_files(name, folder.name))
-    shards = {file: Shard(**entry) for file, entry in listed["shards"].items()}
-    if (folder / INDEX).is_file():
-        keys = read_index(folder / INDEX)
-    else:
-        keys = {key: file for file, header in _headers(name, folder, shards).items() for key in header}
-    missing = sorted(set(keys.values()) - set(shards))
+        listed = _read_metadata(folder, "contents", lambda: _list_files(name, folder.name))
+    files = choose_weight_files(
+        name, listed["names"], lambda index: read_index(folder / index), stated_file(folder)
+    )
+    missing = sorted(set(files.names) - set(listed["weights"]))
     if missing:
         raise NotAModel(
             f"{name}: its index names {missing[0]}, which is not among its files at the Hub; "
             "tell its authors, or take another revision"
         )
-    return HubModel(name, folder, frozenset(listed["names"]), shards, keys)
+    shards = {file: _read_shard(name, folder, file, listed["weights"][file]) for file in files.names}
+    return HubModel(name, folder, frozenset(listed["names"]), files, shards)
 
 
 def _read_metadata(folder: Path, what: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -126,18 +138,27 @@ def _read_metadata(folder: Path, what: str, ask: Callable[[], dict[str, Any]]) -
 
 
 def _list_files(name: str, commit: str) -> dict[str, Any]:
+    """names: all files. weights: of each *.safetensors, its size and SHA-256, or None where the Hub lists
+    none.
+    """
     listed = HfApi().model_info(name, revision=commit, files_metadata=True).siblings or []
-    files = {file.rfilename: file for file in listed if "/" not in file.rfilename}
-    weights = [f for f in files if f.endswith(".safetensors") and not f.startswith("consolidated")]
-    shards = {}
-    for file in weights:
-        lfs = files[file].lfs
-        if lfs is None:  # too small for the Hub to list a digest
-            path = Path(hf_hub_download(name, file, revision=commit))
-            shards[file] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-        else:
-            shards[file] = {"bytes": lfs.size, "sha256": lfs.sha256}
-    return {"names": sorted(files), "shards": shards}
+    weights = {file.rfilename: file.lfs for file in listed if file.rfilename.endswith(".safetensors")}
+    return {
+        "names": sorted(file.rfilename for file in listed),
+        "weights": {
+            file: None if lfs is None else {"bytes": lfs.size, "sha256": lfs.sha256}
+            for file, lfs in weights.items()
+        },
+    }
+
+
+def _read_shard(name: str, folder: Path, file: str, listed: dict[str, Any] | None) -> Shard:
+    """A shard's size and digest; one too small for the Hub to list a digest is fetched."""
+    if listed is not None:
+        return Shard(**listed)
+    with explain_hub_errors(name, file):
+        path = Path(hf_hub_download(name, file, revision=folder.name))
+    return Shard(path.stat().st_size, hash_file(path))
 
 
 def _headers(name: str, folder: Path, shards: Collection[str]) -> dict[str, Any]:

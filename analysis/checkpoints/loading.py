@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,17 +23,13 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     Concatenate,
     MergeModulelist,
-    WeightConverter,
-    WeightRenaming,
-    dot_natural_key,
-    rename_source_key,
 )
 
 from analysis.checkpoints.devices import place_modules
 from analysis.checkpoints.headers import read_stored_tensors
-from analysis.checkpoints.sources import first_line
+from analysis.checkpoints.matching import match_checkpoint
 from analysis.checkpoints.stored import AGAIN, Source
-from analysis.errors import HeadlampError, ModelError, NotAModel
+from analysis.errors import HeadlampError, ModelError, NotAModel, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -71,7 +66,9 @@ def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.d
         raise
     except Exception as error:  # the edge to transformers: any way of refusing a folder
         raise ModelError(f"{name} could not be loaded on {device}: {first_line(error)}") from error
-    _refuse_incomplete(name, report, config)
+    _refuse_incomplete(name, report)
+    if dtype == torch.float16:
+        _refuse_overflow(name, model)
     return cast(PreTrainedModel, model.eval().requires_grad_(False))
 
 
@@ -113,21 +110,23 @@ def _without_weights(module: nn.Module, name: str, parameter: nn.Parameter | Non
 register_module_parameter_registration_hook(_without_weights)  # type: ignore[arg-type]
 
 
-def _refuse_incomplete(name: str, report: Any, config: Any) -> None:
-    """Refuse checkpoints with missing weights, or with layers that the config leaves out."""
+def _refuse_incomplete(name: str, report: Any) -> None:
+    """Refuse checkpoints with missing weights."""
     made_up = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if made_up:
         raise ModelError(
             f"{name} is incomplete: {len(made_up)} weights are missing or of another shape, "
             f"{made_up[0]} first{AGAIN}"
         )
-    layers = config.get_text_config().num_hidden_layers
-    for key in sorted(report["unexpected_keys"]):
-        number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", key)
-        if number is not None and int(number.group(1)) >= layers:
+
+
+def _refuse_overflow(name: str, model: PreTrainedModel) -> None:
+    """Refuse float16 where a weight became infinite in it: its largest number is 65,504."""
+    for parameter, values in model.named_parameters():
+        if not torch.isfinite(values).all():
             raise ModelError(
-                f"{name}: its config has {layers} layers, but its weights contain {key}; "
-                "use the config that belongs to these weights"
+                f"{name}: {parameter} has values that are not finite in float16, which ends at 65,504; open "
+                "it in bfloat16 or float32"
             )
 
 
@@ -174,18 +173,19 @@ def wrap_checkpoint(
 ) -> dict[str, OnDisk]:
     """Wrap a checkpoint as the `state_dict` from which transformers loads a model.
 
-    mapping: transformers' conversion of checkpoint names and layouts for this model. Raises NotAModel if
-    tensors to be stacked differ in shape.
+    mapping: transformers' conversion of checkpoint names and layouts for this model. Raises ModelError as
+    `match_checkpoint`, and NotAModel if tensors to be stacked differ in shape.
     """
-    names = model.state_dict()
-    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-    by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
+    matched, own = match_checkpoint(model, tensors, mapping), model.state_dict()
     found, stacked = {}, dict[tuple[str, str | None], str]()
-    for key in sorted(tensors, key=dot_natural_key):
-        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, names)
-        kept = name not in names and key in names
-        converter = None if pattern is None or kept else by_pattern[pattern]
+    for key, name in matched.names.items():
+        pattern, converter = matched.converters.get(key, (None, None))
+        if own[name].is_floating_point() and not tensors[key].dtype.is_floating_point:
+            dtype, where = str(tensors[key].dtype).removeprefix("torch."), model.config.name_or_path
+            raise NotAModel(
+                f"{where}: {key} is stored as {dtype}, as quantised weights are, and nothing says by which "
+                "scale; use the model in float32, bfloat16 or float16"
+            )
         steps = () if converter is None else tuple(type(step) for step in converter.operations)
         if MergeModulelist in steps:
             first = stacked.setdefault((name, pattern), key)

@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
 from analysis.checkpoints.fingerprint import stamp
 from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.stored import Source
@@ -21,6 +24,11 @@ class Checkpoint(Protocol):
 
     def reading(self, group: str, keys: Mapping[str, Path]) -> AbstractContextManager[Mapping[str, Source]]:
         """The tensors of a group's checkpoint keys while the body runs. Raises ModelError."""
+
+    def equal(self, first: str, second: str, dtype: torch.dtype) -> bool:
+        """Whether two tensors, by their keys, hold the same numbers in a dtype; False where only fetching
+        them could tell.
+        """
 
 
 class LocalCheckpoint:
@@ -42,3 +50,14 @@ class LocalCheckpoint:
                 "it"
             )
         yield {key: self._tensors[key] for key in keys}
+
+    def equal(self, first: str, second: str, dtype: torch.dtype) -> bool:
+        """See Checkpoint."""
+        one, other = self._tensors[first], self._tensors[second]
+        return one.shape == other.shape and torch.equal(_load(one, dtype), _load(other, dtype))
+
+
+def _load(tensor: Source, dtype: torch.dtype) -> Tensor:
+    out = torch.empty(tensor.shape, dtype=dtype)
+    tensor.read_into(out)
+    return out

@@ -1,36 +1,30 @@
-"""Sources of models: bundled, local or Hub, and whether they may be read; safetensors only."""
+"""Sources of models: bundled, local or Hub; and their tokenizers."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from analysis.checkpoints.hub_errors import make_hub_error
+from analysis.checkpoints.hub import hub_model
+from analysis.checkpoints.hub_errors import explain_hub_errors
+from analysis.checkpoints.weight_files import SINGLE, find_weight_files
 from analysis.errors import (
+    FetchFailed,
     ModelError,
     ModelNotFound,
     NotAModel,
-    NotCausal,
     NotFetched,
     NoTokenizer,
-    UnsafeWeights,
+    first_line,
 )
 from demo import BUNDLED
 
-_NOT_FETCHED = ["*/*", "consolidated*"]
-"""Copies of the same weights in other formats, beside the ones transformers reads."""
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
-_CAUSAL_CLASSES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
 def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> Path:
@@ -58,7 +52,9 @@ def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
     """A Hub model's folder in the Hub's own cache; uses the network only with `fetch`."""
     known = ", ".join(BUNDLED) or "none"
     with suppress(Exception):
-        folder = Path(_snapshot(name, revision, local_files_only=True))
+        folder = Path(
+            snapshot_download(name, revision=revision, allow_patterns=["config.json"], local_files_only=True)
+        )
         if _is_whole(folder):
             return folder
     if not fetch:
@@ -67,32 +63,25 @@ def _hub_folder(name: str, revision: str | None, *, fetch: bool) -> Path:
             "models on this machine; check the spelling, or fetch it"
         )
     try:
-        return Path(_snapshot(name, revision, local_files_only=False))
-    except Exception as error:
-        raise explain_missing_model(name, make_hub_error(name, "a file", error)) from error
+        remote = hub_model(name, revision)
+    except (ModelNotFound, FetchFailed) as error:
+        raise explain_missing_model(name, error) from error
+    with explain_hub_errors(name, "the weights"):
+        snapshot_download(name, revision=remote.commit, allow_patterns=list(remote.files.names))
+    return remote.folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all weights are there, and no file that is not could be the weights instead."""
+    files = find_weight_files(folder)
+    listed = folder.parents[1] / "headlamp" / f"{folder.name}.contents.json"
+    return files.names == (SINGLE,) or files.index is not None or listed.is_file()
 
 
 def explain_missing_model(name: str, why: ModelError) -> ModelError:
     """The error for a Hub model that cannot be fetched, worded to cover misspelt folders."""
     known = ", ".join(BUNDLED) or "none"
     return type(why)(f"{name} is neither a bundled model ({known}) nor a folder, and {why}")
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether all weights are there: some may have been fetched without the others."""
-    maps = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.safetensors.index.json")]
-    named = {name for index in maps for name in index["weight_map"].values()}
-    return all((folder / name).is_file() for name in named) and any(folder.glob("*.safetensors"))
-
-
-def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> str:
-    return snapshot_download(
-        name,
-        revision=revision,
-        allow_patterns=_HUB_FILES,
-        ignore_patterns=_NOT_FETCHED,
-        local_files_only=local_files_only,
-    )
 
 
 def local_folder(name: str) -> Path | None:
@@ -104,65 +93,6 @@ def local_folder(name: str) -> Path | None:
 def is_hub_id(name: str) -> bool:
     """Whether a name is looked up at the Hub: neither bundled nor a folder, but of the right form."""
     return name not in BUNDLED and local_folder(name) is None and HUB_ID.fullmatch(name) is not None
-
-
-def read_config(path: Path, names: Collection[str] | None = None) -> Any:
-    """The model's configuration, after all checks that are possible before reading weights.
-
-    names: all files of the model, if some are not in its folder.
-    """
-    if not (path / "config.json").is_file():
-        raise NotAModel(f"{path} has no config.json; use a folder in Hugging Face format")
-    try:
-        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NotAModel(f"{path}/config.json is not JSON: {first_line(error)}") from error
-    if not isinstance(stored, dict):
-        raise NotAModel(f"{path}/config.json is not a model's configuration")
-    _refuse_unsafe(path, stored, [p.name for p in path.iterdir()] if names is None else names)
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers checks a config with many kinds of error
-        raise NotAModel(f"{path}/config.json: {first_line(error)}") from error
-    _refuse_not_causal(path, config, stored)
-    return config
-
-
-def _refuse_unsafe(path: Path, stored: dict[str, Any], names: Collection[str]) -> None:
-    if stored.get("auto_map"):
-        raise UnsafeWeights(
-            f"{path} has custom code (auto_map), which Headlamp never runs; use a model whose "
-            "architecture transformers supports"
-        )
-    if stored.get("quantization_config"):
-        raise NotAModel(
-            f"{path} holds quantised weights; Headlamp reads float32, bfloat16 and float16: "
-            "use the original model"
-        )
-    if any(name.endswith(".safetensors") for name in names):
-        return
-    pickles = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
-    if pickles:
-        raise UnsafeWeights(
-            f"{path} has pickled weights only ({pickles[0]}), which can run code when read; convert them: "
-            "load in a sandbox with transformers and save_pretrained(…), which writes safetensors"
-        )
-    raise NotAModel(f"{path} has a config.json but no *.safetensors weights")
-
-
-def _refuse_not_causal(path: Path, config: Any, stored: dict[str, Any]) -> None:
-    listed = stored.get("architectures")
-    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-    if config.is_encoder_decoder:
-        raise NotCausal(
-            f"{path} is an encoder–decoder ({config.model_type}); Headlamp reads decoder-only models"
-        )
-    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if not known or (names and not any(_CAUSAL_CLASSES.search(name) for name in names)):
-        what = names[0] if names else config.model_type
-        raise NotCausal(
-            f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"
-        )
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -177,8 +107,3 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
             "copy tokenizer.json and tokenizer_config.json of the model beside its weights"
         ) from error
     return tokenizer
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an external error's message, at most 300 characters."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

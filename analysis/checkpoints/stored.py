@@ -31,6 +31,10 @@ class Source(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Its sizes."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its numbers as they are stored."""
+
     def read_into(self, out: Tensor) -> None:
         """Fill `out`, of the same shape but any dtype, device and strides. Raises ModelError."""
 
@@ -45,6 +49,11 @@ class HeldTensor:
     def shape(self) -> tuple[int, ...]:
         """See Source."""
         return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See Source."""
+        return self.tensor.dtype
 
     def read_into(self, out: Tensor) -> None:
         """See Source."""

@@ -19,16 +19,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
     convert_and_load_state_dict_in_model,
-    dot_natural_key,
-    rename_source_key,
 )
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging as transformers_logging
 
 from analysis.checkpoints.loading import wrap_checkpoint
+from analysis.checkpoints.matching import Matched, match_checkpoint, untie_stored_twice
 from analysis.checkpoints.reading import Checkpoint
 from analysis.checkpoints.rehearsal import make_placeholder
 from analysis.checkpoints.stored import AGAIN, Source
@@ -64,8 +61,10 @@ class StreamedParameters(Mapping[str, Tensor]):
         self._loading = LoadStateDictConfig(
             device_map={"": "cpu"}, dtype=model.dtype, weight_mapping=get_model_conversion_mapping(model)
         )
+        matched = match_checkpoint(model, checkpoint.keys(), self._loading.weight_mapping or [])
+        self._untie(matched)
         self._empty = dict(model.named_parameters(remove_duplicate=False))
-        self._groups = self._grouped(checkpoint.keys())
+        self._groups = self._grouped(matched, checkpoint.keys())
         self._of = {name: key for key, group in self._groups.items() for name in group.names}
         self._tied: list[list[str]] = []
         self._join_tied()
@@ -179,16 +178,18 @@ class StreamedParameters(Mapping[str, Tensor]):
                     self._put(name, self._empty[name])
         self._held -= groups
 
-    def _grouped(self, keys: Mapping[str, Path]) -> dict[str, _Group]:
+    def _untie(self, matched: Matched) -> None:
+        keys = {name: key for key, name in matched.names.items()}
+        dtype = self._model.dtype
+        untie_stored_twice(
+            self._model, keys, lambda one, other: self.checkpoint.equal(keys[one], keys[other], dtype)
+        )
+
+    def _grouped(self, matched: Matched, files: Mapping[str, Path]) -> dict[str, _Group]:
         groups: defaultdict[str, _Group] = defaultdict(_Group)
-        mapping = self._loading.weight_mapping or []
-        renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-        converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-        prefix = self._model.base_model_prefix
-        for key in sorted(keys, key=dot_natural_key):
-            name, _ = rename_source_key(key, renamings, converters, prefix, self._empty)
+        for key, name in matched.names.items():
             layer = _LAYER.match(name)
-            groups[layer.group(1) if layer else name].keys[key] = keys[key]
+            groups[layer.group(1) if layer else name].keys[key] = files[key]
         for name in self._empty:
             layer = _LAYER.match(name)
             group = layer.group(1) if layer else name

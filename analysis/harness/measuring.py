@@ -15,8 +15,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from analysis.checkpoints.sources import first_line
-from analysis.errors import HarnessError, HeadlampError
+from analysis.errors import HarnessError, HeadlampError, first_line
 from analysis.intervening.interventions import Change, check_changes
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse

@@ -24,8 +24,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import handle_non_serializable
 
-from analysis.checkpoints.sources import first_line
-from analysis.errors import HarnessError
+from analysis.errors import HarnessError, first_line
 from analysis.harness.contained import FEWSHOT_SEED, contain_harness, forbid_metric_code
 from analysis.inputs import check_input
 

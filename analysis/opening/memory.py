@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from analysis.anatomy.head_matrix import decoding_bytes
 from analysis.anatomy.structure import context_length
+from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import BALANCED, FreeMemory, read_free_memory
 from analysis.checkpoints.fingerprint import FileKey, stamp
 from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.loading import DTYPES, empty_model
-from analysis.checkpoints.sources import read_config
 from analysis.checkpoints.stored import BUFFER, StoredTensor
 from analysis.opening.alive import activation_bytes, first_number
 
@@ -166,7 +166,7 @@ def check_memory_at_hub(
 
 @lru_cache(maxsize=32)
 def _estimate_cached_at_hub(model: HubModel, dtype: str, context: int | None) -> MemoryNeeds:
-    config = read_config(model.folder, model.names)
+    config = read_config(model.folder, weights_here=False)
     return estimate_needs(config, list(model.tensors().values()), dtype, context)
 
 

@@ -22,13 +22,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from analysis.anatomy.anatomy import Anatomy
 from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
 from analysis.anatomy.structure import find_anatomy
+from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
 from analysis.checkpoints.hub import HubModel, hub_model
 from analysis.checkpoints.hub_shards import HubCheckpoint
 from analysis.checkpoints.loading import DTYPES, empty_model, read_weights, take_generation_config
 from analysis.checkpoints.reading import LocalCheckpoint
-from analysis.checkpoints.sources import explain_missing_model, read_config, read_tokenizer, resolve
+from analysis.checkpoints.sources import explain_missing_model, read_tokenizer, resolve
 from analysis.checkpoints.streaming import StreamedParameters
 from analysis.errors import FetchFailed, ModelError, ModelNotFound, NotFetched
 from analysis.opening.model_ref import ModelRef, Shards, resolve_ref
@@ -110,7 +111,7 @@ def load_model(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = 
     """Load, prove the anatomy, read the fingerprint. Raises a ModelError that says what to do."""
     remote = _remote(ref)
     path = resolve(ref.name, ref.revision, fetch=fetch) if remote is None else remote.folder
-    config = read_config(path, None if remote is None else remote.names)
+    config = read_config(path, weights_here=remote is None)
     before = stamp(path) if remote is None else ()
     tokenizer = read_tokenizer(path)
     model, weights, anatomy = _open(ref, path, config, remote)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from analysis.checkpoints.sources import first_line
-from analysis.errors import EmptyPrompt, PromptTooLong, TextError
+from analysis.errors import EmptyPrompt, PromptTooLong, TextError, first_line
 from analysis.opening.models import LoadedModel
 
 REFERENCE = Path(__file__).parent / "reference.txt"

@@ -17,8 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from analysis.checkpoints.sources import first_line
-from analysis.errors import BadSkillFile, SkillError
+from analysis.errors import BadSkillFile, SkillError, first_line
 from analysis.inputs import check_input
 from analysis.skills.items import JudgeName, Skill, SkillItem
 from analysis.skills.layouts import LETTERS, make_text_item, map_fields, read_items

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.checkpoints import stored
-from analysis.checkpoints.headers import INDEX, read_stored_tensors
+from analysis.checkpoints.headers import read_stored_tensors
+from analysis.checkpoints.weight_files import INDEX
 from analysis.errors import ModelError, NotAModel
 
 Header = dict[str, Any]
@@ -146,9 +147,10 @@ def sharded(folder: Path, weight_map: dict[str, str]) -> None:
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-def test_an_index_says_which_tensors_of_its_files_count(folder: Path) -> None:
-    sharded(folder, {"half": "one.safetensors", "mask": "elsewhere/one.safetensors"})
-    assert set(read_stored_tensors(folder)) == {"half", "mask"}
+def test_all_tensors_of_the_files_that_an_index_names_count(folder: Path) -> None:
+    save_file({"other": torch.ones(2)}, folder / "unnamed.safetensors")
+    sharded(folder, {"half": "one.safetensors"})
+    assert set(read_stored_tensors(folder)) == set(tensors())
 
 
 def test_a_missing_shard_is_named(folder: Path) -> None:
@@ -174,6 +176,7 @@ def test_a_tensor_that_is_not_in_its_shard_is_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a": 1}}'])
 def test_an_index_of_another_form_is_refused(folder: Path, content: str) -> None:
+    sharded(folder, {})
     (folder / INDEX).write_text(content)
     with pytest.raises(NotAModel, match="is not an index of weights"):
         read_stored_tensors(folder)

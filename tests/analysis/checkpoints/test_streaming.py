@@ -171,7 +171,10 @@ def test_a_checkpoint_without_one_of_its_weights_is_refused(tmp_path: Path) -> N
     folder = on_disk(tmp_path, CONFIGS["own head"], "20KB")
     index = folder / "model.safetensors.index.json"
     listed = json.loads(index.read_text())
-    del listed["weight_map"]["model.layers.1.mlp.up_proj.weight"]
+    shard = folder / listed["weight_map"].pop("model.layers.1.mlp.up_proj.weight")
+    weights = load_file(shard)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, shard, metadata={"format": "pt"})
     index.write_text(json.dumps(listed))
     with pytest.raises(ModelError, match=r"layers.1.mlp.up_proj.weight is not in the checkpoint"):
         load_model(ModelRef(str(folder), streamed=True))

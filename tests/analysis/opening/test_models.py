@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.utils import filter_repo_objects
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
-from analysis.checkpoints import sources
 from analysis.checkpoints.fingerprint import fingerprint, recall_fingerprint
 from analysis.checkpoints.sources import resolve
 from analysis.errors import (
@@ -32,6 +29,7 @@ from analysis.opening import leases
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
+from tests.standin_hub import StandinHub
 
 
 def test_a_folder_opens_in_float32_with_its_tokenizer(llama_folder: Path) -> None:
@@ -85,7 +83,7 @@ def test_a_folder_without_weights_is_refused(llama_folder: Path) -> None:
 
 def test_code_of_the_models_own_is_never_run(llama_folder: Path) -> None:
     config = json.loads((llama_folder / "config.json").read_text())
-    config["auto_map"] = {"AutoModelForCausalLM": "modeling.Evil"}
+    config |= {"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}, "model_type": "evil"}
     (llama_folder / "config.json").write_text(json.dumps(config))
     (llama_folder / "modeling.py").write_text("raise SystemExit('ran')")
     with pytest.raises(UnsafeWeights, match="never runs"):
@@ -289,40 +287,19 @@ def test_a_config_transformers_cannot_take_is_our_error_or_none(
         assert load_model(ModelRef(str(llama_folder))).anatomy.neurons == 112
 
 
-def test_a_hub_model_is_fetched_only_when_somebody_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hub_model_is_fetched_only_on_request_and_no_file_beside_its_weights(
+    hub: StandinHub, llama_folder: Path
 ) -> None:
-    asked: list[dict[str, Any]] = []
-
-    def hub(name: str, **options: Any) -> str:
-        asked.append(options)
-        if options["local_files_only"]:
-            raise LocalEntryNotFoundError("not cached")
-        (tmp_path / "model.safetensors").write_bytes(b"")
-        return str(tmp_path)
-
-    monkeypatch.setattr("analysis.checkpoints.sources.snapshot_download", hub)
+    for name in ("consolidated.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"):
+        (llama_folder / name).write_bytes(b"copies of the weights")
+    hub.models["someone/model"] = llama_folder
     with pytest.raises(NotFetched, match="not among the Hub models"):
-        resolve("someone/model", "v1")
-    assert [options["local_files_only"] for options in asked] == [True]
-    assert resolve("someone/model", "v1", fetch=True) == tmp_path
-    assert [options["local_files_only"] for options in asked] == [True, True, False]
-    assert {options["revision"] for options in asked} == {"v1"}
-
-
-def test_only_the_weights_transformers_reads_are_fetched() -> None:
-    files = ["model.safetensors", "model-00001-of-00002.safetensors", "config.json", "tokenizer.model"]
-    others = [
-        "consolidated.safetensors",
-        "original/model.safetensors",
-        "onnx/x.json",
-        "pytorch_model.bin",
-        "a.py",
-    ]
-    kept = filter_repo_objects(
-        files + others, allow_patterns=sources._HUB_FILES, ignore_patterns=sources._NOT_FETCHED
-    )
-    assert list(kept) == files
+        resolve("someone/model", "main")
+    assert hub.log == []
+    folder = resolve("someone/model", "main", fetch=True)
+    assert hub.fetched() == ["model.safetensors"]
+    assert fingerprint(folder) == fingerprint(llama_folder)
+    assert resolve("someone/model", "main") == folder
 
 
 def test_the_same_folder_under_another_spelling_is_the_same_model(

@@ -97,7 +97,8 @@ def _hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             asked.append(name)
         raise OSError(f"{name} is gated")
 
-    monkeypatch.setattr("analysis.checkpoints.sources.snapshot_download", snapshot)
+    for module in ("hub", "sources"):
+        monkeypatch.setattr(f"analysis.checkpoints.{module}.snapshot_download", snapshot)
     return asked
 
 

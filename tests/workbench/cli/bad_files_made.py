@@ -42,6 +42,7 @@ def missing_shard(folder: Path) -> None:
 
 
 def no_index(folder: Path) -> None:
+    weights_of(folder).rename(folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text("{}")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.checkpoints.headers import INDEX, read_stored_tensors
+from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import hub_model
+from analysis.checkpoints.weight_files import INDEX
 from tests.standin_hub import StandinHub
 from tests.workbench.conftest import Cli
 from tests.workbench.neurons.hub_models import CONFIGS, NAME, THIRD, at_hub, in_cache

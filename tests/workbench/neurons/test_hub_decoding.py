@@ -58,9 +58,9 @@ def test_every_needed_shard_comes_once_and_in_order_and_the_result_is_the_same_t
 def test_shards_that_nothing_reads_are_not_fetched(hub: StandinHub, folder: Path, store: Store) -> None:
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
-    index["weight_map"]["model.visual.patch.weight"] = "model-pictures.safetensors"
+    index["weight_map"]["model.rotary_emb.inv_freq"] = "model-frequencies.safetensors"
     path.write_text(json.dumps(index))
-    (folder / "model-pictures.safetensors").write_bytes(b"pictures")
+    (folder / "model-frequencies.safetensors").write_bytes(b"frequencies")
     decode_model(remote(), store)
     assert set(hub.fetched()) == with_any(folder, ".layers.", "lm_head") < set(shards_of(folder))
 

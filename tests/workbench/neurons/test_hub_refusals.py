@@ -120,7 +120,8 @@ def test_weights_that_nothing_should_open_are_refused_before_any_is_fetched(
     hub: StandinHub, in_four: Path
 ) -> None:
     config = json.loads((in_four / "config.json").read_text())
-    (in_four / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
+    evil = {"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"}
+    (in_four / "config.json").write_text(json.dumps(config | evil))
     with pytest.raises(UnsafeWeights):
         remote()
     (in_four / "config.json").write_text(json.dumps(config))

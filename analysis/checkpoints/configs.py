@@ -1,0 +1,122 @@
+"""A model's configuration, and what it already tells of whether the model can be read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
+
+from analysis.checkpoints.weight_files import describe_adapter, find_weight_files
+from analysis.errors import NotAModel, NotCausal, UnsafeWeights, first_line
+
+_CAUSAL_CLASS = re.compile(r"(ForCausalLM|LMHeadModel|ModelWithLMHead|ForConditionalGeneration)$")
+_BARE_CLASS = re.compile(r"(?!.*For)\w+Model$")
+"""A model saved without its LM head, as AutoModel saves it: transformers adds a tied head again."""
+_QUANTISED = ("quantization_config", "compression_config")
+_OTHER_PARTS = ("vision_config", "audio_config", "vision_tower", "encoder_config")
+
+
+def read_config(path: Path, *, weights_here: bool = True) -> Any:
+    """The model's configuration, after all checks that are possible before reading weights.
+
+    weights_here: whether the weights lie in the folder; otherwise they were chosen at the Hub. Raises
+    NotAModel, UnsafeWeights, NotCausal.
+    """
+    stored = _read_json(path)
+    if weights_here:
+        find_weight_files(path)
+    _refuse_quantised(path, stored)
+    kind = stored.get("model_type")
+    if stored.get("auto_map") and kind not in CONFIG_MAPPING_NAMES:
+        raise UnsafeWeights(
+            f"{path} has custom code (auto_map) for its architecture {kind!r}, which Headlamp never runs; "
+            "use a model whose architecture transformers supports"
+        )
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # transformers checks a config with many kinds of error
+        raise NotAModel(f"{path}/config.json: {first_line(error)}") from error
+    _refuse_not_causal(path, config, stored)
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        if (path / "adapter_config.json").is_file():
+            raise NotAModel(f"{path} {describe_adapter(_adapter_base(path))}")
+        raise NotAModel(f"{path} has no config.json; use a folder in Hugging Face format")
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NotAModel(f"{file} is not JSON: {first_line(error)}") from error
+    if not isinstance(stored, dict):
+        raise NotAModel(f"{file} is not a model's configuration")
+    return stored
+
+
+def _adapter_base(path: Path) -> str | None:
+    try:
+        base = json.loads((path / "adapter_config.json").read_bytes()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return base if isinstance(base, str) else None
+
+
+def _refuse_quantised(path: Path, stored: Mapping[str, Any]) -> None:
+    for place, settings in _quantisations(stored):
+        method = settings.get("quant_method") or settings.get("quant_type")
+        bits = settings.get("bits")
+        named = f"as {method}" if method else f"to {bits} bits" if bits else "by a method it does not name"
+        raise NotAModel(
+            f"{path} holds weights quantised {named} ({place} in its config.json), which Headlamp cannot "
+            "read; use the model in float32, bfloat16 or float16, or a GGUF file of it"
+        )
+
+
+def _quantisations(stored: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where a configuration, or a part of it such as text_config, says that weights are quantised."""
+    for name, value in stored.items():
+        if not isinstance(value, Mapping) or not value:
+            continue
+        if name in _QUANTISED or (name == "quantization" and "bits" in value):  # the latter by MLX
+            yield place + name, value
+        elif name.endswith("_config"):
+            yield from _quantisations(value, f"{place}{name}.")
+
+
+def _refuse_not_causal(path: Path, config: Any, stored: Mapping[str, Any]) -> None:
+    listed = stored.get("architectures")
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    kind = config.model_type
+    what = names[0] if names else kind
+    if config.is_encoder_decoder or kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        raise NotCausal(f"{path} is an encoder–decoder ({kind}); Headlamp reads decoder-only models")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        parts = [name for name in _OTHER_PARTS if getattr(config, name, None) is not None]
+        if parts or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+            raise NotCausal(
+                f"{path} holds a {what}, a multimodal model of which the language model is one part; such "
+                "models cannot be opened yet: save the language model alone with save_pretrained(…)"
+            )
+        raise NotCausal(
+            f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"
+        )
+    causal = not names or any(_CAUSAL_CLASS.search(name) for name in names)
+    bare = any(_BARE_CLASS.search(name) for name in names)
+    reads_both_ways = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if not causal and (reads_both_ways or not bare):
+        raise NotCausal(
+            f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"
+        )
