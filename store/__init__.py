@@ -65,7 +65,7 @@ from store.jobs import (
     requeue_job,
     take_job,
 )
-from store.models import FileHashes, FileKey, StoredModel, list_models, remember_model
+from store.models import FileHashes, FileKey, ProvenAnatomies, StoredModel, list_models, remember_model
 from store.repair import RepairReport, repair_database
 from store.row_decoding import ReadableRows, UnreadableRow
 from store.run_files import ExportedRuns, ImportedRuns, export_runs, import_runs
@@ -109,6 +109,7 @@ __all__ = [
     "JobTaken",
     "Json",
     "Owner",
+    "ProvenAnatomies",
     "ReadableRows",
     "RepairReport",
     "Run",

@@ -123,6 +123,14 @@ def checksums(db: Database) -> None:
 SCHEMA(name="0003_checksums")(checksums)
 
 
+def anatomies(db: Database) -> None:
+    """Anatomies proven before, so that opening a model again need not prove them; none is user data."""
+    db.executescript("CREATE TABLE anatomies (key TEXT PRIMARY KEY, document TEXT NOT NULL);")
+
+
+SCHEMA(name="0004_anatomies")(anatomies)
+
+
 def check_schema(db: Database, path: Path, schema: Migrations = SCHEMA) -> None:
     """Check, without writing, that `db` is empty or ours and no newer than `schema`; raises otherwise."""
     applied = [migration.name for migration in schema.applied(db)]

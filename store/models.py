@@ -1,4 +1,4 @@
-"""Models opened before, and the hashes of their files."""
+"""Models opened before, the hashes of their files, and their proven anatomies."""
 
 from __future__ import annotations
 
@@ -96,6 +96,31 @@ class FileHashes(MutableMapping[FileKey, str]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+class ProvenAnatomies:
+    """Documents of anatomies proven before, by a key of all that the proof depends on.
+
+    A corrupt entry counts as absent, so that the anatomy is proven again; one that cannot be stored also is.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The document kept under a key, if any."""
+        rows = self._store.rows("SELECT * FROM anatomies WHERE key = ?", (key,))
+        try:
+            document: dict[str, Any] = decode_row("anatomies", rows[0])["document"]
+        except (IndexError, DatabaseCorrupt):
+            return None
+        return document
+
+    def keep(self, key: str, document: Mapping[str, Json]) -> None:
+        """Keep a document under a key."""
+        text = write_json(check_json(dict(document), "anatomy"))
+        with self._store.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO anatomies (key, document) VALUES (?, ?)", (key, text))
 
 
 def _storable(path: str) -> str:

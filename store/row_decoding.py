@@ -237,6 +237,7 @@ COLUMNS: Mapping[str, Mapping[str, Check]] = {
         "inode": _digits,
         "sha256": _sha256,
     },
+    "anatomies": {"key": _text, "document": _json_object},
     "runs": {
         **dict.fromkeys(("key", "kind", "method_version", "model_fingerprint"), _text),
         **dict.fromkeys(("model_name", "dtype", "device"), _text),
@@ -285,6 +286,7 @@ COLUMNS: Mapping[str, Mapping[str, Check]] = {
 _KEYS = {
     "models": ("fingerprint",),
     "files": ("path",),
+    "anatomies": ("key",),
     "runs": ("key",),
     "units": ("run_key", "idx"),
     "arrays": ("run_key", "unit_idx", "name"),

@@ -1,5 +1,6 @@
 """`python -m workbench COMMAND …`: the command line."""
 
+import gc
 import sys
 
 
@@ -8,6 +9,7 @@ def main() -> None:
     try:
         from workbench.cli.app import app
 
+        gc.freeze()  # libraries stay: collections while a model is opened need not look at them
         app(prog_name="python -m workbench")
     except KeyboardInterrupt:
         sys.exit(130)

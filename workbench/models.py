@@ -18,7 +18,7 @@ from analysis.opening.leases import hold_model, is_loaded, lease_model, release_
 from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
 from demo import BUNDLED
-from store import FileHashes, Store, StoreError, list_models, remember_model
+from store import FileHashes, ProvenAnatomies, Store, StoreError, list_models, remember_model
 
 __all__ = [
     "ModelChoice",
@@ -85,7 +85,7 @@ def open_model(ref: ModelRef, store: Store, *, fetch: bool = False) -> Iterator[
 
     fetch: whether it may be downloaded from the Hub; otherwise NotFetched is raised.
     """
-    with lease_model(ref, FileHashes(store), fetch=fetch) as loaded:
+    with lease_model(ref, FileHashes(store), ProvenAnatomies(store), fetch=fetch) as loaded:
         if store.path not in _remembered.setdefault(loaded, set()):
             _remember(store, loaded)
         yield loaded

@@ -21,7 +21,7 @@ from analysis.checkpoints.fingerprint import HashCache, combine_digests, hash_fi
 from analysis.checkpoints.headers import parse_header, select_tensors
 from analysis.checkpoints.hub_errors import explain_hub_errors
 from analysis.checkpoints.stored import StoredTensor
-from analysis.checkpoints.weight_files import WeightFiles, choose_weight_files, read_index, stated_file
+from analysis.checkpoints.weight_files import WeightFiles, choose_weight_files, read_index, read_stated_file
 from analysis.errors import NotAModel
 
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
@@ -110,7 +110,7 @@ def hub_model(name: str, revision: str | None = None) -> HubModel:
         )
         listed = _read_metadata(folder, "contents", lambda: _list_files(name, folder.name))
     files = choose_weight_files(
-        name, listed["names"], lambda index: read_index(folder / index), stated_file(folder)
+        name, listed["names"], lambda index: read_index(folder / index), read_stated_file(folder)
     )
     missing = sorted(set(files.names) - set(listed["weights"]))
     if missing:

@@ -149,8 +149,3 @@ def untie_stored_twice(
             fresh = nn.Parameter(like.detach().clone(), requires_grad=False)
             model.get_submodule(owner)._parameters[leaf] = fresh
             del model.all_tied_weights_keys[target]
-
-
-def list_stored_twice(model: PreTrainedModel, names: Collection[str]) -> list[str]:
-    """Parameters that the config ties to another, and that the checkpoint holds nevertheless."""
-    return [t for t, s in model.all_tied_weights_keys.items() if t in names and s in names]

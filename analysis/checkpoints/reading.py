@@ -53,8 +53,12 @@ class LocalCheckpoint:
 
     def equal(self, first: str, second: str, dtype: torch.dtype) -> bool:
         """See Checkpoint."""
-        one, other = self._tensors[first], self._tensors[second]
-        return one.shape == other.shape and torch.equal(_load(one, dtype), _load(other, dtype))
+        return are_equal(self._tensors[first], self._tensors[second], dtype)
+
+
+def are_equal(one: Source, other: Source, dtype: torch.dtype) -> bool:
+    """Whether two tensors hold the same numbers in a dtype; reads both."""
+    return one.shape == other.shape and torch.equal(_load(one, dtype), _load(other, dtype))
 
 
 def _load(tensor: Source, dtype: torch.dtype) -> Tensor:

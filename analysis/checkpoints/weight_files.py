@@ -59,11 +59,11 @@ def _stat(path: Path) -> tuple[int, int] | None:
 @lru_cache(maxsize=64)
 def _find_cached(folder: Path, names: tuple[str, ...], small: object) -> WeightFiles:
     return choose_weight_files(
-        str(folder), names, lambda name: read_index(folder / name), stated_file(folder)
+        str(folder), names, lambda name: read_index(folder / name), read_stated_file(folder)
     )
 
 
-def stated_file(folder: Path) -> str | None:
+def read_stated_file(folder: Path) -> str | None:
     """The file of weights that config.json names as `transformers_weights`, if any."""
     try:
         stated = json.loads((folder / "config.json").read_bytes()).get("transformers_weights")
@@ -81,7 +81,7 @@ def choose_weight_files(
     """Choose the weight files among all files of a model.
 
     where: the model's name or folder, for errors. read_index: reads key → file from an index, by its name.
-    stated: see `stated_file`. Raises NotAModel, UnsafeWeights.
+    stated: see `read_stated_file`. Raises NotAModel, UnsafeWeights.
     """
     if stated is not None:
         _require_inside(where, stated)

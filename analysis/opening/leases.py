@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from analysis.anatomy.proofs import KeptProofs
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import HashCache
 from analysis.opening.models import LoadedModel, ModelRef, load_model, resolve_ref
@@ -41,7 +42,11 @@ _table = threading.Lock()
 
 @contextmanager
 def lease_model(
-    ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False
+    ref: ModelRef,
+    hashes: HashCache | None = None,
+    proofs: KeptProofs | None = None,
+    *,
+    fetch: bool = False,
 ) -> Iterator[LoadedModel]:
     """The loaded model, protected from eviction while the body runs. Loads it on first use in this process.
 
@@ -52,7 +57,7 @@ def lease_model(
     entry, is_new = _lease(ref)
     try:
         if is_new:
-            _load_into(entry, ref, hashes, fetch=fetch)
+            _load_into(entry, ref, hashes, proofs, fetch=fetch)
         yield entry.future.result()
     finally:
         with _table:
@@ -102,9 +107,11 @@ def _lease(ref: ModelRef) -> tuple[_Entry, bool]:
     return entry, is_new
 
 
-def _load_into(entry: _Entry, ref: ModelRef, hashes: HashCache | None, *, fetch: bool) -> None:
+def _load_into(
+    entry: _Entry, ref: ModelRef, hashes: HashCache | None, proofs: KeptProofs | None, *, fetch: bool
+) -> None:
     try:
-        entry.future.set_result(load_model(ref, hashes, fetch=fetch))
+        entry.future.set_result(load_model(ref, hashes, proofs, fetch=fetch))
     except BaseException as error:
         with _table:
             if _entries.get(ref) is entry:

@@ -9,6 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+
 from analysis.anatomy.head_matrix import decoding_bytes
 from analysis.anatomy.structure import context_length
 from analysis.checkpoints.configs import read_config
@@ -17,6 +20,8 @@ from analysis.checkpoints.fingerprint import FileKey, stamp
 from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.loading import DTYPES, empty_model
+from analysis.checkpoints.matching import match_checkpoint, untie_stored_twice
+from analysis.checkpoints.reading import are_equal
 from analysis.checkpoints.stored import BUFFER, StoredTensor
 from analysis.opening.alive import activation_bytes, first_number
 
@@ -106,6 +111,7 @@ def estimate_needs(
     width = first_number(text, "hidden_size", "n_embd", "d_model")
     rows = text.vocab_size * width
     length = min(context or DEFAULT_CONTEXT, context_length(config))
+    _untie(empty, tensors)
     return MemoryNeeds(
         parameters=sum(p.numel() for p in empty.parameters()),
         stored=sum(t.stored_bytes for t in tensors),
@@ -118,6 +124,19 @@ def estimate_needs(
         context=length,
         dtype=dtype,
     )
+
+
+def _untie(empty: PreTrainedModel, tensors: Sequence[StoredTensor]) -> None:
+    """Untie what the checkpoint holds apart, as loading does. Tensors that are not here count as different."""
+    mapping = get_model_conversion_mapping(empty)
+    matched = match_checkpoint(empty, [tensor.key for tensor in tensors], mapping)
+    of = {matched.names[t.key]: t for t in tensors if t.key in matched.names}
+
+    def equal(one: str, other: str) -> bool:
+        here = of[one].path.is_file() and of[other].path.is_file()
+        return here and are_equal(of[one], of[other], empty.dtype)
+
+    untie_stored_twice(empty, of, equal)
 
 
 def judge_memory(

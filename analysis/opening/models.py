@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.anatomy.anatomy import Anatomy
 from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
+from analysis.anatomy.proofs import KeptProofs, keep_anatomy, proof_key, recall_anatomy
 from analysis.anatomy.structure import find_anatomy
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
@@ -107,20 +108,29 @@ class LoadedModel:
         return self.ref.resolved_dtype
 
 
-def load_model(ref: ModelRef, hashes: HashCache | None = None, *, fetch: bool = False) -> LoadedModel:
-    """Load, prove the anatomy, read the fingerprint. Raises a ModelError that says what to do."""
+def load_model(
+    ref: ModelRef,
+    hashes: HashCache | None = None,
+    proofs: KeptProofs | None = None,
+    *,
+    fetch: bool = False,
+) -> LoadedModel:
+    """Load, read the fingerprint, prove the anatomy. Raises a ModelError that says what to do.
+
+    hashes, proofs: file hashes and proven anatomies that need not be computed again; new ones are added.
+    """
     remote = _remote(ref)
     path = resolve(ref.name, ref.revision, fetch=fetch) if remote is None else remote.folder
     config = read_config(path, weights_here=remote is None)
     before = stamp(path) if remote is None else ()
     tokenizer = read_tokenizer(path)
-    model, weights, anatomy = _open(ref, path, config, remote)
+    model, weights = _open(ref, path, config, remote)
     identity = fingerprint(path, hashes) if remote is None else remote.fingerprint(hashes)
+    anatomy = _prove(ref, model, weights, identity, proofs, made_up=remote is not None)
     if remote is None and stamp(path) != before:
         raise ModelError(
             f"{ref.name} was written to while it was read; open the model again once nothing writes to it"
         )
-    free_unused()  # leftovers of the proof
     return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights)
 
 
@@ -138,21 +148,47 @@ def _remote(ref: ModelRef) -> HubModel | None:
     return None
 
 
+def _prove(
+    ref: ModelRef,
+    model: PreTrainedModel,
+    weights: StreamedParameters | None,
+    identity: str,
+    proofs: KeptProofs | None,
+    *,
+    made_up: bool,
+) -> Anatomy:
+    """The model's anatomy: as proven before, else proven now and kept.
+
+    made_up: whether to prove it on placeholder weights, since a real run would fetch every shard.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    key = proof_key(identity, type(model).__name__, ref.resolved_dtype, ref.device)
+    known = None if proofs is None else recall_anatomy(proofs, key, parameters)
+    if known is not None:
+        return known
+    if weights is None:
+        anatomy = find_anatomy(model)
+    else:
+        with weights.rehearsal() if made_up else nullcontext():
+            anatomy = find_anatomy(model, weights, weights.running)
+    if proofs is not None and not made_up:
+        keep_anatomy(proofs, key, anatomy)
+    free_unused()  # leftovers of the proof
+    return anatomy
+
+
 def _open(
     ref: ModelRef, path: Path, config: Any, remote: HubModel | None
-) -> tuple[PreTrainedModel, StreamedParameters | None, Anatomy]:
-    """Open the model; a Hub model is proven on placeholder weights: a real run would fetch every shard."""
+) -> tuple[PreTrainedModel, StreamedParameters | None]:
+    """The model, with its weights in memory or streamed."""
     if ref.resolved_dtype not in DTYPES:
         raise ModelError(f"dtype {ref.dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
     dtype = DTYPES[ref.resolved_dtype]
     if not ref.streamed:
-        model = read_weights(ref.name, path, config, ref.device, dtype)
-        return model, None, find_anatomy(model)
+        return read_weights(ref.name, path, config, ref.device, dtype), None
     if ref.device != "cpu":
         raise ModelError(f"streamed weights need the CPU, not {ref.device}; leave the device out")
     model = empty_model(config, dtype)
     take_generation_config(model, path)
     here = LocalCheckpoint(path) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")
-    weights = StreamedParameters(model, here)
-    with nullcontext() if remote is None else weights.rehearsal():
-        return model, weights, find_anatomy(model, weights, weights.running)
+    return model, StreamedParameters(model, here)

@@ -245,7 +245,7 @@ def test_a_file_that_is_not_ours_to_repair_stays(path: Path) -> None:
     path.unlink()
     open_store(path).close()
     with closing(sqlite3.connect(path)) as newer:
-        newer.execute("UPDATE _sqlite_migrations SET name = '9999_newer' WHERE name = '0003_checksums'")
+        newer.execute("UPDATE _sqlite_migrations SET name = '9999_newer' WHERE name = '0004_anatomies'")
         newer.commit()
     nothing_changed(path, DatabaseFromNewerVersion, "9999_newer")
 
