@@ -127,7 +127,7 @@ def estimate_needs(
 
 
 def _untie(empty: PreTrainedModel, tensors: Sequence[StoredTensor]) -> None:
-    """Untie what the checkpoint holds apart, as loading does. Tensors that are not here count as different."""
+    """Untie what the checkpoint holds apart, as loading does. Tensors elsewhere count as different."""
     mapping = get_model_conversion_mapping(empty)
     matched = match_checkpoint(empty, [tensor.key for tensor in tensors], mapping)
     of = {matched.names[t.key]: t for t in tensors if t.key in matched.names}

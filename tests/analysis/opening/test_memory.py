@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from analysis.checkpoints.devices import BALANCED, FreeMemory
@@ -46,13 +47,17 @@ def test_parameters_and_bytes_are_those_of_the_checkpoint(folder: Path) -> None:
     assert estimate_folder(folder, "bfloat16").weights == 2 * count
 
 
-def test_a_tied_head_that_is_stored_twice_is_counted_once(folder: Path) -> None:
-    once = estimate_folder(folder, "float32")
+def test_a_tied_head_that_is_stored_twice_is_counted_once_where_it_is_the_same(folder: Path) -> None:
+    untied = estimate_folder(folder, "float32")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    assert estimate_folder(folder, "float32") == untied
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tied = estimate_folder(folder, "float32")
-    assert once.weights - tied.weights == tied.head
-    assert tied.stored == once.stored
+    assert untied.weights - tied.weights == tied.head
+    assert tied.stored == untied.stored
 
 
 def test_decoding_keeps_a_float32_head_beside_one_of_low_precision(folder: Path) -> None:
