@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from analysis.anatomy.proofs import proof_key
+from analysis.anatomy.structure import find_anatomy
 from analysis.opening import models
 from analysis.opening.models import ModelRef, load_model
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
@@ -35,7 +36,7 @@ class Kept:
 def proven(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models whose anatomy was proven, in order."""
     names: list[str] = []
-    find = models.find_anatomy
+    find = find_anatomy
 
     def counting(model: Any, *rest: Any) -> Any:
         names.append(type(model).__name__)
