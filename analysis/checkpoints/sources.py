@@ -22,7 +22,7 @@ from analysis.errors import (
     NoTokenizer,
     first_line,
 )
-from demo import BUNDLED
+from demo import BUNDLED, ELSEWHERE
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
@@ -81,7 +81,8 @@ def _is_whole(folder: Path) -> bool:
 def explain_missing_model(name: str, why: ModelError) -> ModelError:
     """The error for a Hub model that cannot be fetched, worded to cover misspelt folders."""
     known = ", ".join(BUNDLED) or "none"
-    return type(why)(f"{name} is neither a bundled model ({known}) nor a folder, and {why}")
+    elsewhere = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+    return type(why)(f"{name} is neither a bundled model ({known}) nor a folder, and {why}{elsewhere}")
 
 
 def local_folder(name: str) -> Path | None:

@@ -15,7 +15,7 @@ from analysis.checkpoints.sources import is_hub_id
 from analysis.errors import NotFetched
 from analysis.opening.memory import MemoryFit
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
-from demo import BUNDLED
+from demo import BUNDLED, ELSEWHERE
 from pages.shared import state
 from pages.shared.layout import show_empty
 from pages.shared.tokens import escape_text
@@ -199,6 +199,8 @@ def _ask_to_fetch(ref: ModelRef, why: str) -> None:
         "and tokenizer are fetched; no code. A model that is too large for this machine can be decoded shard "
         "by shard."
     )
+    if ref.name in ELSEWHERE:
+        st.caption(f"Where the Hub cannot be reached, {ELSEWHERE[ref.name]}.")
     model = (ref.name, ref.revision)
     with st.container(horizontal=True):
         st.button(

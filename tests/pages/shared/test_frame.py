@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.checkpoints.devices import FreeMemory
 from analysis.opening.memory import estimate_folder
+from demo import FIRST_REAL
 from pages.shared import state
 from pages.shared.layout import format_duration, format_size
 from pages.shared.tokens import choose_shade, escape_text, render_token, shade_tokens, show_token
@@ -261,3 +262,13 @@ def test_a_model_that_does_not_fit_is_opened_only_when_somebody_says_so(
     next(button for button in app.button if button.label == "Open it anyway").click().run()
     assert not app.warning
     assert app.dataframe
+
+
+def test_the_first_real_model_says_where_else_it_is_where_the_hub_is_out_of_reach(
+    bare_app: RunApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _hub(monkeypatch)
+    app = bare_app("/", model=FIRST_REAL)
+    assert any("`make real-model` fetches it from there" in caption.value for caption in app.caption)
+    app.button[0].click().run()
+    assert "fetches it from there" in app.error[0].value

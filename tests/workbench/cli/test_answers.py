@@ -286,3 +286,10 @@ def test_a_generation_ends_with_the_context(cli: Cli, tiny: Path) -> None:
     prompt = " dog" * (CONTEXT - 2)
     found = cli("generate", tiny, "--prompt", prompt, "--max-new-tokens", "40", "--json").document
     assert len(found["base"]["token_ids"]) == 2
+
+
+def test_a_first_real_model_is_listed_until_it_was_opened(cli: Cli) -> None:
+    (offered,) = [m for m in cli("models", "--json").document["models"] if m["source"] == "hub"]
+    assert offered["name"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert offered["path"] is None
+    assert offered["name"] in cli("models").out

@@ -20,7 +20,7 @@ from workbench.models import list_model_choices
 def models(*, db: Db = None, as_json: AsJson = False) -> None:
     """List the available models.
 
-    The bundled ones, and those opened before whose folder still exists.
+    The bundled ones, those opened before whose folder still exists, and a first real one at the Hub.
     """
     with open_session(db, as_json) as here:
         choices = list_model_choices(here.store)
@@ -28,14 +28,14 @@ def models(*, db: Db = None, as_json: AsJson = False) -> None:
             {
                 "name": choice.name,
                 "source": choice.source,
-                "path": str(choice.path),
+                "path": None if choice.path is None else str(choice.path),
                 "fingerprint": choice.fingerprint,
                 "facts": choice.facts,
             }
             for choice in choices
         ]
         rows = [
-            (c.name, c.source, (c.fingerprint or "")[:12], c.facts.get("architecture", ""), str(c.path))
+            (c.name, c.source, (c.fingerprint or "")[:12], c.facts.get("architecture", ""), str(c.path or ""))
             for c in choices
         ]
         shown = format_table(("name", "source", "fingerprint", "architecture", "folder"), rows)
