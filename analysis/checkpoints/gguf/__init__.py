@@ -1,0 +1,1 @@
+"""GGUF files: header, configuration and tokenizer, and tensors dequantised while they are read."""

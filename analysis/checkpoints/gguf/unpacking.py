@@ -1,0 +1,83 @@
+"""Numbers of quantised tensors, unpacked by the code that transformers calls, in bounded pieces."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis.checkpoints.gguf.header import PackedTensor
+from analysis.checkpoints.stored import Source
+from analysis.errors import ModelError, NotAModel
+
+AT_ONCE = 1 << 18
+"""Numbers unpacked at once where a tensor can be read in pieces: 1 MiB as float32, several while it is done."""
+
+Numbers = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Unpacked(Source, Protocol):
+    """A parameter that is read from tensors of a GGUF file."""
+
+    @property
+    def parts(self) -> tuple[PackedTensor, ...]:
+        """The tensors of the file that it is made of."""
+
+
+def unpack(packed: bytes | bytearray, kind: str, of: PackedTensor | None = None) -> Numbers:
+    """The float32 numbers (n,) of whole blocks of a type, given by its name.
+
+    Raises NotAModel, naming the tensor `of`, if transformers does not dequantise the type.
+    """
+    from gguf import GGMLQuantizationType, dequantize
+
+    try:
+        # one long row: the blocks are independent, and gguf splits rows into groups of 16, each slow on its own
+        return dequantize(np.frombuffer(packed, np.uint8).reshape(1, -1), GGMLQuantizationType[kind]).reshape(-1)
+    except NotImplementedError as error:
+        what = "a tensor" if of is None else f"{of.path}: {of.name}"
+        raise NotAModel(
+            f"{what} is stored as {kind}, which transformers does not dequantise; use a file in another quantisation"
+        ) from error
+
+
+def read_packed(tensor: PackedTensor, file: BinaryIO, rows: range | None = None) -> bytearray:
+    """The bytes of a tensor, or of some slices of its first dimension. Raises ModelError if the file ends too early."""
+    size = tensor.stored_bytes // tensor.shape[0]
+    rows = range(tensor.shape[0]) if rows is None else rows
+    file.seek(tensor.start + rows.start * size)
+    return read_exactly(file, len(rows) * size)
+
+
+def read_exactly(file: BinaryIO, count: int) -> bytearray:
+    """The next bytes of an unbuffered file. Raises ModelError if it ends too early."""
+    taken = bytearray(count)
+    left = memoryview(taken)
+    while left:
+        got = file.readinto(left)  # type: ignore[attr-defined]
+        if not got:
+            raise ModelError(
+                f"{file.name} ended while it was read; open the model again once the file is complete"
+            )
+        left = left[got:]
+    return taken
+
+
+def fill_rows(out: Tensor, tensor: PackedTensor, file: BinaryIO) -> None:
+    """Fill `out`, of the tensor's shape but any dtype, device and strides, AT_ONCE numbers at a time."""
+    file.seek(tensor.start)
+    _fill(out, tensor, file)
+
+
+def _fill(out: Tensor, tensor: PackedTensor, file: BinaryIO) -> None:
+    row = out[0].numel()
+    if row > AT_ONCE and out.dim() > 1:
+        for part in out:
+            _fill(part, tensor, file)
+        return
+    size = tensor.stored_bytes // (tensor.numel // tensor.shape[-1])  # of one row of the last dimension
+    for part in [out] if out.dim() == 1 else out.split(max(1, AT_ONCE // row)):
+        count = part.numel() // tensor.shape[-1] * size
+        part.copy_(torch.from_numpy(unpack(read_exactly(file, count), tensor.kind)).view(part.shape))
