@@ -113,10 +113,12 @@ def _copy_metadata(header: GgufHeader) -> bytes:
 def _state_vocabulary(header: GgufHeader, count: int) -> bytes:
     """An entry that says how many tokens there are: as a number where transformers takes one, else as a list."""
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 
     known = {name.replace("_", ""): keys for name, keys in GGUF_CONFIG_MAPPING.items()}
     key = f"{header.architecture}.vocab_size"
-    if "vocab_size" in known.get(header.architecture.replace("-", "").replace("_", ""), {}):
+    taken = "vocab_size" in known.get(header.architecture.replace("-", "").replace("_", ""), {})
+    if taken and header.architecture not in GGUF_CONFIG_ARCHS:
         if key in header.fields:
             return _text("headlamp.vocabulary") + struct.pack("<II", _COUNT, count)
         return _text(key) + struct.pack("<II", _COUNT, count)
