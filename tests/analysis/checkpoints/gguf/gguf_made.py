@@ -259,6 +259,7 @@ def write_demo_tokenizer(writer: gguf.GGUFWriter) -> None:
     """The first tokens of the bundled vocabulary, and the merges among them."""
     stored = json.loads((BUNDLED["demo/base"] / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     tokens = [token for token, number in stored["vocab"].items() if number < VOCAB]
+    tokens[:3] = ["<unk>", "<s>", "</s>"]  # as transformers names them, whatever the file says
     known = set(tokens)
     merges = [pair for pair in stored["merges"] if {*pair, "".join(pair)} <= known]
     writer.add_tokenizer_model("llama")
@@ -269,7 +270,7 @@ def write_demo_tokenizer(writer: gguf.GGUFWriter) -> None:
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
+    writer.add_unk_token_id(0)
     writer.add_add_bos_token(True)
     writer.add_chat_template(TEMPLATE)
 
