@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
+from analysis.checkpoints.gguf.config import read_gguf_config
 from analysis.checkpoints.weight_files import describe_adapter, find_weight_files
 from analysis.errors import NotAModel, NotCausal, UnsafeWeights, first_line
 
@@ -33,6 +34,10 @@ def read_config(path: Path, *, weights_here: bool = True) -> Any:
     weights_here: whether the weights lie in the folder; otherwise they were chosen at the Hub. Raises
     NotAModel, UnsafeWeights, NotCausal.
     """
+    if path.is_file():
+        found = read_gguf_config(path)
+        _refuse_not_causal(path, found, {})
+        return found
     stored = _read_json(path)
     if weights_here:
         find_weight_files(path)

@@ -26,7 +26,7 @@ from transformers.core_model_loading import (
 )
 
 from analysis.checkpoints.devices import place_modules
-from analysis.checkpoints.headers import read_stored_tensors
+from analysis.checkpoints.reading import read_tensors
 from analysis.checkpoints.matching import match_checkpoint
 from analysis.checkpoints.stored import AGAIN, Source
 from analysis.errors import HeadlampError, ModelError, NotAModel, first_line
@@ -45,14 +45,14 @@ _JOINS: dict[tuple[type, ...], int] = {
 
 
 def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Load the model in a folder on a device, or spread over several, ready for inference.
+    """Load the model in a folder or GGUF file on a device, or spread over several, ready for inference.
 
     Extra memory: at most one buffer (stored.BUFFER) and the inputs of converters that do more than join.
     Raises ModelError with what to do instead.
     """
-    tensors = read_stored_tensors(path)
     try:
         empty = empty_model(config, dtype)
+        tensors = read_tensors(path, empty)
         model, report = type(empty).from_pretrained(
             None,
             config=empty.config,
@@ -88,9 +88,9 @@ def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     try:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except Exception as error:  # each family refuses a config in its own way
-        raise NotAModel(
-            f"no model can be built from {config.name_or_path}/config.json: {first_line(error)}"
-        ) from error
+        path = Path(config.name_or_path)
+        source = path if path.is_file() else path / "config.json"
+        raise NotAModel(f"no model can be built from {source}: {first_line(error)}") from error
     finally:
         _building.empty = False
     model.tie_weights()

@@ -9,10 +9,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from analysis.checkpoints.fingerprint import stamp
+from analysis.checkpoints.gguf.header import read_gguf_header
+from analysis.checkpoints.gguf.tensors import map_gguf_tensors
+from analysis.checkpoints.gguf.unpacking import Unpacked
 from analysis.checkpoints.headers import read_stored_tensors
-from analysis.checkpoints.stored import Source
+from analysis.checkpoints.stored import Source, StoredTensor
 from analysis.errors import ModelError
 
 
@@ -31,11 +35,21 @@ class Checkpoint(Protocol):
         """
 
 
-class LocalCheckpoint:
-    """A local folder, which must not change while it is in use."""
+def read_tensors(path: Path, model: PreTrainedModel) -> Mapping[str, StoredTensor | Unpacked]:
+    """The tensors of a local folder or GGUF file by checkpoint key, from headers alone; none is read.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._stamp, self._tensors = folder, stamp(folder), read_stored_tensors(folder)
+    model: the one they are for, which may be without weights. Raises NotAModel for damaged or unknown files.
+    """
+    if path.is_file():
+        return map_gguf_tensors(read_gguf_header(path), model)
+    return read_stored_tensors(path)
+
+
+class LocalCheckpoint:
+    """A local folder or GGUF file, which must not change while it is in use."""
+
+    def __init__(self, folder: Path, model: PreTrainedModel) -> None:
+        self._folder, self._stamp, self._tensors = folder, stamp(folder), read_tensors(folder, model)
 
     def keys(self) -> Mapping[str, Path]:
         """See Checkpoint."""

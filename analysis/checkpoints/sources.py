@@ -7,9 +7,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from analysis.checkpoints.gguf.config import read_gguf_tokenizer
+from analysis.checkpoints.gguf.files import ENDING, find_gguf, split_hub_file
+from analysis.checkpoints.gguf.header import MAGIC
 from analysis.checkpoints.hub import hub_model
 from analysis.checkpoints.hub_errors import explain_hub_errors
 from analysis.checkpoints.weight_files import SINGLE, find_weight_files
@@ -28,20 +31,28 @@ HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
 
 def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> Path:
-    """The folder of a bundled name, a local folder or a Hub id.
+    """The folder of a bundled name, a local folder or a Hub id; for one that holds a GGUF file, and for the name of
+    one (here, or at the Hub as ORG/NAME:FILE.gguf), the file.
 
     fetch: whether a missing Hub model may be downloaded into the Hub's own cache;
     otherwise NotFetched is raised.
     """
     if not name.strip():
-        raise ModelNotFound("no model named; give a bundled name (demo/base), a folder or a Hub id")
+        raise ModelNotFound("no model named; give a bundled name (demo/base), a folder, a GGUF file or a Hub id")
     if name in BUNDLED:
         return BUNDLED[name]
-    folder = local_folder(name)
-    if folder is not None:
-        return folder
+    path = local_path(name)
+    if path is not None:
+        return path if path.is_file() else find_gguf(path) or path
     if os.path.exists(os.path.expanduser(name)):
-        raise NotAModel(f"{name} is a file; give the folder that holds config.json and *.safetensors")
+        raise NotAModel(
+            f"{name} is a file, but no GGUF file; give one, or the folder that holds config.json and *.safetensors"
+        )
+    at_hub = split_hub_file(name)
+    if at_hub is not None:
+        return _hub_file(name, *at_hub, revision, fetch=fetch)
+    if name.lower().endswith(ENDING):
+        raise ModelNotFound(f"{name}: there is no file of this name; check it, or give ORG/NAME:FILE.gguf of a Hub model")
     if not HUB_ID.fullmatch(name):
         known = ", ".join(BUNDLED) or "none"
         raise ModelNotFound(f"{name}: there is no folder, bundled model ({known}) or Hub id of this name")
@@ -78,6 +89,18 @@ def _is_whole(folder: Path) -> bool:
     return files.names == (SINGLE,) or files.index is not None or listed.is_file()
 
 
+def _hub_file(name: str, model: str, file: str, revision: str | None, *, fetch: bool) -> Path:
+    """One file of a Hub model, in the Hub's own cache; uses the network only with `fetch`."""
+    with suppress(Exception):
+        return Path(hf_hub_download(model, file, revision=revision, local_files_only=True))
+    if not fetch:
+        raise NotFetched(
+            f"{file} of the Hub model {model} is not on this machine; check the spelling, or fetch it"
+        )
+    with explain_hub_errors(model, file):
+        return Path(hf_hub_download(model, file, revision=revision))
+
+
 def explain_missing_model(name: str, why: ModelError) -> ModelError:
     """The error for a Hub model that cannot be fetched, worded to cover misspelt folders."""
     known = ", ".join(BUNDLED) or "none"
@@ -85,26 +108,44 @@ def explain_missing_model(name: str, why: ModelError) -> ModelError:
     return type(why)(f"{name} is neither a bundled model ({known}) nor a folder, and {why}{elsewhere}")
 
 
-def local_folder(name: str) -> Path | None:
-    """The absolute path of a folder on this machine, or None; never raises."""
+def local_path(name: str) -> Path | None:
+    """The absolute path of a folder or GGUF file on this machine, or None; never raises."""
     path = os.path.expanduser(name)
-    return Path(path).resolve() if name.strip() and os.path.isdir(path) else None
+    if name.strip() and os.path.isdir(path):
+        return Path(path).resolve()
+    if not name.strip() or not os.path.isfile(path):
+        return None
+    with suppress(OSError), open(path, "rb") as file:
+        if name.lower().endswith(ENDING) or file.read(len(MAGIC)) == MAGIC:
+            return Path(path).absolute().parent.resolve() / Path(path).name  # a link keeps its name
+    return None
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is looked up at the Hub: neither bundled nor a folder, but of the right form."""
-    return name not in BUNDLED and local_folder(name) is None and HUB_ID.fullmatch(name) is not None
+    """Whether a name is looked up at the Hub: neither bundled nor on this machine, but of the right form."""
+    if name in BUNDLED or local_path(name) is not None:
+        return False
+    return HUB_ID.fullmatch(name) is not None or is_hub_file(name)
+
+
+def is_hub_file(name: str) -> bool:
+    """Whether a name is that of one GGUF file of a Hub model: ORG/NAME:FILE.gguf."""
+    return split_hub_file(name) is not None and local_path(name) is None
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Raises NoTokenizer, saying what to do."""
+    advice = "copy tokenizer.json and tokenizer_config.json of the model beside its weights"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        if path.is_file():
+            advice = "use a GGUF file with a vocabulary that transformers knows, or the original model"
+            tokenizer = read_gguf_tokenizer(path)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         if len(tokenizer.encode("a", add_special_tokens=False)) == 0:
             raise ValueError("it encodes text to no tokens")
     except Exception as error:
         raise NoTokenizer(
-            f"{path} has no tokenizer that can be loaded ({first_line(error)}); "
-            "copy tokenizer.json and tokenizer_config.json of the model beside its weights"
+            f"{path} has no tokenizer that can be loaded ({first_line(error)}); {advice}"
         ) from error
     return tokenizer

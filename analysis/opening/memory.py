@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,12 @@ from analysis.anatomy.structure import context_length
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import BALANCED, FreeMemory, read_free_memory
 from analysis.checkpoints.fingerprint import FileKey, stamp
+from analysis.checkpoints.gguf.header import PackedTensor, read_gguf_header
 from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.loading import DTYPES, empty_model
 from analysis.checkpoints.matching import match_checkpoint, untie_stored_twice
-from analysis.checkpoints.reading import are_equal
+from analysis.checkpoints.reading import are_equal, read_tensors
 from analysis.checkpoints.stored import BUFFER, StoredTensor
 from analysis.opening.alive import activation_bytes, first_number
 
@@ -51,7 +52,7 @@ class MemoryNeeds:
     parameters: how many, tied ones once. stored: on disk. weights, head: all of them and the LM head, in
     `dtype`. head_copy: the head in float32, which decoding keeps. decoding: what decoding a block takes
     for a while. activations: the most alive, KV cache included, while ROWS sequences of `context` tokens are
-    read. layer: the largest layer.
+    read. layer: the largest layer. unpacking: what dequantising a tensor takes while it is read.
     """
 
     parameters: int
@@ -64,16 +65,19 @@ class MemoryNeeds:
     activations: int
     context: int
     dtype: str
+    unpacking: int = 0
 
     @property
     def peak(self) -> int:
         """The peak: while loading, decoding, or in a run over the whole context."""
-        return self.weights + max(BUFFER, self.head_copy + int(HELD * max(self.decoding, self.activations)))
+        run = self.head_copy + int(HELD * max(self.decoding, self.activations))
+        return self.weights + max(BUFFER, self.unpacking, run)
 
     @property
     def streamed_peak(self) -> int:
         """The peak of decoding from disk: the head as read and as used, a layer, and tiles."""
-        return self.head + self.head_copy + self.layer + int(HELD * self.decoding)
+        once = self.unpacking + int(HELD * self.decoding)
+        return self.head + self.head_copy + self.layer + once
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class MemoryFit:
 
 
 def estimate_folder(folder: Path, dtype: str, context: int | None = None) -> MemoryNeeds:
-    """Estimate what the model in a folder needs in a dtype. context: tokens, capped by the model's own.
+    """Estimate what the model in a folder or GGUF file needs in a dtype. context: tokens, capped by the model's own.
 
     Raises a ModelError for a folder that is no model, or with inconsistent files.
     """
@@ -99,11 +103,19 @@ def estimate_folder(folder: Path, dtype: str, context: int | None = None) -> Mem
 def _estimate_cached(
     folder: Path, files: tuple[FileKey, ...], dtype: str, context: int | None
 ) -> MemoryNeeds:
-    return estimate_needs(read_config(folder), list(read_stored_tensors(folder).values()), dtype, context)
+    config = read_config(folder)
+    if not folder.is_file():
+        return estimate_needs(config, list(read_stored_tensors(folder).values()), dtype, context)
+    packed = read_tensors(folder, empty_model(config, DTYPES[dtype]))
+    unpacking = max(source.unpacking_bytes for source in packed.values() if not isinstance(source, StoredTensor))
+    return replace(
+        estimate_needs(config, list(read_gguf_header(folder).tensors.values()), dtype, context),
+        unpacking=unpacking,
+    )
 
 
 def estimate_needs(
-    config: Any, tensors: Sequence[StoredTensor], dtype: str, context: int | None = None
+    config: Any, tensors: Sequence[StoredTensor | PackedTensor], dtype: str, context: int | None = None
 ) -> MemoryNeeds:
     """The same from a configuration and headers, whatever their source."""
     empty = empty_model(config, DTYPES[dtype]).to("meta")  # type: ignore[arg-type]
@@ -193,7 +205,7 @@ def _judge_dtypes(of: Callable[[str], MemoryNeeds], dtype: str, device: str) -> 
     return judge_memory({name: of(name) for name in (dtype, "bfloat16")}, read_free_memory(), dtype, device)
 
 
-def _layers(tensors: Sequence[StoredTensor]) -> dict[str, int]:
+def _layers(tensors: Sequence[StoredTensor | PackedTensor]) -> dict[str, int]:
     """Numbers per layer."""
     sums: dict[str, int] = {}
     for tensor in tensors:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.checkpoints.devices import choose_device
-from analysis.checkpoints.sources import local_folder
+from analysis.checkpoints.sources import is_hub_file, local_path
 from demo import BUNDLED
 
 Shards = Literal["local", "keep", "delete"]
@@ -35,12 +35,12 @@ class ModelRef:
 
 
 def resolve_ref(ref: ModelRef) -> ModelRef:
-    """The same model with everything resolved: absolute folder path, actual device and dtype."""
+    """The same model with everything resolved: absolute path, actual device and dtype."""
     device = ref.device
     if device == "auto":
         device = "cpu" if ref.streamed else choose_device()
-    folder = None if ref.name in BUNDLED else local_folder(ref.name)
-    at_hub = ref.streamed and folder is None and ref.name not in BUNDLED
+    path = None if ref.name in BUNDLED else local_path(ref.name)
+    at_hub = ref.streamed and path is None and ref.name not in BUNDLED and not is_hub_file(ref.name)
     shards: Shards = ref.shards if at_hub else "local"
-    ref = replace(ref, name=str(folder or ref.name), device=device, shards=shards)
+    ref = replace(ref, name=str(path or ref.name), device=device, shards=shards)
     return replace(ref, dtype=ref.resolved_dtype)

@@ -1,5 +1,5 @@
-"""Opening of causal language models: by bundled name, local folder or Hub id; safetensors only, no custom
-code.
+"""Opening of causal language models: by bundled name, local folder, GGUF file or Hub id; no pickled weights, no
+custom code.
 
 A model is loaded once per process and device, leased during use (`leases`), and changed only
 through `interventions.intervene`, which holds its lock for one forward step.
@@ -26,6 +26,8 @@ from analysis.anatomy.structure import find_anatomy
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
+from analysis.checkpoints.gguf.header import read_gguf_header
+from analysis.checkpoints.gguf.tensors import describe_weights
 from analysis.checkpoints.hub import HubModel, hub_model
 from analysis.checkpoints.hub_shards import HubCheckpoint
 from analysis.checkpoints.loading import DTYPES, empty_model, read_weights, take_generation_config
@@ -51,6 +53,8 @@ class LoadedModel:
     fingerprint: str
     stamp: tuple[FileKey, ...] = ()
     streamed: StreamedParameters | None = None
+    weights_format: str = ""
+    """How its weights are stored, if they are unpacked while they are read: "dequantised from Q4_1"."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @cached_property
@@ -131,7 +135,8 @@ def load_model(
         raise ModelError(
             f"{ref.name} was written to while it was read; open the model again once nothing writes to it"
         )
-    return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights)
+    packed = describe_weights(read_gguf_header(path)) if path.is_file() else ""
+    return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, packed)
 
 
 def _remote(ref: ModelRef) -> HubModel | None:
@@ -190,5 +195,5 @@ def _open(
         raise ModelError(f"streamed weights need the CPU, not {ref.device}; leave the device out")
     model = empty_model(config, dtype)
     take_generation_config(model, path)
-    here = LocalCheckpoint(path) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")
+    here = LocalCheckpoint(path, model) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")
     return model, StreamedParameters(model, here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -13,10 +14,11 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from analysis.checkpoints.gguf.header import GgufHeader, PackedTensor
-from analysis.checkpoints.gguf.unpacking import AT_ONCE, read_packed
+from analysis.checkpoints.gguf.unpacking import AT_ONCE, PIECE, read_packed
 from analysis.errors import NotAModel
 
-_PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Types that hold numbers rather than blocks of them."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,23 @@ class ConvertedTensor:
     converter: WeightConverter | None
     patterns: tuple[str | None, ...]
 
+    @property
+    def path(self) -> Path:
+        """See Unpacked."""
+        return self.parts[0].path
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See Source: quantised numbers are read as float32."""
+        return torch.float32
+
+    @property
+    def unpacking_bytes(self) -> int:
+        """See Unpacked: a conversion has the whole tensor some times over."""
+        return PIECE if self.converter is None else 20 * sum(part.numel for part in self.parts)
+
     def read_into(self, out: Tensor) -> None:
-        """See Source. Extra memory: AT_ONCE numbers for a mere renaming, else the whole tensor some times over."""
+        """See Source."""
         if tuple(out.shape) != self.shape:
             raise ValueError(f"{self.key} is {self.shape}, not {tuple(out.shape)}")
         with self.parts[0].path.open("rb", buffering=0) as file:
@@ -69,8 +86,8 @@ def _unpack(part: PackedTensor, file: BinaryIO, rows: range, dtype: torch.dtype)
 
     packed = torch.frombuffer(read_packed(part, file, rows), dtype=torch.uint8)
     shape = (len(rows), *part.shape[1:])
-    if part.kind in _PLAIN:
-        return packed.view(_PLAIN[part.kind]).view(shape)
+    if part.kind in PLAIN:
+        return packed.view(PLAIN[part.kind]).view(shape)
     flat = packed.view(len(rows) * part.numel // part.shape[0] // part.shape[-1], -1)
     return dequantize(flat, GGMLQuantizationType[part.kind].value, dtype).reshape(shape)
 
@@ -91,7 +108,7 @@ def list_converted(header: GgufHeader, model: PreTrainedModel) -> dict[str, Conv
     parts: defaultdict[str, list[PackedTensor]] = defaultdict(list)
     patterns: defaultdict[str, list[str | None]] = defaultdict(list)
     for tensor in header.tensors.values():
-        if tensor.kind not in _PLAIN and GGMLQuantizationType[tensor.kind].value not in GGML_BLOCK:
+        if tensor.kind not in PLAIN and GGMLQuantizationType[tensor.kind].value not in GGML_BLOCK:
             raise NotAModel(
                 f"{header.path}: {tensor.name} is stored as {tensor.kind}, which transformers does not dequantise "
                 f"for {header.architecture}; use a file in another quantisation"

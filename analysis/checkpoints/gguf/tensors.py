@@ -8,9 +8,10 @@ than one tensor is in memory beside the model.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -19,9 +20,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from analysis.checkpoints.gguf.config import read_gguf_parameters
-from analysis.checkpoints.gguf.converted import list_converted
+from analysis.checkpoints.gguf.converted import PLAIN, list_converted
 from analysis.checkpoints.gguf.header import GgufHeader, PackedTensor
-from analysis.checkpoints.gguf.unpacking import AT_ONCE, Unpacked, fill_rows, read_packed, unpack
+from analysis.checkpoints.gguf.unpacking import AT_ONCE, PIECE, Unpacked, fill_rows, unpack, unpack_slices
 from analysis.checkpoints.stored import AGAIN
 from analysis.errors import NotAModel
 
@@ -46,8 +47,31 @@ class ProcessedTensor:
     names: Mapping[str, str]
     pieces: _Pieces
 
+    @property
+    def path(self) -> Path:
+        """See Unpacked."""
+        return self.parts[0].path
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See Source: quantised numbers are read as float32."""
+        return torch.float32
+
+    @property
+    def unpacking_bytes(self) -> int:
+        """See Unpacked: the numbers as float32 and a conversion's copy; of stacked experts one expert's, four times."""
+        if self.pieces == "rows":
+            return PIECE
+        largest = max(part.numel // part.shape[0] for part in self.parts)
+        return PIECE + (16 * self._step * largest if self.pieces == "slices" else 8 * self.parts[0].numel)
+
+    @property
+    def _step(self) -> int:
+        """How many slices of the first dimension are converted at once."""
+        return max(1, AT_ONCE // max(part.numel // part.shape[0] for part in self.parts))
+
     def read_into(self, out: Tensor) -> None:
-        """See Source. Extra memory: pieces of at most AT_ONCE numbers; the whole tensor three times for `whole`."""
+        """See Source."""
         if tuple(out.shape) != self.shape:
             raise ValueError(f"{self.key} is {self.shape}, not {tuple(out.shape)}")
         with self.parts[0].path.open("rb", buffering=0) as file:
@@ -57,19 +81,17 @@ class ProcessedTensor:
                 self._fill_slices(out, file)
             else:
                 part = self.parts[0]
-                numbers = unpack(read_packed(part, file), part.kind).reshape(part.shape)
+                numbers = unpack_slices(part, file, range(part.shape[0]))
                 out.copy_(_as_tensor(self.processor.process(weights=numbers, name=part.name).weights))
 
     def _fill_slices(self, out: Tensor, file: BinaryIO) -> None:
-        count = len(out)
-        step = max(1, AT_ONCE // max(part.numel // count for part in self.parts))
+        count, step = len(out), self._step
         for first in range(0, count, step):
             rows = range(first, min(first + step, count))
             found: dict[str, dict[str, Tensor]] = {"tensors": {}}
             for part in self.parts:
-                numbers = unpack(read_packed(part, file, rows), part.kind).reshape(len(rows), *part.shape[1:])
                 self.processor.process(
-                    weights=numbers, name=part.name, tensor_key_mapping=self.names, parsed_parameters=found
+                    weights=unpack_slices(part, file, rows), name=part.name, tensor_key_mapping=self.names, parsed_parameters=found
                 )
             out[rows.start : rows.stop].copy_(found["tensors"][self.key])
 
@@ -101,6 +123,26 @@ def map_gguf_tensors(header: GgufHeader, model: PreTrainedModel) -> dict[str, Un
     kept = {key: source for key, source in found.items() if key not in left}
     _check_shapes(header, kept, names)
     return kept
+
+
+def describe_weights(header: GgufHeader) -> str:
+    """How the file stores its weights, such as "dequantised from Q4_K (with Q6_K, F32)": the type of most numbers,
+    quantised ones first, and the others; and what transformers leaves out.
+    """
+    counts: Counter[str] = Counter()
+    for tensor in header.tensors.values():
+        counts[tensor.kind] += tensor.numel
+    kinds = [kind for kind, _ in counts.most_common()]
+    packed = [kind for kind in kinds if kind not in PLAIN]
+    first = packed[0] if packed else kinds[0] if kinds else "nothing"
+    others = [kind for kind in kinds if kind != first]
+    what = f"dequantised from {first}" if packed else f"read from GGUF in {first}"
+    left = list_left_out(header)
+    return (
+        what
+        + (f" (with {', '.join(others)})" if others else "")
+        + (f", without its {' and '.join(left)}, which transformers does not apply" if left else "")
+    )
 
 
 def list_left_out(header: GgufHeader) -> list[str]:

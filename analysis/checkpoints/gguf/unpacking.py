@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -15,11 +16,26 @@ from analysis.errors import ModelError, NotAModel
 AT_ONCE = 1 << 18
 """Numbers unpacked at once where a tensor can be read in pieces: 1 MiB as float32, several while it is done."""
 
+PIECE = 16 * AT_ONCE
+"""Bytes that unpacking a piece takes for a while."""
+
 Numbers = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Unpacked(Source, Protocol):
     """A parameter that is read from tensors of a GGUF file."""
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the model."""
+
+    @property
+    def unpacking_bytes(self) -> int:
+        """Memory that reading it takes beside the parameter itself."""
 
     @property
     def parts(self) -> tuple[PackedTensor, ...]:
@@ -65,10 +81,20 @@ def read_exactly(file: BinaryIO, count: int) -> bytearray:
     return taken
 
 
-def fill_rows(out: Tensor, tensor: PackedTensor, file: BinaryIO) -> None:
-    """Fill `out`, of the tensor's shape but any dtype, device and strides, AT_ONCE numbers at a time."""
-    file.seek(tensor.start)
+def fill_rows(out: Tensor, tensor: PackedTensor, file: BinaryIO, first: int = 0) -> None:
+    """Fill `out`, of any dtype, device and strides, with a tensor's numbers from slice `first` of its first dimension on,
+    AT_ONCE at a time.
+    """
+    file.seek(tensor.start + first * (tensor.stored_bytes // tensor.shape[0]))
     _fill(out, tensor, file)
+
+
+def unpack_slices(tensor: PackedTensor, file: BinaryIO, rows: range) -> Numbers:
+    """Some slices of the first dimension as float32; no more than AT_ONCE numbers are there twice."""
+    out = torch.empty((len(rows), *tensor.shape[1:]), dtype=torch.float32)
+    fill_rows(out, tensor, file, rows.start)
+    numbers: Numbers = out.numpy()
+    return numbers
 
 
 def _fill(out: Tensor, tensor: PackedTensor, file: BinaryIO) -> None:

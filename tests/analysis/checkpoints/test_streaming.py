@@ -150,7 +150,7 @@ def test_a_scale_is_the_one_the_config_states_whatever_weights_it_is_measured_wi
 ) -> None:
     folder = on_disk(tmp_path, config)
     empty = empty_model(config, dtype)
-    weights = streaming.StreamedParameters(empty, LocalCheckpoint(folder))
+    weights = streaming.StreamedParameters(empty, LocalCheckpoint(folder, empty))
     with weights.rehearsal():
         rehearsed = find_anatomy(empty, weights, weights.running)
     assert rehearsed.head.scale == scale

@@ -271,6 +271,7 @@ def write_demo_tokenizer(writer: gguf.GGUFWriter) -> None:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
+    writer.add_pad_token_id(0)
     writer.add_add_bos_token(True)
     writer.add_chat_template(TEMPLATE)
 
