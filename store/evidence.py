@@ -49,6 +49,7 @@ class EvidenceView:
     answer: tuple[TokenChances, ...]
     address: str
     sites: tuple[DecodedTokens, ...]
+    weights: str
 
     @property
     def tells(self) -> bool:
@@ -72,6 +73,7 @@ def read_evidence(evidence: Mapping[str, Any]) -> EvidenceView:
         answer=_answer(_map(evidence.get("answer"))),
         address=_text(evidence.get("address")),
         sites=_sites(_map(evidence.get("sites"))),
+        weights=_text(evidence.get("weights")),
     )
 
 
@@ -80,6 +82,7 @@ def list_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]:
     chances = f"{format_digits(shown.word_base)} → {format_digits(shown.word_changed)}"
     table = {
         "Model": f"{finding.model_name} {finding.model_fingerprint[:16]}",
+        "Weights": shown.weights,
         "Kind": finding.kind,
         "Tags": ", ".join(finding.tags),
         "Neuron": shown.address,

@@ -48,6 +48,7 @@ class Inspection:
         known = {"model": model} | {name: self.facts[name] for name in _SHOWN} | {"blocks": self.blocks}
         needs, memory = self.fit.needs, self.fit.memory
         return known | {
+            "weights": self.facts["weights"] or None,
             "fit": {"verdict": self.fit.verdict, "reason": self.fit.reason, "device": self.device}
             | {name: getattr(needs, name) for name in _NEEDS}
             | {"free": {"host": memory.host, "accelerators": list(memory.accelerators)}}

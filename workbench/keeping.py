@@ -22,6 +22,7 @@ def keep_evidence(
     """Keep evidence of a kind, about this model. Raises HeadlampError for a blank title."""
     if not title.strip():
         raise HeadlampError("a finding needs a title; write in a few words what it shows")
+    packed = {"weights": loaded.weights_format} if loaded.weights_format else {}
     return keep_finding(
         store,
         title=title.strip(),
@@ -30,5 +31,5 @@ def keep_evidence(
         kind=kind,
         model_name=loaded.ref.name,
         model_fingerprint=loaded.fingerprint,
-        evidence=dict(evidence),
+        evidence=dict(evidence) | packed,
     )

@@ -45,7 +45,7 @@ class ModelChoice:
 
 
 def list_model_choices(store: Store) -> list[ModelChoice]:
-    """Bundled models first, then those opened before whose folder still exists, then a first real model."""
+    """Bundled models first, then those opened before whose folder or file still exists, then a first real one."""
     hashes = FileHashes(store)
     choices = [
         ModelChoice(name, "bundled", path, recall_fingerprint(path, hashes), {})
@@ -56,7 +56,7 @@ def list_model_choices(store: Store) -> list[ModelChoice]:
         if (row.name, row.path) in seen:
             continue  # an older state of the same folder
         seen.add((row.name, row.path))
-        if row.name not in BUNDLED and row.path and Path(row.path).is_dir():
+        if row.name not in BUNDLED and row.path and Path(row.path).exists():
             choices.append(ModelChoice(row.name, "known", Path(row.path), row.fingerprint, row.facts))
     if not any(choice.name == FIRST_REAL for choice in choices):
         choices.append(ModelChoice(FIRST_REAL, "hub", None, None, {}))
@@ -127,6 +127,7 @@ def model_facts(loaded: LoadedModel) -> dict[str, Any]:
         "experts": anatomy.experts,
         "parameters": sum(p.numel() for p in unique),
         "bytes": sum(p.numel() * p.element_size() for p in unique),
+        "weights": loaded.weights_format,
     }
 
 

@@ -57,7 +57,11 @@ def run_spec(
     units: int,
     seed: int | None = None,
 ) -> RunSpec:
-    """The question a run answers, with everything of the model that changes the answer."""
+    """The question a run answers, with everything of the model that changes the answer.
+
+    Of weights that are dequantised while they are read, how they are stored is a parameter `weights`.
+    """
+    packed = {"weights": loaded.weights_format} if loaded.weights_format else {}
     return RunSpec(
         kind=kind,
         method_version=version,
@@ -65,7 +69,7 @@ def run_spec(
         model_name=loaded.ref.name,
         dtype=loaded.dtype,
         device=loaded.ref.device,
-        parameters=dict(parameters),
+        parameters=dict(parameters) | packed,
         seed=seed,
         units=units,
     )

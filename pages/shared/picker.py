@@ -39,9 +39,9 @@ def pick_model() -> DeltaGenerator:
             index=None,
             key=_PICKED,
             accept_new_options=True,
-            placeholder="Name, folder or Hub id",
-            help="Type a folder or a Hub id and press Enter. Only safetensors are read, and no custom code "
-            "is run.",
+            placeholder="Name, folder, .gguf file or Hub id",
+            help="Type a folder, a GGUF file, a Hub id or ORG/NAME:FILE.gguf, and press Enter. Only safetensors and "
+            "GGUF are read, and no custom code is run.",
             on_change=_pick_model,
         )
         place = st.empty()
@@ -86,6 +86,8 @@ def show_open_model(place: DeltaGenerator) -> None:
     if facts["experts"]:
         counts.append(f"{facts['experts']:,} experts")
     lines = [escape_text(facts["architecture"]), " · ".join(counts), _precision(ref)]
+    if facts.get("weights"):
+        lines.append(escape_text(facts["weights"]))
     if ref.name in REMARKS:
         lines.append(REMARKS[ref.name])
     place.caption("  \n".join(lines))

@@ -54,6 +54,7 @@ def show_facts(loaded: LoadedModel) -> None:
     with st.container(horizontal=True):  # which wraps where columns would truncate the numbers
         for label, value in shown:
             st.metric(label, value)
+    packed = f" · {escape_text(loaded.weights_format)}" if loaded.weights_format else ""
     tied = " · head tied to embeddings" if facts["tied"] else ""
     disk = "" if loaded.streamed is None else " · weights read from disk, layer by layer"
     padding = (
@@ -61,7 +62,7 @@ def show_facts(loaded: LoadedModel) -> None:
     )
     show_caption(
         f"{escape_text(facts['architecture'])} · {loaded.dtype} on "
-        f"{escape_text(str(loaded.device))}{disk}{tied}{padding}"
+        f"{escape_text(str(loaded.device))}{packed}{disk}{tied}{padding}"
         f" · fingerprint `{loaded.fingerprint[:12]}`"
     )
 

@@ -215,6 +215,7 @@ def show_evidence_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]
     named = {
         "Model": finding.model_name,
         "Fingerprint": finding.model_fingerprint,
+        "Weights": shown.weights,
         "Run": shown.run_key,
         "Seed": shown.seed,
         "Temperature": evidence.get("temperature"),

@@ -20,7 +20,7 @@ from workbench.models import list_model_choices
 def models(*, db: Db = None, as_json: AsJson = False) -> None:
     """List the available models.
 
-    The bundled ones, those opened before whose folder still exists, and a first real one at the Hub.
+    The bundled ones, those opened before whose folder or file still exists, and a first real one at the Hub.
     """
     with open_session(db, as_json) as here:
         choices = list_model_choices(here.store)
@@ -63,7 +63,8 @@ def inspect(
     """Show what a model is.
 
     Anatomy, sizes, memory needs, and whether its anatomy is proven. Weights are read layer by layer, so
-    that a model larger than memory can be inspected; of a Hub model no weights are fetched.
+    that a model larger than memory can be inspected; of a Hub model no weights are fetched, but of a GGUF
+    file at the Hub the whole file is.
     """
     wanted = resolve_ref(ModelRef(model, device=device, dtype=dtype))
     check_device(wanted.device)
@@ -87,6 +88,7 @@ def _format_inspection(found: Inspection) -> str:
         "model": found.name,
         "revision": found.revision,
         "folder": found.path,
+        "weights": found.facts["weights"],
         "fingerprint": found.fingerprint,
         "architecture": found.facts["architecture"],
         "layers": found.facts["layers"],

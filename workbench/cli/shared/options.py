@@ -20,7 +20,8 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A bundled name (demo/base), a local folder (./demo/base forces one) or a Hub id.",
+        help="A bundled name (demo/base), a local folder (./demo/base forces one) or .gguf file, or a Hub id "
+        "(ORG/NAME, ORG/NAME:FILE.gguf).",
         show_default=False,
     ),
 ]

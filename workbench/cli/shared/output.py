@@ -9,7 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from analysis.errors import HeadlampError
@@ -23,9 +23,19 @@ class Output:
 
     stream: TextIO
     as_json: bool
+    weights: dict[str, str] = field(default_factory=dict)
+    """Model → how its weights are stored, of those that are dequantised while they are read."""
 
     def show(self, document: Mapping[str, Any], text: str) -> None:
-        """Print the document with --json, else the text. Raises HeadlampError if stdout cannot be written."""
+        """Print the document with --json, else the text. Raises HeadlampError if stdout cannot be written.
+
+        A document says of dequantised weights what they are from, as `weights`.
+        """
+        formats = [*self.weights.values()]
+        if len(formats) == 1:
+            document = {**document, "weights": formats[0]}
+        elif formats:
+            document = {**document, "weights": "; ".join(f"{k}: {v}" for k, v in self.weights.items())}
         shown = format_json(document) if self.as_json else text
         try:
             self.stream.write(_encodable(shown, self.stream) + "\n")

@@ -36,6 +36,9 @@ class Session:
         expand_home(Path(name))
         ref = ModelRef(name, device=device, dtype=dtype, streamed=streamed, shards=shards)
         with open_model(ref, self.store, fetch=True) as loaded:
+            if loaded.weights_format and name not in self.output.weights:
+                self.output.weights[name] = loaded.weights_format
+                say(f"{name}: {loaded.weights_format}")
             yield loaded
 
     def show(self, document: dict[str, Any], text: str) -> None:
