@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-LARGE = (".safetensors", ".bin")
+LARGE = (".safetensors", ".bin", ".gguf")
 """Files that the Hub keeps by their SHA-256, and serves from elsewhere."""
 
 
@@ -48,7 +48,7 @@ class StandinHub:
 
     def fetched(self) -> list[str]:
         """The shards that were sent whole, in order."""
-        return [what for method, what in self.log if method == "GET" and what.endswith(".safetensors")]
+        return [what for method, what in self.log if method == "GET" and what.endswith((".safetensors", ".gguf"))]
 
     def commit(self, model: str) -> str:
         """Of a model, as long as no file of it changes."""

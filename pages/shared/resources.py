@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.checkpoints.devices import BALANCED
 from analysis.checkpoints.hub import hub_model
-from analysis.checkpoints.sources import is_hub_id
+from analysis.checkpoints.sources import is_hub_file, is_hub_id
 from analysis.errors import NotFetched
 from analysis.opening.memory import MemoryFit
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
@@ -188,20 +188,21 @@ def read_open_facts() -> dict[str, Any] | None:
 def _no_model() -> None:
     show_empty(
         "No model is open. Choose one at the left under **Model**: a bundled one, a folder that holds "
-        "`config.json`, a tokenizer and `*.safetensors`, or a Hub id such as `EleutherAI/pythia-70m`. "
+        "`config.json`, a tokenizer and `*.safetensors`, a `.gguf` file, or a Hub id such as "
+        "`EleutherAI/pythia-70m` or `ORG/NAME:FILE.gguf`. "
         "`HEADLAMP_MODEL` names the default."
     )
 
 
 def _ask_to_fetch(ref: ModelRef, why: str) -> None:
     show_empty(
-        f"{escape_text(why)}.  \nFrom the Hugging Face Hub, only weights as safetensors, configuration "
+        f"{escape_text(why)}.  \nFrom the Hugging Face Hub, only weights as safetensors or GGUF, configuration "
         "and tokenizer are fetched; no code. A model that is too large for this machine can be decoded shard "
         "by shard."
     )
     if ref.name in ELSEWHERE:
         st.caption(f"Where the Hub cannot be reached, {ELSEWHERE[ref.name]}.")
-    model = (ref.name, ref.revision)
+    model, one_file = (ref.name, ref.revision), is_hub_file(ref.name)
     with st.container(horizontal=True):
         st.button(
             "Fetch it from the Hub",
@@ -210,13 +211,16 @@ def _ask_to_fetch(ref: ModelRef, why: str) -> None:
             on_click=_allow_fetch,
             args=(model,),
         )
-        st.button(
-            "Will it fit?",
-            icon=":material/memory:",
-            on_click=_ask_hub,
-            args=(model,),
-            help="Fetches configuration, tokenizer and the headers of the weights, but no weights.",
-        )
+        if not one_file:
+            st.button(
+                "Will it fit?",
+                icon=":material/memory:",
+                on_click=_ask_hub,
+                args=(model,),
+                help="Fetches configuration, tokenizer and the headers of the weights, but no weights.",
+            )
+    if one_file:  # which comes whole, or not at all
+        return
     if (found := check_fit(ref)) is not None:
         st.markdown(f"**{escape_text(found.verdict)}**: {escape_text(found.reason)}.")
     offer_shards(ref.name)

@@ -11,8 +11,8 @@ from analysis.intervening.hooks import site_columns, site_module
 from analysis.intervening.interventions import Change
 from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
-from demo import BUNDLED
 from workbench.generating.clamping import Generation
+from workbench.scripts import adapt_script, name_source
 
 
 def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change]) -> str:
@@ -43,8 +43,7 @@ def write_snippet(loaded: LoadedModel, result: Generation) -> str:
         raise HeadlampError(reason)
     request, sampling = result.request, result.request.sampling
     facts = {
-        "MODEL": str(BUNDLED.get(loaded.ref.name, loaded.ref.name)),
-        "REVISION": loaded.ref.revision,
+        **name_source(loaded),
         "DEVICE": loaded.ref.device,
         "PROMPT": request.prompt,
         "ANSWER_PREFIX": request.answer_prefix,
@@ -61,7 +60,7 @@ def write_snippet(loaded: LoadedModel, result: Generation) -> str:
     clamps = [_clamp_line(loaded, clamp, len(result.prompt_ids)) for clamp in held]
     encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
     settings = "\n".join([*lines, _CLAMPS_COMMENT, "CLAMPS = [", *clamps, "]"])
-    return _HEAD + settings + _SETUP + encode + _LOOP
+    return adapt_script(_HEAD + settings + _SETUP + encode + _LOOP, loaded)
 
 
 def _clamp_line(loaded: LoadedModel, clamp: Clamp, prompt_length: int) -> str:

@@ -9,7 +9,7 @@ from analysis.intervening.hooks import site_module
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_boxes import SLACK, dense_block
 from analysis.unlearning.guards.key_guards import KeyGuard
-from demo import BUNDLED
+from workbench.scripts import adapt_script, name_source
 
 
 def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prompt: str) -> str:
@@ -22,8 +22,7 @@ def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prom
     guard.check(loaded)
     modules = [site_module(dense_block(loaded, box.layer), "key") for box in guard.boxes]
     facts = {
-        "MODEL": str(BUNDLED.get(loaded.ref.name, loaded.ref.name)),
-        "REVISION": loaded.ref.revision,
+        **name_source(loaded),
         "DEVICE": loaded.ref.device,
         "TENSORS": str(recipe.with_suffix(".safetensors")),
         "RECIPE": str(recipe),
@@ -35,7 +34,7 @@ def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prom
     }
     lines = [f"{name} = {value!r}" for name, value in facts.items()]
     encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
-    return _HEAD + "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"]) + _GUARD + encode + _LOOP
+    return adapt_script(_HEAD + "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"]) + _GUARD + encode + _LOOP, loaded)
 
 
 _HEAD = '''"""One prompt answered under a key-space guard: it abstains where its keys lie in the boxes."""

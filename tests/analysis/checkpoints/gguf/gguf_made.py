@@ -125,7 +125,7 @@ def list_shapes(architecture: str, *, tied: bool) -> Shapes:
     if not tied:
         found["output.weight"] = (VOCAB, WIDTH)
     for layer in range(LAYERS):
-        found |= {f"blk.{layer}.{name}": shape for name, shape in BLOCKS[architecture]().items()}
+        found |= {f"blk.{layer}.{name}": shape for name, shape in BLOCKS.get(architecture, llama_shapes)().items()}
     return found
 
 
