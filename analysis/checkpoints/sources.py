@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from analysis.checkpoints.gguf.config import read_gguf_tokenizer
@@ -91,8 +91,9 @@ def _is_whole(folder: Path) -> bool:
 
 def _hub_file(name: str, model: str, file: str, revision: str | None, *, fetch: bool) -> Path:
     """One file of a Hub model, in the Hub's own cache; uses the network only with `fetch`."""
-    with suppress(Exception):
-        return Path(hf_hub_download(model, file, revision=revision, local_files_only=True))
+    here = try_to_load_from_cache(model, file, revision=revision)  # hf_hub_download may use the network
+    if isinstance(here, str):
+        return Path(here)
     if not fetch:
         raise NotFetched(
             f"{file} of the Hub model {model} is not on this machine; check the spelling, or fetch it"
