@@ -48,7 +48,9 @@ class StandinHub:
 
     def fetched(self) -> list[str]:
         """The shards that were sent whole, in order."""
-        return [what for method, what in self.log if method == "GET" and what.endswith((".safetensors", ".gguf"))]
+        return [
+            what for method, what in self.log if method == "GET" and what.endswith((".safetensors", ".gguf"))
+        ]
 
     def commit(self, model: str) -> str:
         """Of a model, as long as no file of it changes."""

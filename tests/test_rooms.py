@@ -47,8 +47,11 @@ SECTIONS = {"explore", "intervene", "record"}
 PAGES_CALL = {
     *("analysis.anatomy.addresses.parse_address", "analysis.intervening.clamps.parse_clamp"),
     *("analysis.checkpoints.devices.list_devices", "analysis.checkpoints.hub.hub_model"),
-    *("analysis.checkpoints.sources.is_hub_file", "analysis.checkpoints.sources.is_hub_id",
-      "analysis.opening.model_ref.resolve_ref"),
+    *(
+        "analysis.checkpoints.sources.is_hub_file",
+        "analysis.checkpoints.sources.is_hub_id",
+        "analysis.opening.model_ref.resolve_ref",
+    ),
     *("analysis.running.differences.log_odds_change", "analysis.running.differences.mark_differences"),
     *("analysis.skills.metrics.wilson_interval", "analysis.super_experts.controls.parse_parts"),
     *("analysis.super_experts.controls.list_super_parts", "analysis.super_experts.criterion.collect_maxima"),

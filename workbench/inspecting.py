@@ -51,7 +51,7 @@ class Inspection:
             "weights": self.facts["weights"] or None,
             "fit": {"verdict": self.fit.verdict, "reason": self.fit.reason, "device": self.device}
             | {name: getattr(needs, name) for name in _NEEDS}
-            | {"free": {"host": memory.host, "accelerators": list(memory.accelerators)}}
+            | {"free": {"host": memory.host, "accelerators": list(memory.accelerators)}},
         }
 
 

@@ -8,14 +8,16 @@ from demo import BUNDLED
 
 _OF_GGUF = {
     "DynamicCache\n": "DynamicCache, GgufConfig\n",
-    "from_pretrained(MODEL, revision=REVISION": "from_pretrained(MODEL, revision=REVISION, gguf_file=GGUF_FILE",
+    "(MODEL, revision=REVISION": "(MODEL, revision=REVISION, gguf_file=GGUF_FILE",
     "dtype=DTYPE)": "dtype=DTYPE, quantization_config=GgufConfig(dequantize=True))",
 }
 """Text of a script → the same for a GGUF file."""
 
 
 def name_source(loaded: LoadedModel) -> dict[str, str | None]:
-    """The constants that say where a model is: MODEL and REVISION, and GGUF_FILE where it is a file in MODEL."""
+    """The constants that say where a model is: MODEL and REVISION, and GGUF_FILE where it is a file in
+    MODEL.
+    """
     name, file = str(BUNDLED.get(loaded.ref.name, loaded.ref.name)), None
     if loaded.path.is_file():
         name, file = split_hub_file(loaded.ref.name) or (str(loaded.path.parent), loaded.path.name)

@@ -36,8 +36,8 @@ def identity_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
     """The files a fingerprint covers, by name in the folder: weights with their index (see
     `find_weight_files`), config, tokenizer, chat template.
 
-    weights: whether to include the weights and their index. A folder without usable weights has none. Of a GGUF
-    file it is the file, whatever its name.
+    weights: whether to include the weights and their index. A folder without usable weights has none. Of a
+    GGUF file it is the file, whatever its name.
     """
     if folder.is_file():
         return {"model.gguf": folder}

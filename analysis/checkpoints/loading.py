@@ -26,8 +26,8 @@ from transformers.core_model_loading import (
 )
 
 from analysis.checkpoints.devices import place_modules
-from analysis.checkpoints.reading import read_tensors
 from analysis.checkpoints.matching import match_checkpoint
+from analysis.checkpoints.reading import read_tensors
 from analysis.checkpoints.stored import AGAIN, Source
 from analysis.errors import HeadlampError, ModelError, NotAModel, first_line
 

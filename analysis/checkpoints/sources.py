@@ -31,14 +31,16 @@ HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
 
 def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> Path:
-    """The folder of a bundled name, a local folder or a Hub id; for one that holds a GGUF file, and for the name of
-    one (here, or at the Hub as ORG/NAME:FILE.gguf), the file.
+    """The folder of a bundled name, a local folder or a Hub id; for one that holds a GGUF file, and for the
+    name of one (here, or at the Hub as ORG/NAME:FILE.gguf), the file.
 
     fetch: whether a missing Hub model may be downloaded into the Hub's own cache;
     otherwise NotFetched is raised.
     """
     if not name.strip():
-        raise ModelNotFound("no model named; give a bundled name (demo/base), a folder, a GGUF file or a Hub id")
+        raise ModelNotFound(
+            "no model named; give a bundled name (demo/base), a folder, a GGUF file or a Hub id"
+        )
     if name in BUNDLED:
         return BUNDLED[name]
     path = local_path(name)
@@ -46,13 +48,16 @@ def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> P
         return path if path.is_file() else find_gguf(path) or path
     if os.path.exists(os.path.expanduser(name)):
         raise NotAModel(
-            f"{name} is a file, but no GGUF file; give one, or the folder that holds config.json and *.safetensors"
+            f"{name} is a file, but no GGUF file; give one, or the folder that holds config.json and "
+            "*.safetensors"
         )
     at_hub = split_hub_file(name)
     if at_hub is not None:
         return _hub_file(name, *at_hub, revision, fetch=fetch)
     if name.lower().endswith(ENDING):
-        raise ModelNotFound(f"{name}: there is no file of this name; check it, or give ORG/NAME:FILE.gguf of a Hub model")
+        raise ModelNotFound(
+            f"{name}: there is no file of this name; check it, or give ORG/NAME:FILE.gguf of a Hub model"
+        )
     if not HUB_ID.fullmatch(name):
         known = ", ".join(BUNDLED) or "none"
         raise ModelNotFound(f"{name}: there is no folder, bundled model ({known}) or Hub id of this name")

@@ -138,7 +138,10 @@ def _explain_none(where: str, names: Collection[str]) -> NotAModel | UnsafeWeigh
     if _ADAPTER in names:
         return NotAModel(f"{where} {describe_adapter()}")
     if gguf:
-        return NotAModel(f"{where} has GGUF weights only; name one of them: {where}{'/' if Path(where).is_dir() else ':'}{gguf[0]}")
+        return NotAModel(
+            f"{where} has GGUF weights only; name one of them: "
+            f"{where}{'/' if Path(where).is_dir() else ':'}{gguf[0]}"
+        )
     if pickles:
         return UnsafeWeights(
             f"{where} has pickled weights only ({pickles[0]}), which can run code when read; convert them: "

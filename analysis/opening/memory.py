@@ -17,7 +17,8 @@ from analysis.anatomy.structure import context_length
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import BALANCED, FreeMemory, read_free_memory
 from analysis.checkpoints.fingerprint import FileKey, stamp
-from analysis.checkpoints.gguf.header import PackedTensor, read_gguf_header
+from analysis.checkpoints.gguf.contents import PackedTensor
+from analysis.checkpoints.gguf.header import read_gguf_header
 from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.loading import DTYPES, empty_model
@@ -92,7 +93,8 @@ class MemoryFit:
 
 
 def estimate_folder(folder: Path, dtype: str, context: int | None = None) -> MemoryNeeds:
-    """Estimate what the model in a folder or GGUF file needs in a dtype. context: tokens, capped by the model's own.
+    """Estimate what the model in a folder or GGUF file needs in a dtype. context: tokens, capped by the
+    model's own.
 
     Raises a ModelError for a folder that is no model, or with inconsistent files.
     """
@@ -107,7 +109,9 @@ def _estimate_cached(
     if not folder.is_file():
         return estimate_needs(config, list(read_stored_tensors(folder).values()), dtype, context)
     packed = read_tensors(folder, empty_model(config, DTYPES[dtype]))
-    unpacking = max(source.unpacking_bytes for source in packed.values() if not isinstance(source, StoredTensor))
+    unpacking = max(
+        source.unpacking_bytes for source in packed.values() if not isinstance(source, StoredTensor)
+    )
     return replace(
         estimate_needs(config, list(read_gguf_header(folder).tensors.values()), dtype, context),
         unpacking=unpacking,

@@ -1,5 +1,5 @@
-"""Opening of causal language models: by bundled name, local folder, GGUF file or Hub id; no pickled weights, no
-custom code.
+"""Opening of causal language models: by bundled name, local folder, GGUF file or Hub id; no pickled weights,
+no custom code.
 
 A model is loaded once per process and device, leased during use (`leases`), and changed only
 through `interventions.intervene`, which holds its lock for one forward step.
@@ -26,8 +26,8 @@ from analysis.anatomy.structure import find_anatomy
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
+from analysis.checkpoints.gguf.description import describe_weights
 from analysis.checkpoints.gguf.header import read_gguf_header
-from analysis.checkpoints.gguf.tensors import describe_weights
 from analysis.checkpoints.hub import HubModel, hub_model
 from analysis.checkpoints.hub_shards import HubCheckpoint
 from analysis.checkpoints.loading import DTYPES, empty_model, read_weights, take_generation_config
@@ -195,5 +195,7 @@ def _open(
         raise ModelError(f"streamed weights need the CPU, not {ref.device}; leave the device out")
     model = empty_model(config, dtype)
     take_generation_config(model, path)
-    here = LocalCheckpoint(path, model) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")
+    here = (
+        LocalCheckpoint(path, model) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")
+    )
     return model, StreamedParameters(model, here)

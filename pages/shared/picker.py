@@ -40,8 +40,8 @@ def pick_model() -> DeltaGenerator:
             key=_PICKED,
             accept_new_options=True,
             placeholder="Name, folder, .gguf file or Hub id",
-            help="Type a folder, a GGUF file, a Hub id or ORG/NAME:FILE.gguf, and press Enter. Only safetensors and "
-            "GGUF are read, and no custom code is run.",
+            help="Type a folder, a GGUF file, a Hub id or ORG/NAME:FILE.gguf, and press Enter. Only "
+            "safetensors and GGUF are read, and no custom code is run.",
             on_change=_pick_model,
         )
         place = st.empty()

@@ -196,7 +196,8 @@ def _no_model() -> None:
 
 def _ask_to_fetch(ref: ModelRef, why: str) -> None:
     show_empty(
-        f"{escape_text(why)}.  \nFrom the Hugging Face Hub, only weights as safetensors or GGUF, configuration "
+        f"{escape_text(why)}.  \nFrom the Hugging Face Hub, only weights as safetensors or GGUF, "
+        "configuration "
         "and tokenizer are fetched; no code. A model that is too large for this machine can be decoded shard "
         "by shard."
     )

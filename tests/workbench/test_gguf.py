@@ -47,7 +47,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("experts", "--text", "README.md"),
     ],
 )
-def test_every_command_takes_the_file_and_says_what_it_is_from(path: Path, cli: Cli, words: tuple[str, ...]) -> None:
+def test_every_command_takes_the_file_and_says_what_it_is_from(
+    path: Path, cli: Cli, words: tuple[str, ...]
+) -> None:
     answer = cli(words[0], path, *words[1:], "--json")
     assert answer.code == 0, answer.err
     assert answer.document["weights"] == SAID

@@ -34,7 +34,9 @@ def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prom
     }
     lines = [f"{name} = {value!r}" for name, value in facts.items()]
     encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
-    return adapt_script(_HEAD + "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"]) + _GUARD + encode + _LOOP, loaded)
+    return adapt_script(
+        _HEAD + "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"]) + _GUARD + encode + _LOOP, loaded
+    )
 
 
 _HEAD = '''"""One prompt answered under a key-space guard: it abstains where its keys lie in the boxes."""

@@ -1,7 +1,8 @@
 """Configuration and tokenizer of a GGUF file, as transformers derives them from its metadata.
 
 transformers reads a vocabulary one token at a time to learn a model's configuration, which takes seconds. It
-gets a small copy instead: the metadata without lists of texts, and the names of the tensors without their bytes.
+gets a small copy instead: the metadata without lists of texts, and the names of the tensors without their
+bytes.
 """
 
 from __future__ import annotations
@@ -15,11 +16,29 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from analysis.checkpoints.gguf.header import MAGIC, GgufHeader, read_gguf_header
+from analysis.checkpoints.gguf.contents import GgufHeader
+from analysis.checkpoints.gguf.header import MAGIC, read_gguf_header
 from analysis.errors import NotAModel
 
 _COPY = "metadata.gguf"
 _TOKENS = "tokenizer.ggml.tokens"
+_SIZES = (
+    "embedding_length",
+    "feed_forward_length",
+    "vocab_size",
+    "expert_count",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "rope.dimension_count",
+    "ssm.conv_kernel",
+    "ssm.state_size",
+    "ssm.inner_size",
+    "ssm.group_count",
+    "ssm.time_step_rank",
+    "shortconv.l_cache",
+)
+"""Sizes in the metadata from which a model is built, each at most the largest dimension of a tensor."""
 _TEXT, _LIST, _COUNT, _FLOAT32 = 8, 9, 4, 0
 """Types in the file."""
 
@@ -30,6 +49,7 @@ def read_gguf_config(path: Path) -> Any:
     Raises NotAModel for a damaged file and for an architecture that transformers does not read from GGUF.
     """
     header = read_gguf_header(path)
+    _refuse_larger_than_the_tensors(header)
     with _copied_metadata(header) as folder:
         try:
             config = AutoConfig.from_pretrained(folder, gguf_file=_COPY, local_files_only=True)
@@ -71,15 +91,31 @@ def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return found
 
 
+def _refuse_larger_than_the_tensors(header: GgufHeader) -> None:
+    """Refuse sizes that no tensor of the file can have, before a model of that size is built."""
+    blocks = {name.split(".")[1] for name in header.tensors if name.startswith("blk.")}
+    largest = max((max(tensor.shape) for tensor in header.tensors.values()), default=0)
+    for name, most in {"block_count": len(blocks), **dict.fromkeys(_SIZES, largest)}.items():
+        value = header.value(f"{header.architecture}.{name}")
+        for size in value if isinstance(value, list) else [value]:
+            if isinstance(size, int) and not 0 <= size <= most:
+                raise NotAModel(
+                    f"{header.path}: its metadata gives {name} {size:,}, but its tensors have at most "
+                    f"{most:,}; download or convert it again"
+                )
+
+
 def _explain(header: GgufHeader, error: Exception) -> NotAModel:
     if isinstance(error, KeyError):
         return NotAModel(
-            f"{header.path} lacks {error.args[0]} in its metadata, which a {header.architecture} model needs; "
+            f"{header.path} lacks {error.args[0]} in its metadata, which a {header.architecture} model "
+            "needs; "
             "download or convert it again"
         )
     why = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
     return NotAModel(
-        f"{header.path}: transformers refuses it ({why}); use the original model in safetensors format instead"
+        f"{header.path}: transformers refuses it ({why}); use the original model in safetensors format "
+        "instead"
     )
 
 
@@ -111,7 +147,9 @@ def _copy_metadata(header: GgufHeader) -> bytes:
 
 
 def _state_vocabulary(header: GgufHeader, count: int) -> bytes:
-    """An entry that says how many tokens there are: as a number where transformers takes one, else as a list."""
+    """An entry that says how many tokens there are: as a number where transformers takes one, else as a
+    list.
+    """
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
     from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 

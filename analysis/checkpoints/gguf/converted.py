@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from analysis.checkpoints.gguf.header import GgufHeader, PackedTensor
+from analysis.checkpoints.gguf.contents import GgufHeader, PackedTensor
 from analysis.checkpoints.gguf.unpacking import AT_ONCE, PIECE, read_packed
 from analysis.errors import NotAModel
 
@@ -23,7 +23,8 @@ PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class ConvertedTensor:
-    """A parameter from one or several tensors of the file. converter: transformers' own, None for a mere renaming.
+    """A parameter from one or several tensors of the file. converter: transformers' own, None for a mere
+    renaming.
 
     patterns: which of the converter's source patterns each part belongs to.
     """
@@ -89,7 +90,8 @@ def _unpack(part: PackedTensor, file: BinaryIO, rows: range, dtype: torch.dtype)
     if part.kind in PLAIN:
         return packed.view(PLAIN[part.kind]).view(shape)
     flat = packed.view(len(rows) * part.numel // part.shape[0] // part.shape[-1], -1)
-    return dequantize(flat, GGMLQuantizationType[part.kind].value, dtype).reshape(shape)
+    numbers: Tensor = dequantize(flat, GGMLQuantizationType[part.kind].value, dtype)
+    return numbers.reshape(shape)
 
 
 def list_converted(header: GgufHeader, model: PreTrainedModel) -> dict[str, ConvertedTensor]:
@@ -110,7 +112,8 @@ def list_converted(header: GgufHeader, model: PreTrainedModel) -> dict[str, Conv
     for tensor in header.tensors.values():
         if tensor.kind not in PLAIN and GGMLQuantizationType[tensor.kind].value not in GGML_BLOCK:
             raise NotAModel(
-                f"{header.path}: {tensor.name} is stored as {tensor.kind}, which transformers does not dequantise "
+                f"{header.path}: {tensor.name} is stored as {tensor.kind}, which transformers does not "
+                "dequantise "
                 f"for {header.architecture}; use a file in another quantisation"
             )
         key, pattern = rename_source_key(tensor.name, renamings, converters)
@@ -127,4 +130,3 @@ def list_converted(header: GgufHeader, model: PreTrainedModel) -> dict[str, Conv
         )
         for key, found in parts.items()
     }
-

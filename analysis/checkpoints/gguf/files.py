@@ -8,7 +8,9 @@ from pathlib import Path
 from analysis.errors import NotAModel
 
 ENDING = ".gguf"
-_AT_HUB = re.compile(r"(?P<model>\w[\w.-]{0,95}/\w[\w.-]{0,95}):(?P<file>(?:\w[\w.+ -]*/)*\w[\w.+ -]*\.gguf)", re.I)
+_AT_HUB = re.compile(
+    r"(?P<model>\w[\w.-]{0,95}/\w[\w.-]{0,95}):(?P<file>(?:\w[\w.+ -]*/)*\w[\w.+ -]*\.gguf)", re.I
+)
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.I)
 
 
@@ -24,7 +26,8 @@ def find_gguf(folder: Path) -> Path | None:
     part = _PART.search(found[0].name)
     if part is not None:
         raise NotAModel(
-            f"{folder} holds {found[0].name}, one of {int(part[1])} parts, which transformers does not read; join "
+            f"{folder} holds {found[0].name}, one of {int(part[1])} parts, which transformers does not "
+            "read; join "
             "them into one file: llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf"
         )
     if len(found) > 1:

@@ -1,8 +1,8 @@
 """The header of a GGUF file: metadata and the places of its tensors, checked against the file.
 
-A GGUF file is a magic number, counts, metadata as key and typed value, one entry per tensor, and the tensors' bytes
-at aligned offsets (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Nothing is mapped, and no
-length is believed before the file was found to have as many bytes.
+A GGUF file is a magic number, counts, metadata as key and typed value, one entry per tensor, and the tensors'
+bytes at aligned offsets (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Nothing is mapped, and
+no length is believed before the file was found to have as many bytes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from analysis.checkpoints.gguf.contents import Field, GgufHeader, PackedTensor
 from analysis.checkpoints.stored import AGAIN
 from analysis.errors import NotAModel
 
@@ -26,7 +26,9 @@ _LONGEST_HEADER = 256 << 20
 _LONGEST_KEY = 1 << 16
 _LONGEST_STRING = 16 << 20
 _KEPT_NUMBERS = 4096
-"""Longest list of numbers whose values are kept: a configuration has one per layer, a tokenizer one per token."""
+"""Longest list of numbers whose values are kept: a configuration has one per layer, a tokenizer one per
+token.
+"""
 _MOST_ENTRIES = 1 << 17
 """Keys or tensors; the largest known models have some thousand."""
 _MOST_DIMENSIONS = 4
@@ -37,64 +39,11 @@ _NUMBERS = {
 _STRING, _ARRAY = 8, 9
 
 
-@dataclass(frozen=True)
-class Field:
-    """A key of the metadata. value: a number, a text, a short list of numbers, or, of a list that is longer or of
-    texts, its length. start, end: the bytes of the entry in the file. listed: whether it is a list.
-    """
-
-    value: Any
-    start: int
-    end: int
-    listed: bool = False
-
-
-@dataclass(frozen=True)
-class PackedTensor:
-    """A tensor of the file. shape: in torch's order. kind: the name of its type. start: offset of its bytes."""
-
-    name: str
-    path: Path
-    shape: tuple[int, ...]
-    kind: str
-    start: int
-    stored_bytes: int
-
-    @property
-    def key(self) -> str:
-        """Its name in the file, as StoredTensor has one."""
-        return self.name
-
-    @property
-    def numel(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class GgufHeader:
-    """What a GGUF file says of itself: metadata by key, tensors by name in the file's order."""
-
-    path: Path
-    fields: Mapping[str, Field]
-    tensors: Mapping[str, PackedTensor]
-
-    def value(self, key: str) -> Any:
-        """A value of the metadata, None if there is none."""
-        field = self.fields.get(key)
-        return None if field is None else field.value
-
-    @cached_property
-    def architecture(self) -> str:
-        """The architecture, as llama.cpp names it."""
-        return str(self.value("general.architecture"))
-
-
 def read_gguf_header(path: Path) -> GgufHeader:
     """Read and check the header of a GGUF file.
 
-    Raises NotAModel for a file that is truncated, damaged, of another format or version, or one part of several;
-    OSError if it cannot be read.
+    Raises NotAModel for a file that is truncated, damaged, of another format or version, or one part of
+    several; OSError if it cannot be read.
     """
     stat = path.stat()
     return _read_cached(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
@@ -125,7 +74,9 @@ class _Reading:
         if version not in _VERSIONS:
             swapped = version & 0xFFFF == 0
             what = "stored for a big-endian machine" if swapped else f"of GGUF version {version}"
-            raise NotAModel(f"{self._path} is {what}; Headlamp reads little-endian GGUF 2 and 3: convert it again")
+            raise NotAModel(
+                f"{self._path} is {what}; Headlamp reads little-endian GGUF 2 and 3: convert it again"
+            )
         tensors, fields = self._numbers("QQ")
         if max(tensors, fields) > _MOST_ENTRIES:
             raise ValueError(f"its header counts {max(tensors, fields):,} entries")
@@ -190,7 +141,8 @@ class _Reading:
             label, count = self._measure(name, shape, kind)
             if start + offset + count > self._size:
                 raise NotAModel(
-                    f"{self._path} is truncated: {name} ends at byte {start + offset + count:,}, the file has "
+                    f"{self._path} is truncated: {name} ends at byte {start + offset + count:,}, the "
+                    "file has "
                     f"{self._size:,}{AGAIN}"
                 )
             found[name] = PackedTensor(name, self._path, shape, label, start + offset, count)
@@ -205,14 +157,17 @@ class _Reading:
             known = GGMLQuantizationType(kind)
         except ValueError:
             raise NotAModel(
-                f"{self._path}: {name} is stored as GGML type {kind}, which is unknown; use a file in another "
+                f"{self._path}: {name} is stored as GGML type {kind}, which is unknown; use a file in "
+                "another "
                 "quantisation"
             ) from None
         block, size = GGML_QUANT_SIZES[known]
         if not math.prod(shape):
             raise ValueError(f"its header gives {name} no numbers")
         if shape[-1] % block:
-            raise ValueError(f"rows of {name} have {shape[-1]} numbers, no multiple of {block}, as {known.name} needs")
+            raise ValueError(
+                f"rows of {name} have {shape[-1]} numbers, no multiple of {block}, as {known.name} needs"
+            )
         return known.name, math.prod(shape) // block * size
 
     def _at_most(self, count: int, least: int) -> int:
@@ -273,6 +228,7 @@ def _refuse_parts(found: GgufHeader) -> None:
     parts = found.value("split.count")
     if isinstance(parts, int) and parts > 1:
         raise NotAModel(
-            f"{found.path} is one of {parts} parts, which transformers does not read; join them into one file: "
+            f"{found.path} is one of {parts} parts, which transformers does not read; join them into "
+            "one file: "
             "llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf"
         )

@@ -1,14 +1,14 @@
 """Tensors of a GGUF file under transformers' names, each dequantised straight into its parameter.
 
-transformers reads most architectures with one function that dequantises the whole file, and some with conversions of
-its own. Both are run here tensor by tensor, and in pieces where their result is row by row, so that no more
-than one tensor is in memory beside the model.
+transformers reads most architectures with one function that dequantises the whole file, and some with
+conversions of its own. Both are run here tensor by tensor, and in pieces where their result is row by row, so
+that no more than one tensor is in memory beside the model.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +20,23 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from analysis.checkpoints.gguf.config import read_gguf_parameters
-from analysis.checkpoints.gguf.converted import PLAIN, list_converted
-from analysis.checkpoints.gguf.header import GgufHeader, PackedTensor
+from analysis.checkpoints.gguf.contents import GgufHeader, PackedTensor
+from analysis.checkpoints.gguf.converted import list_converted
+from analysis.checkpoints.gguf.description import REDUNDANT
 from analysis.checkpoints.gguf.unpacking import AT_ONCE, PIECE, Unpacked, fill_rows, unpack, unpack_slices
 from analysis.checkpoints.stored import AGAIN
 from analysis.errors import NotAModel
-
-_REDUNDANT = re.compile(r"(blk\.\d+\.)?(rope_freqs|rope_factors_long|rope_factors_short|attn_rot_embd)\.weight")
-"""Tensors of rotary embeddings, which transformers leaves out and computes from the configuration."""
 
 _Pieces = Literal["rows", "slices", "whole"]
 
 
 @dataclass(frozen=True)
 class ProcessedTensor:
-    """A parameter from one tensor of the file, or from several that are joined (gate and up of stacked experts).
+    """A parameter from one tensor of the file, or from several that are joined (gate and up of stacked
+    experts).
 
-    processor, names: transformers' conversion for this architecture, and its GGUF name → parameter. pieces: how it is
-    applied: not at all to rows, to slices of the first dimension, or to the whole tensor.
+    processor, names: transformers' conversion for this architecture, and its GGUF name → parameter. pieces:
+    how it is applied: not at all to rows, to slices of the first dimension, or to the whole tensor.
     """
 
     key: str
@@ -59,7 +58,9 @@ class ProcessedTensor:
 
     @property
     def unpacking_bytes(self) -> int:
-        """See Unpacked: the numbers as float32 and a conversion's copy; of stacked experts one expert's, four times."""
+        """See Unpacked: the numbers as float32 and a conversion's copy; of stacked experts one expert's, four
+        times.
+        """
         if self.pieces == "rows":
             return PIECE
         largest = max(part.numel // part.shape[0] for part in self.parts)
@@ -91,7 +92,10 @@ class ProcessedTensor:
             found: dict[str, dict[str, Tensor]] = {"tensors": {}}
             for part in self.parts:
                 self.processor.process(
-                    weights=unpack_slices(part, file, rows), name=part.name, tensor_key_mapping=self.names, parsed_parameters=found
+                    weights=unpack_slices(part, file, rows),
+                    name=part.name,
+                    tensor_key_mapping=self.names,
+                    parsed_parameters=found,
                 )
             out[rows.start : rows.stop].copy_(found["tensors"][self.key])
 
@@ -115,43 +119,15 @@ def map_gguf_tensors(header: GgufHeader, model: PreTrainedModel) -> dict[str, Un
     left = {key for key in found if key not in names and any(pattern.search(key) for pattern in ignored)}
     used = {part.name for key in found.keys() & (names.keys() | left) for part in found[key].parts}
     for name in header.tensors:
-        if name not in used and not _REDUNDANT.fullmatch(name):
+        if name not in used and not REDUNDANT.fullmatch(name):
             raise NotAModel(
-                f"{header.path}: transformers has no place for {name} in a {model.config.model_type} model, so that "
+                f"{header.path}: transformers has no place for {name} in a {model.config.model_type} "
+                "model, so that "
                 "its answers would be another model's; use the original model in safetensors format instead"
             )
     kept = {key: source for key, source in found.items() if key not in left}
     _check_shapes(header, kept, names)
     return kept
-
-
-def describe_weights(header: GgufHeader) -> str:
-    """How the file stores its weights, such as "dequantised from Q4_K (with Q6_K, F32)": the type of most numbers,
-    quantised ones first, and the others; and what transformers leaves out.
-    """
-    counts: Counter[str] = Counter()
-    for tensor in header.tensors.values():
-        counts[tensor.kind] += tensor.numel
-    kinds = [kind for kind, _ in counts.most_common()]
-    packed = [kind for kind in kinds if kind not in PLAIN]
-    first = packed[0] if packed else kinds[0] if kinds else "nothing"
-    others = [kind for kind in kinds if kind != first]
-    what = f"dequantised from {first}" if packed else f"read from GGUF in {first}"
-    left = list_left_out(header)
-    return (
-        what
-        + (f" (with {', '.join(others)})" if others else "")
-        + (f", without its {' and '.join(left)}, which transformers does not apply" if left else "")
-    )
-
-
-def list_left_out(header: GgufHeader) -> list[str]:
-    """What the file says of rotary embeddings and transformers leaves out, for people to read."""
-    found = sorted({name.split(".")[-2] for name in header.tensors if _REDUNDANT.fullmatch(name)})
-    scaling = header.value(f"{header.architecture}.rope.scaling.type")
-    if isinstance(scaling, str) and scaling != "none" and header.architecture != "gpt-oss":
-        found.append(f"rope scaling {scaling}")
-    return found
 
 
 def _list_processed(header: GgufHeader, model: PreTrainedModel) -> dict[str, ProcessedTensor]:
@@ -168,7 +144,9 @@ def _list_processed(header: GgufHeader, model: PreTrainedModel) -> dict[str, Pro
         if key is None:
             continue
         if key in parts and (pieces != "slices" or how[key] != "slices"):
-            raise NotAModel(f"{header.path} holds {parts[key][0].name} and {tensor.name} for one weight{AGAIN}")
+            raise NotAModel(
+                f"{header.path} holds {parts[key][0].name} and {tensor.name} for one weight{AGAIN}"
+            )
         parts[key].append(tensor)
         how[key] = pieces
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
@@ -186,7 +164,9 @@ def _block_bytes(tensor: PackedTensor) -> int:
 
 
 def _try(tensor: PackedTensor, processor: Any, names: Mapping[str, str]) -> tuple[str | None, _Pieces]:
-    """The parameter that a tensor belongs to, and how its conversion can be applied, from a try without numbers."""
+    """The parameter that a tensor belongs to, and how its conversion can be applied, from a try without
+    numbers.
+    """
     trial = np.empty((0, *tensor.shape[1:]), np.float32)
     found: dict[str, dict[str, Tensor]] = {"tensors": {}}
     try:
@@ -204,8 +184,8 @@ def _try(tensor: PackedTensor, processor: Any, names: Mapping[str, str]) -> tupl
 
 
 class _Names:
-    """Stands for a model where only its configuration and the names of its weights are read: transformers looks
-    into every module below, which takes seconds, though names are known at the first two levels only.
+    """Stands for a model where only its configuration and the names of its weights are read: transformers
+    looks into every module below, which takes seconds, though names are known at the first two levels only.
     """
 
     def __init__(self, config: Any, state: Sequence[str], prefix: str = "") -> None:
@@ -231,18 +211,18 @@ def _map_names(header: GgufHeader, model: PreTrainedModel, processor: Any) -> di
     except NotImplementedError as error:
         why = str(error).split(". ")[0]
         raise NotAModel(
-            f"{header.path}: transformers refuses it ({why}); use the original model in safetensors format instead"
+            f"{header.path}: transformers refuses it ({why}); use the original model in safetensors "
+            "format instead"
         ) from error
     return found
 
 
-def _check_shapes(
-    header: GgufHeader, found: Mapping[str, Unpacked], names: Mapping[str, Tensor]
-) -> None:
+def _check_shapes(header: GgufHeader, found: Mapping[str, Unpacked], names: Mapping[str, Tensor]) -> None:
     for key, source in found.items():
         held = sum(part.numel for part in source.parts)
         if held != names[key].numel():
             shapes = " and ".join(f"{part.name} {list(part.shape)}" for part in source.parts)
             raise NotAModel(
-                f"{header.path}: {shapes} does not fit {key}, which is {list(names[key].shape)} by its metadata{AGAIN}"
+                f"{header.path}: {shapes} does not fit {key}, which is {list(names[key].shape)} by its "
+                f"metadata{AGAIN}"
             )

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.checkpoints.gguf.header import PackedTensor
+from analysis.checkpoints.gguf.contents import PackedTensor
 from analysis.checkpoints.stored import Source
 from analysis.errors import ModelError, NotAModel
 
 AT_ONCE = 1 << 18
-"""Numbers unpacked at once where a tensor can be read in pieces: 1 MiB as float32, several while it is done."""
+"""Numbers unpacked at once where a tensor can be read in pieces: 1 MiB as float32, several while it is
+done.
+"""
 
 PIECE = 16 * AT_ONCE
 """Bytes that unpacking a piece takes for a while."""
@@ -50,17 +52,21 @@ def unpack(packed: bytes | bytearray, kind: str, of: PackedTensor | None = None)
     from gguf import GGMLQuantizationType, dequantize
 
     try:
-        # one long row: the blocks are independent, and gguf splits rows into groups of 16, each slow on its own
-        return dequantize(np.frombuffer(packed, np.uint8).reshape(1, -1), GGMLQuantizationType[kind]).reshape(-1)
+        # one long row: blocks are independent, and gguf treats each 16 rows on their own, which is slow
+        blocks = np.frombuffer(packed, np.uint8).reshape(1, -1)
+        return dequantize(blocks, GGMLQuantizationType[kind]).reshape(-1)
     except NotImplementedError as error:
         what = "a tensor" if of is None else f"{of.path}: {of.name}"
         raise NotAModel(
-            f"{what} is stored as {kind}, which transformers does not dequantise; use a file in another quantisation"
+            f"{what} is stored as {kind}, which transformers does not dequantise; use a file in "
+            "another quantisation"
         ) from error
 
 
 def read_packed(tensor: PackedTensor, file: BinaryIO, rows: range | None = None) -> bytearray:
-    """The bytes of a tensor, or of some slices of its first dimension. Raises ModelError if the file ends too early."""
+    """The bytes of a tensor, or of some slices of its first dimension. Raises ModelError if the file ends too
+    early.
+    """
     size = tensor.stored_bytes // tensor.shape[0]
     rows = range(tensor.shape[0]) if rows is None else rows
     file.seek(tensor.start + rows.start * size)
@@ -82,8 +88,8 @@ def read_exactly(file: BinaryIO, count: int) -> bytearray:
 
 
 def fill_rows(out: Tensor, tensor: PackedTensor, file: BinaryIO, first: int = 0) -> None:
-    """Fill `out`, of any dtype, device and strides, with a tensor's numbers from slice `first` of its first dimension on,
-    AT_ONCE at a time.
+    """Fill `out`, of any dtype, device and strides, with a tensor's numbers from slice `first` of its first
+    dimension on, AT_ONCE at a time.
     """
     file.seek(tensor.start + first * (tensor.stored_bytes // tensor.shape[0]))
     _fill(out, tensor, file)

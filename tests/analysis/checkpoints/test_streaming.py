@@ -131,7 +131,7 @@ def test_made_up_weights_prove_the_anatomy_that_the_model_s_own_do(
     model = tiny_model(family).to(dtype)
     model.save_pretrained(tmp_path)
     empty = empty_model(model.config, dtype)
-    weights = streaming.StreamedParameters(empty, Unread(tmp_path))
+    weights = streaming.StreamedParameters(empty, Unread(tmp_path, empty))
     with weights.rehearsal():
         assert find_anatomy(empty, weights, weights.running) == find_anatomy(model)
     assert all(parameter.is_meta for parameter in empty.parameters()), "nothing made up stays"

@@ -1,4 +1,6 @@
-"""GGUF models opened: in memory and from disk, by file, folder and Hub, with identity, memory and refusals."""
+"""GGUF models opened: in memory and from disk, by file, folder and Hub, with identity, memory and
+refusals.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ import torch
 
 from analysis.checkpoints.fingerprint import fingerprint, stamp
 from analysis.checkpoints.sources import is_hub_file, is_hub_id, local_path, resolve
-from analysis.errors import FetchFailed, ModelError, ModelNotFound, NotAModel, NotCausal, NotFetched, NoTokenizer
+from analysis.errors import (
+    FetchFailed,
+    ModelError,
+    ModelNotFound,
+    NotAModel,
+    NotCausal,
+    NotFetched,
+    NoTokenizer,
+)
 from analysis.opening.memory import estimate_folder
 from analysis.opening.models import ModelRef, load_model, resolve_ref
 from tests.analysis.checkpoints.gguf.gguf_made import ARCHITECTURES, load_plain, write_gguf
@@ -56,7 +66,9 @@ def test_so_does_one_of_the_newer_path(tmp_path: Path, architecture: str) -> Non
         ("F32", {}, "read from GGUF in F32"),
     ],
 )
-def test_what_the_weights_are_from_is_said(tmp_path: Path, kind: str, kinds: dict[str, str], said: str) -> None:
+def test_what_the_weights_are_from_is_said(
+    tmp_path: Path, kind: str, kinds: dict[str, str], said: str
+) -> None:
     path = write_gguf(tmp_path / "a.gguf", "llama", kind, kinds=kinds, tied=False)
     assert load_model(ModelRef(str(path), streamed=True)).weights_format == said
 
@@ -77,7 +89,9 @@ def test_a_folder_with_one_gguf_file_is_that_file(tmp_path: Path) -> None:
 def test_several_gguf_files_are_refused_by_name(tmp_path: Path) -> None:
     for name in ("b.Q8_0.gguf", "a.Q4_0.gguf"):
         write_gguf(tmp_path / name)
-    with pytest.raises(NotAModel, match=r"several GGUF files; name one of them .*: a\.Q4_0\.gguf, b\.Q8_0\.gguf"):
+    with pytest.raises(
+        NotAModel, match=r"several GGUF files; name one of them .*: a\.Q4_0\.gguf, b\.Q8_0\.gguf"
+    ):
         resolve(str(tmp_path))
 
 
@@ -92,7 +106,7 @@ def test_safetensors_precede_a_gguf_file(tmp_path: Path) -> None:
 def test_one_part_of_several_is_refused_by_name(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m-00001-of-00003.gguf", metadata=lambda w: w.add_uint16("split.count", 3))
     for name in (tmp_path, tmp_path / "m-00001-of-00003.gguf"):
-        with pytest.raises(NotAModel, match="m-00001-of-00003.gguf.* one of 3 parts"):
+        with pytest.raises(NotAModel, match=r"m-00001-of-00003.gguf.* one of 3 parts"):
             load_model(ModelRef(str(name)))
 
 
@@ -154,7 +168,7 @@ def test_a_model_that_predicts_no_next_token_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_vocabulary_the_way_on_is_another_file(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "a.gguf", tokenizer=False)
-    with pytest.raises(NoTokenizer, match="holds no vocabulary.*use a GGUF file with a vocabulary"):
+    with pytest.raises(NoTokenizer, match=r"holds no vocabulary.*use a GGUF file with a vocabulary"):
         load_model(ModelRef(str(path)))
 
 

@@ -1,4 +1,6 @@
-"""GGUF files on the pages: what the open model is dequantised from, and a file at the Hub that is not here."""
+"""GGUF files on the pages: what the open model is dequantised from, and a file at the Hub that is not
+here.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

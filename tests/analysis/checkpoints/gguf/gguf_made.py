@@ -1,5 +1,5 @@
-"""Tiny GGUF files of many architectures and quantisations, written by gguf's own writer, and what transformers
-loads from them.
+"""Tiny GGUF files of many architectures and quantisations, written by gguf's own writer, and what
+transformers loads from them.
 """
 
 from __future__ import annotations
@@ -101,12 +101,13 @@ BLOCKS: dict[str, Callable[[], Shapes]] = {
         }
     ),
     "gpt2": gpt2_shapes,
-    "gemma2": lambda: llama_shapes(
-        post_attention_norm__weight=(WIDTH,), post_ffw_norm__weight=(WIDTH,)
-    ),
+    "gemma2": lambda: llama_shapes(post_attention_norm__weight=(WIDTH,), post_ffw_norm__weight=(WIDTH,)),
     "phi3": lambda: (
         without(llama_shapes(), "attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up")
-        | {"attn_qkv.weight": (WIDTH + 2 * WIDTH // HEADS * KV_HEADS, WIDTH), "ffn_up.weight": (2 * WIDER, WIDTH)}
+        | {
+            "attn_qkv.weight": (WIDTH + 2 * WIDTH // HEADS * KV_HEADS, WIDTH),
+            "ffn_up.weight": (2 * WIDER, WIDTH),
+        }
     ),
 }
 """Architecture → the tensors of one block."""
@@ -125,7 +126,9 @@ def list_shapes(architecture: str, *, tied: bool) -> Shapes:
     if not tied:
         found["output.weight"] = (VOCAB, WIDTH)
     for layer in range(LAYERS):
-        found |= {f"blk.{layer}.{name}": shape for name, shape in BLOCKS.get(architecture, llama_shapes)().items()}
+        found |= {
+            f"blk.{layer}.{name}": shape for name, shape in BLOCKS.get(architecture, llama_shapes)().items()
+        }
     return found
 
 
@@ -144,7 +147,9 @@ def lfm2_shapes() -> Shapes:
 
 
 def qwen35_shapes() -> Shapes:
-    """A block of linear attention, one of attention, and one that predicts a further token, which is left out."""
+    """A block of linear attention, one of attention, and one that predicts a further token, which is left
+    out.
+    """
     keys, values, heads = 128, 128, 4
     linear = without(llama_shapes(), "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm") | {
         "post_attention_norm.weight": (WIDTH,),
@@ -193,15 +198,27 @@ def write_gguf(
     metadata: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
     tokenizer: bool = True,
 ) -> Path:
-    """Write a random model. kind: of matrices whose rows allow it; kinds: of tensors by name; extra: more tensors."""
+    """Write a random model. kind: of matrices whose rows allow it; kinds: of tensors by name; extra: more
+    tensors.
+    """
     writer = gguf.GGUFWriter(path, architecture)
     _describe(writer, architecture)
     if tokenizer:
-        (write_bytes_tokenizer if architecture in {"gpt2", "qwen2", "lfm2", "qwen35"} else write_demo_tokenizer)(writer)
+        (
+            write_bytes_tokenizer
+            if architecture in {"gpt2", "qwen2", "lfm2", "qwen35"}
+            else write_demo_tokenizer
+        )(writer)
     metadata(writer)
     random = np.random.default_rng(0)
-    for number, (name, shape) in enumerate((list_shapes(architecture, tied=tied) | dict(extra or {})).items()):
-        numbers = random.standard_normal(shape, np.float32) * 0.05 + ("norm.weight" in name) - ("ssm_a" == name[-5:])
+    for number, (name, shape) in enumerate(
+        (list_shapes(architecture, tied=tied) | dict(extra or {})).items()
+    ):
+        numbers = (
+            random.standard_normal(shape, np.float32) * 0.05
+            + ("norm.weight" in name)
+            - (name[-5:] == "ssm_a")
+        )
         wanted = (kinds or {}).get(name, kind if len(shape) > 1 and "conv" not in name else "F32")
         if shape[-1] % GGML_QUANT_SIZES[GGMLQuantizationType[wanted]][0]:
             wanted = "F32"

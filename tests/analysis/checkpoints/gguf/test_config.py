@@ -1,8 +1,11 @@
-"""Configuration and tokenizer of GGUF files: transformers' own, from the file alone, without its vocabulary."""
+"""Configuration and tokenizer of GGUF files: transformers' own, from the file alone, without its
+vocabulary.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from analysis.checkpoints.gguf import config as config_module
 from analysis.checkpoints.gguf.config import read_gguf_config, read_gguf_parameters, read_gguf_tokenizer
+from analysis.checkpoints.gguf.header import read_gguf_header
 from analysis.errors import NotAModel
 from demo import BUNDLED
 from tests.analysis.checkpoints.gguf.gguf_made import ARCHITECTURES, TEMPLATE, VOCAB, write_gguf
@@ -57,7 +61,7 @@ def test_files_beside_it_do_not_count(tmp_path: Path) -> None:
 def test_the_vocabulary_is_not_read_for_the_configuration(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "a.gguf")
     whole = path.stat().st_size
-    with config_module._copied_metadata(config_module.read_gguf_header(path)) as folder:
+    with config_module._copied_metadata(read_gguf_header(path)) as folder:
         (copy,) = folder.iterdir()
         reader = gguf.GGUFReader(copy)
         assert copy.stat().st_size < whole / 100
@@ -94,3 +98,18 @@ def test_missing_metadata_is_named(tmp_path: Path) -> None:
 def test_a_file_without_vocabulary_has_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no vocabulary"):
         read_gguf_tokenizer(write_gguf(tmp_path / "a.gguf", tokenizer=False))
+
+
+@pytest.mark.parametrize(
+    "name", ["block_count", "embedding_length", "rope.dimension_count", "attention.head_count"]
+)
+def test_a_size_beyond_the_tensors_is_refused_before_a_model_is_built(tmp_path: Path, name: str) -> None:
+    path = write_gguf(tmp_path / "a.gguf")
+    key = f"llama.{name}".encode() + bytes([4, 0, 0, 0])
+    raw = path.read_bytes()
+    place = raw.index(key) + len(key)
+    path.write_bytes(raw[:place] + bytes([255] * 4) + raw[place + 4 :])
+    with pytest.raises(
+        NotAModel, match=rf"gives {re.escape(name)} 4,294,967,295, but its tensors have at most"
+    ):
+        read_gguf_config(path)
