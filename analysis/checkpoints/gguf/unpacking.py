@@ -13,7 +13,7 @@ from analysis.checkpoints.gguf.contents import PackedTensor
 from analysis.checkpoints.stored import Source
 from analysis.errors import ModelError, NotAModel
 
-AT_ONCE = 1 << 18
+AT_ONCE = 1 << 16
 """Numbers unpacked at once where a tensor can be read in pieces: 1 MiB as float32, several while it is
 done.
 """
