@@ -14,8 +14,8 @@ from analysis.checkpoints.stored import Source
 from analysis.errors import ModelError, NotAModel
 
 AT_ONCE = 1 << 16
-"""Numbers unpacked at once where a tensor can be read in pieces: 1 MiB as float32, several while it is
-done.
+"""Numbers unpacked at once where a tensor can be read in pieces: 256 KiB as float32. Pieces of 1 MiB leave holes of
+their size between the weights.
 """
 
 PIECE = 16 * AT_ONCE
