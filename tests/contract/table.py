@@ -35,11 +35,10 @@ means every check. Where the last column of the first table says something, the 
 rightly over a whole text, but does not continue one as the app has it do: told positions, one token at a time
 from a cache. Random weights say nothing about a checkpoint's own files, nor about quantised ones.
 
-From GGUF files, the architectures are those that transformers converts: llama and mistral, qwen2, qwen3,
-qwen2moe, qwen3moe, qwen35, qwen35moe, gemma2, gemma3, phi3, gpt2, bloom, falcon, stablelm, starcoder2,
-nemotron, lfm2 and some others, each as far as its tensors find their place; any other is refused with
-transformers' reason. Of these, llama, qwen2, qwen2moe, qwen3moe, qwen35, gemma2, phi3, gpt2 and lfm2 are
-compared with transformers' own loading, tensor by tensor, in `tests/analysis/checkpoints/gguf`.
+From GGUF files, the architectures are those that transformers converts, each as far as its tensors find their
+place; any other is refused with transformers' reason. Of these, bloom, falcon, gemma2, gemma3, gpt2, lfm2,
+llama, nemotron, phi3, qwen2, qwen2moe, qwen3, qwen3moe, qwen35, stablelm and starcoder2 are compared with
+transformers' own loading, tensor by tensor, in `tests/analysis/checkpoints/gguf`.
 
 A listed family may have checkpoints that are refused: the head must read states as wide as those the blocks
 write, which it does not in ELECTRA, RemBERT and OPT-350m as released. Layers that share one block's weights

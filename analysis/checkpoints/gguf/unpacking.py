@@ -18,7 +18,7 @@ AT_ONCE = 1 << 16
 their size between the weights.
 """
 
-PIECE = 16 * AT_ONCE
+PIECE = 24 * AT_ONCE
 """Bytes that unpacking a piece takes for a while."""
 
 Numbers = np.ndarray[Any, np.dtype[np.float32]]

@@ -71,6 +71,11 @@ def biased(kv: int = WIDTH // HEADS * KV_HEADS) -> Shapes:
     return {"attn_q.bias": (WIDTH,), "attn_k.bias": (kv,), "attn_v.bias": (kv,)}
 
 
+def biases(*names: str) -> Shapes:
+    """Biases as wide as the model."""
+    return {f"{name}.bias": (WIDTH,) for name in names}
+
+
 def gpt2_shapes() -> Shapes:
     """GPT-2 in llama.cpp's layout, transposed against transformers' own."""
     both: Shapes = {}
@@ -102,6 +107,37 @@ BLOCKS: dict[str, Callable[[], Shapes]] = {
     ),
     "gpt2": gpt2_shapes,
     "gemma2": lambda: llama_shapes(post_attention_norm__weight=(WIDTH,), post_ffw_norm__weight=(WIDTH,)),
+    "gemma3": lambda: llama_shapes(
+        post_attention_norm__weight=(WIDTH,),
+        post_ffw_norm__weight=(WIDTH,),
+        attn_q_norm__weight=(WIDTH // HEADS,),
+        attn_k_norm__weight=(WIDTH // HEADS,),
+    ),
+    "qwen3": lambda: llama_shapes(
+        attn_q__weight=(HEADS * 128, WIDTH),  # transformers does not read the width of a head here
+        attn_k__weight=(KV_HEADS * 128, WIDTH),
+        attn_v__weight=(KV_HEADS * 128, WIDTH),
+        attn_output__weight=(WIDTH, HEADS * 128),
+        attn_q_norm__weight=(128,),
+        attn_k_norm__weight=(128,),
+    ),
+    "stablelm": lambda: llama_shapes() | biases("attn_norm", "ffn_norm"),
+    "starcoder2": lambda: (
+        without(llama_shapes(), "ffn_gate")
+        | biased()
+        | biases("attn_norm", "ffn_norm", "attn_output", "ffn_down")
+        | {"ffn_up.bias": (WIDER,)}
+    ),
+    "nemotron": lambda: without(llama_shapes(), "ffn_gate") | biases("attn_norm", "ffn_norm"),
+    "bloom": gpt2_shapes,
+    "falcon": lambda: {
+        "attn_norm.weight": (WIDTH,),
+        "attn_norm.bias": (WIDTH,),
+        "attn_qkv.weight": (WIDTH + 2 * WIDTH // HEADS, WIDTH),
+        "attn_output.weight": (WIDTH, WIDTH),
+        "ffn_up.weight": (4 * WIDTH, WIDTH),
+        "ffn_down.weight": (WIDTH, 4 * WIDTH),
+    },
     "phi3": lambda: (
         without(llama_shapes(), "attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up")
         | {
@@ -121,8 +157,12 @@ def list_shapes(architecture: str, *, tied: bool) -> Shapes:
             {} if tied else {"output.weight": (VOCAB, WIDTH)}
         )
     found: Shapes = {"token_embd.weight": (VOCAB, WIDTH), "output_norm.weight": (WIDTH,)}
+    if architecture in {"gpt2", "bloom", "falcon", "nemotron", "stablelm", "starcoder2"}:
+        found["output_norm.bias"] = (WIDTH,)
     if architecture == "gpt2":
-        found |= {"position_embd.weight": (1024, WIDTH), "output_norm.bias": (WIDTH,)}
+        found["position_embd.weight"] = (1024, WIDTH)
+    if architecture == "bloom":
+        found |= {"token_embd_norm.weight": (WIDTH,), "token_embd_norm.bias": (WIDTH,)}
     if not tied:
         found["output.weight"] = (VOCAB, WIDTH)
     for layer in range(LAYERS):
@@ -243,7 +283,7 @@ def _describe(writer: gguf.GGUFWriter, architecture: str) -> None:
     writer.add_rope_freq_base(10000.0)
     if architecture == "llama":
         writer.add_rope_dimension_count(WIDTH // HEADS)
-    if architecture in {"qwen3moe", "gemma2"}:
+    if architecture in {"qwen3moe", "gemma2", "gemma3"}:
         writer.add_key_length(WIDTH // HEADS)
     if architecture in ROUTED:
         writer.add_expert_count(EXPERTS)
