@@ -23,6 +23,7 @@ from tests.workbench.refusals import refused
 from workbench.findings.findings import get_finding, keep_generation, rerun_finding
 from workbench.generating.clamping import GenerationRequest, generate_pair
 from workbench.generating.snippets import write_snippet
+from workbench.inspecting import inspect_model
 from workbench.models import list_model_choices
 from workbench.runs import run_spec
 
@@ -58,6 +59,8 @@ def test_every_command_takes_the_file_and_says_what_it_is_from(
 
 def test_inspect_prints_it(path: Path, cli: Cli, tiny: Path) -> None:
     assert re.search(rf"^weights +{re.escape(SAID)}$", cli("inspect", path).out, re.M)
+    streamed = load_model(ModelRef(str(path), streamed=True))
+    assert inspect_model(streamed).document()["weights"] == SAID
     assert "weights  " not in cli("inspect", tiny).out
     assert cli("inspect", tiny, "--json").document["weights"] is None
 

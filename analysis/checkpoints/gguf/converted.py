@@ -48,7 +48,8 @@ class ConvertedTensor:
     @property
     def unpacking_bytes(self) -> int:
         """See Unpacked: a conversion has the whole tensor some times over."""
-        return PIECE if self.converter is None else 20 * sum(part.numel for part in self.parts)
+        numbers = 0 if self.converter is None else sum(part.numel for part in self.parts)
+        return PIECE + 20 * numbers
 
     def read_into(self, out: Tensor) -> None:
         """See Source."""

@@ -13,7 +13,6 @@ from tests.pages.reading import press, shown
 from tests.standin_hub import StandinHub
 
 RunApp = Callable[..., AppTest]
-SAID = "dequantised from Q4_1 (with F32)"
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 def test_the_sidebar_says_what_the_open_model_is_dequantised_from(path: Path, bare_app: RunApp) -> None:
     app = bare_app("/", model=str(path))
     assert any(r"dequantised from Q4\_1" in caption.value for caption in app.sidebar.caption)
-    assert SAID in shown(app)
+    assert any(r"dequantised from Q4\_1" in caption.value for caption in app.main.caption)
     assert not app.exception
 
 

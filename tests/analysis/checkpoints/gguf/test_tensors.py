@@ -109,8 +109,9 @@ def test_no_more_than_a_piece_is_unpacked_at_once(tmp_path: Path, monkeypatch: p
         assert sum(sizes) == out.numel()
 
 
-def test_reading_takes_no_more_than_it_says(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "a.gguf", "qwen3moe", "Q4_K", tied=False)
+@pytest.mark.parametrize("architecture", ["llama", "qwen3moe", "gpt2", "lfm2"])
+def test_reading_takes_no_more_than_it_says(tmp_path: Path, architecture: str) -> None:
+    path = write_gguf(tmp_path / "a.gguf", architecture, "Q4_K", tied=False)
     model = empty_model(read_gguf_config(path), torch.bfloat16)
     for key, source in map_gguf_tensors(read_gguf_header(path), model).items():
         out = torch.empty(source.shape, dtype=torch.bfloat16)
