@@ -45,7 +45,9 @@ class ModelChoice:
 
 
 def list_model_choices(store: Store) -> list[ModelChoice]:
-    """Bundled models first, then those opened before whose folder or file still exists, then a first real one."""
+    """Bundled models first, then those opened before whose folder or file still exists, then a first real
+    one.
+    """
     hashes = FileHashes(store)
     choices = [
         ModelChoice(name, "bundled", path, recall_fingerprint(path, hashes), {})

@@ -40,9 +40,12 @@ def read_tensors(path: Path, model: PreTrainedModel) -> Mapping[str, StoredTenso
 
     model: the one they are for, which may be without weights. Raises NotAModel for damaged or unknown files.
     """
-    if path.is_file():
-        return map_gguf_tensors(read_gguf_header(path), model)
-    return read_stored_tensors(path)
+    return read_gguf_tensors(path, model) if path.is_file() else read_stored_tensors(path)
+
+
+def read_gguf_tensors(path: Path, model: PreTrainedModel) -> Mapping[str, Unpacked]:
+    """The same of a GGUF file."""
+    return map_gguf_tensors(read_gguf_header(path), model)
 
 
 class LocalCheckpoint:

@@ -17,13 +17,12 @@ from analysis.anatomy.structure import context_length
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import BALANCED, FreeMemory, read_free_memory
 from analysis.checkpoints.fingerprint import FileKey, stamp
-from analysis.checkpoints.gguf.contents import PackedTensor
-from analysis.checkpoints.gguf.header import read_gguf_header
+from analysis.checkpoints.gguf.unpacking import Unpacked
 from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.loading import DTYPES, empty_model
 from analysis.checkpoints.matching import match_checkpoint, untie_stored_twice
-from analysis.checkpoints.reading import are_equal, read_tensors
+from analysis.checkpoints.reading import are_equal, read_gguf_tensors
 from analysis.checkpoints.stored import BUFFER, StoredTensor
 from analysis.opening.alive import activation_bytes, first_number
 
@@ -108,18 +107,13 @@ def _estimate_cached(
     config = read_config(folder)
     if not folder.is_file():
         return estimate_needs(config, list(read_stored_tensors(folder).values()), dtype, context)
-    packed = read_tensors(folder, empty_model(config, DTYPES[dtype]))
-    unpacking = max(
-        source.unpacking_bytes for source in packed.values() if not isinstance(source, StoredTensor)
-    )
-    return replace(
-        estimate_needs(config, list(read_gguf_header(folder).tensors.values()), dtype, context),
-        unpacking=unpacking,
-    )
+    tensors = list(read_gguf_tensors(folder, empty_model(config, DTYPES[dtype])).values())
+    needs = estimate_needs(config, tensors, dtype, context)
+    return replace(needs, unpacking=max((tensor.unpacking_bytes for tensor in tensors), default=0))
 
 
 def estimate_needs(
-    config: Any, tensors: Sequence[StoredTensor | PackedTensor], dtype: str, context: int | None = None
+    config: Any, tensors: Sequence[StoredTensor | Unpacked], dtype: str, context: int | None = None
 ) -> MemoryNeeds:
     """The same from a configuration and headers, whatever their source."""
     empty = empty_model(config, DTYPES[dtype]).to("meta")  # type: ignore[arg-type]
@@ -142,7 +136,7 @@ def estimate_needs(
     )
 
 
-def _untie(empty: PreTrainedModel, tensors: Sequence[StoredTensor]) -> None:
+def _untie(empty: PreTrainedModel, tensors: Sequence[StoredTensor | Unpacked]) -> None:
     """Untie what the checkpoint holds apart, as loading does. Tensors elsewhere count as different."""
     mapping = get_model_conversion_mapping(empty)
     matched = match_checkpoint(empty, [tensor.key for tensor in tensors], mapping)
@@ -209,7 +203,7 @@ def _judge_dtypes(of: Callable[[str], MemoryNeeds], dtype: str, device: str) -> 
     return judge_memory({name: of(name) for name in (dtype, "bfloat16")}, read_free_memory(), dtype, device)
 
 
-def _layers(tensors: Sequence[StoredTensor | PackedTensor]) -> dict[str, int]:
+def _layers(tensors: Sequence[StoredTensor | Unpacked]) -> dict[str, int]:
     """Numbers per layer."""
     sums: dict[str, int] = {}
     for tensor in tensors:

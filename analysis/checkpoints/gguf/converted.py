@@ -46,9 +46,19 @@ class ConvertedTensor:
         return torch.float32
 
     @property
+    def numel(self) -> int:
+        """See Unpacked."""
+        return sum(part.numel for part in self.parts)
+
+    @property
+    def stored_bytes(self) -> int:
+        """See Unpacked."""
+        return sum(part.stored_bytes for part in self.parts)
+
+    @property
     def unpacking_bytes(self) -> int:
         """See Unpacked: a conversion has the whole tensor some times over."""
-        numbers = 0 if self.converter is None else sum(part.numel for part in self.parts)
+        numbers = 0 if self.converter is None else self.numel
         return PIECE + 20 * numbers
 
     def read_into(self, out: Tensor) -> None:

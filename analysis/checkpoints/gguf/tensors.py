@@ -57,6 +57,16 @@ class ProcessedTensor:
         return torch.float32
 
     @property
+    def numel(self) -> int:
+        """See Unpacked."""
+        return sum(part.numel for part in self.parts)
+
+    @property
+    def stored_bytes(self) -> int:
+        """See Unpacked."""
+        return sum(part.stored_bytes for part in self.parts)
+
+    @property
     def unpacking_bytes(self) -> int:
         """See Unpacked: the numbers as float32 and a conversion's copy; of stacked experts one expert's, four
         times.
@@ -219,8 +229,7 @@ def _map_names(header: GgufHeader, model: PreTrainedModel, processor: Any) -> di
 
 def _check_shapes(header: GgufHeader, found: Mapping[str, Unpacked], names: Mapping[str, Tensor]) -> None:
     for key, source in found.items():
-        held = sum(part.numel for part in source.parts)
-        if held != names[key].numel():
+        if source.numel != names[key].numel():
             shapes = " and ".join(f"{part.name} {list(part.shape)}" for part in source.parts)
             raise NotAModel(
                 f"{header.path}: {shapes} does not fit {key}, which is {list(names[key].shape)} by its "

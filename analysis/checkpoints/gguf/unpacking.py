@@ -14,8 +14,8 @@ from analysis.checkpoints.stored import Source
 from analysis.errors import ModelError, NotAModel
 
 AT_ONCE = 1 << 16
-"""Numbers unpacked at once where a tensor can be read in pieces: 256 KiB as float32. Pieces of 1 MiB leave holes of
-their size between the weights.
+"""Numbers unpacked at once where a tensor can be read in pieces: 256 KiB as float32. Pieces of 1 MiB leave
+holes of their size between the weights.
 """
 
 PIECE = 24 * AT_ONCE
@@ -34,6 +34,14 @@ class Unpacked(Source, Protocol):
     @property
     def key(self) -> str:
         """Its name in the model."""
+
+    @property
+    def numel(self) -> int:
+        """How many numbers it holds."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes it takes in the file."""
 
     @property
     def unpacking_bytes(self) -> int:
