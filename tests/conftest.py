@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from scripts import real_model
+from scripts.browser import on_build_server
 from tests.standin_hub import StandinHub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +67,26 @@ def stories(real_folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         pytest.skip(f"no stories260K model at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct, a real chat model, as bfloat16 safetensors."""
+    return _require_real_model(real_model.SAFETENSORS)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The same model as a GGUF file of Q4_1."""
+    return _require_real_model(real_model.GGUF)
+
+
+def _require_real_model(path: Path) -> Path:
+    """Skip where the real model was not fetched; on a build server fail."""
+    if not path.exists():
+        missing = f"no real model at {path}; `make real-model` fetches it from the package index"
+        (pytest.fail if on_build_server() else pytest.skip)(missing)
+    return path
 
 
 @pytest.fixture
