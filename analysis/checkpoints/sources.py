@@ -48,8 +48,8 @@ def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> P
         return path if path.is_file() else find_gguf(path) or path
     if os.path.exists(os.path.expanduser(name)):
         raise NotAModel(
-            f"{name} is a file, but no GGUF file; give one, or the folder that holds config.json and "
-            "*.safetensors"
+            f"{name} is a file, but no GGUF file; give the folder that holds config.json and "
+            "*.safetensors, or a GGUF file"
         )
     at_hub = split_hub_file(name)
     if at_hub is not None:
@@ -121,10 +121,16 @@ def local_path(name: str) -> Path | None:
         return Path(path).resolve()
     if not name.strip() or not os.path.isfile(path):
         return None
+    known = name.lower().endswith(ENDING) or _begins_as_gguf(path)
+    return (
+        Path(path).absolute().parent.resolve() / Path(path).name if known else None
+    )  # a link keeps its name
+
+
+def _begins_as_gguf(path: str) -> bool:
     with suppress(OSError), open(path, "rb") as file:
-        if name.lower().endswith(ENDING) or file.read(len(MAGIC)) == MAGIC:
-            return Path(path).absolute().parent.resolve() / Path(path).name  # a link keeps its name
-    return None
+        return file.read(len(MAGIC)) == MAGIC
+    return False
 
 
 def is_hub_id(name: str) -> bool:

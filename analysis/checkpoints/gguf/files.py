@@ -19,7 +19,10 @@ def find_gguf(folder: Path) -> Path | None:
 
     Raises NotAModel if there are several: which is the model, only a person can say.
     """
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    try:
+        files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError:  # the caller says what a folder that cannot be read lacks
+        return None
     found = [path for path in files if path.name.lower().endswith(ENDING)]
     if not found or any(path.name.endswith(".safetensors") for path in files):
         return None

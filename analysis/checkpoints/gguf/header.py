@@ -42,11 +42,15 @@ _STRING, _ARRAY = 8, 9
 def read_gguf_header(path: Path) -> GgufHeader:
     """Read and check the header of a GGUF file.
 
-    Raises NotAModel for a file that is truncated, damaged, of another format or version, or one part of
-    several; OSError if it cannot be read.
+    Raises NotAModel for a file that cannot be read, is truncated, damaged, of another format or version, or
+    one part of several.
     """
-    stat = path.stat()
-    return _read_cached(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    try:
+        stat = path.stat()
+        return _read_cached(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    except OSError as error:
+        why = error.strerror or error
+        raise NotAModel(f"{path} cannot be read: {why}; check its name and permissions") from error
 
 
 @lru_cache(maxsize=8)

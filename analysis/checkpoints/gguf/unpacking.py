@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -105,7 +106,9 @@ def fill_rows(out: Tensor, tensor: PackedTensor, file: BinaryIO, first: int = 0)
 
 def unpack_slices(tensor: PackedTensor, file: BinaryIO, rows: range) -> Numbers:
     """Some slices of the first dimension as float32; no more than AT_ONCE numbers are there twice."""
-    out = torch.empty((len(rows), *tensor.shape[1:]), dtype=torch.float32)
+    count = len(rows) * tensor.numel // tensor.shape[0]
+    pages = mmap.mmap(-1, 4 * count)  # off the heap, where it would leave a hole between permanent tensors
+    out = torch.frombuffer(pages, dtype=torch.float32).view(len(rows), *tensor.shape[1:])
     fill_rows(out, tensor, file, rows.start)
     numbers: Numbers = out.numpy()
     return numbers

@@ -145,7 +145,7 @@ def test_a_tensor_in_two_shards_is_refused_unless_the_index_means_the_last(folde
         (["pytorch_model.bin"], UnsafeWeights, "pickled weights only"),
         (["model.onnx"], NotAModel, r"ONNX weights only \(model\.onnx\)"),
         (["adapter_config.json", "adapter_model.safetensors"], NotAModel, "holds an adapter"),
-        (["model.Q4_1.gguf"], NotAModel, r"name the file itself, such as m/model\.Q4_1\.gguf"),
+        (["model.Q4_1.gguf"], NotAModel, r"name one of them: m:model\.Q4_1\.gguf"),
         (["._model.safetensors"], NotAModel, "no \\*\\.safetensors weights"),
     ],
 )

@@ -122,3 +122,18 @@ def test_a_damaged_byte_never_gives_a_traceback(tmp_path: Path, change: Callable
         path.write_bytes(whole[:place] + bytes([change(whole[place])]) + whole[place + 1 :])
         with suppress(NotAModel):  # where the byte is part of a name or a number, all may be well
             assert read_gguf_header(path).tensors
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "a.gguf")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(NotAModel, match="cannot be read: Permission denied; check its name and permissions"):
+        read_gguf_header(path)
+    monkeypatch.undo()
+    path.unlink()
+    with pytest.raises(NotAModel, match="cannot be read: No such file"):
+        read_gguf_header(path)
