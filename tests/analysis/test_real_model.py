@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,8 @@ def test_a_held_neuron_changes_the_answer_as_a_hook_on_transformers_does(
 ) -> None:
     model, tokenizer = theirs
     ids = in_chat(tokenizer)
-    (step,) = generate_steps(
-        loaded, ids[0].tolist(), [parse_clamp("L20.N808:key:set:30@all")], Sampling(max_new_tokens=1)
-    )
+    clamp = replace(parse_clamp("L20.N808:key:set:30@all"), raw=30.0)
+    (step,) = generate_steps(loaded, ids[0].tolist(), [clamp], Sampling(max_new_tokens=1))
 
     def hold(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         held = args[0].clone()

@@ -63,10 +63,11 @@ def test_its_experts_are_a_table_of_blocks(cli: Cli, smollm2: Path, tmp_path: Pa
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog and runs into the wood.\n" * 40)
     found = cli("experts", smollm2, "--text", text, "--json").document
-    assert len(found["experts"]) == 30
-    peak = max(found["experts"], key=lambda row: row["max_abs"])
-    assert (peak["layer"], peak["position"]) == (11, 0)
-    assert 11 in found["massive_layers"] if "massive_layers" in found else True
+    assert found["experts"] == []
+    assert len(found["blocks"]) == 30
+    peak = max(found["blocks"], key=lambda row: row["max_abs"])
+    assert (peak["address"], peak["position"]) == ("L11", 0)
+    assert found["threshold"]["layers"] == [11]
 
 
 def test_a_skill_is_fitted_and_asked(cli: Cli, smollm2: Path, capitals: Path) -> None:
@@ -78,16 +79,18 @@ def test_a_skill_is_fitted_and_asked(cli: Cli, smollm2: Path, capitals: Path) ->
 
 
 def test_it_is_made_to_forget_in_one_round(cli: Cli, smollm2: Path, capitals: Path, sums: Path) -> None:
-    options = ("--method", "ksd", "--max-new-tokens", "8", "--no-controls", "--no-robustness")
+    options = ("--method", "na", "--share", "1", "--max-new-tokens", "8", "--no-controls", "--no-robustness")
     found = cli("unlearn", smollm2, "--forget", capitals, "--retain", sums, *options, "--json").document
     (method,) = found["methods"]
     roles = {row["role"]: row for row in method["skills"]}
-    assert roles["forget"]["before"] > 0.5
-    assert roles["forget"]["after"] <= roles["forget"]["before"]
-    assert roles["retain"]["n"] > 0
+    assert roles["forget"]["before"] > 0.5 > roles["forget"]["after"]
+    assert roles["retain"]["n"] == 14
 
 
 def test_a_concept_is_edited_out(cli: Cli, smollm2: Path) -> None:
     prompts = ("--prompt", "The capital of France is", "--prompt", "The Eiffel Tower stands in the city of")
     found = cli("tars", smollm2, "--concept", "Paris", *prompts, "--edits", "1", "--json").document
-    assert found
+    assert len(found["edits"]) == 1
+    assert 0 < found["probability"]["before"] < 1
+    assert found["probability"]["after"] != found["probability"]["before"]
+    assert found["kl"]["median"] < 0.01
