@@ -98,7 +98,7 @@ def decode_vectors(
     """
     if top_k < 1:
         raise HeadlampError(f"top-k {top_k}: choose at least 1")
-    k = min(top_k, head.vocab)
+    k = min(top_k, head.tokens)
     vectors = vectors.to(head.rows.device)
     steps = _TileCounter(pulse, _tiles(len(vectors), NEURON_TILE) * _tiles(head.vocab, VOCAB_TILE))
     tiles = [
@@ -139,9 +139,12 @@ def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _TileCounter)
     moment = torch.zeros_like(mass)
     for start in range(0, head.vocab, VOCAB_TILE):
         steps.next()
-        z = vectors @ head.rows[start : start + VOCAB_TILE].T
-        tops.append(_extremes(z, k, start, largest=True))
-        bottoms.append(_extremes(z, k, start, largest=False))
+        rows, ids = head.tile(start, VOCAB_TILE)
+        if not len(rows):
+            continue  # nothing but holes
+        z = vectors @ rows.T
+        tops.append(_best_of_tile(z, k, start, ids, largest=True))
+        bottoms.append(_best_of_tile(z, k, start, ids, largest=False))
         new = torch.maximum(largest, tops[-1][0][:, 0])
         below = z - new[:, None]
         weight = torch.exp(below)
@@ -158,6 +161,16 @@ def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _TileCounter)
         *(top_ids, top_z, bottom_ids, bottom_z),
         *(t.float() for t in (log_z, mean, deviation, entropy)),
     )
+
+
+def _best_of_tile(
+    z: Tensor, k: int, start: int, ids: Tensor | None, *, largest: bool
+) -> tuple[Tensor, Tensor]:
+    """`_extremes` of one tile; ids (v,): the token of each column, None where they count from start."""
+    if ids is None:
+        return _extremes(z, k, start, largest=largest)
+    values, columns = _extremes(z, k, 0, largest=largest)
+    return values, ids[columns.long()].int()
 
 
 def _extremes(z: Tensor, k: int, offset: int, *, largest: bool) -> tuple[Tensor, Tensor]:

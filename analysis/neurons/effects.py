@@ -51,7 +51,7 @@ def measure_answer_probabilities(
         torch.inference_mode(),
     ):
         logits = loaded.model(input_ids=fed, position_ids=positions, use_cache=False, logits_to_keep=1).logits
-    p: Tensor = logits[:, -1, : len(loaded.vocabulary)].cpu().double().softmax(-1)
+    p: Tensor = loaded.vocabulary.restrict(logits[:, -1]).cpu().double().softmax(-1)
     return p[:, token]
 
 

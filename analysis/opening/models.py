@@ -72,7 +72,8 @@ class LoadedModel:
     @cached_property
     def head(self) -> HeadMatrix:
         """The LM head's linear part over the tokenizer's vocabulary."""
-        return read_head_matrix(self.anatomy, self.parameters, len(self.vocabulary))
+        vocabulary = self.vocabulary
+        return read_head_matrix(self.anatomy, self.parameters, len(vocabulary), vocabulary.holes)
 
     @property
     def at_hub(self) -> HubModel | None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from analysis.errors import UnknownWord
@@ -20,21 +22,42 @@ _BATCH = 8192
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """texts[i] is the exact decoded string of token i; head rows beyond it are padding."""
+    """texts[i] is the exact decoded string of token i; head rows beyond it are padding.
+
+    holes: ids below the largest that no token has, as where a family reserves some; they are left out of
+    everything, as padding is.
+    """
 
     texts: tuple[str, ...]
     special: frozenset[int]
     padding_rows: int
+    holes: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are: all ids but the holes."""
+        return len(self.texts) - len(self.holes)
+
+    def restrict(self, logits: Tensor) -> Tensor:
+        """(…, V) the logits (…, rows) of this vocabulary: without padding rows, and −∞ at holes.
+
+        Without holes it is a view of the logits.
+        """
+        kept = logits[..., : len(self.texts)]
+        if not self.holes:
+            return kept
+        holes = torch.tensor(sorted(self.holes), device=logits.device)
+        return kept.index_fill(-1, holes, -torch.inf)
 
     @cached_property
     def forms(self) -> dict[str, tuple[int, ...]]:
         """Token ids by text, case-folded and without one leading space."""
         forms: dict[str, list[int]] = defaultdict(list)
         for token, text in enumerate(self.texts):
-            if token not in self.special:
+            if token not in self.special and token not in self.holes:
                 forms[text.removeprefix(" ").casefold()].append(token)
         return {form: tuple(ids) for form, ids in forms.items()}
 
@@ -46,7 +69,7 @@ class Vocabulary:
     def kind(self, token: int) -> TokenKind:
         """The kind of a token, for filters. A word begins with a space and is all letters."""
         text = self.texts[token]
-        if token in self.special:
+        if token in self.special or token in self.holes:
             return "special"
         if re.fullmatch(r"(<0x[0-9A-F]{2}>)+", text):
             return "byte"
@@ -65,11 +88,12 @@ class Vocabulary:
 def read_vocabulary(
     tokenizer: PreTrainedTokenizerBase, head_rows: int, special_ids: Collection[int] | None = None
 ) -> Vocabulary:
-    """All token texts of a tokenizer, at most as many as the head has rows (METHODS §1: padding left out).
+    """All token texts of a tokenizer, by id up to its largest one that the head has a row for (METHODS §1).
 
     special_ids: non-text tokens; None: the tokenizer's own.
     """
-    size = min(len(tokenizer), head_rows)
+    known = {*tokenizer.get_vocab().values(), *tokenizer.added_tokens_decoder}
+    size = min(max(known) + 1, head_rows)
     anchor = tokenizer.encode("a", add_special_tokens=False)[-1]
     base = len(_decode(tokenizer, [[anchor]])[0])
     stated = tokenizer.all_special_ids if special_ids is None else special_ids
@@ -79,11 +103,18 @@ def read_vocabulary(
         ids = range(start, min(start + _BATCH, size))
         texts.extend(text[base:] for text in _decode(tokenizer, [[anchor, token] for token in ids]))
     names = tokenizer.convert_ids_to_tokens(list(range(size)))
+    nameless = (None, "", tokenizer.unk_token)
+    holes = frozenset(i for i in range(size) if i not in known and names[i] in nameless)
     exact = [
         names[token] or "" if token in special else _bytes_text(names[token] or "", text)
         for token, text in enumerate(texts)
     ]
-    return Vocabulary(tuple(exact), special, head_rows - size)
+    return Vocabulary(
+        tuple("" if token in holes else text for token, text in enumerate(exact)),
+        special - holes,
+        head_rows - size,
+        holes,
+    )
 
 
 def find_word_tokens(

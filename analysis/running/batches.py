@@ -81,7 +81,15 @@ def example_number(prompt: Sequence[int]) -> int:
 def run_batch(
     loaded: LoadedModel, batch: Batch, interventions: Sequence[Intervention] = (), last_only: bool = True
 ) -> tuple[Tensor, Reach]:
-    """(B, T or 1, V) logits of a batch in the model's dtype, without the head's padding rows."""
+    """(B, T or 1, V) logits of a batch in the model's dtype, without the head's padding rows, −∞ at holes."""
+    logits, reach = _run(loaded, batch, interventions, last_only)
+    return loaded.vocabulary.restrict(logits), reach
+
+
+def _run(
+    loaded: LoadedModel, batch: Batch, interventions: Sequence[Intervention] = (), last_only: bool = True
+) -> tuple[Tensor, Reach]:
+    """(B, T or 1, V) logits of a batch without the head's padding rows; all finite at the last position."""
     with _reached(loaded, batch, interventions) as reach, torch.inference_mode():
         positions = batch.positions.clamp(min=0)
         logits = loaded.model(
@@ -159,7 +167,7 @@ def _takes_padding(loaded: LoadedModel) -> bool:
     alone = _batch(loaded, [short], [4], [0])
     both = _batch(loaded, [short, long], [4, 9], [0, 1])
     try:
-        padded = run_batch(loaded, both)[0][:1]
+        padded = _run(loaded, both)[0][:1]
     except (TypeError, ValueError, RuntimeError, IndexError):
         return False  # whatever it raised, it takes no mask
-    return agree(padded, run_batch(loaded, alone)[0])
+    return agree(padded, _run(loaded, alone)[0])

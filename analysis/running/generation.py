@@ -120,7 +120,7 @@ def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor,
             raise HeadlampError(
                 "the clamp drove the model to NaN or infinity; use a smaller value, within ±16x"
             )
-        return torch.log_softmax(logits, -1).cpu()
+        return torch.log_softmax(loaded.vocabulary.restrict(logits), -1).cpu()
 
 
 def _choose(log_p: Tensor, sampling: Sampling, step: int) -> list[int]:
@@ -148,7 +148,8 @@ class AnswerPosition:
 def read_answer_position(step: GenerationStep, best: int = BEST, also: Sequence[int] = ()) -> AnswerPosition:
     """The best tokens of either row at the first step, plus `also`, with both rows' probabilities."""
     p = step.log_probabilities.double().exp()
-    count = min(best, p.shape[-1])
+    possible = int((step.log_probabilities[BASE] > -torch.inf).sum())  # all but the holes of the vocabulary
+    count = min(best, possible)
     candidates = sorted({int(i) for row in p for i in row.topk(count).indices} | set(also))
     candidates.sort(key=lambda token: -float(p[:, token].max()))
     base, changed = p[BASE, candidates].tolist(), p[CHANGED, candidates].tolist()

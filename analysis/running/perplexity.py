@@ -40,9 +40,8 @@ def measure_window_nll(
         total = torch.zeros(len(fed), dtype=torch.float64)
         for start in range(0, fed.shape[1] - 1, _CHUNK):
             target = fed[:, start + 1 : start + 1 + _CHUNK, None]
-            log_p = (
-                logits[:, start : start + target.shape[1], : len(loaded.vocabulary)].float().log_softmax(-1)
-            )
+            part = logits[:, start : start + target.shape[1]]
+            log_p = loaded.vocabulary.restrict(part).float().log_softmax(-1)
             total += -log_p.gather(-1, target).double().sum((1, 2)).cpu()
     if not torch.isfinite(total).all():
         raise HeadlampError(

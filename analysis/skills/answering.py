@@ -107,7 +107,8 @@ def _make_answer(
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1:, : len(loaded.vocabulary)]
-        chosen = require_finite(loaded, logits, interventions)[:, -1].float().argmax(-1)
+        finite = require_finite(loaded, logits, interventions)[:, -1]
+        chosen = loaded.vocabulary.restrict(finite).float().argmax(-1)
         _extend(loaded, rows, chosen.tolist(), reach.abstained)
         if all(row.done for row in rows):
             return rows

@@ -52,6 +52,7 @@ def write_snippet(loaded: LoadedModel, result: Generation) -> str:
         "SEED": sampling.seed,
         "CONTEXT": loaded.anatomy.context,
         "VOCABULARY": len(loaded.vocabulary),
+        "HOLES": sorted(loaded.vocabulary.holes),  # ids that no token has
         "ENDS": sorted(loaded.ends_of_text),
     }
     lines = [f"{name} = {value!r}" for name, value in facts.items()]
@@ -124,7 +125,9 @@ for step in range(min(MAX_NEW_TOKENS, CONTEXT - len(ids))):
     positions = torch.arange(start, start + fed.shape[1], device=DEVICE)
     with torch.inference_mode():
         output = model(fed, position_ids=positions.expand(2, -1), past_key_values=cache, logits_to_keep=1)
-    scores = torch.log_softmax(output.logits[:, -1, :VOCABULARY].float(), -1).cpu()
+        logits = output.logits[:, -1, :VOCABULARY].float()
+        logits[:, HOLES] = float("-inf")
+    scores = torch.log_softmax(logits, -1).cpu()
     if TEMPERATURE:  # the same noise for both rows, so that only the clamps make a difference
         generator = torch.Generator().manual_seed((SEED * 1_000_003 + step) % 2**63)
         uniform = torch.rand(scores.shape[-1], generator=generator, dtype=torch.float64)

@@ -30,6 +30,7 @@ def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prom
         "MODULES": modules,
         "SLACK": SLACK,
         "VOCABULARY": len(loaded.vocabulary),
+        "HOLES": sorted(loaded.vocabulary.holes),
         "ENDS": sorted(loaded.ends_of_text),
     }
     lines = [f"{name} = {value!r}" for name, value in facts.items()]
@@ -107,7 +108,9 @@ for step in range(40):
     if (step == 0 or guard["check"] == "each_step") and abstains():
         answer = None
         break
-    answer.append(int(output.logits[0, -1, :VOCABULARY].argmax()))
+    logits = output.logits[0, -1, :VOCABULARY].clone()
+    logits[HOLES] = float("-inf")
+    answer.append(int(logits.argmax()))
     if answer[-1] in ENDS:
         break
     start, fed = start + fed.shape[1], torch.tensor([answer[-1:]], device=DEVICE)

@@ -85,7 +85,7 @@ def read_concept_probability(loaded: LoadedModel, states: Tensor, tokens: Sequen
     """(n,) P(any of the tokens) of residual states (n, d) passed through final norm and head."""
     weight = next(final_norm(loaded).parameters())
     normed = final_norm(loaded)(states.to(weight.device, weight.dtype))
-    logits = head_logits(loaded.anatomy.head, loaded.parameters, normed)[..., : len(loaded.vocabulary)]
+    logits = loaded.vocabulary.restrict(head_logits(loaded.anatomy.head, loaded.parameters, normed))
     return logits.double().softmax(-1)[..., list(tokens)].sum(-1)
 
 
@@ -127,10 +127,11 @@ def aim_at_concept(
 def find_aligned(loaded: LoadedModel, target: Target, count: int = 20) -> list[Reversal]:
     """The vectors with the largest cosine with v*, largest first, each with its replacement."""
     unit = target.vector / target.vector.norm()
-    rows = loaded.parameters[loaded.anatomy.head.parameter][: len(loaded.vocabulary)]
-    found = [
-        Reversal(HeadRow(token), "head", cosine, value) for token, cosine, value in _best(rows, unit, count)
-    ]
+    vocabulary = loaded.vocabulary
+    rows = loaded.parameters[loaded.anatomy.head.parameter][: len(vocabulary)]
+    best = _best(rows, unit, count + len(vocabulary.holes))
+    kept = [one for one in best if one[0] not in vocabulary.holes][:count]
+    found = [Reversal(HeadRow(token), "head", cosine, value) for token, cosine, value in kept]
     for block in loaded.anatomy.blocks:
         sites: tuple[Site, ...] = SITES if block.gated else ("up", "down")
         for site in sites:

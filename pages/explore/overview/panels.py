@@ -57,9 +57,8 @@ def show_facts(loaded: LoadedModel) -> None:
     packed = f" · {escape_text(loaded.weights_format)}" if loaded.weights_format else ""
     tied = " · head tied to embeddings" if facts["tied"] else ""
     disk = "" if loaded.streamed is None else " · weights read from disk, layer by layer"
-    padding = (
-        f" · {facts['padding_rows']:,} padding rows of the head left out" if facts["padding_rows"] else ""
-    )
+    unused = facts["padding_rows"] + facts["holes"]
+    padding = f" · {unused:,} padding rows of the head left out" if unused else ""
     show_caption(
         f"{escape_text(facts['architecture'])} · {loaded.dtype} on "
         f"{escape_text(str(loaded.device))}{packed}{disk}{tied}{padding}"

@@ -93,7 +93,7 @@ def _format_inspection(found: Inspection) -> str:
         "architecture": found.facts["architecture"],
         "layers": found.facts["layers"],
         "d_model": found.facts["d_model"],
-        "vocabulary": f"{found.facts['vocab']} tokens, {found.facts['padding_rows']} rows of padding",
+        "vocabulary": _vocabulary(found),
         "context": f"{found.facts['context']} tokens",
         "LM head": "tied to the embedding" if found.facts["tied"] else "its own matrix",
         "neurons": found.facts["neurons"],
@@ -110,6 +110,12 @@ def _format_inspection(found: Inspection) -> str:
         kinds[key] = kinds.get(key, 0) + 1
     rows = [(str(count), *(str(part) for part in key)) for key, count in kinds.items()]
     return f"{format_facts(known)}\n\n{format_table(('blocks', 'kind', 'neurons each', 'form'), rows)}"
+
+
+def _vocabulary(found: Inspection) -> str:
+    """Tokens, padding, and the ids between them that no token has."""
+    shown = f"{found.facts['vocab']} tokens, {found.facts['padding_rows']} rows of padding"
+    return shown + (f", {found.facts['holes']} ids without a token" if found.facts["holes"] else "")
 
 
 def _support(found: Inspection) -> str:
