@@ -24,7 +24,8 @@ from demo import BUNDLED
 from scripts.browser import NONE_FOUND, find_browser
 from store import open_store
 from tests.browser.helpers import open_page, running_app, settled
-from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.generating.clamping import generate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 from workbench.neurons.decoding import find_word
 

@@ -35,11 +35,16 @@ class DecodedTokens:
 
 @dataclass(frozen=True)
 class EvidenceView:
-    """The readable part of an evidence document; "", None and () for missing parts."""
+    """The readable part of an evidence document; "", None and () for missing parts.
+
+    turns: those before the prompt, each beginning a line with its role.
+    """
 
     run_key: str
     seed: int | None
     prompt: str
+    system: str
+    turns: str
     clamps: tuple[str, ...]
     base_text: str
     changed_text: str
@@ -64,6 +69,8 @@ def read_evidence(evidence: Mapping[str, Any]) -> EvidenceView:
         run_key=_text(evidence.get("run")),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         prompt=_text(evidence.get("prompt")) + _text(evidence.get("answer_prefix")),
+        system=_text(evidence.get("system")),
+        turns=_turns(evidence.get("turns")),
         clamps=tuple(_text(clamp) for clamp in _list(evidence.get("clamps"))),
         base_text=_text(_map(evidence.get("base")).get("text")),
         changed_text=_text(_map(evidence.get("changed")).get("text")),
@@ -86,6 +93,8 @@ def list_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]:
         "Kind": finding.kind,
         "Tags": ", ".join(finding.tags),
         "Neuron": shown.address,
+        "System prompt": shown.system,
+        "Earlier turns": shown.turns,
         "Clamps": " ".join(shown.clamps),
         "Word": f"{make_token_visible(shown.word)}: {chances}" if shown.word else "",
         "Seed": "" if shown.seed is None else str(shown.seed),
@@ -129,6 +138,11 @@ def _chances(rows: object) -> dict[str, tuple[str, float | None]]:
         token = _text(row.get("token"))
         found[str(row.get("token_id", token))] = (token, _number(row.get("probability")))
     return found
+
+
+def _turns(turns: object) -> str:
+    pairs = [[_text(part) for part in _list(turn)] for turn in _list(turns)]
+    return "\n".join(f"{pair[0]}: {pair[1]}" for pair in pairs if len(pair) == 2)
 
 
 def _sites(sites: Mapping[str, Any]) -> tuple[DecodedTokens, ...]:

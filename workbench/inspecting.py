@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
 from analysis.opening.models import LoadedModel
+from analysis.running.configured import list_settings
 from workbench.models import block_facts, model_facts
 
 _NEEDS = (
@@ -28,7 +30,8 @@ class Inspection:
     """A model's facts and FFN blocks; `bytes`: its weights in the open dtype. device: the one `check_memory`
     refers to.
 
-    made_up: whether its parts were proven on placeholder weights, its own being at the Hub.
+    made_up: whether its parts were proven on placeholder weights, its own being at the Hub. settings: what
+    its generation_config holds that changes its text, and is applied only on demand.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Inspection:
     dtype: str
     device: str
     made_up: bool
+    settings: dict[str, Any]
     facts: dict[str, Any]
     blocks: list[dict[str, Any]]
     fit: MemoryFit
@@ -45,7 +49,8 @@ class Inspection:
     def document(self) -> dict[str, Any]:
         """What `inspect --json` prints."""
         model = {name: getattr(self, name) for name in ("name", "revision", "fingerprint", "path")}
-        known = {"model": model} | {name: self.facts[name] for name in _SHOWN} | {"blocks": self.blocks}
+        known = {"model": model} | {name: self.facts[name] for name in _SHOWN}
+        known |= {"generation_config": self.settings, "blocks": self.blocks}
         needs, memory = self.fit.needs, self.fit.memory
         return known | {
             "weights": self.facts["weights"] or None,
@@ -70,6 +75,7 @@ def inspect_model(loaded: LoadedModel, context: int | None = None, device: str =
         dtype=loaded.dtype,
         device=device,
         made_up=remote is not None,
+        settings=json.loads(json.dumps(list_settings(loaded), default=str)),
         facts=model_facts(loaded),
         blocks=block_facts(loaded.anatomy),
         fit=check_memory(loaded.path, *wanted) if remote is None else check_memory_at_hub(remote, *wanted),

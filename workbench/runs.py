@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
+from analysis.running.prompts import read_added_tokens
 from store import Run, RunSpec, Store, begin_run, find_run, get_run, list_stored_units, put_unit
 
 Progress = Callable[[int, int], None]
@@ -59,7 +60,9 @@ def run_spec(
 ) -> RunSpec:
     """The question a run answers, with everything of the model that changes the answer.
 
-    Of weights that are dequantised while they are read, how they are stored is a parameter `weights`.
+    Of weights that are dequantised while they are read, how they are stored is a parameter `weights`. Where the
+    tokenizer has ids without a token, or appends tokens to a text, so that earlier versions of Headlamp
+    answered otherwise, the key says so.
     """
     packed = {"weights": loaded.weights_format} if loaded.weights_format else {}
     return RunSpec(
@@ -69,10 +72,19 @@ def run_spec(
         model_name=loaded.ref.name,
         dtype=loaded.dtype,
         device=loaded.ref.device,
-        parameters=dict(parameters) | packed,
+        parameters=dict(parameters) | packed | _list_oddities(loaded),
         seed=seed,
         units=units,
     )
+
+
+def _list_oddities(loaded: LoadedModel) -> dict[str, Any]:
+    """What of a model's tokenizer is left out of all it is fed and says; nothing for most."""
+    found = {
+        "holes": len(loaded.vocabulary.holes),
+        "appended": read_added_tokens(loaded.tokenizer)[1],
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def run_missing_units(

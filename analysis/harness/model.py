@@ -24,8 +24,9 @@ from analysis.errors import HarnessError
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.answers import refusal_ids
 from analysis.running.batches import BATCH
-from analysis.running.prompts import refusal_ids, refuse_unknown_ids
+from analysis.running.prompts import encode_open_end, refuse_unknown_ids
 from analysis.skills.answering import answer_prompts
 from analysis.skills.likelihoods import Likelihood, score_continuations
 from analysis.unlearning.guards.key_guards import KeyGuard
@@ -103,11 +104,13 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
         )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Encode as the harness does: special tokens as the tokenizer adds them, never twice."""
+        """Encode as the harness does: special tokens before a text, never twice; none that are appended."""
         if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
             add_special_tokens = False
-        how = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        ids = [int(i) for i in self.tokenizer.encode(string, **how)]
+        if add_special_tokens is False:
+            ids = [int(i) for i in self.tokenizer.encode(string, add_special_tokens=False)]
+        else:
+            ids = encode_open_end(self.tokenizer, string)
         refuse_unknown_ids(self.loaded, ids)
         return ids
 

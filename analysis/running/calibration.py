@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analysis.errors import EmptyPrompt, TextError
 from analysis.opening.models import LoadedModel
-from analysis.running.prompts import reference_passages, refuse_unknown_ids
+from analysis.running.prompts import read_added_tokens, reference_passages, refuse_unknown_ids
 
 EVALUATION = Path(__file__).parent / "evaluation.txt"
 LONGEST = 2048
@@ -55,10 +55,7 @@ def cut_windows(loaded: LoadedModel, text: str, longest: int = LONGEST) -> tuple
 
 def read_prefix_tokens(loaded: LoadedModel) -> list[int]:
     """The special tokens that the tokenizer puts before a text; none for many models."""
-    bare = loaded.tokenizer.encode("a", add_special_tokens=False)
-    whole = loaded.tokenizer.encode("a")
-    starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    return [int(i) for i in whole[: next(starts, 0)]]
+    return read_added_tokens(loaded.tokenizer)[0]
 
 
 def split_windows(windows: Sequence[Window]) -> tuple[tuple[Window, ...], tuple[Window, ...]]:

@@ -32,6 +32,21 @@ def mark_differences(
     return _pieces(base, in_base), _pieces(changed, in_changed)
 
 
+def cut_to_difference(one: str, other: str, shown: int = 40) -> tuple[str, str]:
+    """Both texts from shortly before their first difference on, at most `shown` characters before and behind.
+
+    What is cut off is marked by an ellipsis.
+    """
+    at = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+    first = min(len(one), len(other)) if at is None else at
+    return _cut_around(one, first, shown), _cut_around(other, first, shown)
+
+
+def _cut_around(text: str, at: int, shown: int) -> str:
+    start, end = max(at - shown, 0), at + shown
+    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
+
+
 def log_odds_change(base: float, changed: float) -> float | None:
     """ln(changed odds / base odds) of two probabilities; None if either is 0 or 1: odds not finite."""
     if not (0 < base < 1 and 0 < changed < 1):

@@ -18,9 +18,10 @@ from analysis.errors import HeadlampError
 from analysis.intervening.hooks import Reach
 from analysis.intervening.interventions import Change, intervene
 from analysis.opening.models import LoadedModel
+from analysis.running.answers import refusal_ids
 from analysis.running.batches import example_number
+from analysis.running.configured import configured_scores, samples
 from analysis.running.continuing import check_continues
-from analysis.running.prompts import refusal_ids
 
 METHOD_VERSION = "1"
 BEST = 20
@@ -31,11 +32,15 @@ BASE, CHANGED = 0, 1
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. temperature 0 is greedy; otherwise seed determines the noise."""
+    """How tokens are chosen. temperature 0 is greedy; otherwise seed determines the noise.
+
+    as_configured: as the model's generation_config has it (`configured`), in place of the temperature.
+    """
 
     max_new_tokens: int = 40
     temperature: float = 0.0
     seed: int = 0
+    as_configured: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_new_tokens <= 4096:
@@ -44,13 +49,18 @@ class Sampling:
             raise HeadlampError(f"temperature {self.temperature}: choose 0 (greedy) to 10")
         if not 0 <= self.seed < 2**63:
             raise HeadlampError(f"seed {self.seed}: choose a whole number from 0")
+        if self.as_configured and self.temperature:
+            raise HeadlampError(
+                "as configured takes the temperature from generation_config.json; leave the other one at 0"
+            )
 
 
 @dataclass(frozen=True)
 class GenerationStep:
     """One generated position. tokens: the new id of (base, changed), None once that row has ended.
 
-    log_probabilities (2, V): of both rows at this position, float32 over the tokenizer's vocabulary.
+    log_probabilities (2, V): of both rows at this position, float32 over the tokenizer's vocabulary, before
+    any setting of generation_config.
     reach: of the forward pass.
     """
 
@@ -73,6 +83,7 @@ def generate_steps(
     device, ends = loaded.device, loaded.ends_of_text
     cache = DynamicCache(config=loaded.model.config)
     fed = torch.tensor([list(ids)] * 2, device=device)
+    choose = _Chooser(loaded, sampling, fed)
     done = [False, False]
     examples = [example_number(ids)] * 2
     refusal: list[int] | None = None
@@ -88,8 +99,9 @@ def generate_steps(
             rows=[[CHANGED]] * len(changes),
             examples=examples,
         ) as reach:
-            log_p = _next_log_probabilities(loaded, fed, positions, cache)
-        chosen = _choose(log_p, sampling, number)
+            logits = _next_logits(loaded, fed, positions, cache)
+        log_p = torch.log_softmax(logits, -1).cpu()
+        chosen = choose(logits, log_p, number)
         if CHANGED in reach.abstained and refusal is None and not done[CHANGED]:
             refusal = refusal_ids(loaded, reach.refusal or "")
         ends_here = refusal is not None and len(refusal) <= 1
@@ -102,10 +114,11 @@ def generate_steps(
         if all(done):
             return
         fed = torch.tensor(chosen, device=device)[:, None]
+        choose.follow(fed)
 
 
-def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    """(2, V) at the last fed position, on the CPU, without the head's padding rows."""
+def _next_logits(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any) -> Tensor:
+    """(2, V) float32 at the last fed position, without the head's padding rows, −∞ at holes."""
     with torch.inference_mode():
         output = loaded.model(
             input_ids=fed, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -120,17 +133,32 @@ def _next_log_probabilities(loaded: LoadedModel, fed: Tensor, positions: Tensor,
             raise HeadlampError(
                 "the clamp drove the model to NaN or infinity; use a smaller value, within ±16x"
             )
-        return torch.log_softmax(loaded.vocabulary.restrict(logits), -1).cpu()
+        return loaded.vocabulary.restrict(logits)
 
 
-def _choose(log_p: Tensor, sampling: Sampling, step: int) -> list[int]:
-    """Choose each row's next token: the argmax, or the argmax under noise shared by the rows (Gumbel)."""
-    if sampling.temperature == 0:
-        return [int(i) for i in log_p.argmax(-1)]
-    generator = torch.Generator().manual_seed((sampling.seed * 1_000_003 + step) % 2**63)
-    uniform = torch.rand(log_p.shape[-1], generator=generator, dtype=torch.float64)
-    gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
-    return [int(i) for i in (log_p.double() / sampling.temperature + gumbel).argmax(-1)]
+class _Chooser:
+    """Chooses each row's next token: the argmax, or the argmax under noise shared by the rows (Gumbel)."""
+
+    def __init__(self, loaded: LoadedModel, sampling: Sampling, fed: Tensor) -> None:
+        self.sampling, self.temperature, self.ids = sampling, sampling.temperature, fed
+        self.scores = None
+        if sampling.as_configured:
+            self.scores = configured_scores(loaded, fed.shape[1])
+            self.temperature = 1.0 if samples(loaded) else 0.0
+
+    def follow(self, chosen: Tensor) -> None:
+        """Remember the tokens (2, 1) that are fed next."""
+        self.ids = torch.cat([self.ids, chosen], 1)
+
+    def __call__(self, logits: Tensor, log_p: Tensor, step: int) -> list[int]:
+        """The next token of each row of logits (2, V); log_p: their log softmax on the CPU."""
+        scores = log_p if self.scores is None else self.scores(self.ids, logits).cpu()
+        if self.temperature == 0:
+            return [int(i) for i in scores.argmax(-1)]
+        generator = torch.Generator().manual_seed((self.sampling.seed * 1_000_003 + step) % 2**63)
+        uniform = torch.rand(scores.shape[-1], generator=generator, dtype=torch.float64)
+        gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
+        return [int(i) for i in (scores.double() / self.temperature + gumbel).argmax(-1)]
 
 
 @dataclass(frozen=True)

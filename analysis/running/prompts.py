@@ -1,4 +1,7 @@
-"""Conversion between typed text and token ids."""
+"""Conversion between typed text and token ids.
+
+Nothing that is to be continued ends in an end token that the tokenizer appended.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ from functools import cache
 from pathlib import Path
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from analysis.errors import EmptyPrompt, PromptTooLong, TextError, first_line
+from analysis.errors import EmptyPrompt, PromptTooLong, TextError
 from analysis.opening.models import LoadedModel
+from analysis.running.conversations import Conversation, make_messages
+from analysis.running.reasoning import CLOSE, OPEN
+from analysis.running.templates import has_template, render_conversation
 
 REFERENCE = Path(__file__).parent / "reference.txt"
 WINDOW = 256
@@ -19,34 +26,93 @@ WINDOW = 256
 def encode_prompt(loaded: LoadedModel, prompt: str, answer_prefix: str = "") -> list[int]:
     """Token ids of a prompt as the model expects it: through its chat template if it has one.
 
-    answer_prefix: forced beginning of the answer. Raises EmptyPrompt or PromptTooLong.
+    answer_prefix: forced beginning of the answer. Raises EmptyPrompt, PromptTooLong, TextError.
     """
-    if not prompt.strip():
-        raise EmptyPrompt("the prompt is empty; write the text the model should continue")
-    tokenizer = loaded.tokenizer
-    if tokenizer.chat_template:
-        ids = tokenizer.encode(_in_chat(loaded, prompt) + answer_prefix, add_special_tokens=False)
-    else:
-        ids = tokenizer.encode(prompt + answer_prefix)
-    refuse_unknown_ids(loaded, ids)
+    return encode_conversation(loaded, Conversation(prompt, answer_prefix))
+
+
+def encode_conversation(loaded: LoadedModel, conversation: Conversation) -> list[int]:
+    """Token ids of a conversation up to where the model goes on, at least one token below the context.
+
+    Raises PromptTooLong, and TextError where model and conversation do not fit.
+    """
+    ids = encode_written(loaded, write_prompt(loaded, conversation), conversation)
     longest = loaded.anatomy.context - 1
     if len(ids) > longest:
         raise PromptTooLong(
             f"the prompt has {len(ids)} tokens, the model's context is {longest + 1} and one must be left "
             f"for the answer; shorten it by {len(ids) - longest} tokens"
         )
-    return [int(i) for i in ids]
+    return ids
 
 
-def _in_chat(loaded: LoadedModel, prompt: str) -> str:
-    chat = [{"role": "user", "content": prompt}]
-    try:
-        return str(loaded.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
-    except Exception as error:  # a template is a program; it fails in its own ways
+def write_prompt(loaded: LoadedModel, conversation: Conversation) -> str:
+    """The text whose tokens are fed: rendered by the chat template, or as typed; the answer prefix last.
+
+    Raises TextError for what the template cannot render, or a model without one cannot be given.
+    """
+    if is_rendered(loaded, conversation):
+        return render_conversation(loaded, conversation) + conversation.answer_prefix
+    if conversation.surrounded:
         raise TextError(
-            f"the chat template of {loaded.ref.name} cannot take this prompt ({first_line(error)}); "
-            "correct chat_template in its tokenizer_config.json or chat_template.jinja, or remove it"
-        ) from error
+            f"{loaded.ref.name} has no chat template, so it knows neither system prompt nor turns; write "
+            "them into the prompt"
+        )
+    if conversation.raw and not has_template(loaded):
+        raise TextError(
+            f"{loaded.ref.name} has no chat template to leave out: its prompts are always raw; leave out "
+            "--raw"
+        )
+    return conversation.prompt + conversation.answer_prefix
+
+
+def is_rendered(loaded: LoadedModel, conversation: Conversation) -> bool:
+    """Whether a chat template renders this conversation."""
+    return has_template(loaded) and not conversation.raw
+
+
+def encode_written(loaded: LoadedModel, text: str, conversation: Conversation) -> list[int]:
+    """Token ids of what `write_prompt` wrote, with or without more text behind it. Raises TextError."""
+    if is_rendered(loaded, conversation):
+        ids = [int(i) for i in loaded.tokenizer.encode(text, add_special_tokens=False)]
+    else:
+        ids = encode_open_end(loaded.tokenizer, text)
+    refuse_unknown_ids(loaded, ids)
+    return ids
+
+
+def is_scriptable(loaded: LoadedModel, conversation: Conversation, ids: Sequence[int]) -> bool:
+    """Whether these ids are what the tokenizer's own calls give for the prompt alone, as a script makes them.
+
+    Not so for a template that writes the time, an end token left out, a system prompt or a raw prompt.
+    """
+    tokenizer = loaded.tokenizer
+    if conversation.surrounded or conversation.raw:
+        return False
+    if not has_template(loaded):
+        return list(tokenizer.encode(conversation.prompt + conversation.answer_prefix)) == list(ids)
+    chat = make_messages(conversation.spoken, as_parts=False)
+    try:
+        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    except Exception:  # a template is a program, and this one wants another form of message
+        return False
+    return list(tokenizer.encode(text + conversation.answer_prefix, add_special_tokens=False)) == list(ids)
+
+
+def encode_open_end(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a plain text with the special tokens put before it, without those appended to it."""
+    ids = [int(i) for i in tokenizer.encode(text)]
+    appended = read_added_tokens(tokenizer)[1]
+    return ids[: -len(appended)] if appended and ids[-len(appended) :] == appended else ids
+
+
+def read_added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts (before, behind) a text; none for many models."""
+    bare = [int(i) for i in tokenizer.encode("a", add_special_tokens=False)]
+    whole = [int(i) for i in tokenizer.encode("a")]
+    starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    start = next(starts, None)
+    return ([], []) if start is None else (whole[:start], whole[start + len(bare) :])
 
 
 def refuse_unknown_ids(loaded: LoadedModel, ids: Sequence[int]) -> None:
@@ -62,10 +128,10 @@ def refuse_unknown_ids(loaded: LoadedModel, ids: Sequence[int]) -> None:
 
 
 def encode_text(loaded: LoadedModel, text: str) -> list[int]:
-    """Token ids of a plain text with its special tokens. Raises EmptyPrompt, PromptTooLong."""
+    """Token ids of a plain text with the special tokens before it. Raises EmptyPrompt, PromptTooLong."""
     if not text.strip():
         raise EmptyPrompt("the text is empty; type something to see where the neuron fires")
-    ids = [int(i) for i in loaded.tokenizer.encode(text)]
+    ids = encode_open_end(loaded.tokenizer, text)
     refuse_unknown_ids(loaded, ids)
     if len(ids) > loaded.anatomy.context:
         raise PromptTooLong(
@@ -76,11 +142,22 @@ def encode_text(loaded: LoadedModel, text: str) -> list[int]:
 
 def decode_answer(loaded: LoadedModel, ids: Sequence[int]) -> str:
     """Decode new tokens after a prompt, exactly (leading space kept), without special tokens."""
-    kept = [int(i) for i in ids if int(i) not in loaded.special_ids]
     anchor = loaded.tokenizer.encode("a", add_special_tokens=False)[-1]
     base = len(loaded.tokenizer.decode([anchor]))
+    kept = list_shown(loaded, ids)
     decoded = loaded.tokenizer.decode([anchor, *kept], clean_up_tokenization_spaces=False)
     return str(decoded)[base:]
+
+
+def show_fed(loaded: LoadedModel, ids: Sequence[int]) -> str:
+    """What was fed, as text: special tokens by their names."""
+    return str(loaded.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
+def list_shown(loaded: LoadedModel, ids: Sequence[int]) -> list[int]:
+    """Those of a text's tokens that are shown: all but special ones; what bounds reasoning is shown."""
+    texts = loaded.vocabulary.texts
+    return [int(i) for i in ids if int(i) not in loaded.special_ids or texts[int(i)] in (OPEN, CLOSE)]
 
 
 @cache
@@ -95,7 +172,7 @@ def reference_windows(loaded: LoadedModel) -> list[list[int]]:
     longest = min(WINDOW, loaded.anatomy.context)
     windows: list[list[int]] = []
     for passage in reference_passages():
-        ids = [int(i) for i in loaded.tokenizer.encode(passage)]
+        ids = encode_open_end(loaded.tokenizer, passage)
         refuse_unknown_ids(loaded, ids)
         windows.extend(ids[start : start + longest] for start in range(0, len(ids), longest))
     return [window for window in windows if len(window) > 1]
@@ -105,10 +182,3 @@ def decode_tokens(loaded: LoadedModel, ids: Sequence[int] | Tensor) -> list[str]
     """The exact text of each token."""
     texts = loaded.vocabulary.texts
     return [texts[int(i)] if int(i) < len(texts) else f"<row {int(i)}>" for i in ids]
-
-
-def refusal_ids(loaded: LoadedModel, refusal: str) -> list[int]:
-    """A refusal as token ids, at least one: end of text if the tokenizer cannot encode any of it."""
-    text = refusal if loaded.tokenizer.chat_template else f" {refusal}"
-    ids = [int(i) for i in loaded.tokenizer.encode(text, add_special_tokens=False)]
-    return ids or sorted(loaded.ends_of_text)[:1] or [0]

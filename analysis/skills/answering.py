@@ -19,6 +19,8 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.batches import BATCH, Batch, make_batches, require_finite
 from analysis.running.prompts import decode_answer
+from analysis.running.reasoning import opens_reasoning, split_reasoning
+from analysis.running.templates import has_template
 from analysis.skills.items import BLANK_LINE
 
 NEW_TOKENS = 40
@@ -40,6 +42,7 @@ class _Row:
     ids: list[int]
     stops: Sequence[str]
     room: int
+    opened: bool
     text: str = ""
     done: bool = False
     abstained: bool = False
@@ -50,42 +53,49 @@ def answer_prompts(
     prompts: Sequence[Sequence[int]],
     interventions: Sequence[Intervention] = (),
     *,
-    stops: Sequence[Sequence[str]] | None = None,
+    stops: Sequence[Sequence[str] | None] | None = None,
     max_new_tokens: int = NEW_TOKENS,
     batch_size: int = BATCH,
     pulse: Pulse = lambda done, total: None,
 ) -> list[Answer]:
     """Greedy answers to prompts (token ids), in their order, each cut at the first of its `stops`.
 
-    stops: per prompt; a blank line for all where None. A prompt that leaves no room for one token is
-    refused. Raises HeadlampError if an intervention drives the model to NaN.
+    stops: per prompt; None: a blank line, or nothing if the model has a chat template; looked for behind a
+    reasoning block, if any. A prompt that leaves no room for one token is refused. Raises HeadlampError if
+    an intervention drives the model to NaN.
     """
     if not 1 <= max_new_tokens <= 4096:
         raise HeadlampError(f"max new tokens {max_new_tokens}: choose 1 to 4096")
     found: dict[int, Answer] = {}
     pulse(0, len(prompts))
     for batch in make_batches(loaded, prompts, size=batch_size):
-        own_stops = [(BLANK_LINE,) if stops is None else stops[i] for i in batch.indices]
-        for index, row in zip(
-            batch.indices, _make_answer(loaded, batch, interventions, own_stops, max_new_tokens), strict=True
-        ):
+        rows = [
+            _Row(
+                [],
+                choose_stops(loaded, None if stops is None else stops[i]),
+                min(max_new_tokens, loaded.anatomy.context - length),
+                opens_reasoning(loaded, prompts[i]),
+            )
+            for i, length in zip(batch.indices, batch.prompt_lengths, strict=True)
+        ]
+        _make_answer(loaded, batch, interventions, rows)
+        for index, row in zip(batch.indices, rows, strict=True):
             found[index] = Answer(row.text, tuple(row.ids), row.abstained)
         pulse(len(found), len(prompts))
     return [found[index] for index in range(len(prompts))]
 
 
+def choose_stops(loaded: LoadedModel, stops: Sequence[str] | None) -> Sequence[str]:
+    """The given stops; None: a blank line where plain text is continued, none behind a chat template."""
+    if stops is not None:
+        return stops
+    return () if has_template(loaded) else (BLANK_LINE,)
+
+
 def _make_answer(
-    loaded: LoadedModel,
-    batch: Batch,
-    interventions: Sequence[Intervention],
-    stops: Sequence[Sequence[str]],
-    max_new_tokens: int,
-) -> list[_Row]:
-    context = loaded.anatomy.context
-    rows = [
-        _Row([], own, min(max_new_tokens, context - length))
-        for own, length in zip(stops, batch.prompt_lengths, strict=True)
-    ]
+    loaded: LoadedModel, batch: Batch, interventions: Sequence[Intervention], rows: Sequence[_Row]
+) -> None:
+    """Fill the rows of a batch, one step at a time, until all are done."""
     cache = DynamicCache(config=loaded.model.config)
     mask = batch.mask
     while True:
@@ -111,7 +121,7 @@ def _make_answer(
         chosen = loaded.vocabulary.restrict(finite).float().argmax(-1)
         _extend(loaded, rows, chosen.tolist(), reach.abstained)
         if all(row.done for row in rows):
-            return rows
+            return
         batch = replace(batch, ids=chosen[:, None], positions=batch.positions[:, -1:] + 1)
         mask = None if mask is None else _longer(mask)
 
@@ -126,13 +136,18 @@ def _extend(
             row.done, row.abstained, row.ids, row.text = True, True, [], ""
             continue
         row.ids.append(token)
-        row.text, stopped = _cut(decode_answer(loaded, row.ids), row.stops)
+        row.text, stopped = _cut(decode_answer(loaded, row.ids), row.stops, row.opened)
         row.done = stopped or token in loaded.ends_of_text or len(row.ids) >= row.room
 
 
-def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first of its stops, and whether there was one."""
-    ends = [end for stop in stops if stop and (end := text.find(stop)) >= 0]
+def _cut(text: str, stops: Sequence[str], opened: bool = False) -> tuple[str, bool]:
+    """The text before the first of its stops, and whether there was one.
+
+    Behind a reasoning block (`split_reasoning`) a stop counts from the answer's first visible character on.
+    """
+    reasoning, answer = split_reasoning(text, opened)
+    start = 0 if reasoning is None else len(text) - len(answer.lstrip())
+    ends = [end for stop in stops if stop and (end := text.find(stop, start)) >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
 
 

@@ -13,7 +13,7 @@ from analysis.errors import BadSkillFile, JudgeError, TooFewExamples
 JudgeName = Literal["number", "substring", "exact", "choice", "tests", "perplexity"]
 JUDGE_NAMES: tuple[JudgeName, ...] = get_args(JudgeName)
 BLANK_LINE = "\n\n"
-"""The default end of an answer."""
+"""The default end of an answer that continues plain text."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class SkillItem:
     answer: the expected answer; for `choice` the 0-based index into `choices`; for `perplexity` the text
     scored after the prompt, or "" if the prompt itself is scored. tests: Python statements that must not
     fail; setup: code that comes before the output. group: one fact or template, whose wordings stay in one
-    part of a split; wording: the phrasing. stop: what ends an answer, beside an end of text.
+    part of a split; wording: the phrasing. stop: what ends an answer, beside an end of text; None: a blank
+    line where plain text is continued, nothing behind a chat template, whose answers have paragraphs.
     """
 
     prompt: str
@@ -35,7 +36,7 @@ class SkillItem:
     group: str = ""
     wording: str = ""
     lang: str = "en"
-    stop: tuple[str, ...] = (BLANK_LINE,)
+    stop: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.judge not in JUDGE_NAMES:
@@ -63,7 +64,7 @@ class SkillItem:
 
     def _texts(self) -> Iterator[str]:
         yield from (self.prompt, self.answer, self.setup, self.group, self.wording, self.lang)
-        yield from (*self.choices, *self.tests, *self.stop)
+        yield from (*self.choices, *self.tests, *(self.stop or ()))
 
     @property
     def chosen(self) -> int:
@@ -90,7 +91,7 @@ class Skill:
     @property
     def digest(self) -> str:
         """SHA-256 of the examples in their order: part of the key of everything measured on them."""
-        return _digest([asdict(item) for item in self.items])
+        return _digest([_record(item) for item in self.items])
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -138,6 +139,13 @@ def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(one, str | int | float) for one in value):
         raise BadSkillFile(f"the field {name!r} is a {type(value).__name__}; write a list of texts")
     return tuple(str(one) for one in value)
+
+
+def _record(item: SkillItem) -> dict[str, Any]:
+    """What a digest covers. The default stop is written as the blank line that it was in all versions."""
+    if item.stop is None:
+        return asdict(item) | {"stop": [BLANK_LINE]}
+    return asdict(item) | ({"stop_given": True} if item.stop == (BLANK_LINE,) else {})
 
 
 def _digest(value: Any) -> str:

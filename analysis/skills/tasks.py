@@ -12,15 +12,18 @@ from analysis.errors import JudgeError, PromptTooLong, TooFewExamples
 from analysis.intervening.interventions import Intervention
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.answers import add_space, encode_answers
 from analysis.running.batches import BATCH
-from analysis.running.prompts import encode_prompt, encode_text
+from analysis.running.conversations import Conversation
+from analysis.running.prompts import encode_open_end, encode_prompt, encode_text
+from analysis.running.reasoning import opens_reasoning, split_reasoning
 from analysis.skills.answering import NEW_TOKENS, answer_prompts
 from analysis.skills.items import SkillItem
 from analysis.skills.judges import judge_output
 from analysis.skills.likelihoods import score_continuations
 from analysis.skills.unit_tests import UnitTests
 
-METHOD_VERSION = "1"
+METHOD_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,12 @@ class MeasuredItems:
             raise ValueError(f"{len(self.items)} examples, {len(self.verdicts)} verdicts")
 
 
-def add_space(prompt: str, answer: str) -> str:
-    """An answer as continuation of a prompt: after a space, unless the prompt ends with one."""
-    return answer if prompt[-1:].isspace() or answer[:1].isspace() else f" {answer}"
-
-
 def select_fitting(
     loaded: LoadedModel, items: Sequence[SkillItem], form: Form | None = None
 ) -> tuple[list[SkillItem], list[list[int]], int]:
     """The examples that fit into the context, their prompts' token ids, and how many do not fit.
 
-    Raises TooFewExamples if none fits.
+    Raises TooFewExamples if none fits. Of a choice only the prompt counts here.
     """
     form = form or Form()
     kept, ids, too_long = [], [], 0
@@ -102,11 +100,56 @@ def select_fitting(
         kept.append(item)
         ids.append(found)
     if items and not kept:
-        raise TooFewExamples(
-            f"all {len(items)} examples are longer than the model's context of {loaded.anatomy.context} "
-            "tokens; use shorter ones, or another model"
-        )
+        raise _none_fits(loaded, len(items))
     return kept, ids, too_long
+
+
+def _none_fits(loaded: LoadedModel, count: int) -> TooFewExamples:
+    return TooFewExamples(
+        f"all {count} examples are longer than the model's context of {loaded.anatomy.context} "
+        "tokens; use shorter ones, or another model"
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An example and what is fed of it: its prompt's token ids, and those of the texts that are scored."""
+
+    item: SkillItem
+    ids: Sequence[int]
+    scored: Sequence[Sequence[int]] = ()
+
+
+def _encode_asked(loaded: LoadedModel, items: Sequence[SkillItem], form: Form) -> tuple[list[_Asked], int]:
+    """The examples that fit, with their choices or answers, and how many are too long.
+
+    A choice is too long if all but its last token, which is scored but not fed, exceeds the context; an
+    answer that is scored is cut to the context.
+    """
+    kept, ids, too_long = select_fitting(loaded, items, form)
+    asked = []
+    for item, own in zip(kept, ids, strict=True):
+        texts = item.choices if item.judge == "choice" else (item.answer,) * (item.judge == "perplexity")
+        if not any(texts):
+            asked.append(_Asked(item, own))
+            continue
+        before, scored = encode_answers(loaded, Conversation(form.prompt(item)), texts)
+        _refuse_empty(texts, scored)
+        room = loaded.anatomy.context - len(before)
+        if item.judge == "choice" and max(map(len, scored)) > room + 1:
+            too_long += 1
+        else:
+            cut = scored if item.judge == "choice" else [one[:room] for one in scored]
+            asked.append(_Asked(item, before, cut))
+    if items and not asked:
+        raise _none_fits(loaded, len(items))
+    return asked, too_long
+
+
+def _refuse_empty(texts: Sequence[str], scored: Sequence[Sequence[int]]) -> None:
+    for text, ids in zip(texts, scored, strict=True):
+        if not ids:
+            raise TooFewExamples(f"the tokenizer encodes {text[:40]!r} to no tokens; leave this example out")
 
 
 def measure_items(
@@ -127,32 +170,30 @@ def measure_items(
                 "these examples are judged by running the model's code, which is off; allow it with --tests"
             )
         ways.tests.container()
-    kept, ids, too_long = select_fitting(loaded, items, ways.form)
+    fed, too_long = _encode_asked(loaded, items, ways.form)
     verdicts: dict[int, ItemVerdict] = {}
     for judge in (_judge_generated, _judge_choices, _judge_scores):
-        mine = [i for i, item in enumerate(kept) if _judge_of(item) is judge]
+        mine = [i for i, one in enumerate(fed) if _judge_of(one.item) is judge]
         if mine:
             done = len(verdicts)
-            asked = _JudgeGroup(
+            group = _JudgeGroup(
                 loaded,
-                [kept[i] for i in mine],
-                [ids[i] for i in mine],
+                [fed[i] for i in mine],
                 interventions,
                 ways,
-                lambda some, total, done=done: pulse(done + some, len(kept)),  # type: ignore[misc]
+                lambda some, total, done=done: pulse(done + some, len(fed)),  # type: ignore[misc]
             )
-            found = judge(asked)
-            verdicts.update(zip(mine, found, strict=True))
-    return MeasuredItems(tuple(kept), tuple(verdicts[i] for i in range(len(kept))), too_long)
+            verdicts.update(zip(mine, judge(group), strict=True))
+    kept = tuple(one.item for one in fed)
+    return MeasuredItems(kept, tuple(verdicts[i] for i in range(len(kept))), too_long)
 
 
 @dataclass(frozen=True)
 class _JudgeGroup:
-    """Examples with one type of judge, with their prompts' token ids."""
+    """Examples with one type of judge."""
 
     loaded: LoadedModel
-    items: Sequence[SkillItem]
-    ids: Sequence[Sequence[int]]
+    asked: Sequence[_Asked]
     interventions: Sequence[Intervention]
     ways: MeasureOptions
     pulse: Pulse
@@ -162,23 +203,24 @@ def _judge_of(item: SkillItem) -> object:
     return {"choice": _judge_choices, "perplexity": _judge_scores}.get(item.judge, _judge_generated)
 
 
-def _judge_generated(asked: _JudgeGroup) -> list[ItemVerdict]:
-    ways = asked.ways
+def _judge_generated(group: _JudgeGroup) -> list[ItemVerdict]:
+    """Judges see what follows a reasoning block; of an unfinished one that is nothing."""
+    ways = group.ways
     found = answer_prompts(
-        asked.loaded,
-        asked.ids,
-        asked.interventions,
-        stops=[item.stop for item in asked.items],
+        group.loaded,
+        [one.ids for one in group.asked],
+        group.interventions,
+        stops=[one.item.stop for one in group.asked],
         max_new_tokens=ways.max_new_tokens,
         batch_size=ways.batch_size,
-        pulse=asked.pulse,
+        pulse=group.pulse,
     )
-    return [
-        ItemVerdict(
-            not answer.abstained and _is_right(item, answer.text, ways), answer.abstained, answer.text
-        )
-        for item, answer in zip(asked.items, found, strict=True)
-    ]
+    verdicts = []
+    for one, answer in zip(group.asked, found, strict=True):
+        _, text = split_reasoning(answer.text, opens_reasoning(group.loaded, one.ids))
+        right = not answer.abstained and _is_right(one.item, text, ways)
+        verdicts.append(ItemVerdict(right, answer.abstained, answer.text))
+    return verdicts
 
 
 def _is_right(item: SkillItem, text: str, ways: MeasureOptions) -> bool:
@@ -187,63 +229,47 @@ def _is_right(item: SkillItem, text: str, ways: MeasureOptions) -> bool:
     return judge_output(item, text)
 
 
-def _judge_choices(asked: _JudgeGroup) -> list[ItemVerdict]:
+def _judge_choices(group: _JudgeGroup) -> list[ItemVerdict]:
     """The most likely choice by summed log p, or by its mean per token."""
-    items, per_token = asked.items, asked.ways.per_token
-    prompts = [own for item, own in zip(items, asked.ids, strict=True) for _ in item.choices]
-    texts = [add_space(item.prompt, choice) for item in items for choice in item.choices]
+    asked, per_token = group.asked, group.ways.per_token
     found = score_continuations(
-        asked.loaded,
-        prompts,
-        [_plain_ids(asked.loaded, text) for text in texts],
-        asked.interventions,
-        batch_size=asked.ways.batch_size,
-        pulse=lambda some, total: asked.pulse(some * len(items) // total, len(items)),
+        group.loaded,
+        [one.ids for one in asked for _ in one.scored],
+        [ids for one in asked for ids in one.scored],
+        group.interventions,
+        batch_size=group.ways.batch_size,
+        pulse=lambda some, total: group.pulse(some * len(asked) // total, len(asked)),
     )
     verdicts, start = [], 0
-    for item in items:
-        own = found[start : start + len(item.choices)]
+    for one in asked:
+        own = found[start : start + len(one.scored)]
         start += len(own)
-        scores = [one.log_probability / (one.count if per_token else 1) for one in own]
-        abstained = any(one.abstained for one in own)
-        right = not abstained and scores.index(max(scores)) == item.chosen
+        scores = [each.log_probability / (each.count if per_token else 1) for each in own]
+        abstained = any(each.abstained for each in own)
+        right = not abstained and scores.index(max(scores)) == one.item.chosen
         verdicts.append(ItemVerdict(right, abstained))
     return verdicts
 
 
-def _judge_scores(asked: _JudgeGroup) -> list[ItemVerdict]:
+def _judge_scores(group: _JudgeGroup) -> list[ItemVerdict]:
     """The likelihood of the answer, or of the prompt itself from its second token on."""
-    loaded = asked.loaded
-    prompts, continuations, lengths = [], [], []
-    for item, own in zip(asked.items, asked.ids, strict=True):
-        answer = _plain_ids(loaded, add_space(item.prompt, item.answer)) if item.answer else []
-        room = loaded.anatomy.context - len(own)
-        prompts.append(own if answer else own[:1])
-        continuations.append(answer[:room] if answer else own[1:])
-        lengths.append(len(own))
+    asked = group.asked
     found = score_continuations(
-        loaded,
-        prompts,
-        continuations,
-        asked.interventions,
-        asked=lengths,
-        batch_size=asked.ways.batch_size,
-        pulse=asked.pulse,
+        group.loaded,
+        [one.ids if one.scored else one.ids[:1] for one in asked],
+        [one.scored[0] if one.scored else one.ids[1:] for one in asked],
+        group.interventions,
+        asked=[len(one.ids) for one in asked],
+        batch_size=group.ways.batch_size,
+        pulse=group.pulse,
     )
     return [ItemVerdict(False, one.abstained, "", one.log_probability, one.count) for one in found]
-
-
-def _plain_ids(loaded: LoadedModel, text: str) -> list[int]:
-    ids = loaded.tokenizer.encode(text, add_special_tokens=False)
-    if not ids:
-        raise TooFewExamples(f"the tokenizer encodes {text[:40]!r} to no tokens; leave this example out")
-    return [int(i) for i in ids]
 
 
 def _clip(loaded: LoadedModel, text: str) -> list[int]:
     """The first tokens of a text, up to the context length. PromptTooLong for fewer than two."""
     longest = loaded.anatomy.context
-    ids = [int(i) for i in loaded.tokenizer.encode(text)][:longest]
+    ids = encode_open_end(loaded.tokenizer, text)[:longest]
     if len(ids) < 2:
         raise PromptTooLong("a text of one token has no perplexity")
     return ids if len(ids) == longest else encode_text(loaded, text)

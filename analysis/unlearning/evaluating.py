@@ -11,7 +11,7 @@ from analysis.errors import TooFewExamples
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.prompts import refusal_ids
+from analysis.running.answers import refusal_ids
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import score_next_tokens
 from analysis.skills.metrics import Divergence, measure_change, measure_damage, measure_divergence

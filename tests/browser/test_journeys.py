@@ -20,7 +20,8 @@ from pages.shared.pair import format_percent
 from store import open_store
 from tests.browser.helpers import AppServer, open_page, settled
 from tests.pages.conftest import tiny_model_folder  # noqa: F401 - a fixture
-from workbench.generating.clamping import Generation, GenerationRequest, generate_pair
+from workbench.generating.clamping import Generation, generate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 
 ServeApp = Callable[..., AppServer]

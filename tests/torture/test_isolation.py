@@ -17,7 +17,8 @@ from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.analysis.conftest import lock_is_free
 from tests.torture.counts import count
-from workbench.generating.clamping import Generation, GenerationRequest, regenerate_pair, stream_pair
+from workbench.generating.clamping import Generation, regenerate_pair, stream_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 
 PEOPLE = 8

@@ -25,7 +25,8 @@ from tests.browser.conftest import ARGUMENTS, VIEWPORT
 from tests.browser.helpers import open_page, running_app, settled
 from tests.patience import MILLISECONDS
 from tests.torture.counts import count
-from workbench.generating.clamping import GenerationRequest, regenerate_pair
+from workbench.generating.clamping import regenerate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 
 pytestmark = pytest.mark.browser

@@ -14,7 +14,8 @@ from analysis.opening.models import ModelRef
 from analysis.running.generation import Sampling
 from store import Store, open_store
 from tests.torture.counts import count
-from workbench.generating.clamping import GenerationRequest, regenerate_pair
+from workbench.generating.clamping import regenerate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 
 MODELS = 4

@@ -24,7 +24,7 @@ from store import Store, StoreFull, list_runs, list_stored_units, open_store, pu
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from workbench.findings import findings
 from workbench.generating import clamping
-from workbench.generating.clamping import GenerationRequest
+from workbench.generating.requests import GenerationRequest
 from workbench.models import list_model_choices, open_model
 from workbench.neurons import decoding as neurons
 from workbench.neurons import profiles

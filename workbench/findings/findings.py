@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from analysis.errors import HeadlampError, RecipeError
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
+from analysis.running.differences import cut_to_difference
 from store import (
     Finding,
     ImportResult,
@@ -122,8 +123,8 @@ def export_findings(findings: Iterable[Finding], format: ExportFormat) -> str:
 
 @dataclass(frozen=True)
 class Rerun:
-    """The result of running a finding again. same: tokens equal and no probability off by more than the
-    tolerance.
+    """The result of running a finding again. same: prompt and tokens equal and no probability off by more
+    than the tolerance.
     """
 
     same: bool
@@ -178,13 +179,18 @@ def _compare(then: RecordedGeneration, result: Generation, seconds: float) -> Re
     difference = _largest_difference(then, result)
     tokens_equal = (then.base_ids, then.changed_ids) == (result.base_ids, result.changed_ids)
     close = difference <= TOLERANCE
-    if tokens_equal and close:
+    other_prompt = then.prompt_ids is not None and then.prompt_ids != result.prompt_ids
+    if other_prompt:
+        was, now = cut_to_difference(then.rendered, result.rendered)
+        said = f"the template renders another prompt: {was!r} then, {now!r} now"
+    elif tokens_equal and close:
         said = f"every token is the same and no probability differs by more than {difference:.1e}"
     elif tokens_equal:
         said = f"every token is the same, but a probability differs by {difference:.1e}"
     else:
         said = "the text is not the same; compare the versions and the device it was made with"
-    return Rerun(tokens_equal and close, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
+    same = tokens_equal and close and not other_prompt
+    return Rerun(same, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
 
 
 def _largest_difference(then: RecordedGeneration, result: Generation) -> float:

@@ -11,6 +11,7 @@ from analysis.intervening.steps import AttachableChange
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
 from workbench.generating.clamping import Generation
+from workbench.generating.requests import list_surroundings
 
 
 def check_keepable(changes: Sequence[Change]) -> None:
@@ -35,9 +36,13 @@ def collect_evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
         "clamps": [str(clamp) for clamp in result.request.clamps],
         "prompt": result.request.prompt,
         "answer_prefix": result.request.answer_prefix,
+        **list_surroundings(result.request),
+        "rendered_prompt": result.rendered,
+        "prompt_ids": list(result.prompt_ids),
         "seed": sampling.seed,
         "temperature": sampling.temperature,
         "max_new_tokens": sampling.max_new_tokens,
+        **({"as_configured": True} if sampling.as_configured else {}),
         **list_outputs(result),
         "word": result.word
         and {"word": result.request.word, "base": result.word[0], "changed": result.word[1]},
@@ -50,12 +55,18 @@ def collect_evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
     }
 
 
+def _text(text: str, ids: Sequence[int], reasoning: str | None) -> dict[str, Any]:
+    """One row's text, with what its reasoning block says where it has one."""
+    found = {"text": text, "token_ids": list(ids)}
+    return found if reasoning is None else found | {"reasoning": reasoning}
+
+
 def list_outputs(result: Generation) -> dict[str, Any]:
     """base, changed, answer and word, as `generate --json` prints them."""
     word = result.word and {"base": result.word[0], "changed": result.word[1]}
     return {
-        "base": {"text": result.base_text, "token_ids": list(result.base_ids)},
-        "changed": {"text": result.changed_text, "token_ids": list(result.changed_ids)},
+        "base": _text(result.base_text, result.base_ids, result.base_reasoning),
+        "changed": _text(result.changed_text, result.changed_ids, result.changed_reasoning),
         "answer": {
             row: [
                 {"token_id": t.token_id, "token": t.token, "probability": getattr(t, row)}

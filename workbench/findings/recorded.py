@@ -10,14 +10,17 @@ from analysis.opening.models import ModelRef
 from analysis.recipes.recipes import use_recorded_raw
 from analysis.running.generation import Sampling
 from store import Finding
-from workbench.generating.clamping import GenerationRequest
+from workbench.generating.requests import GenerationRequest
 
 ROWS = ("base", "changed")
 
 
 @dataclass(frozen=True)
 class RecordedGeneration:
-    """A finding's recorded question and answer. answer: token id → (base, changed) probability."""
+    """A finding's recorded question and answer. answer: token id → (base, changed) probability.
+
+    prompt_ids, rendered: what was fed, as tokens and as text; None and "" in findings of earlier versions.
+    """
 
     ref: ModelRef
     request: GenerationRequest
@@ -25,6 +28,8 @@ class RecordedGeneration:
     changed_ids: tuple[int, ...]
     answer: dict[int, tuple[float, float]]
     word: tuple[float, float] | None
+    prompt_ids: tuple[int, ...] | None = None
+    rendered: str = ""
 
 
 def read_recorded(finding: Finding) -> RecordedGeneration:
@@ -56,6 +61,8 @@ def read_recorded(finding: Finding) -> RecordedGeneration:
                 for b, c in zip(*rows, strict=True)
             },
             word=(float(word["base"]), float(word["changed"])) if word else None,
+            prompt_ids=_ids(document.get("prompt_ids")),
+            rendered=str(document.get("rendered_prompt") or ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise HeadlampError(
@@ -69,10 +76,20 @@ def _request(document: dict[str, Any], word: str) -> GenerationRequest:
         clamps=use_recorded_raw(document["recipe"]),
         answer_prefix=str(document.get("answer_prefix") or ""),
         sampling=Sampling(
-            int(document["max_new_tokens"]), float(document["temperature"]), int(document["seed"])
+            int(document["max_new_tokens"]),
+            float(document["temperature"]),
+            int(document["seed"]),
+            document.get("as_configured") is True,
         ),
         word=word,
+        system=str(document.get("system") or ""),
+        turns=tuple((str(role), str(said)) for role, said in document.get("turns") or ()),
+        raw=document.get("raw") is True,
     )
+
+
+def _ids(value: Any) -> tuple[int, ...] | None:
+    return None if value is None else tuple(int(i) for i in value)
 
 
 def _text(value: Any) -> str | None:

@@ -8,40 +8,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.intervening.clamps import Clamp
 from analysis.intervening.hooks import Reach
-from analysis.intervening.interventions import Change, check_changes
-from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
 from analysis.opening.vocabulary import find_word_tokens
-from analysis.recipes.files import digest_change
 from analysis.recipes.recipes import versions, write_recipe_document
-from analysis.running import generation
 from analysis.running.generation import (
     BASE,
     CHANGED,
     AnswerPosition,
     GenerationStep,
-    Sampling,
     generate_steps,
     read_answer_position,
     read_word_probability,
 )
-from analysis.running.prompts import decode_answer, decode_tokens, encode_prompt
+from analysis.running.prompts import (
+    decode_answer,
+    decode_tokens,
+    encode_conversation,
+    list_shown,
+    show_fed,
+)
+from analysis.running.reasoning import opens_reasoning, split_reasoning
 from store import RunSpec, Store, StoreError, begin_run, list_stored_units, put_unit, read_unit
-from workbench.neurons.profiles import digest_reference, is_profiled, needs_profile, resolve_clamps
-from workbench.runs import Progress, run_spec
-
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """What to generate: prompt, recipe, sampling, and the word whose probability is reported."""
-
-    prompt: str
-    clamps: tuple[Change, ...] = ()
-    answer_prefix: str = ""
-    sampling: Sampling = Sampling()
-    word: str = ""
+from workbench.generating.requests import GenerationRequest, generation_spec
+from workbench.neurons.profiles import is_profiled, needs_profile, resolve_clamps
+from workbench.runs import Progress
 
 
 @dataclass(frozen=True)
@@ -58,8 +49,10 @@ class TokenProbability:
 class Generation:
     """Base and changed text generated so far; `done` when finished, `stored` when also stored.
 
-    *_tokens: the text token by token, ends of text left out, for marking differences. word: (base, changed)
-    probability of the word at the answer position. reach: per clamp, positions covered and acted on.
+    *_tokens: the text token by token, ends of text left out, for marking differences. *_reasoning: what the
+    text's reasoning block says, None without one. rendered: the text that was fed, special tokens shown.
+    word: (base, changed) probability of the word at the answer position. reach: per clamp, positions covered
+    and acted on.
     """
 
     run: str
@@ -71,6 +64,9 @@ class Generation:
     changed_text: str
     base_tokens: tuple[str, ...]
     changed_tokens: tuple[str, ...]
+    base_reasoning: str | None
+    changed_reasoning: str | None
+    rendered: str
     answer: tuple[TokenProbability, ...]
     word: tuple[float, float] | None
     reach: Reach
@@ -79,12 +75,6 @@ class Generation:
     stored: bool
     seconds: float
     warning: str = ""
-
-
-def check_request(loaded: LoadedModel, request: GenerationRequest) -> None:
-    """Refuse an impossible request before anything is measured. Raises HeadlampError."""
-    encode_prompt(loaded, request.prompt, request.answer_prefix)
-    check_changes(loaded, request.clamps)
 
 
 def stream_pair(
@@ -102,13 +92,13 @@ def stream_pair(
     also: tokens whose probabilities are always reported at the answer position.
     """
     started = time.perf_counter()
-    ids = encode_prompt(loaded, request.prompt, request.answer_prefix)
+    ids = encode_conversation(loaded, request.conversation)
     tokens = (
         find_word_tokens(loaded.vocabulary, loaded.tokenizer, request.word) if request.word.strip() else ()
     )
     clamps = tuple(resolve_clamps(loaded, store, request.clamps, progress))
     request = replace(request, clamps=clamps)
-    spec = generation_spec(loaded, request, rerun)
+    spec = generation_spec(loaded, request, ids, rerun)
     if _is_stored(store, spec):
         yield _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
         return
@@ -150,39 +140,11 @@ def find_pair(loaded: LoadedModel, store: Store, request: GenerationRequest) -> 
     if any(needs_profile(change) for change in request.clamps) and not is_profiled(loaded, store):
         return None
     request = replace(request, clamps=tuple(resolve_clamps(loaded, store, request.clamps)))
-    ids = encode_prompt(loaded, request.prompt, request.answer_prefix)
-    spec = generation_spec(loaded, request)
+    ids = encode_conversation(loaded, request.conversation)
+    spec = generation_spec(loaded, request, ids)
     if not _is_stored(store, spec):
         return None
     return _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
-
-
-def generation_spec(loaded: LoadedModel, request: GenerationRequest, rerun: str = "") -> RunSpec:
-    """The key of a generation: everything that changes its answer, with every clamp's raw value."""
-    parameters = {
-        "prompt": request.prompt,
-        "answer_prefix": request.answer_prefix,
-        "clamps": [name_change(change) for change in request.clamps],
-        "max_new_tokens": request.sampling.max_new_tokens,
-        "temperature": request.sampling.temperature,
-        "word": request.word.strip(),
-        "reference": digest_reference(),
-    }
-    if rerun:
-        parameters["rerun"] = rerun
-    version, seed = generation.METHOD_VERSION, request.sampling.seed
-    return run_spec(loaded, "generate", version, parameters, units=1, seed=seed)
-
-
-def name_change(change: Change) -> list[Any]:
-    """A change as part of the key: a clamp with its raw value, tensors by their digest."""
-    if isinstance(change, Clamp):
-        return [str(change), change.raw]
-    return (
-        [str(change), 0.0]
-        if isinstance(change, PruneExpert)
-        else [type(change).__name__, digest_change(change)]
-    )
 
 
 def _is_stored(store: Store, spec: RunSpec) -> bool:
@@ -224,18 +186,23 @@ def _keep(store: Store, spec: RunSpec, payload: dict[str, Any]) -> str:
 def _from_payload(
     loaded: LoadedModel, request: GenerationRequest, run: str, ids: Sequence[int], payload: dict[str, Any]
 ) -> Generation:
-    shown = {row: [i for i in payload[row] if i not in loaded.special_ids] for row in ("base", "changed")}
     texts = loaded.vocabulary.texts
+    said = {row: decode_answer(loaded, payload[row]) for row in ("base", "changed")}
+    tokens = {row: decode_tokens(loaded, list_shown(loaded, payload[row])) for row in ("base", "changed")}
+    opened = opens_reasoning(loaded, ids)
     return Generation(
         run=run,
         request=request,
         prompt_ids=tuple(ids),
         base_ids=tuple(payload["base"]),
         changed_ids=tuple(payload["changed"]),
-        base_text=decode_answer(loaded, payload["base"]),
-        changed_text=decode_answer(loaded, payload["changed"]),
-        base_tokens=tuple(decode_tokens(loaded, shown["base"])),
-        changed_tokens=tuple(decode_tokens(loaded, shown["changed"])),
+        base_text=said["base"],
+        changed_text=said["changed"],
+        base_tokens=tuple(tokens["base"]),
+        changed_tokens=tuple(tokens["changed"]),
+        base_reasoning=split_reasoning(said["base"], opened)[0],
+        changed_reasoning=split_reasoning(said["changed"], opened)[0],
+        rendered=show_fed(loaded, ids),
         answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in payload["answer"]),
         word=payload["word"] and (payload["word"][0], payload["word"][1]),
         reach=Reach(**payload["reach"]),

@@ -17,7 +17,7 @@ from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
 from analysis.running.batches import BATCH
 from store import RunSpec, Store, get_run, read_unit
-from workbench.generating.clamping import name_change
+from workbench.generating.requests import name_change
 from workbench.neurons.profiles import digest_reference, resolve_clamps
 from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, time_units
 

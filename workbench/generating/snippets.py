@@ -11,12 +11,16 @@ from analysis.intervening.hooks import site_columns, site_module
 from analysis.intervening.interventions import Change
 from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
+from analysis.running.generation import Sampling
+from analysis.running.prompts import is_scriptable
 from workbench.generating.clamping import Generation
 from workbench.scripts import adapt_script, name_source
 
 
-def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change]) -> str:
-    """Why these changes cannot be written as forward hooks; empty if they can."""
+def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change], sampling: Sampling = Sampling()) -> str:
+    """Why the text cannot be written by plain forward hooks; empty if it can."""
+    if sampling.as_configured:
+        return "The script is plain greedy or sampled text; generate without --as-configured to get it."
     if loaded.ref.device == BALANCED:
         return "The model is spread over several devices; open it on one to get the script."
     for clamp in changes:
@@ -38,7 +42,7 @@ def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change]) -> str:
 
 def write_snippet(loaded: LoadedModel, result: Generation) -> str:
     """The script that generates `result` again, token for token. HeadlampError: a fused expert."""
-    reason = why_no_snippet(loaded, result.request.clamps)
+    reason = why_no_snippet(loaded, result.request.clamps, result.request.sampling)
     if reason:
         raise HeadlampError(reason)
     request, sampling = result.request, result.request.sampling
@@ -59,7 +63,10 @@ def write_snippet(loaded: LoadedModel, result: Generation) -> str:
     lines.append(f"DTYPE = torch.{loaded.dtype}")
     held = [clamp for clamp in request.clamps if isinstance(clamp, Clamp)]
     clamps = [_clamp_line(loaded, clamp, len(result.prompt_ids)) for clamp in held]
-    encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
+    if is_scriptable(loaded, request.conversation, result.prompt_ids):
+        encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
+    else:
+        encode = f"ids = {list(result.prompt_ids)}  # the prompt as it was fed\n"
     settings = "\n".join([*lines, _CLAMPS_COMMENT, "CLAMPS = [", *clamps, "]"])
     return adapt_script(_HEAD + settings + _SETUP + encode + _LOOP, loaded)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from analysis.errors import HeadlampError
 from analysis.intervening.hooks import site_module
 from analysis.opening.models import LoadedModel
+from analysis.running.conversations import Conversation
+from analysis.running.prompts import encode_prompt, is_scriptable
 from analysis.unlearning.guards.key_boxes import SLACK, dense_block
 from analysis.unlearning.guards.key_guards import KeyGuard
 from workbench.scripts import adapt_script, name_source
@@ -34,7 +36,11 @@ def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prom
         "ENDS": sorted(loaded.ends_of_text),
     }
     lines = [f"{name} = {value!r}" for name, value in facts.items()]
-    encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
+    ids = encode_prompt(loaded, prompt)
+    if is_scriptable(loaded, Conversation(prompt), ids):
+        encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
+    else:
+        encode = f"ids = {ids}  # the prompt's token ids as fed\n"
     return adapt_script(
         _HEAD + "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"]) + _GUARD + encode + _LOOP, loaded
     )

@@ -11,9 +11,10 @@ import torch
 from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.answers import add_space
 from analysis.running.probing import Moments, Place, probe
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import Form, add_space
+from analysis.skills.tasks import Form
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
 from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune, fit_selective_prune
 from analysis.unlearning.scenes import Method, Scene, encode_queries

@@ -17,7 +17,8 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from store.errors import StoreError
 from store.evidence import TokenChances
-from workbench.generating.clamping import Generation, GenerationRequest, check_request, find_pair, stream_pair
+from workbench.generating.clamping import Generation, find_pair, stream_pair
+from workbench.generating.requests import GenerationRequest, check_request
 from workbench.neurons.profiles import needs_profile
 
 DRAWS_PER_SECOND = 8
@@ -106,9 +107,8 @@ def show_texts(
 ) -> None:
     """Both texts after the prompt; a chat template is not shown."""
     request = result.request
-    before = (
-        request.answer_prefix if loaded.tokenizer.chat_template else request.prompt + request.answer_prefix
-    )
+    hidden = bool(loaded.tokenizer.chat_template) and not request.raw
+    before = request.answer_prefix if hidden else request.prompt + request.answer_prefix
     show_pair(slots, result.base_tokens, result.changed_tokens, before=before, growing=not result.done)
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
+from analysis.running.conversations import write_turns
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import show_download, show_page_link
@@ -71,6 +72,9 @@ def make_clamp_link(result: Generation) -> str:
             state.CLAMPS: state.SEPARATOR.join(str(clamp) for clamp in request.clamps),
             state.PROMPT: request.prompt,
             state.PREFIX: request.answer_prefix,
+            state.SYSTEM: request.system,
+            state.TURNS: write_turns(request.turns),
+            state.RAW: "true" if request.raw else "",
             state.WORD: request.word,
             state.TOKENS: request.sampling.max_new_tokens,
             state.TEMPERATURE: f"{request.sampling.temperature:g}",
@@ -88,7 +92,7 @@ def read_origin() -> str:
 def show_script(loaded: LoadedModel, result: Generation) -> None:
     """The pair as plain Python; for a routed expert, why there is none."""
     with st.expander("As a Python script", icon=":material/code:"):
-        reason = why_no_snippet(loaded, result.request.clamps)
+        reason = why_no_snippet(loaded, result.request.clamps, result.request.sampling)
         if reason:
             st.markdown(escape_text(reason))
             return

@@ -4,6 +4,7 @@ import streamlit as st
 
 from analysis.intervening.clamps import parse_clamp
 from analysis.opening.models import LoadedModel
+from analysis.running.conversations import parse_turns
 from analysis.running.generation import Sampling
 from pages.intervene.clamp.generated import (
     PairRequest,
@@ -19,11 +20,18 @@ from pages.intervene.clamp.keeping import offer_pair_exports, show_script
 from pages.intervene.clamp.recipe_editor import edit_recipe, load_recipe
 from pages.shared import state
 from pages.shared.errors import show_errors
-from pages.shared.layout import place_side_by_side, show_empty, show_header, show_method, show_page_link
+from pages.shared.layout import (
+    place_side_by_side,
+    show_caption,
+    show_empty,
+    show_header,
+    show_method,
+    show_page_link,
+)
 from pages.shared.prompts import choose_first_prompt
 from pages.shared.resources import use_model
 from pages.shared.tokens import escape_text
-from workbench.generating.clamping import GenerationRequest
+from workbench.generating.requests import GenerationRequest, describe_unapplied
 
 LONGEST, HOTTEST, LAST_SEED = 4096, 10.0, 2**53 - 1
 METHOD = """
@@ -52,6 +60,8 @@ def edit_settings(loaded: LoadedModel) -> bool:
             bind="query-params",
             help="As the next token, in every spelling that is one token.",
         )
+        if loaded.tokenizer.chat_template:
+            edit_surroundings()
         tokens, heat, seed, button = st.columns(4, vertical_alignment="bottom")
         tokens.number_input("New tokens", 1, LONGEST, 40, key=state.TOKENS, bind="query-params")
         heat.number_input(
@@ -68,15 +78,44 @@ def edit_settings(loaded: LoadedModel) -> bool:
         return button.form_submit_button("Generate", type="primary", width="stretch")
 
 
-def read_request(clamps: list[str]) -> GenerationRequest:
+def edit_surroundings() -> None:
+    """For a chat model: system prompt, earlier turns, and whether the template is used at all."""
+    with st.expander("System prompt and earlier turns", icon=":material/forum:"):
+        st.text_area("System prompt", key=state.SYSTEM, bind="query-params", height=68)
+        st.text_area(
+            "Earlier turns",
+            key=state.TURNS,
+            bind="query-params",
+            height=100,
+            placeholder="user: Hello\nassistant: Hello! How can I help?",
+            help="Each begins a line with user: or assistant:. The prompt follows the last one.",
+        )
+        st.checkbox("Feed the prompt raw, without the chat template", key=state.RAW, bind="query-params")
+
+
+def show_unapplied(loaded: LoadedModel) -> None:
+    """What the model's generation_config asks for and is not applied."""
+    asked = describe_unapplied(loaded)
+    if asked:
+        show_caption(
+            f"The model's generation_config asks for {escape_text(asked)}, which is not applied here; "
+            "`generate --as-configured` applies it."
+        )
+
+
+def read_request(loaded: LoadedModel, clamps: list[str]) -> GenerationRequest:
     """The request entered in the widgets. Raises ClampError and related errors."""
     now = st.session_state
+    chat = bool(loaded.tokenizer.chat_template)
     return GenerationRequest(
         now[state.PROMPT] or "",
         tuple(parse_clamp(text) for text in clamps),
         now[state.PREFIX] or "",
         Sampling(int(now[state.TOKENS]), round(float(now[state.TEMPERATURE]), 3), int(now[state.SEED])),
         now[state.WORD] or "",
+        now.get(state.SYSTEM) or "" if chat else "",
+        parse_turns(now.get(state.TURNS) or "") if chat else (),
+        chat and bool(now.get(state.RAW)),
     )
 
 
@@ -84,7 +123,7 @@ def show_pair_results(loaded: LoadedModel, clamps: list[str], *, pressed: bool) 
     """The requested pair; else the last one, marked as outdated; else what to do."""
     result, last, waiting = None, recall_pair(loaded.ref), pressed
     with show_errors():
-        asked = PairRequest(loaded.ref, read_request(clamps))
+        asked = PairRequest(loaded.ref, read_request(loaded, clamps))
         if pressed:
             request_pair(asked)
         waiting = is_requested(asked)
@@ -132,5 +171,6 @@ with show_errors(), use_model(runs="Clamping") as loaded:
         clamps = edit_recipe(loaded)
     with sides[1]:
         pressed = edit_settings(loaded)
+        show_unapplied(loaded)
         show_pair_results(loaded, clamps, pressed=pressed)
         show_method("Method", METHOD, "Flash Interpretability: Davies 2025, arXiv 2501.02688")

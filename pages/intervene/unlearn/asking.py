@@ -16,7 +16,8 @@ from pages.shared.layout import format_duration, make_progress_bar, show_caption
 from pages.shared.pair import HOW_TO_READ, place_pair, show_pair
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
-from workbench.generating.clamping import Generation, GenerationRequest, find_pair, stream_pair
+from workbench.generating.clamping import Generation, find_pair, stream_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.unlearning.checks import pick_test_prompt
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_changes
 

@@ -14,7 +14,7 @@ from analysis.skills.answering import answer_prompts
 from tests.analysis.unlearning.edits.neuron_methods_made import adjusting
 from tests.analysis.unlearning.guards.guards_made import PROMPTS, guard_around
 from workbench.findings.pair_evidence import check_keepable
-from workbench.generating.clamping import GenerationRequest, generation_spec
+from workbench.generating.requests import GenerationRequest, generation_spec
 
 REFUSAL = "w50 w51 w52"
 
@@ -52,7 +52,7 @@ def test_draws_are_those_of_the_batched_answers(llama: LoadedModel) -> None:
 
 def test_another_guard_is_another_run(llama: LoadedModel) -> None:
     keys = {
-        generation_spec(llama, GenerationRequest("x", changes)).key
+        generation_spec(llama, GenerationRequest("x", changes), [4]).key
         for changes in ((), (guard_around(llama, [2]),), (guard_around(llama, [3]),))
     }
     assert len(keys) == 3

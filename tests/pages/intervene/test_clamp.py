@@ -14,7 +14,8 @@ from store import default_path, open_store
 from store.errors import StoreFull
 from tests.pages.reading import elements, html_of, labels, press, shown
 from workbench.findings.findings import list_findings
-from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.generating.clamping import generate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 
 CLAMP = "L1.N3:key:set:4@all"

@@ -23,7 +23,8 @@ from workbench.findings.findings import (
     keep_neuron,
     list_findings,
 )
-from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.generating.clamping import generate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 from workbench.neurons.profiles import view_neuron
 

@@ -16,7 +16,8 @@ from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.generation import Sampling
 from store import open_store
 from tests.workbench.conftest import ROWS, saved
-from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.generating.clamping import generate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.generating.snippets import why_no_snippet, write_snippet
 
 PROMPT = "Once upon a time, there was a"

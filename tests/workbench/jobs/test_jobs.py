@@ -18,7 +18,8 @@ from tests.workbench.jobs.job_engines import (
     desk_in,
     stored_bytes,
 )
-from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.generating.clamping import generate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.jobs.jobs import Jobs, require_success
 from workbench.kinds import make_order
 from workbench.models import open_model

@@ -13,6 +13,8 @@ from analysis.intervening.interventions import Change
 from analysis.intervening.steps import AttachableChange
 from analysis.opening.models import LoadedModel
 from analysis.recipes.files import write_recipe_files
+from analysis.running.configured import describe_settings
+from analysis.running.conversations import parse_turn
 from analysis.running.generation import BEST, Sampling
 from store import Store
 from store.evidence import make_token_visible
@@ -22,7 +24,8 @@ from workbench.cli.shared.recipe_files import apply_recipe, check_recipe, read_r
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.findings.findings import keep_generation
 from workbench.findings.pair_evidence import check_keepable, list_outputs
-from workbench.generating.clamping import Generation, GenerationRequest, stream_pair
+from workbench.generating.clamping import Generation, stream_pair
+from workbench.generating.requests import GenerationRequest
 
 
 def generate(
@@ -46,6 +49,23 @@ def generate(
             help="Forced beginning of the answer.",
         ),
     ] = "",
+    system: Annotated[
+        str,
+        typer.Option(
+            "--system", metavar="TEXT", callback=check_readable_text, help="System prompt of a chat model."
+        ),
+    ] = "",
+    turn: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--turn",
+            metavar="ROLE:TEXT",
+            help="An earlier turn, user:TEXT or assistant:TEXT, before the prompt; may be repeated.",
+        ),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Feed the prompt to a chat model without its chat template.")
+    ] = False,
     clamp: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,6 +80,13 @@ def generate(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer, 1 to 4096.")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy; up to 10.")] = 0.0,
+    as_configured: Annotated[
+        bool,
+        typer.Option(
+            "--as-configured",
+            help="Apply the model's generation_config.json (temperature, penalties); the draw is ours.",
+        ),
+    ] = False,
     word: Annotated[
         str,
         typer.Option(
@@ -92,17 +119,22 @@ def generate(
     Generates both texts side by side, and compares the answer position token by token.
     """
     clamps = tuple(parse_clamp(text) for text in clamp or ())
+    turns = tuple(parse_turn(check_readable_text(text)) for text in turn or ())
     given = None if recipe is None else read_recipe_file(recipe)
-    sampling = Sampling(max_new_tokens, temperature, seed)
+    sampling = Sampling(max_new_tokens, temperature, seed, as_configured)
     if recipe_out is not None:
         check_recipe(recipe_out, tensors=given is not None and bool(given.tensors))
     if keep is not None and not keep.strip():
         raise HeadlampError("--keep needs a title; write in a few words what the finding shows")
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         first = () if given is None else apply_recipe(given, loaded)
-        request = GenerationRequest(prompt, (*first, *clamps), answer_prefix, sampling, word)
+        changes = (*first, *clamps)
+        request = GenerationRequest(prompt, changes, answer_prefix, sampling, word, system, turns, raw)
         if keep is not None:
             check_keepable(request.clamps)
+        unapplied = describe_settings(loaded)
+        if unapplied and not as_configured:
+            say(f"The model's generation_config asks for {unapplied}: not applied; --as-configured does.")
         result = _generate(loaded, here.store, request)
         if recipe_out is not None:
             write_recipe(recipe_out, write_recipe_files(loaded, result.request.clamps, "recipe"))

@@ -99,6 +99,7 @@ def _format_inspection(found: Inspection) -> str:
         "neurons": found.facts["neurons"],
         "experts": found.facts["experts"],
         "parameters": found.facts["parameters"],
+        "generation_config": _settings(found),
         "memory": memory,
         "fits": f"{found.fit.verdict}: {found.fit.reason}",
         "support": _support(found),
@@ -110,6 +111,12 @@ def _format_inspection(found: Inspection) -> str:
         kinds[key] = kinds.get(key, 0) + 1
     rows = [(str(count), *(str(part) for part in key)) for key, count in kinds.items()]
     return f"{format_facts(known)}\n\n{format_table(('blocks', 'kind', 'neurons each', 'form'), rows)}"
+
+
+def _settings(found: Inspection) -> str:
+    """What generation_config asks for and is applied only on demand."""
+    asked = ", ".join(f"{name} {value}" for name, value in found.settings.items())
+    return f"{asked}: applied by generate --as-configured only" if asked else ""
 
 
 def _vocabulary(found: Inspection) -> str:

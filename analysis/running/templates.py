@@ -1,0 +1,105 @@
+"""Chat templates: a conversation as the text that its model was trained on.
+
+A template is a program that comes with the model. What it renders is fed only if everything that was said
+is in it; a template that wants each text as a list of parts is given one.
+"""
+
+from __future__ import annotations
+
+from analysis.checkpoints.sources import first_line
+from analysis.errors import TextError
+from analysis.opening.models import LoadedModel
+from analysis.running.conversations import Conversation, Turn, make_messages
+from analysis.running.reasoning import split_reasoning
+
+MEND = (
+    "correct chat_template in its tokenizer_config.json or chat_template.jinja, remove it, or feed the "
+    "prompt without it (--raw)"
+)
+
+
+def has_template(loaded: LoadedModel) -> bool:
+    """Whether the model's tokenizer has a chat template."""
+    return bool(loaded.tokenizer.chat_template)
+
+
+def render_conversation(loaded: LoadedModel, conversation: Conversation) -> str:
+    """The text of a conversation up to where the answer begins, its answer prefix left out.
+
+    Raises TextError for a template that fails, renders nothing, or leaves out what was said.
+    """
+    _check_names(loaded)
+    spoken = conversation.spoken
+    reasons = []
+    for as_parts in (False, True):
+        text, reason = _try_rendering(loaded, spoken, as_parts)
+        if not reason:
+            return _drop_closing_end(loaded, spoken, text, as_parts)
+        reasons.append(reason)
+    raise TextError(_explain(loaded, conversation, reasons[0]))
+
+
+def _check_names(loaded: LoadedModel) -> None:
+    named = loaded.tokenizer.chat_template
+    if isinstance(named, dict) and "default" not in named:
+        raise TextError(
+            f"{loaded.ref.name} has several chat templates ({', '.join(sorted(named))}) and none is named "
+            f"default; name one of them default, or feed the prompt without a template (--raw)"
+        )
+
+
+def _try_rendering(loaded: LoadedModel, spoken: tuple[Turn, ...], as_parts: bool) -> tuple[str, str]:
+    """(text, ""), or ("", why the template cannot be used)."""
+    messages = make_messages(spoken, as_parts=as_parts)
+    try:
+        text = str(loaded.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    except Exception as error:  # a template is a program; it fails in its own ways
+        return "", f"cannot take this prompt ({first_line(error)})"
+    if not text.strip():
+        return "", "renders nothing"
+    if as_parts and _shows_parts(text):
+        return "", "writes the list of parts itself"
+    squeezed = _squeeze(text)
+    for number, (role, said) in enumerate(spoken):
+        wanted = split_reasoning(said)[1] if role == "assistant" else said
+        if _squeeze(wanted) not in squeezed:
+            what = "system prompt" if role == "system" else f"earlier turn of the {role}"
+            return "", f"leaves out the {'prompt' if number == len(spoken) - 1 else what}"
+    return text, ""
+
+
+def _shows_parts(text: str) -> bool:
+    """Whether a template that knows no parts has written their list, as Python or as JSON."""
+    return "'type': 'text'" in text or '"type": "text"' in text
+
+
+def _squeeze(text: str) -> str:
+    """Without white space, which templates may trim."""
+    return "".join(text.split())
+
+
+def _explain(loaded: LoadedModel, conversation: Conversation, reason: str) -> str:
+    spoken = conversation.spoken
+    if conversation.system.strip() and any(
+        not _try_rendering(loaded, spoken[1:], as_parts)[1] for as_parts in (False, True)
+    ):
+        return (
+            f"the chat template of {loaded.ref.name} knows no system role: it {reason}; write the system "
+            "prompt at the beginning of the prompt instead"
+        )
+    return f"the chat template of {loaded.ref.name} {reason}; {MEND}"
+
+
+def _drop_closing_end(loaded: LoadedModel, spoken: tuple[Turn, ...], text: str, as_parts: bool) -> str:
+    """The text without the end token that a template writes behind a whole conversation, as in training.
+
+    An end token behind every turn belongs to the turn, and stays.
+    """
+    names = loaded.tokenizer.convert_ids_to_tokens(sorted(loaded.ends_of_text))
+    end = next((name for name in names if name and text.endswith(name)), None)
+    if end is None:
+        return text
+    longer = (*spoken, ("assistant", "a"), spoken[-1])
+    again = _try_rendering(loaded, longer, as_parts)[0]
+    every_turn = not again or again.count(end) >= text.count(end) + 2
+    return text if every_turn else text.removesuffix(end)
