@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from analysis.errors import EmptyPrompt, TextError
@@ -64,9 +65,9 @@ def parse_turn(text: str) -> Turn:
 def parse_turns(text: str) -> tuple[Turn, ...]:
     """The turns of a text in which each begins a line with user: or assistant:. Raises TextError."""
     starts = [match.start() for match in re.finditer(r"^[ \t]*(?:user|assistant)[ \t]*:", text, re.M | re.I)]
-    first = text[: starts[0]] if starts else text
-    pieces = [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
-    return tuple(parse_turn(piece) for piece in [first] * bool(first.strip()) + pieces)
+    bounds = [0, *starts, len(text)]
+    pieces = [text[start:end] for start, end in pairwise(bounds)]
+    return tuple(parse_turn(piece) for piece in pieces if piece.strip())
 
 
 def write_turns(turns: tuple[Turn, ...]) -> str:

@@ -17,6 +17,10 @@ MEND = (
     "prompt without it (--raw)"
 )
 
+TELLING = 24
+"""Characters from which a text in what a template renders is no coincidence."""
+STANDIN = "another text in its place"
+
 
 def has_template(loaded: LoadedModel) -> bool:
     """Whether the model's tokenizer has a chat template."""
@@ -50,22 +54,41 @@ def _check_names(loaded: LoadedModel) -> None:
 
 def _try_rendering(loaded: LoadedModel, spoken: tuple[Turn, ...], as_parts: bool) -> tuple[str, str]:
     """(text, ""), or ("", why the template cannot be used)."""
-    messages = make_messages(spoken, as_parts=as_parts)
     try:
-        text = str(loaded.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        text = _render(loaded, spoken, as_parts)
     except Exception as error:  # a template is a program; it fails in its own ways
         return "", f"cannot take this prompt ({first_line(error)})"
     if not text.strip():
         return "", "renders nothing"
     if as_parts and _shows_parts(text):
         return "", "writes the list of parts itself"
-    squeezed = _squeeze(text)
-    for number, (role, said) in enumerate(spoken):
-        wanted = split_reasoning(said)[1] if role == "assistant" else said
-        if _squeeze(wanted) not in squeezed:
+    for number, (role, _) in enumerate(spoken):
+        if _is_left_out(loaded, spoken, number, text, as_parts):
             what = "system prompt" if role == "system" else f"earlier turn of the {role}"
             return "", f"leaves out the {'prompt' if number == len(spoken) - 1 else what}"
     return text, ""
+
+
+def _render(loaded: LoadedModel, spoken: tuple[Turn, ...], as_parts: bool) -> str:
+    messages = make_messages(spoken, as_parts=as_parts)
+    return str(loaded.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+
+def _is_left_out(
+    loaded: LoadedModel, spoken: tuple[Turn, ...], number: int, text: str, as_parts: bool
+) -> bool:
+    """Whether the rendered text is without what was said `number`-th; reasoning of earlier turns may be.
+
+    A short text may stand in the template's own words, so there another one must change what is rendered.
+    """
+    role, said = spoken[number]
+    wanted = _squeeze(split_reasoning(said)[1] if role == "assistant" else said)
+    if wanted not in _squeeze(text):
+        return True
+    if not wanted or len(wanted) >= TELLING:
+        return False
+    other = (*spoken[:number], (role, STANDIN), *spoken[number + 1 :])
+    return _render(loaded, other, as_parts) == text
 
 
 def _shows_parts(text: str) -> bool:

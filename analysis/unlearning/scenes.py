@@ -17,7 +17,7 @@ from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split, find_shared_prompts
 from analysis.skills.tasks import Form, select_fitting
 
-METHOD_VERSION = "2"
+METHOD_VERSION = "3"
 Method = Literal["ksd", "na", "sp"]
 METHODS: tuple[Method, ...] = ("ksd", "na", "sp")
 

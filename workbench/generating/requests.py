@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def generation_spec(
     parameters: dict[str, Any] = {
         "prompt": request.prompt,
         "answer_prefix": request.answer_prefix,
-        "prompt_ids": list(ids),
+        "prompt_ids": hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest(),
         "clamps": [name_change(change) for change in request.clamps],
         "max_new_tokens": request.sampling.max_new_tokens,
         "temperature": request.sampling.temperature,

@@ -60,6 +60,7 @@ def generate(
         typer.Option(
             "--turn",
             metavar="ROLE:TEXT",
+            callback=check_readable_text,
             help="An earlier turn, user:TEXT or assistant:TEXT, before the prompt; may be repeated.",
         ),
     ] = None,
@@ -119,7 +120,7 @@ def generate(
     Generates both texts side by side, and compares the answer position token by token.
     """
     clamps = tuple(parse_clamp(text) for text in clamp or ())
-    turns = tuple(parse_turn(check_readable_text(text)) for text in turn or ())
+    turns = tuple(parse_turn(text) for text in turn or ())
     given = None if recipe is None else read_recipe_file(recipe)
     sampling = Sampling(max_new_tokens, temperature, seed, as_configured)
     if recipe_out is not None:
