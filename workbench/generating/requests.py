@@ -14,7 +14,7 @@ from analysis.intervening.pruning import PruneExpert
 from analysis.opening.models import LoadedModel
 from analysis.recipes.files import digest_change
 from analysis.running import generation
-from analysis.running.configured import check_settings, describe_settings, list_settings
+from analysis.running.configured import check_settings, describe_settings
 from analysis.running.conversations import Conversation, Turn
 from analysis.running.generation import Sampling
 from analysis.running.prompts import encode_conversation
@@ -77,7 +77,7 @@ def generation_spec(
     }
     parameters |= list_surroundings(request)
     if request.sampling.as_configured:
-        parameters["as_configured"] = json.loads(json.dumps(list_settings(loaded), default=str))
+        parameters["as_configured"] = True
     if rerun:
         parameters["rerun"] = rerun
     version, seed = generation.METHOD_VERSION, request.sampling.seed

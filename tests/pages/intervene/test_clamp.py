@@ -12,9 +12,10 @@ from analysis.opening.models import ModelRef
 from analysis.running.generation import Sampling
 from store import default_path, open_store
 from store.errors import StoreFull
+from tests.altered_models import copied, edit_json
 from tests.pages.reading import elements, html_of, labels, press, shown
 from workbench.findings.findings import list_findings
-from workbench.generating.clamping import generate_pair
+from workbench.generating.clamping import find_pair, generate_pair
 from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
 
@@ -228,3 +229,42 @@ def test_the_shared_address_holds_the_whole_view(run_app: Callable[..., AppTest]
 def test_the_recipe_and_the_script_are_offered(finished: AppTest) -> None:
     assert {"Recipe as JSON", "Answer position as CSV"} <= set(labels(finished, "download_button"))
     assert any("register_forward_pre_hook" in code.value for code in finished.code)
+
+
+CHAT = {"model": "demo/chat", "prompt": "What is your favourite animal?", "tokens": "4"}
+
+
+def test_a_chat_model_has_a_system_prompt_turns_and_a_raw_prompt(run_app: Callable[..., AppTest]) -> None:
+    turns = "user: Who are you?\nassistant: I am a small model."
+    app = press(run_app("/clamp", **CHAT, system="Be brief.", turns=turns), "Generate")
+    assert not app.exception
+    assert not app.error
+    with open_model(ModelRef("demo/chat"), open_store(default_path())) as loaded:
+        request = GenerationRequest(
+            CHAT["prompt"],
+            sampling=Sampling(4),
+            system="Be brief.",
+            turns=(("user", "Who are you?"), ("assistant", "I am a small model.")),
+        )
+        found = find_pair(loaded, open_store(default_path()), request)
+    assert found is not None
+    link = next(code.value for code in app.code if "/clamp?" in code.value)
+    assert parse_qs(urlsplit(link).query)["turns"] == [turns]
+    app.checkbox(key="raw").check()
+    assert "need the chat template" in press(app, "Generate").error[0].value
+
+
+def test_a_plain_model_is_not_asked_for_a_system_prompt(run_app: Callable[..., AppTest]) -> None:
+    app = run_app("/clamp", **VIEW, system="Be brief.", raw="true")
+    assert "raw" not in {box.key for box in app.checkbox}
+    assert not press(app, "Generate").error
+
+
+def test_the_page_says_what_is_configured_and_not_applied(
+    run_app: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    folder = copied("chat", tmp_path / "chat")
+    edit_json(folder / "generation_config.json", top_p=0.9)
+    said = "asks for top_p 0.9, which is not applied here"
+    assert said in shown(run_app("/clamp", **CHAT | {"model": str(folder)}))
+    assert "is not applied here" not in shown(run_app("/clamp", **CHAT))
