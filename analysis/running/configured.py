@@ -70,7 +70,7 @@ def list_settings(loaded: LoadedModel) -> dict[str, Any]:
     config = loaded.model.generation_config
     every = {**NEUTRAL, **UNKNOWN}
     held = {} if config is None else {name: getattr(config, name, None) for name in every}
-    nothing = (None, [], {})
+    nothing: tuple[Any, ...] = (None, [], {})
     return {name: value for name, value in held.items() if value not in (*nothing, every[name])}
 
 

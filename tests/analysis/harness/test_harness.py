@@ -27,6 +27,7 @@ from analysis.skills.answering import answer_prompts
 from analysis.skills.likelihoods import score_continuations
 from analysis.unlearning.guards.key_boxes import dense_block, fit_boxes
 from analysis.unlearning.guards.key_guards import KeyGuard
+from tests.analysis.conftest import loaded_from, tiny_model, tiny_tokenizer
 from tests.analysis.harness.harness_files import (
     CHOICE,
     GENERATE,
@@ -218,3 +219,19 @@ def test_shots_are_the_harness_s_own(llama: LoadedModel, tmp_path: Path) -> None
     wanted = theirs["results"]["tiny_greedy"]["perplexity,none"]
     assert ours["results"]["tiny_greedy"]["perplexity,none"] == pytest.approx(wanted, rel=1e-4)
     assert wanted != measured(llama, path).document["results"]["tiny_greedy"]["perplexity,none"]
+
+
+def test_an_end_token_that_the_tokenizer_appends_is_not_part_of_a_context() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    from analysis.harness.model import ChangedModel
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    lm = ChangedModel(loaded_from(tiny_model("llama"), tokenizer), ())
+    assert tokenizer.encode(" my dog") == [1, 11, 5, 2]
+    assert lm.tok_encode(" my dog") == [1, 11, 5]
+    assert lm.tok_encode(" my dog", add_special_tokens=False) == [11, 5]
+    assert lm.tok_encode("<s> my dog") == [1, 11, 5]

@@ -106,6 +106,10 @@ def test_what_cannot_be_applied_is_refused_by_name() -> None:
         said(model_with(repetition_penalty=-1.0), CONFIGURED)
 
 
+def test_what_only_sampling_reads_is_left_alone_by_greedy_text() -> None:
+    assert said(model_with(temperature=0.0, top_k=-1), CONFIGURED) == FREE
+
+
 def test_a_temperature_beside_it_is_refused() -> None:
     with pytest.raises(HeadlampError, match="takes the temperature from generation_config"):
         Sampling(14, 0.5, as_configured=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.running.differences import join_tokens, log_odds_change, mark_differences
+from analysis.running.differences import cut_to_difference, join_tokens, log_odds_change, mark_differences
 
 TOKENS = st.lists(st.sampled_from([" dog", " cat", " is", "\n", "<b>", ""]), max_size=12)
 
@@ -52,3 +52,16 @@ def test_the_log_odds_change_is_the_shift_that_was_made(base: float, shift: floa
 @pytest.mark.parametrize(("base", "changed"), [(0.0, 0.5), (0.5, 1.0), (1.0, 0.2), (0.3, 0.0)])
 def test_certainty_has_no_log_odds(base: float, changed: float) -> None:
     assert log_odds_change(base, changed) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("abcdef", "abXdef", ("abcdef", "abXdef")),
+        ("0123456789abc", "0123456789Xbcdefgh", ("…789abc", "…789Xbc…")),
+        ("same", "same and more", ("…ame", "…ame an…")),
+        ("", "x", ("", "x")),
+    ],
+)
+def test_two_texts_are_cut_to_their_first_difference(one: str, other: str, expected: tuple[str, str]) -> None:
+    assert cut_to_difference(one, other, shown=3 if len(one) != 6 else 9) == expected

@@ -35,7 +35,7 @@ def chat() -> LoadedModel:
 def test_the_vocabulary_reaches_to_the_largest_id(moved: LoadedModel, chat: LoadedModel) -> None:
     vocabulary = moved.vocabulary
     assert (len(vocabulary), vocabulary.tokens, vocabulary.padding_rows) == (4020, 4000, 12)
-    assert vocabulary.holes == {5, *range(4000, 4019)}
+    assert vocabulary.holes == frozenset({5, *range(4000, 4019)})
     assert {vocabulary.texts[hole] for hole in vocabulary.holes} == {""}
     assert vocabulary.kind(5) == "special"
     assert not any(set(ids) & vocabulary.holes for ids in vocabulary.forms.values())
@@ -44,7 +44,11 @@ def test_the_vocabulary_reaches_to_the_largest_id(moved: LoadedModel, chat: Load
 
 def test_a_head_with_fewer_rows_than_ids_has_only_the_holes_below_them(moved: LoadedModel) -> None:
     vocabulary = read_vocabulary(moved.tokenizer, 4002)
-    assert (len(vocabulary), vocabulary.padding_rows, vocabulary.holes) == (4002, 0, {5, 4000, 4001})
+    assert (len(vocabulary), vocabulary.padding_rows, vocabulary.holes) == (
+        4002,
+        0,
+        frozenset({5, 4000, 4001}),
+    )
 
 
 def test_the_end_token_can_be_written(moved: LoadedModel, chat: LoadedModel) -> None:

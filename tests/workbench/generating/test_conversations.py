@@ -99,7 +99,7 @@ def test_keys_say_what_is_odd_about_a_tokenizer_and_nothing_else(chat: LoadedMod
     moved = load_model(ModelRef(str(moved_end(tmp_path / "moved"))))
     keys = [decode_spec(loaded, "up", "none", 10).parameters for loaded in (chat, moved)]
     assert keys[0] == {"site": "up", "norm": "none", "top_k": 10, "vocab": 4000}
-    assert keys[1] == keys[0] | {"vocab": 4020, "holes": 20}
+    assert keys[1] == {**keys[0], "vocab": 4020, "holes": 20}
     base = copied("base", tmp_path / "base")
     tokenizer = json.loads((base / "tokenizer.json").read_text())
     added = tokenizer["post_processor"]
@@ -138,7 +138,7 @@ def test_a_dated_template_is_another_prompt_every_time(cli: Cli, tmp_path: Path)
     assert "' then, '" in said
 
 
-def test_a_finding_of_an_earlier_version_says_nothing_of_its_prompt(
+def test_running_again_compares_the_prompt_that_a_finding_kept_if_it_kept_one(
     chat: LoadedModel, tmp_path: Path
 ) -> None:
     store = open_store(tmp_path / "old.db")
@@ -149,6 +149,9 @@ def test_a_finding_of_an_earlier_version_says_nothing_of_its_prompt(
     facts = {name: getattr(finding, name) for name in ("kind", "model_name", "model_fingerprint")}
     old = keep_finding(store, title="older", evidence=finding.evidence, **facts)
     assert rerun_finding(store, old.id).same
+    other = {**finding.evidence, "prompt_ids": [1, 2], "rendered_prompt": "<bos>"}
+    again = rerun_finding(store, keep_finding(store, title="other", evidence=other, **facts).id)
+    assert (again.same, again.tokens_equal) == (False, True)
 
 
 def test_a_stored_pair_is_found_again_with_its_surroundings(chat: LoadedModel, tmp_path: Path) -> None:
