@@ -6,8 +6,7 @@ is in it; a template that wants each text as a list of parts is given one.
 
 from __future__ import annotations
 
-from analysis.checkpoints.sources import first_line
-from analysis.errors import TextError
+from analysis.errors import TextError, first_line
 from analysis.opening.models import LoadedModel
 from analysis.running.conversations import Conversation, Turn, make_messages
 from analysis.running.reasoning import split_reasoning
