@@ -52,6 +52,7 @@ PAGES_CALL = {
         "analysis.checkpoints.sources.is_hub_id",
         "analysis.opening.model_ref.resolve_ref",
     ),
+    *("analysis.running.conversations.parse_turns", "analysis.running.conversations.write_turns"),
     *("analysis.running.differences.log_odds_change", "analysis.running.differences.mark_differences"),
     *("analysis.skills.metrics.wilson_interval", "analysis.super_experts.controls.parse_parts"),
     *("analysis.super_experts.controls.list_super_parts", "analysis.super_experts.criterion.collect_maxima"),

@@ -94,7 +94,7 @@ def samples(loaded: LoadedModel) -> bool:
     return bool(list_settings(loaded).get("do_sample"))
 
 
-def configured_scores(loaded: LoadedModel, prompt_length: int) -> Callable[[Tensor, Tensor], Tensor]:
+def build_scorer(loaded: LoadedModel, prompt_length: int) -> Callable[[Tensor, Tensor], Tensor]:
     """A function of the ids (n, T) fed so far and of logits (n, V): the scores (n, V) that choose a token.
 
     Raises ModelError as `check_settings`.

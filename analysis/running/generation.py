@@ -20,7 +20,7 @@ from analysis.intervening.interventions import Change, intervene
 from analysis.opening.models import LoadedModel
 from analysis.running.answers import refusal_ids
 from analysis.running.batches import example_number
-from analysis.running.configured import configured_scores, samples
+from analysis.running.configured import build_scorer, samples
 from analysis.running.continuing import check_continues
 
 METHOD_VERSION = "1"
@@ -143,7 +143,7 @@ class _Chooser:
         self.sampling, self.temperature, self.ids = sampling, sampling.temperature, fed
         self.scores = None
         if sampling.as_configured:
-            self.scores = configured_scores(loaded, fed.shape[1])
+            self.scores = build_scorer(loaded, fed.shape[1])
             self.temperature = 1.0 if samples(loaded) else 0.0
 
     def follow(self, chosen: Tensor) -> None:

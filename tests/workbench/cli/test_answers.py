@@ -19,7 +19,8 @@ PROMPT = ("--prompt", "the dog", "--max-new-tokens", "8")
 def test_inspect_tells_what_the_model_is(cli: Cli, tiny: Path) -> None:
     found = cli("inspect", tiny, "--json").document
     assert list(found) == [
-        *("model", "architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes", "blocks", "fit")
+        *("model", "architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes"),
+        *("generation_config", "blocks", "fit"),
     ]
     assert found["fit"]["verdict"] == "load"
     assert found["fit"]["weights"] == found["bytes"]
