@@ -8,38 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from analysis.errors import JudgeError, PromptTooLong, TooFewExamples
+from analysis.errors import JudgeError
 from analysis.intervening.interventions import Intervention
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.answers import add_space, encode_answers
 from analysis.running.batches import BATCH
-from analysis.running.conversations import Conversation
-from analysis.running.prompts import encode_open_end, encode_prompt, encode_text
 from analysis.running.reasoning import opens_reasoning, split_reasoning
 from analysis.skills.answering import NEW_TOKENS, answer_prompts
+from analysis.skills.forms import AskedItem, Form, encode_items
 from analysis.skills.items import SkillItem
 from analysis.skills.judges import judge_output
 from analysis.skills.likelihoods import score_continuations
 from analysis.skills.unit_tests import UnitTests
 
 METHOD_VERSION = "2"
-
-
-@dataclass(frozen=True)
-class Form:
-    """How an example becomes a prompt; the chat template, if any, is applied around it.
-
-    shots: answered examples before it. prefix: a text before everything.
-    """
-
-    shots: tuple[SkillItem, ...] = ()
-    prefix: str = ""
-
-    def prompt(self, item: SkillItem) -> str:
-        """The prompt text of an example."""
-        shown = "".join(f"{shot.prompt}{add_space(shot.prompt, shot.answer)}\n\n" for shot in self.shots)
-        return f"{self.prefix}{shown}{item.prompt}"
 
 
 @dataclass(frozen=True)
@@ -79,79 +61,6 @@ class MeasuredItems:
             raise ValueError(f"{len(self.items)} examples, {len(self.verdicts)} verdicts")
 
 
-def select_fitting(
-    loaded: LoadedModel, items: Sequence[SkillItem], form: Form | None = None
-) -> tuple[list[SkillItem], list[list[int]], int]:
-    """The examples that fit into the context, their prompts' token ids, and how many do not fit.
-
-    Raises TooFewExamples if none fits. Of a choice only the prompt counts here.
-    """
-    form = form or Form()
-    kept, ids, too_long = [], [], 0
-    for item in items:
-        try:
-            if item.judge == "perplexity" and not item.answer:
-                found = _clip(loaded, form.prompt(item))
-            else:
-                found = encode_prompt(loaded, form.prompt(item))
-        except PromptTooLong:
-            too_long += 1
-            continue
-        kept.append(item)
-        ids.append(found)
-    if items and not kept:
-        raise _none_fits(loaded, len(items))
-    return kept, ids, too_long
-
-
-def _none_fits(loaded: LoadedModel, count: int) -> TooFewExamples:
-    return TooFewExamples(
-        f"all {count} examples are longer than the model's context of {loaded.anatomy.context} "
-        "tokens; use shorter ones, or another model"
-    )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """An example and what is fed of it: its prompt's token ids, and those of the texts that are scored."""
-
-    item: SkillItem
-    ids: Sequence[int]
-    scored: Sequence[Sequence[int]] = ()
-
-
-def _encode_asked(loaded: LoadedModel, items: Sequence[SkillItem], form: Form) -> tuple[list[_Asked], int]:
-    """The examples that fit, with their choices or answers, and how many are too long.
-
-    A choice is too long if all but its last token, which is scored but not fed, exceeds the context; an
-    answer that is scored is cut to the context.
-    """
-    kept, ids, too_long = select_fitting(loaded, items, form)
-    asked = []
-    for item, own in zip(kept, ids, strict=True):
-        texts = item.choices if item.judge == "choice" else (item.answer,) * (item.judge == "perplexity")
-        if not any(texts):
-            asked.append(_Asked(item, own))
-            continue
-        before, scored = encode_answers(loaded, Conversation(form.prompt(item)), texts)
-        _refuse_empty(texts, scored)
-        room = loaded.anatomy.context - len(before)
-        if item.judge == "choice" and max(map(len, scored)) > room + 1:
-            too_long += 1
-        else:
-            cut = scored if item.judge == "choice" else [one[:room] for one in scored]
-            asked.append(_Asked(item, before, cut))
-    if items and not asked:
-        raise _none_fits(loaded, len(items))
-    return asked, too_long
-
-
-def _refuse_empty(texts: Sequence[str], scored: Sequence[Sequence[int]]) -> None:
-    for text, ids in zip(texts, scored, strict=True):
-        if not ids:
-            raise TooFewExamples(f"the tokenizer encodes {text[:40]!r} to no tokens; leave this example out")
-
-
 def measure_items(
     loaded: LoadedModel,
     items: Sequence[SkillItem],
@@ -170,7 +79,7 @@ def measure_items(
                 "these examples are judged by running the model's code, which is off; allow it with --tests"
             )
         ways.tests.container()
-    fed, too_long = _encode_asked(loaded, items, ways.form)
+    fed, too_long = encode_items(loaded, items, ways.form)
     verdicts: dict[int, ItemVerdict] = {}
     for judge in (_judge_generated, _judge_choices, _judge_scores):
         mine = [i for i, one in enumerate(fed) if _judge_of(one.item) is judge]
@@ -193,7 +102,7 @@ class _JudgeGroup:
     """Examples with one type of judge."""
 
     loaded: LoadedModel
-    asked: Sequence[_Asked]
+    asked: Sequence[AskedItem]
     interventions: Sequence[Intervention]
     ways: MeasureOptions
     pulse: Pulse
@@ -264,12 +173,3 @@ def _judge_scores(group: _JudgeGroup) -> list[ItemVerdict]:
         pulse=group.pulse,
     )
     return [ItemVerdict(False, one.abstained, "", one.log_probability, one.count) for one in found]
-
-
-def _clip(loaded: LoadedModel, text: str) -> list[int]:
-    """The first tokens of a text, up to the context length. PromptTooLong for fewer than two."""
-    longest = loaded.anatomy.context
-    ids = encode_open_end(loaded.tokenizer, text)[:longest]
-    if len(ids) < 2:
-        raise PromptTooLong("a text of one token has no perplexity")
-    return ids if len(ids) == longest else encode_text(loaded, text)

@@ -15,11 +15,12 @@ from analysis.errors import SkillError
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.skills.forms import Form
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import measure_change
 from analysis.skills.splits import Split, find_shared_prompts
-from analysis.skills.tasks import Form, MeasureOptions, measure_items
+from analysis.skills.tasks import MeasureOptions, measure_items
 from analysis.unlearning.results import FitSettings, FormResult
 
 PREFIX = "Hello! I hope you are well.\n"

@@ -13,9 +13,9 @@ from typing import Literal
 
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
+from analysis.skills.forms import Form, select_fitting
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split, find_shared_prompts
-from analysis.skills.tasks import Form, select_fitting
 
 METHOD_VERSION = "3"
 Method = Literal["ksd", "na", "sp"]

@@ -11,13 +11,12 @@ import torch
 from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.answers import add_space
 from analysis.running.probing import Moments, Place, probe
+from analysis.skills.forms import encode_answered
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import Form
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
 from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune, fit_selective_prune
-from analysis.unlearning.scenes import Method, Scene, encode_queries
+from analysis.unlearning.scenes import Method, Scene
 
 MOST_RETAIN_DROP = 0.1
 """Largest retain drop at which a share q may be chosen, if another share forgets as well."""
@@ -49,19 +48,7 @@ def _moments(loaded: LoadedModel, items: Sequence[SkillItem], pulse: Pulse) -> d
     sites: dict[Any, Any] = {"key": blocks}
     for block in blocks:
         sites.setdefault(gate_site(block), []).append(block)
-    return probe(
-        loaded, encode_queries(loaded, items, _WithAnswer()), sites, where="all but first", pulse=pulse
-    )
-
-
-class _WithAnswer(Form):
-    """The prompt with its answer, if that is a text."""
-
-    def prompt(self, item: SkillItem) -> str:
-        """See Form."""
-        if item.judge in ("number", "substring", "exact"):
-            return f"{item.prompt}{add_space(item.prompt, item.answer)}"
-        return item.prompt
+    return probe(loaded, encode_answered(loaded, items), sites, where="all but first", pulse=pulse)
 
 
 def list_candidates(

@@ -17,8 +17,8 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.probing import last_keys, probe
 from analysis.skills.answering import NEW_TOKENS, answer_prompts
+from analysis.skills.forms import select_fitting
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import select_fitting
 from analysis.skills.unrelated import COUNT, read_unrelated_probes, read_unrelated_queries
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes

@@ -19,8 +19,8 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.probing import last_keys, probe
 from analysis.running.prompts import encode_prompt
+from analysis.skills.forms import select_fitting
 from analysis.skills.items import SkillItem
-from analysis.skills.tasks import select_fitting
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.skills.unrelated import read_unrelated_queries
 from analysis.unlearning.guards.key_boxes import SLACK, KeyBox, dense_block, dense_layers, fit_boxes

@@ -14,9 +14,10 @@ from analysis.intervening.interventions import intervene
 from analysis.opening.models import LoadedModel
 from analysis.running.batches import make_batches, run_batch, takes_padding
 from analysis.skills.answering import answer_prompts
+from analysis.skills.forms import Form
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import score_continuations, score_next_tokens
-from analysis.skills.tasks import Form, MeasureOptions, measure_items
+from analysis.skills.tasks import MeasureOptions, measure_items
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.skills_made import make_skill, reading_tokenizer
 from tests.analysis.unlearning.guards.guards_made import guard_around

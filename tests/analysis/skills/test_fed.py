@@ -12,6 +12,7 @@ from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.prompts import encode_prompt
 from analysis.skills.answering import answer_prompts, choose_stops
+from analysis.skills.forms import encode_answered
 from analysis.skills.items import Skill, SkillItem, read_item
 from analysis.skills.tasks import MeasureOptions, measure_items
 from tests.analysis.conftest import loaded_from, tiny_model, tiny_tokenizer
@@ -149,3 +150,14 @@ def test_the_digest_of_a_skill_is_that_of_earlier_versions_unless_its_stop_is_th
     other = replace(item, stop=("END",))
     assert Skill("s", (other,)).digest.startswith("e73149e5f1cf56ca")
     assert len({Skill("s", (one,)).digest for one in (item, given, other)}) == 3
+
+
+def test_neurons_are_fitted_on_answers_where_the_model_writes_them() -> None:
+    items = [SkillItem(" my", "dog"), SkillItem(" my", "0", "choice", choices=("dog",))]
+    plain, chat = loaded_from(tiny_model("llama")), chat_model("<s>{{ messages[0]['content'] }}</s><pad>")
+    assert encode_answered(plain, items) == [[11, 5], [11]]
+    assert encode_answered(chat, items) == [[1, 11, 2, 0, 6], [1, 11, 2, 0]]
+    long = SkillItem(" my" * 62, "dog dog")
+    assert encode_answered(plain, [long, items[0]]) == [[11, 5]]
+    with pytest.raises(TooFewExamples, match="all 1 examples"):
+        encode_answered(plain, [long])
