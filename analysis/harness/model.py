@@ -27,6 +27,7 @@ from analysis.pulse import Pulse
 from analysis.running.answers import refusal_ids
 from analysis.running.batches import BATCH
 from analysis.running.prompts import encode_open_end, refuse_unknown_ids
+from analysis.running.templates import render_turns
 from analysis.skills.answering import answer_prompts
 from analysis.skills.likelihoods import Likelihood, score_continuations
 from analysis.unlearning.guards.key_guards import KeyGuard
@@ -91,15 +92,18 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """Render a conversation. Raises HarnessError for a tokenizer without a template."""
+        """Render a conversation. Raises HarnessError for a tokenizer without a template, TextError for one
+        that cannot be used.
+        """
         if not self.tokenizer.chat_template:
             raise HarnessError(f"{self.loaded.ref.name} has no chat template; leave --chat-template out")
+        if add_generation_prompt:
+            return render_turns(self.loaded, tuple((one["role"], one["content"]) for one in chat_history))
         return str(
             self.tokenizer.apply_chat_template(
                 chat_history,
                 tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
+                continue_final_message=True,
             )
         )
 

@@ -29,17 +29,24 @@ def has_template(loaded: LoadedModel) -> bool:
 def render_conversation(loaded: LoadedModel, conversation: Conversation) -> str:
     """The text of a conversation up to where the answer begins, its answer prefix left out.
 
+    Raises TextError as `render_turns`.
+    """
+    return render_turns(loaded, conversation.spoken)
+
+
+def render_turns(loaded: LoadedModel, spoken: tuple[Turn, ...]) -> str:
+    """The text of everything said, (role, text) in order, up to where the answer begins.
+
     Raises TextError for a template that fails, renders nothing, or leaves out what was said.
     """
     _check_names(loaded)
-    spoken = conversation.spoken
     reasons = []
     for as_parts in (False, True):
         text, reason = _try_rendering(loaded, spoken, as_parts)
         if not reason:
             return _drop_closing_end(loaded, spoken, text, as_parts)
         reasons.append(reason)
-    raise TextError(_explain(loaded, conversation, reasons[0]))
+    raise TextError(_explain(loaded, spoken, reasons[0]))
 
 
 def _check_names(loaded: LoadedModel) -> None:
@@ -103,9 +110,8 @@ def _squeeze(text: str) -> str:
     return "".join(text.split())
 
 
-def _explain(loaded: LoadedModel, conversation: Conversation, reason: str) -> str:
-    spoken = conversation.spoken
-    if conversation.system.strip() and any(
+def _explain(loaded: LoadedModel, spoken: tuple[Turn, ...], reason: str) -> str:
+    if spoken[0][0] == "system" and any(
         not _try_rendering(loaded, spoken[1:], as_parts)[1] for as_parts in (False, True)
     ):
         return (

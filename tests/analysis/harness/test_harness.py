@@ -18,6 +18,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from analysis.anatomy.addresses import parse_address
+from analysis.errors import TextError
 from analysis.harness.measuring import HarnessResult, measure_tasks, open_harness_tasks
 from analysis.intervening.clamps import Clamp
 from analysis.intervening.interventions import Change
@@ -235,3 +236,16 @@ def test_an_end_token_that_the_tokenizer_appends_is_not_part_of_a_context() -> N
     assert lm.tok_encode(" my dog") == [1, 11, 5]
     assert lm.tok_encode(" my dog", add_special_tokens=False) == [11, 5]
     assert lm.tok_encode("<s> my dog") == [1, 11, 5]
+
+
+def test_a_template_that_leaves_out_what_is_asked_is_refused() -> None:
+    from analysis.harness.model import ChangedModel
+
+    tokenizer = tiny_tokenizer()
+    lm = ChangedModel(loaded_from(tiny_model("llama"), tokenizer), ())
+    chat = [{"role": "user", "content": " my dog"}]
+    tokenizer.chat_template = "<s>{{ messages[0]['content'][0]['text'] }} the"
+    assert lm.apply_chat_template(chat) == "<s> my dog the"
+    tokenizer.chat_template = "<s> hello"
+    with pytest.raises(TextError, match="leaves out the prompt"):
+        lm.apply_chat_template(chat)
