@@ -1,9 +1,12 @@
 """Overview: what the model is, what has been mapped, where to begin."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from tests.altered_models import moved_end
 
 RunApp = Callable[..., AppTest]
 
@@ -64,3 +67,9 @@ def test_it_proposes_to_hold_the_neuron_that_says_the_word_most(run_app: RunApp)
     found = run_app("/neurons", site="down", word="dog").dataframe[0].value["address"][0]
     address = found.partition("neuron=")[2].partition("&")[0]
     assert any(f"What changes when {address} is clamped" in text.value for text in run_app("/").markdown)
+
+
+def test_ids_without_a_token_count_as_padding(run_app: RunApp, tmp_path: Path) -> None:
+    app = run_app("/", model=str(moved_end(tmp_path / "moved")))
+    assert any("32 padding rows of the head left out" in caption.value for caption in app.caption)
+    assert {metric.label: metric.value for metric in app.metric}["Vocabulary"] == "4,000"

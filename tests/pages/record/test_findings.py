@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -311,3 +312,22 @@ def test_a_finding_that_cannot_be_read_is_named_beside_the_others(
     assert not app.exception
     assert titles(app) == ["sound"]
     assert bad.id in app.warning[0].value
+
+
+def test_a_conversation_opens_again_in_clamp(database: Store, run_app: Callable[..., AppTest]) -> None:
+    request = GenerationRequest(
+        "Who are you?", sampling=Sampling(2), system="Be brief.", turns=(("user", "Hi"), ("assistant", "Yes"))
+    )
+    raw = GenerationRequest("My favourite animal is the", sampling=Sampling(2), raw=True)
+    with open_model(ModelRef("demo/chat"), database) as loaded:
+        ids = [
+            keep_generation(loaded, database, generate_pair(loaded, database, one), title="kept").id
+            for one in (request, raw)
+        ]
+    queries = []
+    for finding in ids:
+        app = run_app("/findings", finding=finding)
+        link = next(link for link in elements(app, "page_link") if link.label == "Open in Clamp")
+        queries.append(parse_qs(link.proto.query_string))
+    assert (queries[0]["system"], queries[0]["turns"]) == (["Be brief."], ["user: Hi\nassistant: Yes"])
+    assert ("raw" in queries[0], queries[1]["raw"]) == (False, ["true"])
