@@ -60,8 +60,8 @@ def run_spec(
 ) -> RunSpec:
     """The question a run answers, with everything of the model that changes the answer.
 
-    Of weights that are dequantised while they are read, how they are stored is a parameter `weights`. Where the
-    tokenizer has ids without a token, or appends tokens to a text, so that earlier versions of Headlamp
+    Of weights that are dequantised while they are read, how they are stored is a parameter `weights`. Where
+    the tokenizer has ids without a token, or appends tokens to a text, so that earlier versions of Headlamp
     answered otherwise, the key says so.
     """
     packed = {"weights": loaded.weights_format} if loaded.weights_format else {}
