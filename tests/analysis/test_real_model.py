@@ -16,8 +16,12 @@ from analysis.intervening.clamps import parse_clamp
 from analysis.neurons.decoding import decode_vectors, read_block_vectors
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
+from analysis.running.answers import encode_answers
+from analysis.running.conversations import Conversation
 from analysis.running.generation import Sampling, generate_steps
-from analysis.running.prompts import encode_prompt
+from analysis.running.prompts import encode_conversation, encode_prompt
+from analysis.skills.items import SkillItem
+from analysis.skills.tasks import measure_items
 
 pytestmark = pytest.mark.real
 QUESTION = "What is the capital of France?"
@@ -112,3 +116,25 @@ def test_a_held_neuron_changes_the_answer_as_a_hook_on_transformers_does(
     assert (step.log_probabilities[0] - base).abs().max() < 1e-3
     assert (step.log_probabilities[1] - changed).abs().max() < 1e-3
     assert (changed - base).abs().max() > 0.1
+
+
+def test_a_conversation_and_its_choices_are_fed_as_transformers_renders_them(
+    loaded: LoadedModel, theirs: tuple[Any, Any]
+) -> None:
+    model, tokenizer = theirs
+    turns = (("user", "Hello"), ("assistant", "Hi!"))
+    said = [("system", "Be brief."), *turns, ("user", QUESTION)]
+    chat = [{"role": role, "content": text} for role, text in said]
+    rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+    assert encode_conversation(loaded, Conversation(QUESTION, system="Be brief.", turns=turns)) == rendered
+    ids = in_chat(tokenizer)
+    letters = [tokenizer.encode(letter, add_special_tokens=False) for letter in "ABCD"]
+    before, answers = encode_answers(loaded, Conversation(QUESTION), "ABCD")
+    assert (before, answers) == (ids[0].tolist(), letters)
+    with torch.no_grad():
+        log_p = model(ids).logits[0, -1].log_softmax(-1)
+    best = max(range(4), key=lambda i: float(log_p[letters[i][0]]))
+    items = [SkillItem(QUESTION, str(i), "choice", choices=tuple("ABCD")) for i in range(4)]
+    assert [verdict.right for verdict in measure_items(loaded, items).verdicts] == [
+        i == best for i in range(4)
+    ]

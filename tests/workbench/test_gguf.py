@@ -21,7 +21,8 @@ from tests.standin_hub import StandinHub
 from tests.workbench.conftest import Cli
 from tests.workbench.refusals import refused
 from workbench.findings.findings import get_finding, keep_generation, rerun_finding
-from workbench.generating.clamping import GenerationRequest, generate_pair
+from workbench.generating.clamping import generate_pair
+from workbench.generating.requests import GenerationRequest
 from workbench.generating.snippets import write_snippet
 from workbench.inspecting import inspect_model
 from workbench.models import list_model_choices
