@@ -17,6 +17,7 @@ from analysis.errors import ModelNotFound
 from analysis.opening.leases import hold_model, is_loaded, lease_model, release_model
 from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
+from analysis.opening.vocabulary import measure_vocabulary
 from demo import BUNDLED, FIRST_REAL
 from store import FileHashes, ProvenAnatomies, Store, StoreError, list_models, remember_model
 
@@ -117,13 +118,14 @@ def model_facts(loaded: LoadedModel) -> dict[str, Any]:
     """What `inspect` prints of a model, without its list of blocks."""
     anatomy = loaded.anatomy
     unique = list(loaded.model.parameters())  # tied ones once; includes those on disk
+    size, holes = measure_vocabulary(loaded.tokenizer, anatomy.head.vocab)
     return {
         "architecture": anatomy.architecture,
         "layers": anatomy.layers,
         "d_model": anatomy.d_model,
-        "vocab": loaded.vocabulary.tokens,
-        "holes": len(loaded.vocabulary.holes),
-        "padding_rows": loaded.vocabulary.padding_rows,
+        "vocab": size - len(holes),
+        "holes": len(holes),
+        "padding_rows": anatomy.head.vocab - size,
         "context": anatomy.context,
         "tied": anatomy.head.tied,
         "neurons": anatomy.neurons,

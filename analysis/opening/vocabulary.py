@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -85,6 +86,16 @@ class Vocabulary:
         return "word" if text.startswith(" ") and bare.isalpha() and len(bare) > 1 else "fragment"
 
 
+def measure_vocabulary(tokenizer: PreTrainedTokenizerBase, head_rows: int) -> tuple[int, frozenset[int]]:
+    """(size, holes) of a vocabulary: one more than its largest id, and the ids below that no token has."""
+    known = {*tokenizer.get_vocab().values(), *tokenizer.added_tokens_decoder}
+    size = min(max(known) + 1, head_rows)
+    free = [i for i in range(size) if i not in known]
+    nameless = (None, "", tokenizer.unk_token)
+    named = tokenizer.convert_ids_to_tokens(free) if free else []
+    return size, frozenset(i for i, name in zip(free, named, strict=True) if name in nameless)
+
+
 def read_vocabulary(
     tokenizer: PreTrainedTokenizerBase, head_rows: int, special_ids: Collection[int] | None = None
 ) -> Vocabulary:
@@ -92,8 +103,7 @@ def read_vocabulary(
 
     special_ids: non-text tokens; None: the tokenizer's own.
     """
-    known = {*tokenizer.get_vocab().values(), *tokenizer.added_tokens_decoder}
-    size = min(max(known) + 1, head_rows)
+    size, holes = measure_vocabulary(tokenizer, head_rows)
     anchor = tokenizer.encode("a", add_special_tokens=False)[-1]
     base = len(_decode(tokenizer, [[anchor]])[0])
     stated = tokenizer.all_special_ids if special_ids is None else special_ids
@@ -103,8 +113,6 @@ def read_vocabulary(
         ids = range(start, min(start + _BATCH, size))
         texts.extend(text[base:] for text in _decode(tokenizer, [[anchor, token] for token in ids]))
     names = tokenizer.convert_ids_to_tokens(list(range(size)))
-    nameless = (None, "", tokenizer.unk_token)
-    holes = frozenset(i for i in range(size) if i not in known and names[i] in nameless)
     exact = [
         names[token] or "" if token in special else _bytes_text(names[token] or "", text)
         for token, text in enumerate(texts)
@@ -122,14 +130,21 @@ def find_word_tokens(
 ) -> tuple[int, ...]:
     """The tokens of this word: with and without a leading space, in any case, merged (METHODS §1).
 
-    Raises UnknownWord, showing the word's pieces, if no single token is the word.
+    Raises UnknownWord, showing the word's pieces, if no single token is the word, and for special tokens.
     """
     bare = word.strip()
     if not bare:
         raise UnknownWord("no word given; type one, such as dog")
-    ids = vocabulary.forms.get(bare.casefold(), ())
-    if ids:
-        return ids
+    for form in (bare, unicodedata.normalize("NFC", bare)):  # accents may be typed as characters of their own
+        if ids := vocabulary.forms.get(form.casefold(), ()):
+            return ids
+    bare = unicodedata.normalize("NFC", bare)
+    special = next((token for token in vocabulary.special if vocabulary.texts[token] == bare), None)
+    if special is not None:
+        raise UnknownWord(
+            f"{bare!r} is a special token of this model (id {special}), which no text contains; search for a "
+            "word, such as dog"
+        )
     pieces = _pieces(vocabulary, tokenizer, bare)
     if not pieces[:1] or not pieces[0].startswith(" "):
         pieces = _pieces(vocabulary, tokenizer, f" {bare}")

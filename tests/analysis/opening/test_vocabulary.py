@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from analysis.errors import UnknownWord
-from analysis.opening.vocabulary import find_word_tokens, read_vocabulary
+from analysis.opening.vocabulary import Vocabulary, find_word_tokens, read_vocabulary
 from tests.analysis.conftest import VOCAB, tiny_tokenizer
 
 
@@ -75,10 +75,16 @@ def test_no_word_asks_for_one(nothing: str) -> None:
         find_word_tokens(read_vocabulary(tokenizer, VOCAB), tokenizer, nothing)
 
 
+def test_a_word_is_found_whichever_way_its_accents_are_typed() -> None:
+    vocabulary = Vocabulary((" café", "a"), frozenset(), 0)
+    for typed in ("café", "cafe\u0301", " Cafe\u0301"):
+        assert find_word_tokens(vocabulary, tiny_tokenizer(), typed) == (0,)
+
+
 def test_a_special_token_is_no_form_of_a_word() -> None:
     tokenizer = tiny_tokenizer()
     vocabulary = read_vocabulary(tokenizer, VOCAB)
-    with pytest.raises(UnknownWord):
+    with pytest.raises(UnknownWord, match=r"'</s>' is a special token of this model \(id 2\)"):
         find_word_tokens(vocabulary, tokenizer, "</s>")
     assert vocabulary.kind(2) == "special"
 
