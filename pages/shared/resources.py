@@ -15,7 +15,7 @@ from analysis.checkpoints.sources import is_hub_file, is_hub_id
 from analysis.errors import NotFetched
 from analysis.opening.memory import MemoryFit
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
-from demo import BUNDLED, ELSEWHERE
+from demo import BUNDLED, ELSEWHERE, FIRST_REAL
 from pages.shared import state
 from pages.shared.layout import show_empty
 from pages.shared.tokens import escape_text
@@ -195,9 +195,10 @@ def _no_model() -> None:
 
 
 def _ask_to_fetch(ref: ModelRef, why: str) -> None:
+    if ref.name == FIRST_REAL:
+        why = f"{FIRST_REAL} is a small real chat model at the Hugging Face Hub, not on this machine yet"
     show_empty(
-        f"{escape_text(why)}.  \nFrom the Hugging Face Hub, only weights as safetensors or GGUF, "
-        "configuration "
+        f"{escape_text(why)}.  \nFrom the Hub, only weights as safetensors or GGUF, configuration "
         "and tokenizer are fetched; no code. A model that is too large for this machine can be decoded shard "
         "by shard."
     )
