@@ -38,7 +38,7 @@ from store import (
     repair_database,
 )
 from store.database import LOGS
-from store.migrations import SCHEMA, checksums, first_schema, jobs
+from store.migrations import SCHEMA, anatomies, checksums, first_schema, jobs
 from tests.nodes import NODES, seen
 
 NOBODY = 65534
@@ -187,6 +187,7 @@ def test_a_new_migration_keeps_what_is_stored(path: Path, make_spec: Callable[..
     schema(name="0001_first_schema")(first_schema)
     schema(name="0002_jobs")(jobs)
     schema(name="0003_checksums")(checksums)
+    schema(name="0004_anatomies")(anatomies)
     schema(name="9999_more")(lambda db: db.executescript("CREATE TABLE more (a)"))
     new = open_store(path, schema=schema)
     assert get_run(new, run.key) == run
