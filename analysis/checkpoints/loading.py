@@ -67,8 +67,7 @@ def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.d
     except Exception as error:  # the edge to transformers: any way of refusing a folder
         raise ModelError(f"{name} could not be loaded on {device}: {first_line(error)}") from error
     _refuse_incomplete(name, report)
-    if dtype == torch.float16:
-        _refuse_overflow(name, model)
+    refuse_overflow(name, dict(model.named_parameters()))
     return cast(PreTrainedModel, model.eval().requires_grad_(False))
 
 
@@ -120,10 +119,10 @@ def _refuse_incomplete(name: str, report: Any) -> None:
         )
 
 
-def _refuse_overflow(name: str, model: PreTrainedModel) -> None:
+def refuse_overflow(name: str, parameters: Mapping[str, Tensor]) -> None:
     """Refuse float16 where a weight became infinite in it: its largest number is 65,504."""
-    for parameter, values in model.named_parameters():
-        if not torch.isfinite(values).all():
+    for parameter, values in parameters.items():
+        if values.dtype == torch.float16 and not torch.isfinite(values).all():
             raise ModelError(
                 f"{name}: {parameter} has values that are not finite in float16, which ends at 65,504; open "
                 "it in bfloat16 or float32"

@@ -24,7 +24,7 @@ from transformers.core_model_loading import (
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging as transformers_logging
 
-from analysis.checkpoints.loading import wrap_checkpoint
+from analysis.checkpoints.loading import refuse_overflow, wrap_checkpoint
 from analysis.checkpoints.matching import Matched, match_checkpoint, untie_stored_twice
 from analysis.checkpoints.reading import Checkpoint
 from analysis.checkpoints.rehearsal import make_placeholder
@@ -155,6 +155,8 @@ class StreamedParameters(Mapping[str, Tensor]):
         for name in group.names:
             if self._model.get_parameter(name).requires_grad_(False).is_meta:
                 raise ModelError(f"{name} is not in the checkpoint{AGAIN}")
+        where = self._model.config.name_or_path
+        refuse_overflow(where, {name: self._model.get_parameter(name) for name in group.names})
 
     def _make_up(self, group: _Group) -> None:
         for name in group.names:

@@ -129,8 +129,11 @@ def test_a_tied_head_with_a_tensor_of_its_own_is_as_in_transformers(folder: Path
 
 
 def test_float16_that_cannot_hold_a_weight_is_refused(folder: Path) -> None:
-    load_model(ModelRef(str(folder), dtype="float16"))
+    refs = [ModelRef(str(folder), dtype="float16", streamed=streamed) for streamed in (False, True)]
+    for ref in refs:
+        load_model(ref)
     rewrite(folder, lambda w: w | {UP: w[UP] + 1e6 * (torch.arange(len(w[UP])) == 3)[:, None]})
-    with pytest.raises(ModelError, match=r"up_proj\.weight has values that are not finite in float16"):
-        load_model(ModelRef(str(folder), dtype="float16"))
+    for ref in refs:
+        with pytest.raises(ModelError, match=r"up_proj\.weight has values that are not finite in float16"):
+            load_model(ref)
     load_model(ModelRef(str(folder), dtype="bfloat16"))
