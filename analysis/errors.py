@@ -141,5 +141,9 @@ class UnknownWord(TextError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an external error's message, at most 300 characters."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """The first line of an external error's message, with the next where it ends in a colon; at most 300
+    characters.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    shown = f"{lines[0]} {lines[1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return shown[:300]

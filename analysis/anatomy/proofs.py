@@ -19,8 +19,12 @@ import transformers
 
 from analysis.anatomy.anatomy import Anatomy
 
-PROOF_VERSION = "1"
+PROOF_VERSION = "2"
 """Changes whenever anatomies are found or proven in another way."""
+
+
+LIBRARIES = (str(torch.__version__), transformers.__version__)
+"""Versions of the libraries that run the proof."""
 
 
 class KeptProofs(Protocol):
@@ -35,8 +39,8 @@ class KeptProofs(Protocol):
 
 def proof_key(fingerprint: str, architecture: str, dtype: str, device: str) -> str:
     """The key of a proof: SHA-256 (hex) of everything it depends on."""
-    parts = [PROOF_VERSION, torch.__version__, transformers.__version__, fingerprint, architecture, dtype]
-    return hashlib.sha256(json.dumps([*parts, device]).encode()).hexdigest()
+    parts = [PROOF_VERSION, *LIBRARIES, fingerprint, architecture, dtype, device]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def recall_anatomy(proofs: KeptProofs, key: str, parameters: Mapping[str, Any]) -> Anatomy | None:

@@ -21,9 +21,9 @@ from analysis.checkpoints.gguf.config import read_gguf_config
 from analysis.checkpoints.weight_files import describe_adapter, find_weight_files
 from analysis.errors import NotAModel, NotCausal, UnsafeWeights, first_line
 
-_CAUSAL_CLASS = re.compile(r"(ForCausalLM|LMHeadModel|ModelWithLMHead|ForConditionalGeneration)$")
-_BARE_CLASS = re.compile(r"(?!.*For)\w+Model$")
-"""A model saved without its LM head, as AutoModel saves it: transformers adds a tied head again."""
+_CAUSAL_CLASS = re.compile(r"(ForCausalLM\w*|LMHeadModel|ModelWithLMHead|ForConditionalGeneration|Decoder)$")
+_OTHER_TASK = re.compile(r"For(Sequence|Token|Image|Audio|Multiple|Next|Masked|Question|PreTraining|Reward)")
+"""Classes of other tasks; transformers goes by model_type, whatever else the class is called."""
 _QUANTISED = ("quantization_config", "compression_config")
 _OTHER_PARTS = ("vision_config", "audio_config", "vision_tower", "encoder_config")
 
@@ -119,9 +119,9 @@ def _refuse_not_causal(path: Path, config: Any, stored: Mapping[str, Any]) -> No
             f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"
         )
     causal = not names or any(_CAUSAL_CLASS.search(name) for name in names)
-    bare = any(_BARE_CLASS.search(name) for name in names)
+    other = any(_OTHER_TASK.search(name) for name in names)
     reads_both_ways = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if not causal and (reads_both_ways or not bare):
+    if not causal and (reads_both_ways or other):
         raise NotCausal(
             f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"
         )

@@ -26,6 +26,10 @@ _NAMES = (
     "vocab.json",
     "merges.txt",
     "vocab.txt",
+    "vocab.bpe",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
     "chat_template.jinja",
     "chat_template.json",
 )
@@ -42,6 +46,7 @@ def identity_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
     if folder.is_file():
         return {"model.gguf": folder}
     names = [name for name in _NAMES if (folder / name).is_file()]
+    names += [path.name for path in folder.glob("tokenizer.*.json")]  # of some versions of transformers only
     if weights:
         with suppress(NotAModel, UnsafeWeights):
             files = find_weight_files(folder)

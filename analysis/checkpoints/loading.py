@@ -129,6 +129,16 @@ def refuse_overflow(name: str, parameters: Mapping[str, Tensor]) -> None:
             )
 
 
+def refuse_not_finite(name: str, parameters: Mapping[str, Tensor], cause: Exception) -> None:
+    """Refuse weights that hold NaN or infinity, with which nothing can be proven. Raises ModelError."""
+    for parameter in parameters:
+        if not torch.isfinite(parameters[parameter]).all():
+            raise ModelError(
+                f"{name}: {parameter} holds NaN or infinity, so the model computes nothing; fetch or save it "
+                "again"
+            ) from cause
+
+
 @dataclass(frozen=True)
 class OnDisk:
     """Placeholder for a tensor of shape `shape` on disk. joins: how many joins are left; it is read when none
@@ -184,6 +194,12 @@ def wrap_checkpoint(
             raise NotAModel(
                 f"{where}: {key} is stored as {dtype}, as quantised weights are, and nothing says by which "
                 "scale; use the model in float32, bfloat16 or float16"
+            )
+        if converter is None and tuple(own[name].shape) != tensors[key].shape:
+            stored, described = list(tensors[key].shape), list(own[name].shape)
+            raise NotAModel(
+                f"{model.config.name_or_path}: {key} has the shape {stored} in the weights, and config.json "
+                f"describes {described}; use the config that belongs to these weights"
             )
         steps = () if converter is None else tuple(type(step) for step in converter.operations)
         if MergeModulelist in steps:

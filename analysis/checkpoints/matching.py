@@ -26,8 +26,20 @@ from analysis.errors import ModelError
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 _EXTRA_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 """Configuration entries for layers behind the last one that predict further tokens (MTP)."""
+_OLD_BUFFERS = re.compile(
+    r"\b(attn|attention|self_attn)\.(bias|masked_bias|causal_mask)$|\binv_freq$|\bembed_positions\.weights$"
+    r"|^transformer\.bias$"
+)
+"""Masks and position tables that older versions saved, and that models now make themselves."""
+_OTHER_HEADS = re.compile(
+    r"^(v_head|value_head|score|classifier|qa_outputs|cls\.seq_relationship)\b|\bpooler\."
+)
 _WRAPPERS = {
     "_orig_mod.": "torch.compile leaves them; save the model again from its uncompiled module",
+    "_fsdp_wrapped_module.": "FSDP leaves them; save the model again from its whole state",
+    "_checkpoint_wrapped_module.": "activation checkpointing leaves them; save the model again without it",
+    "base_model.model.": "peft leaves them; merge the adapter and save the model itself",
+    ".base_layer.": "peft leaves them; merge the adapter and save the model itself",
     "module.": "DataParallel leaves them; save the model again from its inner module",
 }
 _QUANTISED = {
@@ -90,6 +102,7 @@ def _find_ignored(model: PreTrainedModel, unknown: Mapping[str, str]) -> list[st
         key
         for key, name in unknown.items()
         if name not in info.unexpected_keys
+        or _OLD_BUFFERS.search(name)
         or ((number := _layer_number(name)) is not None and layers <= number < layers + extra)
     ]
 
@@ -108,9 +121,9 @@ def _layer_number(name: str) -> int | None:
 def _explain_unused(model: PreTrainedModel, unused: Sequence[str]) -> str:
     """Why tensors have no place in the model, and what to do."""
     where, kind, first = model.config.name_or_path, type(model).__name__, unused[0]
-    for prefix, reason in _WRAPPERS.items():
-        if first.startswith(prefix):
-            return f"{where}: the names of its tensors begin with {prefix!r}, as {reason}, or rename them"
+    for part, reason in _WRAPPERS.items():
+        if first.startswith(part) or (part != "module." and part in first):
+            return f"{where}: the names of its tensors hold {part!r}, as {reason}, or rename them"
     for pattern, method in _QUANTISED.items():
         if (quantised := next((key for key in unused if re.search(pattern, key)), None)) is not None:
             return (
@@ -119,6 +132,12 @@ def _explain_unused(model: PreTrainedModel, unused: Sequence[str]) -> str:
             )
     if any(".lora_" in key for key in unused):
         return f"{where} holds an adapter's weights ({first}) beside a model's; merge them with peft first"
+    head = next((key for key in unused if _OTHER_HEADS.search(key)), None)
+    if head is not None:
+        return (
+            f"{where} holds {head}, of a head for another task (a reward, a class, a pooled state) that a "
+            f"{kind} does not have; save the causal model without it"
+        )
     layers = _count_layers(model)
     beyond = next((key for key in unused if (_layer_number(key) or 0) >= layers), None)
     if beyond is not None:

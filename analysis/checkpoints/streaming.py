@@ -59,8 +59,13 @@ class StreamedParameters(Mapping[str, Tensor]):
         self._model = model
         self._lock = threading.RLock()
         self._loading = LoadStateDictConfig(
-            device_map={"": "cpu"}, dtype=model.dtype, weight_mapping=get_model_conversion_mapping(model)
+            device_map={"": "cpu"},
+            dtype=model.dtype,
+            dtype_plan=model._get_dtype_plan(model.dtype),
+            weight_mapping=get_model_conversion_mapping(model),
         )
+        for module in model.modules():  # buffers that are not stored, as loading makes them: in float32
+            model._init_weights(module)
         matched = match_checkpoint(model, checkpoint.keys(), self._loading.weight_mapping or [])
         self._untie(matched)
         self._empty = dict(model.named_parameters(remove_duplicate=False))
@@ -154,7 +159,7 @@ class StreamedParameters(Mapping[str, Tensor]):
             self._tie(names)
         for name in group.names:
             if self._model.get_parameter(name).requires_grad_(False).is_meta:
-                raise ModelError(f"{name} is not in the checkpoint{AGAIN}")
+                raise ModelError(_explain_missing(name))
         where = self._model.config.name_or_path
         refuse_overflow(where, {name: self._model.get_parameter(name) for name in group.names})
 
@@ -207,7 +212,7 @@ class StreamedParameters(Mapping[str, Tensor]):
         for names in same.values():
             stored = [name for name in names if name in self._of]
             if not stored:
-                raise ModelError(f"{names[0]} is not in the checkpoint{AGAIN}")
+                raise ModelError(_explain_missing(names[0]))
             home = self._of[stored[0]]
             for name in names[1:]:
                 if self._of.get(name, home) != home and not is_layer(self._of[name]):
@@ -218,6 +223,11 @@ class StreamedParameters(Mapping[str, Tensor]):
                     self._groups[home].names.append(name)
             if len(names) > 1:
                 self._tied.append(names)
+
+
+def _explain_missing(name: str) -> str:
+    what = "its config.json describes more than its files hold, or a part of it is missing"
+    return f"{name} is not in the checkpoint: {what}{AGAIN}"
 
 
 def is_layer(group: str) -> bool:

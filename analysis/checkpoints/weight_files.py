@@ -44,7 +44,8 @@ def find_weight_files(folder: Path) -> WeightFiles:
     found = _find_cached(folder, names, small)
     for name in found.names:
         if not (folder / name).is_file():
-            raise NotAModel(f"{folder}: its index names {name}, which is not there{AGAIN}")
+            named = "config.json" if found.index is None else "index"
+            raise NotAModel(f"{folder}: its {named} names {name}, which is not there{AGAIN}")
     return found
 
 

@@ -30,11 +30,24 @@ from analysis.checkpoints.gguf.description import describe_weights
 from analysis.checkpoints.gguf.header import read_gguf_header
 from analysis.checkpoints.hub import HubModel, hub_model
 from analysis.checkpoints.hub_shards import HubCheckpoint
-from analysis.checkpoints.loading import DTYPES, empty_model, read_weights, take_generation_config
+from analysis.checkpoints.loading import (
+    DTYPES,
+    empty_model,
+    read_weights,
+    refuse_not_finite,
+    take_generation_config,
+)
 from analysis.checkpoints.reading import LocalCheckpoint
 from analysis.checkpoints.sources import explain_missing_model, read_tokenizer, resolve
 from analysis.checkpoints.streaming import StreamedParameters
-from analysis.errors import FetchFailed, ModelError, ModelNotFound, NotFetched
+from analysis.errors import (
+    ContractBroken,
+    FetchFailed,
+    ModelError,
+    ModelNotFound,
+    NotFetched,
+    UnknownStructure,
+)
 from analysis.opening.model_ref import ModelRef, Shards, resolve_ref
 from analysis.opening.vocabulary import Vocabulary, read_vocabulary
 
@@ -98,7 +111,7 @@ class LoadedModel:
         config = self.model.generation_config
         stated = None if config is None else config.eos_token_id
         ids = stated if isinstance(stated, list) else [stated]
-        return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+        return frozenset(i for i in (*ids, self.tokenizer.eos_token_id) if isinstance(i, int) and i >= 0)
 
     @property
     def device(self) -> torch.device:
@@ -131,11 +144,11 @@ def load_model(
     tokenizer = read_tokenizer(path)
     model, weights = _open(ref, path, config, remote)
     identity = fingerprint(path, hashes) if remote is None else remote.fingerprint(hashes)
-    anatomy = _prove(ref, model, weights, identity, proofs, made_up=remote is not None)
     if remote is None and stamp(path) != before:
         raise ModelError(
             f"{ref.name} was written to while it was read; open the model again once nothing writes to it"
         )
+    anatomy = _prove(ref, model, weights, identity, proofs, made_up=remote is not None)
     packed = describe_weights(read_gguf_header(path)) if path.is_file() else ""
     return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, packed)
 
@@ -172,11 +185,16 @@ def _prove(
     known = None if proofs is None else recall_anatomy(proofs, key, parameters)
     if known is not None:
         return known
-    if weights is None:
-        anatomy = find_anatomy(model)
-    else:
-        with weights.rehearsal() if made_up else nullcontext():
-            anatomy = find_anatomy(model, weights, weights.running)
+    try:
+        with weights.rehearsal() if weights is not None and made_up else nullcontext():
+            if weights is None:
+                anatomy = find_anatomy(model)
+            else:
+                anatomy = find_anatomy(model, weights, weights.running)
+    except (ContractBroken, UnknownStructure) as error:
+        if not made_up:
+            refuse_not_finite(ref.name, parameters if weights is None else weights, error)
+        raise
     if proofs is not None and not made_up:
         keep_anatomy(proofs, key, anatomy)
     free_unused()  # leftovers of the proof

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation import logits_process as processes
 
-from analysis.errors import ModelError
+from analysis.errors import ModelError, first_line
 from analysis.opening.models import LoadedModel
 
 NEUTRAL: Mapping[str, Any] = {
@@ -102,7 +103,23 @@ def build_scorer(loaded: LoadedModel, prompt_length: int) -> Callable[[Tensor, T
     check_settings(loaded)
     config = copy.deepcopy(loaded.model.generation_config) or GenerationConfig()
     found = LogitsProcessorList(_list_processors(loaded, config, prompt_length))
-    return lambda ids, logits: found(ids, logits)
+
+    def score(ids: Tensor, logits: Tensor) -> Tensor:
+        size = logits.shape[-1]  # settings may name padding rows, which the model's own logits have
+        whole = pad(logits, (0, loaded.anatomy.head.vocab - size), value=-torch.inf)
+        try:
+            return found(ids, whole)[:, :size]
+        except (TypeError, ValueError, IndexError) as error:
+            raise _explain_unusable(loaded, error) from error
+
+    return score
+
+
+def _explain_unusable(loaded: LoadedModel, error: Exception) -> ModelError:
+    return ModelError(
+        f"the generation_config of {loaded.ref.name} cannot be applied ({first_line(error)}); correct "
+        "generation_config.json, or generate without --as-configured"
+    )
 
 
 def _list_processors(loaded: LoadedModel, config: GenerationConfig, prompt_length: int) -> list[Any]:
@@ -145,11 +162,8 @@ def _list_processors(loaded: LoadedModel, config: GenerationConfig, prompt_lengt
         asked = {name: value for name, value in asked.items() if name not in ("min_length", "min_new_tokens")}
     try:
         return [make(asked[name]) for name, make in made.items() if name in asked]
-    except (TypeError, ValueError) as error:
-        raise ModelError(
-            f"the generation_config of {loaded.ref.name} cannot be applied ({error}); correct "
-            "generation_config.json, or generate without --as-configured"
-        ) from error
+    except (TypeError, ValueError, IndexError) as error:
+        raise _explain_unusable(loaded, error) from error
 
 
 def _ends(config: GenerationConfig) -> list[int]:

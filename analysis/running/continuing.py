@@ -24,6 +24,20 @@ _known: WeakKeyDictionary[LoadedModel, bool] = WeakKeyDictionary()
 _table = threading.Lock()
 
 
+def find_room(loaded: LoadedModel, length: int) -> int:
+    """How many tokens can be written behind a prompt of a length: up to the end of the context.
+
+    Models whose positions are scaled otherwise beyond a length (longrope: Phi-3) end there too, where the
+    prompt is shorter: what was cached before that border was computed for the other scale, and transformers
+    computes all of it again.
+    """
+    rope = getattr(loaded.model.config.get_text_config(), "rope_parameters", None) or {}
+    border = rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
+    context = loaded.anatomy.context
+    crossing = isinstance(border, int) and length <= border
+    return (min(border + 1, context) if crossing else context) - length
+
+
 def check_continues(loaded: LoadedModel) -> None:
     """Raise HeadlampError for a model whose cached and uncached outputs differ.
 
@@ -39,7 +53,6 @@ def check_continues(loaded: LoadedModel) -> None:
         raise HeadlampError(
             f"{loaded.ref.name} ({loaded.anatomy.architecture}) computes other logits with a KV cache than "
             "without, so generated text would be wrong; "
-            " "
             "its neurons can be decoded and searched"
         )
 

@@ -21,7 +21,7 @@ from analysis.opening.models import LoadedModel
 from analysis.running.answers import refusal_ids
 from analysis.running.batches import example_number
 from analysis.running.configured import build_scorer, samples
-from analysis.running.continuing import check_continues
+from analysis.running.continuing import check_continues, find_room
 
 METHOD_VERSION = "1"
 BEST = 20
@@ -87,7 +87,7 @@ def generate_steps(
     done = [False, False]
     examples = [example_number(ids)] * 2
     refusal: list[int] | None = None
-    limit = min(sampling.max_new_tokens, loaded.anatomy.context - len(ids))
+    limit = min(sampling.max_new_tokens, find_room(loaded, len(ids)))
     for number in range(limit):
         start = 0 if number == 0 else len(ids) + number - 1
         positions = torch.arange(start, start + fed.shape[1], device=device).expand(2, -1)

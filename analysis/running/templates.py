@@ -9,7 +9,7 @@ from __future__ import annotations
 from analysis.errors import TextError, first_line
 from analysis.opening.models import LoadedModel
 from analysis.running.conversations import Conversation, Turn, make_messages
-from analysis.running.reasoning import split_reasoning
+from analysis.running.reasoning import CLOSE
 
 MEND = (
     "correct chat_template in its tokenizer_config.json or chat_template.jinja, remove it, or feed the "
@@ -18,7 +18,7 @@ MEND = (
 
 TELLING = 24
 """Characters from which a text in what a template renders is no coincidence."""
-STANDIN = "another text in its place"
+MORE = "and more of it"
 
 
 def has_template(loaded: LoadedModel) -> bool:
@@ -85,15 +85,14 @@ def _is_left_out(
 ) -> bool:
     """Whether the rendered text is without what was said `number`-th; reasoning of earlier turns may be.
 
-    A short text may stand in the template's own words, so there another one must change what is rendered.
+    A short text may stand in the template's own words, and a template may write a text otherwise than it was
+    typed (quoted, trimmed); there more text must change what is rendered.
     """
     role, said = spoken[number]
-    wanted = _squeeze(split_reasoning(said)[1] if role == "assistant" else said)
-    if wanted not in _squeeze(text):
-        return True
-    if not wanted or len(wanted) >= TELLING:
+    wanted = _squeeze(said.rpartition(CLOSE)[2] if role == "assistant" else said)
+    if not wanted or (len(wanted) >= TELLING and wanted in _squeeze(text)):
         return False
-    other = (*spoken[:number], (role, STANDIN), *spoken[number + 1 :])
+    other = (*spoken[:number], (role, f"{said} {MORE}"), *spoken[number + 1 :])
     try:
         return _render(loaded, other, as_parts) == text
     except Exception:  # it looks at what is said, so it does not leave it out

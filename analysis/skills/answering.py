@@ -18,6 +18,7 @@ from analysis.intervening.interventions import Intervention, intervene
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.batches import BATCH, Batch, make_batches, require_finite
+from analysis.running.continuing import find_room
 from analysis.running.prompts import decode_answer
 from analysis.running.reasoning import opens_reasoning, split_reasoning
 from analysis.running.templates import has_template
@@ -73,7 +74,7 @@ def answer_prompts(
             _Row(
                 [],
                 choose_stops(loaded, None if stops is None else stops[i]),
-                min(max_new_tokens, loaded.anatomy.context - length),
+                min(max_new_tokens, find_room(loaded, length)),
                 opens_reasoning(loaded, prompts[i]),
             )
             for i, length in zip(batch.indices, batch.prompt_lengths, strict=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
 
+from analysis.anatomy import proofs
 from analysis.anatomy.proofs import proof_key
 from analysis.anatomy.structure import find_anatomy
 from analysis.opening import models
@@ -82,8 +81,8 @@ def test_the_key_names_all_that_a_proof_depends_on(monkeypatch: pytest.MonkeyPat
     others = [("g", "Llama", "float32", "cpu"), ("f", "GPT2", "float32", "cpu")]
     others += [("f", "Llama", "bfloat16", "cpu"), ("f", "Llama", "float32", "cuda")]
     keys = {one, *(proof_key(*other) for other in others)}
-    for module in (torch, transformers):
+    for versions in (("0", proofs.LIBRARIES[1]), (proofs.LIBRARIES[0], "0")):
         with monkeypatch.context() as patched:
-            patched.setattr(module, "__version__", "0")
+            patched.setattr(proofs, "LIBRARIES", versions)
             keys.add(proof_key("f", "Llama", "float32", "cpu"))
     assert len(keys) == 7

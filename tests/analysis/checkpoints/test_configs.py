@@ -55,6 +55,12 @@ def test_a_model_saved_without_its_tied_head_is_opened(folder: Path) -> None:
             assert torch.equal(loaded.parameters[name], theirs.get_parameter(name))
 
 
+@pytest.mark.parametrize("name", ["MyLlama", "GPT", "LlamaForCausalLMWithValueHead", "LlamaForTraining"])
+def test_the_class_a_model_was_saved_as_does_not_matter(folder: Path, name: str) -> None:
+    configure(folder, architectures=[name])
+    assert load_model(ModelRef(str(folder))).anatomy.architecture == "LlamaForCausalLM"
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [

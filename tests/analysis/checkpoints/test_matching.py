@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, DeepseekV3Config, DeepseekV3ForCa
 from analysis.errors import ModelError
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
+from tests.contract.builder import build
 
 Weights = dict[str, Tensor]
 UP, EMBED, HEAD = "model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight", "lm_head.weight"
@@ -61,8 +62,12 @@ def quantised(suffix: str) -> Callable[[Weights], Weights]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (renamed("_orig_mod."), r"begin with '_orig_mod\.', as torch\.compile leaves them"),
-        (renamed("module."), r"begin with 'module\.', as DataParallel leaves them"),
+        (renamed("_orig_mod."), r"hold '_orig_mod\.', as torch\.compile leaves them"),
+        (renamed("module."), r"hold 'module\.', as DataParallel leaves them"),
+        (renamed("model._orig_mod."), r"hold '_orig_mod\.', as torch\.compile leaves them"),
+        (renamed("base_model.model."), r"hold 'base_model\.model\.', as peft leaves them"),
+        (lambda w: w | {"v_head.summary.weight": torch.ones(1, 16)}, "of a head for another task"),
+        (lambda w: w | {"score.weight": torch.ones(2, 16)}, "of a head for another task"),
         (quantised("qweight"), r"quantised weights \(GPTQ or AWQ: .*up_proj\.qweight\)"),
         (quantised("weight_scale"), r"quantised weights \(FP8, int8 or compressed-tensors: .*weight_scale\)"),
         (quantised("scales"), r"quantised weights \(GPTQ, AWQ or MLX: "),
@@ -87,6 +92,51 @@ def test_tensors_that_the_model_ignores_on_purpose_are_left_out(folder: Path) ->
     rewrite(folder, lambda w: w | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
     for loaded in opened_both_ways(folder):
         assert torch.equal(loaded.parameters[UP], before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("gpt2", "transformer.h.0.attn.masked_bias"),
+        ("gpt2", "transformer.h.0.attn.bias"),
+        ("llama", "model.layers.0.self_attn.maybe_rotary.inv_freq"),
+        ("llama", "model.embed_positions.weights"),
+    ],
+)
+def test_masks_and_tables_that_older_versions_saved_are_left_out(tmp_path: Path, kind: str, key: str) -> None:
+    tiny_model(kind).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    before = load_model(ModelRef(str(tmp_path)))
+    rewrite(tmp_path, lambda w: w | {key: torch.ones(1, 1, 8, 8)})
+    for loaded in opened_both_ways(tmp_path):
+        assert all(torch.equal(loaded.parameters[n], p) for n, p in before.model.named_parameters())
+
+
+def test_weights_of_another_shape_than_the_config_describes_are_named(folder: Path) -> None:
+    configure(folder, vocab_size=98)
+    said = r"lm_head\.weight has the shape \[97, 32\] in the weights, and config\.json describes \[98, 32\]"
+    refused_both_ways(folder, said)
+
+
+def test_weights_that_are_not_finite_are_named(folder: Path) -> None:
+    rewrite(folder, lambda w: w | {UP: w[UP] * torch.nan})
+    refused_both_ways(folder, r"up_proj\.weight holds NaN or infinity")
+
+
+@pytest.mark.parametrize("kind", ["gpt_oss", "deepseek_v3", "gptj"])
+def test_what_stays_in_float32_is_the_same_from_disk(tmp_path: Path, kind: str) -> None:
+    build(kind).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    for dtype in ("bfloat16", "float16"):
+        refs = [ModelRef(str(tmp_path), dtype=dtype, streamed=streamed) for streamed in (False, True)]
+        memory, disk = (load_model(ref) for ref in refs)
+        for name, parameter in memory.model.named_parameters():
+            assert disk.parameters[name].dtype == parameter.dtype
+            assert torch.equal(disk.parameters[name], parameter), name
+        buffers = dict(disk.model.named_buffers())
+        for name, buffer in memory.model.named_buffers():
+            assert buffers[name].dtype == buffer.dtype
+            assert torch.equal(buffers[name], buffer), name
 
 
 def test_layers_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None:

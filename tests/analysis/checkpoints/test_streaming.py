@@ -185,7 +185,7 @@ def test_a_tied_head_that_is_stored_under_no_name_is_refused(tmp_path: Path) -> 
     weights = load_file(folder / "model.safetensors")
     del weights["model.embed_tokens.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"weight is not in the checkpoint; download or convert"):
+    with pytest.raises(ModelError, match=r"weight is not in the checkpoint: .*download or convert"):
         load_model(ModelRef(str(folder), streamed=True))
 
 

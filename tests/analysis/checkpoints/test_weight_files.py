@@ -59,6 +59,14 @@ def same_as_transformers(folder: Path) -> None:
         assert torch.equal(opened(folder, streamed=streamed), theirs)
 
 
+def test_every_file_that_a_tokenizer_may_be_read_from_is_part_of_the_fingerprint(folder: Path) -> None:
+    found = {fingerprint(folder)}
+    for name in ("tokenizer.4.0.0.json", "spiece.model", "sentencepiece.bpe.model", "tekken.json"):
+        (folder / name).write_text(name)
+        found.add(fingerprint(folder))
+    assert len(found) == 5
+
+
 def test_an_index_left_behind_does_not_count_beside_the_single_file(folder: Path) -> None:
     alone = fingerprint(folder)
     in_shards(folder, 3.0)

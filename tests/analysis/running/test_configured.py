@@ -9,9 +9,10 @@ import torch
 
 from analysis.errors import HeadlampError, ModelError
 from analysis.opening.models import LoadedModel
+from analysis.opening.vocabulary import Vocabulary
 from analysis.running.configured import describe_settings, list_settings
 from analysis.running.generation import Sampling, generate_steps
-from tests.analysis.conftest import loaded_from, tiny_model
+from tests.analysis.conftest import VOCAB, loaded_from, tiny_model
 
 PROMPT = [1, 5, 9, 4, 40, 9]
 CONFIGURED = Sampling(14, as_configured=True)
@@ -62,6 +63,16 @@ def test_configured_text_is_that_of_transformers_own_generate(settings: dict[str
     assert said(loaded, CONFIGURED) == plain(loaded)
     alone = {name: value for name, value in settings.items() if name != "eos_token_id"}
     assert set(list_settings(loaded)) == set(alone)
+
+
+def test_settings_may_name_padding_rows_and_others_are_refused() -> None:
+    loaded = model_with(bad_words_ids=[[VOCAB - 1]], sequence_bias=[[[VOCAB - 2], -5.0]])
+    shorter = Vocabulary(loaded.vocabulary.texts[: VOCAB - 4], frozenset(), 4)
+    vars(loaded)["vocabulary"] = shorter
+    assert said(loaded, CONFIGURED) == said(loaded, Sampling(14))
+    loaded = model_with(bad_words_ids=[[VOCAB + 9]])
+    with pytest.raises(ModelError, match=r"generation_config of .* cannot be applied"):
+        said(loaded, CONFIGURED)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import AddedToken
-from transformers import AutoModelForCausalLM, AutoTokenizer, RobertaConfig, RobertaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Phi3Config,
+    Phi3ForCausalLM,
+    RobertaConfig,
+    RobertaForCausalLM,
+)
 
 from analysis.errors import EmptyPrompt, HeadlampError, PromptTooLong, TextError
 from analysis.intervening.clamps import Clamp, parse_clamp
@@ -263,3 +270,27 @@ def test_a_model_that_counts_positions_its_own_way_is_not_continued() -> None:
         next(generate_steps(loaded, PROMPT, [], Sampling()))
     with pytest.raises(HeadlampError, match="with a KV cache"):
         profile_blocks(loaded, [PROMPT])
+
+
+def test_a_text_ends_where_the_scale_of_its_positions_would_change() -> None:
+    torch.manual_seed(0)
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+        "original_max_position_embeddings": 32,
+    }
+    config = Phi3Config(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=256, original_max_position_embeddings=32,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, rope_parameters=rope,
+    )  # fmt: skip
+    loaded = loaded_from(Phi3ForCausalLM(config).eval())
+    ids = list(range(5, 29))
+    whole = loaded.model.generate(torch.tensor([ids]), max_new_tokens=20, do_sample=False)[0, 24:].tolist()
+    found = [step.tokens[0] for step in generate_steps(loaded, ids, [], Sampling(20))]
+    assert found == whole[:9]
+    beyond = list(range(5, 45))
+    whole = loaded.model.generate(torch.tensor([beyond]), max_new_tokens=20, do_sample=False)[0, 40:].tolist()
+    assert [step.tokens[0] for step in generate_steps(loaded, beyond, [], Sampling(20))] == whole

@@ -99,6 +99,23 @@ def test_a_template_that_wants_parts_is_given_parts() -> None:
     assert encode_prompt(parts, " my dog") == encode_prompt(plain, " my dog")
 
 
+@pytest.mark.parametrize("change", ["| tojson", "| upper", "| replace('o', '0')"])
+def test_a_template_that_writes_the_prompt_otherwise_is_used(change: str) -> None:
+    loaded = chat_model(f"<s>{{{{ messages[-1]['content'] {change} }}}}")
+    long = 'a dog and a cat and "the" dog\nran'
+    for prompt in ("dog", long):
+        text = loaded.tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False)
+        assert encode_prompt(loaded, prompt) == loaded.tokenizer.encode(text, add_special_tokens=False)
+
+
+def test_reasoning_of_an_earlier_turn_may_be_left_out_wherever_it_began() -> None:
+    loaded = chat_model("{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}<think>")
+    turns = (("user", "dog"), ("assistant", "let me think</think>the cat"))
+    text = "dogthe catdog<think>"
+    found = encode_conversation(loaded, Conversation("dog", turns=turns))
+    assert found == loaded.tokenizer.encode(text, add_special_tokens=False)
+
+
 def test_a_template_that_trims_is_used() -> None:
     assert encode_prompt(chat_model("<s>{{ messages[0]['content'] | trim }} the"), " dog \n") == [1, 6, 9]
 
