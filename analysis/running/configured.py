@@ -108,9 +108,10 @@ def build_scorer(loaded: LoadedModel, prompt_length: int) -> Callable[[Tensor, T
         size = logits.shape[-1]  # settings may name padding rows, which the model's own logits have
         whole = pad(logits, (0, loaded.anatomy.head.vocab - size), value=-torch.inf)
         try:
-            return found(ids, whole)[:, :size]
+            scores: Tensor = found(ids, whole)
         except (TypeError, ValueError, IndexError) as error:
             raise _explain_unusable(loaded, error) from error
+        return scores[:, :size]
 
     return score
 

@@ -34,8 +34,9 @@ def find_room(loaded: LoadedModel, length: int) -> int:
     rope = getattr(loaded.model.config.get_text_config(), "rope_parameters", None) or {}
     border = rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
     context = loaded.anatomy.context
-    crossing = isinstance(border, int) and length <= border
-    return (min(border + 1, context) if crossing else context) - length
+    if isinstance(border, int) and length <= border:
+        return min(border + 1, context) - length
+    return context - length
 
 
 def check_continues(loaded: LoadedModel) -> None:
