@@ -123,7 +123,7 @@ def _explain(loaded: LoadedModel, spoken: tuple[Turn, ...], reason: str) -> str:
 def _drop_closing_end(loaded: LoadedModel, spoken: tuple[Turn, ...], text: str, as_parts: bool) -> str:
     """The text without the end token that a template writes behind a whole conversation, as in training.
 
-    An end token behind every turn belongs to the turn, and stays.
+    One that stands behind the last turn also where the conversation goes on belongs to the turn, and stays.
     """
     names = loaded.tokenizer.convert_ids_to_tokens(sorted(loaded.ends_of_text))
     end = next((name for name in names if name and text.endswith(name)), None)
@@ -131,5 +131,5 @@ def _drop_closing_end(loaded: LoadedModel, spoken: tuple[Turn, ...], text: str, 
         return text
     longer = (*spoken, ("assistant", "a"), spoken[-1])
     again = _try_rendering(loaded, longer, as_parts)[0]
-    every_turn = not again or again.count(end) >= text.count(end) + 2
-    return text if every_turn else text.removesuffix(end)
+    of_the_turn = not again or again.startswith(text)  # it stays where the conversation goes on
+    return text if of_the_turn else text.removesuffix(end)

@@ -155,6 +155,14 @@ def test_of_several_templates_the_default_is_used_or_all_are_named() -> None:
         ("{% for m in messages %}{{ m['content'] }}{% endfor %}</s>", [5]),  # closes the conversation
         ("{% for m in messages %}{{ m['content'] }}</s>{% endfor %}", [5, 2]),  # closes every turn
         ("{% for m in messages %}{{ m['content'] }}</s>{% endfor %} the", [5, 2, 9]),
+        (  # closes the user's turns
+            "{% for m in messages %}{{ m.content }}{% if m.role == 'user' %}</s>{% endif %}{% endfor %}",
+            [5, 2],
+        ),
+        (  # closes the answers, and the conversation
+            "{% for m in messages %}{{ m.content }}{% if m.role != 'user' %}</s>{% endif %}{% endfor %}</s>",
+            [5],
+        ),
     ],
 )
 def test_only_the_end_token_behind_a_whole_conversation_is_dropped(template: str, ids: list[int]) -> None:
