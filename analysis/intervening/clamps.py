@@ -15,7 +15,7 @@ from analysis.errors import ClampError
 
 ClampSite = Literal["key", "up", "gate"]
 Mode = Literal["set", "add", "scale", "ablate", "mean"]
-Unit = Literal["raw", "max"]
+Unit = Literal["raw", "max", "residual"]
 ScopeKind = Literal["all", "prompt", "generated", "last", "range"]
 
 CLAMP_SITES: tuple[ClampSite, ...] = get_args(ClampSite)
@@ -25,6 +25,7 @@ LARGEST_VALUE = 1e6
 
 _FORM = "ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], such as L2.N47:key:set:-8x@all"
 _NEEDS_VALUE = ("set", "add", "scale")
+_SUFFIX: dict[Unit, str] = {"raw": "", "max": "x", "residual": "r"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class Clamp:
     """One neuron clamped at one site.
 
     value: in `unit`s; None for ablate and mean. unit `max`: × the neuron's largest |activation| on the
-    reference text, position 0 excluded. raw: the value in the model's own units, known once resolved
-    against the reference text (`mean` resolves to the mean).
+    reference text, position 0 excluded. unit `residual`: × the size of the residual at each position,
+    divided by that of the neuron's down vector. raw: the value in the model's own units, known once
+    resolved against the reference text (`mean` resolves to the mean); always None in × residual, where each
+    position has its own.
     """
 
     address: NeuronAddress
@@ -75,19 +78,34 @@ class Clamp:
             if getattr(self, name) not in allowed:
                 raise ClampError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(allowed)}")
         if (self.value is not None) != (self.mode in _NEEDS_VALUE):
-            need = "needs a VALUE, such as 8x or 2.5" if self.mode in _NEEDS_VALUE else "takes no VALUE"
+            need = "needs a VALUE, such as 8x, 1.5r or 2.5" if self.mode in _NEEDS_VALUE else "takes no VALUE"
             raise ClampError(f"{self.address}: mode {self.mode} {need}; the form is {_FORM}")
         if self.value is not None and not abs(self.value) <= LARGEST_VALUE:
             raise ClampError(
                 f"{self.address}: VALUE {self.value} is not a number of at most {LARGEST_VALUE:g} in size; "
-                "useful values are within ±16x"
+                "useful values are within ±16x or ±4r"
             )
-        if self.mode == "scale" and self.unit == "max":
-            raise ClampError(f"{self.address}: scale multiplies, so its VALUE is a plain number, without x")
+        if self.mode == "scale" and self.unit != "raw":
+            raise ClampError(
+                f"{self.address}: scale multiplies, so its VALUE is a plain number, without x or r"
+            )
+        if self.unit == "residual":
+            self._check_residual()
+
+    def _check_residual(self) -> None:
+        if self.value is None:
+            raise ClampError(f"{self.address}: mode {self.mode} takes no VALUE, so it has no unit")
+        if self.site != "key":
+            raise ClampError(
+                f"{self.address}:{self.site}: × residual is what a neuron writes, so it is for its key; "
+                "leave the site out, or give a plain number"
+            )
+        if self.raw is not None:
+            raise ClampError(f"{self.address}: in × residual each position has a raw value of its own")
 
     def __str__(self) -> str:
         number = "" if self.value is None else repr(float(self.value)).removesuffix(".0")
-        value = f":{number}{'x' if self.unit == 'max' else ''}" if number else ""
+        value = f":{number}{_SUFFIX[self.unit]}" if number else ""
         return f"{self.address}:{self.site}:{self.mode}{value}@{self.scope}"
 
     @property
@@ -96,7 +114,8 @@ class Clamp:
         return self.unit == "max" or self.mode == "mean"
 
     def resolve(self, *, largest: float, mean: float) -> Clamp:
-        """This clamp with `raw` filled in from the neuron's maximum |activation| and mean.
+        """This clamp with `raw` filled in from the neuron's maximum |activation| and mean; unchanged in ×
+        residual.
 
         Raises ClampError where the neuron was never active (or never routed) on the reference text.
         """
@@ -114,6 +133,8 @@ class Clamp:
                     " give the value as a plain number"
                 )
             return replace(self, raw=cast(float, self.value) * largest)
+        if self.unit == "residual":
+            return self
         return replace(self, raw=0.0 if self.mode == "ablate" else self.value)
 
 
@@ -140,16 +161,24 @@ def parse_clamp(text: str) -> Clamp:
 
 
 def parse_value(text: str) -> tuple[float, Unit]:
-    """`-8x` → (-8.0, "max"), `2.5` → (2.5, "raw"). Raises ClampError for anything not a finite number."""
-    unit: Unit = "max" if text.strip().lower().endswith(("x", "×")) else "raw"
+    """`-8x` → (-8.0, "max"), `1.5r` → (1.5, "residual"), `2.5` → (2.5, "raw").
+
+    Raises ClampError for anything not a finite number.
+    """
+    bare, unit = text.strip(), cast(Unit, "raw")
+    if bare.lower().endswith(("x", "×")):
+        bare, unit = bare.rstrip("xX×"), "max"
+    elif bare.lower().endswith("r"):
+        bare, unit = bare[:-1], "residual"
     try:
-        value = float(text.strip().rstrip("xX×"))
+        value = float(bare)
     except ValueError:
         raise ClampError(
-            f"VALUE {text[:40]!r} is not a number; write 8x (× the largest activation) or 2.5"
+            f"VALUE {text[:40]!r} is not a number; write 8x (× the largest activation), 1.5r (× the "
+            "residual) or 2.5"
         ) from None
     if not math.isfinite(value):
-        raise ClampError(f"VALUE {text[:40]!r} is not finite; useful values are within ±16x")
+        raise ClampError(f"VALUE {text[:40]!r} is not finite; useful values are within ±16x or ±4r")
     return value, unit
 
 

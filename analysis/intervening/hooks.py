@@ -16,6 +16,7 @@ from analysis.anatomy.anatomy import Block
 from analysis.errors import ClampError
 from analysis.intervening.clamps import CLAMP_SITES, Clamp, ClampSite
 from analysis.intervening.expert_hooks import attach_expert_clamps, attach_expert_observer
+from analysis.intervening.residual_units import ResidualSizes, down_norm, find_residual
 from analysis.intervening.steps import ClampPlan, ForwardStep, Reach, See, apply_clamp
 from analysis.opening.models import LoadedModel
 
@@ -39,13 +40,15 @@ def check_clamp(loaded: LoadedModel, clamp: Clamp) -> Block:
     block = loaded.anatomy.block(clamp.address)
     if clamp.site == "gate" and not block.gated:
         raise ClampError(f"{clamp}: block {block.address} is plain and has no gate; clamp its key or up site")
+    if clamp.unit == "residual" and loaded.streamed is None:
+        find_residual(loaded, clamp, block)
     return block
 
 
 def plan_clamp(loaded: LoadedModel, clamp: Clamp, index: int, rows: Sequence[int] | None) -> ClampPlan:
     """Prepare the clamp for one forward step. Raises as check_clamp, and for an unresolved value."""
     block = check_clamp(loaded, clamp)
-    if clamp.raw is None:
+    if clamp.raw is None and clamp.unit != "residual":
         raise ClampError(f"{clamp}: its value has not been resolved against the reference text yet")
     return ClampPlan(clamp, block, index, rows)
 
@@ -66,16 +69,24 @@ def attach_clamps(step: ForwardStep, plans: list[ClampPlan]) -> Iterator[Any]:
         step.reach.covered[plan.index] += count
         if count:
             active.append(plan)
-    yield from attach_expert_clamps(step, [plan for plan in active if plan.block.fused])
-    yield from _attach_dense_clamps(step, [plan for plan in active if not plan.block.fused])
+    sizes = None
+    of_residual = [plan for plan in active if plan.clamp.unit == "residual"]
+    if of_residual:  # all are of one module, so they add to one residual
+        place = find_residual(step.loaded, of_residual[0].clamp, of_residual[0].block)
+        sizes = ResidualSizes(step, place)
+        yield from sizes.attach()
+    yield from attach_expert_clamps(step, [plan for plan in active if plan.block.fused], sizes)
+    yield from _attach_dense_clamps(step, [plan for plan in active if not plan.block.fused], sizes)
 
 
-def _attach_dense_clamps(step: ForwardStep, plans: list[ClampPlan]) -> Iterator[Any]:
+def _attach_dense_clamps(
+    step: ForwardStep, plans: list[ClampPlan], sizes: ResidualSizes | None
+) -> Iterator[Any]:
     for plan in plans:
         step.reach.acted[plan.index] += int(step.mask(plan).sum())
         module = step.loaded.model.get_submodule(site_module(plan.block, plan.clamp.site))
         if plan.clamp.site == "key":
-            yield module.register_forward_pre_hook(_key_hook(step, plan))
+            yield module.register_forward_pre_hook(_key_hook(step, plan, sizes))
         else:
             yield module.register_forward_hook(_output_hook(step, plan))
 
@@ -92,11 +103,22 @@ def site_columns(block: Block, site: ClampSite) -> slice:
     return slice(None) if site == "key" else block.view(site).neurons
 
 
-def _key_hook(step: ForwardStep, plan: ClampPlan) -> Callable[..., Any]:
+def _key_hook(step: ForwardStep, plan: ClampPlan, sizes: ResidualSizes | None) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (_clamp_column(step, plan, args[0]), *args[1:])
+        raw = None
+        if sizes is not None and plan.clamp.unit == "residual":
+            raw = _raw_values(step, plan, sizes.of(lambda: module.forward(args[0])))
+        return (_clamp_column(step, plan, args[0], raw), *args[1:])
 
     return hook
+
+
+def _raw_values(step: ForwardStep, plan: ClampPlan, sizes: Tensor) -> Tensor:
+    """(B, T) float32 raw values of a clamp in × residual, recorded where it acts."""
+    assert plan.clamp.value is not None
+    raw = plan.clamp.value * sizes / down_norm(step.loaded, plan.clamp, plan.block).to(sizes.device)
+    step.reach.note_used(plan.index, raw[step.mask(plan).to(raw.device)])
+    return raw
 
 
 def _output_hook(step: ForwardStep, plan: ClampPlan) -> Callable[..., Any]:
@@ -106,13 +128,16 @@ def _output_hook(step: ForwardStep, plan: ClampPlan) -> Callable[..., Any]:
     return hook
 
 
-def _clamp_column(step: ForwardStep, plan: ClampPlan, values: Tensor) -> Tensor:
-    """A copy of a projection's states with the clamped neuron's column changed in scope."""
+def _clamp_column(step: ForwardStep, plan: ClampPlan, values: Tensor, raw: Tensor | None = None) -> Tensor:
+    """A copy of a projection's states with the clamped neuron's column changed in scope.
+
+    raw: (B, T) a value for each position, in place of the clamp's own.
+    """
     changed = values.clone(memory_format=torch.contiguous_format)
     states = at_positions(changed, step, plan.block)
     column = states[..., site_columns(plan.block, plan.clamp.site)][..., plan.clamp.address.neuron]
     mask = step.mask(plan).to(column.device)
-    column.copy_(torch.where(mask, apply_clamp(plan.clamp, column), column))
+    column.copy_(torch.where(mask, apply_clamp(plan.clamp, column, raw), column))
     return changed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from analysis.intervening.clamps import Clamp, ClampSite
 from analysis.opening.models import LoadedModel
 
 LAST_POSITION = 2**31 - 1
+USED_VALUES = 1024
+"""How many raw values of one clamp in × residual are recorded, of a text or a batch."""
 
 See = Callable[[Block, ClampSite, Tensor, Tensor, Tensor], None]
 """Called with a block, a site, values (n, m), rows (n,) and positions (n,); padding left out."""
@@ -25,7 +27,8 @@ class Reach:
     """Per change, in order: how many positions its scope covered, and on how many it acted.
 
     The two differ only for a routed expert, which acts on the tokens routed to it; both stay 0 for changes
-    that attach themselves.
+    that attach themselves. used: per change, the first USED_VALUES raw values of a clamp in × residual, by
+    pass, row and position; none for others.
     abstained: the batch rows for which a guard refuses to answer. refusal: what the first guard would have
     them say; None where there is no guard.
     """
@@ -34,17 +37,28 @@ class Reach:
     acted: list[int] = field(default_factory=list)
     abstained: list[int] = field(default_factory=list)
     refusal: str | None = None
+    used: list[list[float]] = field(default_factory=list)
+
+    def note_used(self, index: int, values: Tensor) -> None:
+        """Record raw values (n,) that a change put in."""
+        while len(self.used) <= index:
+            self.used.append([])
+        room = USED_VALUES - len(self.used[index])
+        self.used[index] += [float(f"{v:.6g}") for v in values[: max(room, 0)].float().tolist()]
 
     def add(self, other: Reach) -> None:
         """Add another step's counts."""
         self.covered = [a + b for a, b in _zip_longest(self.covered, other.covered)]
         self.acted = [a + b for a, b in _zip_longest(self.acted, other.acted)]
         self.abstained = sorted({*self.abstained, *other.abstained})
+        for index, values in enumerate(other.used):
+            self.note_used(index, torch.tensor(values))
         self.refusal = other.refusal if self.refusal is None else self.refusal
 
-    def counts(self) -> dict[str, list[int]]:
+    def counts(self) -> dict[str, Any]:
         """The part that is stored with a text, as JSON; `Reach(**counts)` reads it."""
-        return {"covered": self.covered, "acted": self.acted, "abstained": self.abstained}
+        counts = {"covered": self.covered, "acted": self.acted, "abstained": self.abstained}
+        return counts | ({"used": self.used} if any(self.used) else {})
 
 
 @dataclass(frozen=True)
@@ -120,8 +134,13 @@ class AttachableChange(Protocol):
         """Attach its hooks for one step, acting on some batch rows (None: all); yields handles."""
 
 
-def apply_clamp(clamp: Clamp, values: Tensor) -> Tensor:
-    """Apply a clamp's rule to activations of any shape. `raw` is in the activations' units."""
+def apply_clamp(clamp: Clamp, values: Tensor, raw: Tensor | None = None) -> Tensor:
+    """Apply a clamp's rule to activations of any shape. `raw` is in the activations' units.
+
+    raw: a value for each activation, in place of the clamp's own (× residual).
+    """
+    if raw is not None:
+        return values + raw.to(values) if clamp.mode == "add" else raw.to(values)
     assert clamp.raw is not None
     if clamp.mode == "add":
         return values + clamp.raw

@@ -23,9 +23,14 @@ from analysis.recipes.kinds import READERS, write_entry
 from analysis.recipes.recipes import write_recipe_document
 
 
-def write_recipe_files(loaded: LoadedModel, changes: Sequence[Change], name: str) -> dict[str, bytes]:
-    """File name → contents of a recipe called `name`.json; the recipe holds the tensors' digest."""
-    document = write_recipe_document(loaded, changes)
+def write_recipe_files(
+    loaded: LoadedModel, changes: Sequence[Change], name: str, used: Sequence[Sequence[float]] = ()
+) -> dict[str, bytes]:
+    """File name → contents of a recipe called `name`.json; the recipe holds the tensors' digest.
+
+    used: as `write_recipe_document`.
+    """
+    document = write_recipe_document(loaded, changes, used)
     tensors: dict[str, Tensor] = {}
     for number, item in enumerate(changes):
         if not isinstance(item, Clamp | PruneExpert):

@@ -45,10 +45,15 @@ def _versions() -> dict[str, str]:
     }
 
 
-def write_recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dict[str, Any]:
+def write_recipe_document(
+    loaded: LoadedModel, changes: Sequence[Change], used: Sequence[Sequence[float]] = ()
+) -> dict[str, Any]:
     """The recipe of these changes for this model, ready for json.dumps; `write_recipe_files` adds the
     tensors.
+
+    used: as `Reach.used`, the raw values that clamps in × residual put in; written down, never read back.
     """
+    values = (*used, *[()] * (len(changes) - len(used)))
     return {
         "headlamp_recipe": FORMAT,
         "model": {
@@ -56,7 +61,10 @@ def write_recipe_document(loaded: LoadedModel, changes: Sequence[Change]) -> dic
             "revision": loaded.ref.revision,
             "fingerprint": loaded.fingerprint,
         },
-        "interventions": [_entry(change, number) for number, change in enumerate(changes)],
+        "interventions": [
+            _entry(change, number, own)
+            for number, (change, own) in enumerate(zip(changes, values, strict=True))
+        ],
         "versions": {name: versions()[name] for name in ("headlamp", "torch", "transformers")},
     }
 
@@ -87,12 +95,15 @@ def read_recipe(
 
 
 def use_recorded_raw(document: Any, tensors: Mapping[str, Tensor] | None = None) -> tuple[Change, ...]:
-    """The changes of a recipe with clamps at their recorded raw values, whatever would be measured now."""
+    """The changes of a recipe with clamps at their recorded raw values, whatever would be measured now.
+
+    A clamp in × residual has no value of its own: it is computed in the pass, as it was then.
+    """
     changes = read_recipe(document, tensors=tensors)
     entries = document["interventions"]
     return tuple(
         replace(change, raw=_check_recorded_raw(number, change, entry["raw"]))
-        if isinstance(change, Clamp) and entry.get("raw") is not None
+        if isinstance(change, Clamp) and change.unit != "residual" and entry.get("raw") is not None
         else change
         for number, (change, entry) in enumerate(zip(changes, entries, strict=True))
     )
@@ -110,13 +121,13 @@ def _check_recorded_raw(number: int, clamp: Clamp, raw: Any) -> float:
     return float(raw)
 
 
-def _entry(change: Change, number: int) -> dict[str, Any]:
+def _entry(change: Change, number: int, used: Sequence[float]) -> dict[str, Any]:
     if isinstance(change, PruneExpert):
         return {"kind": "prune_expert"} | vars(change.address)
-    return _clamp_entry(change) if isinstance(change, Clamp) else write_entry(change, number)[0]
+    return _clamp_entry(change, used) if isinstance(change, Clamp) else write_entry(change, number)[0]
 
 
-def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
+def _clamp_entry(clamp: Clamp, used: Sequence[float]) -> dict[str, Any]:
     block = clamp.address.block
     return {
         "kind": "clamp",
@@ -128,7 +139,7 @@ def _clamp_entry(clamp: Clamp) -> dict[str, Any]:
         "mode": clamp.mode,
         "value": clamp.value,
         "unit": clamp.unit,
-        "raw": clamp.raw,
+        "raw": (list(used) or None) if clamp.unit == "residual" else clamp.raw,
         "scope": str(clamp.scope),
     }
 

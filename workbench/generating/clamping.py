@@ -190,6 +190,7 @@ def _from_payload(
     said = {row: decode_answer(loaded, payload[row]) for row in ("base", "changed")}
     tokens = {row: decode_tokens(loaded, list_shown(loaded, payload[row])) for row in ("base", "changed")}
     opened = opens_reasoning(loaded, ids)
+    reach = Reach(**payload["reach"])
     return Generation(
         run=run,
         request=request,
@@ -205,8 +206,8 @@ def _from_payload(
         rendered=show_fed(loaded, ids),
         answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in payload["answer"]),
         word=payload["word"] and (payload["word"][0], payload["word"][1]),
-        reach=Reach(**payload["reach"]),
-        recipe=write_recipe_document(loaded, request.clamps),
+        reach=reach,
+        recipe=write_recipe_document(loaded, request.clamps, reach.used),
         done=True,
         stored=True,
         seconds=payload.get("seconds", 0.0),

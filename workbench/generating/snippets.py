@@ -10,6 +10,7 @@ from analysis.intervening.clamps import Clamp
 from analysis.intervening.hooks import site_columns, site_module
 from analysis.intervening.interventions import Change
 from analysis.intervening.pruning import PruneExpert
+from analysis.intervening.residual_units import find_residual
 from analysis.opening.models import LoadedModel
 from analysis.running.generation import Sampling
 from analysis.running.prompts import is_scriptable
@@ -68,7 +69,7 @@ def write_snippet(loaded: LoadedModel, result: Generation) -> str:
     else:
         encode = f"ids = {list(result.prompt_ids)}  # the prompt as it was fed\n"
     settings = "\n".join([*lines, _CLAMPS_COMMENT, "CLAMPS = [", *clamps, "]"])
-    return adapt_script(_HEAD + settings + _SETUP + encode + _LOOP, loaded)
+    return adapt_script(_HEAD + settings + _setup(held) + encode + _LOOP, loaded)
 
 
 def _clamp_line(loaded: LoadedModel, clamp: Clamp, prompt_length: int) -> str:
@@ -79,8 +80,25 @@ def _clamp_line(loaded: LoadedModel, clamp: Clamp, prompt_length: int) -> str:
     place = f"{site_module(block, clamp.site)!r}, {'input' if clamp.site == 'key' else 'output'!r}"
     columns = site_columns(block, clamp.site)
     column = (columns.start or 0) + (columns.step or 1) * clamp.address.neuron
-    held = f"{column}, {rule!r}, {clamp.raw!r}, {max(first, 0)}, {last_text}"
+    value = repr(clamp.raw)
+    if clamp.unit == "residual":
+        residual = find_residual(loaded, clamp, block)
+        reader = None if residual.own_output else residual.module
+        value = repr((clamp.value, reader, block.down.neuron_axis))
+    held = f"{column}, {rule!r}, {value}, {max(first, 0)}, {last_text}"
     return f"    ({place}, {held}),  # {clamp}"
+
+
+def _setup(clamps: Sequence[Clamp]) -> str:
+    """The part of the script that attaches the hooks."""
+    if all(clamp.unit != "residual" for clamp in clamps):
+        return _SETUP.format(resolve="", attach="", value="value", set="torch.full_like(old, value)")
+    return _SETUP.format(
+        resolve=_RESIDUAL,
+        attach=_ATTACH_READERS,
+        value="value_at(module, values, column, value)",
+        set="value.expand_as(old)",
+    )
 
 
 _HEAD = '''"""One text as the model writes it and one with neurons held: two rows of one batch."""
@@ -91,7 +109,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 '''
 
 _CLAMPS_COMMENT = (
-    "# module, hooked at its input or output, column, rule, raw value, first and last position acted on"
+    "# module, hooked at its input or output, column, rule, raw value, first and last position acted on;\n"
+    "# a value of three is times the residual: how many times, the module that reads it, the axis of a neuron"
 )
 
 _SETUP = """
@@ -100,22 +119,50 @@ tokenizer = AutoTokenizer.from_pretrained(MODEL, revision=REVISION)
 model = AutoModelForCausalLM.from_pretrained(MODEL, revision=REVISION, dtype=DTYPE).to(DEVICE).eval()
 positions = None  # of the tokens fed in the current step
 
-
-def held(values, column, rule, value, first, last):
+{resolve}
+def held(module, values, column, rule, value, first, last):
     changed = values.clone()
     old = changed.view(2, len(positions), -1)[1, :, column]
-    new = {"set": torch.full_like(old, value), "add": old + value, "scale": old * value}[rule]
+    value = {value}
+    new = {{"set": {set}, "add": old + value, "scale": old * value}}[rule]
     old.copy_(torch.where((positions >= first) & (positions <= last), new, old))
     return changed
 
 
-for name, side, *rest in CLAMPS:
+{attach}for name, side, *rest in CLAMPS:
     module = model.get_submodule(name)
     if side == "input":
-        module.register_forward_pre_hook(lambda m, args, rest=rest: (held(args[0], *rest), *args[1:]))
+        module.register_forward_pre_hook(lambda m, args, rest=rest: (held(m, args[0], *rest), *args[1:]))
     else:
-        module.register_forward_hook(lambda m, args, output, rest=rest: held(output, *rest))
+        module.register_forward_hook(lambda m, args, output, rest=rest: held(m, output, *rest))
 
+"""
+
+_RESIDUAL = """residuals = {}  # what the modules that read the residual were given, by name
+
+
+def note_residual(name):
+    def hook(module, args, kwargs):
+        residuals[name] = next(x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))
+
+    return hook
+
+
+def value_at(module, values, column, value):
+    if not isinstance(value, tuple):
+        return torch.tensor(value, dtype=values.dtype, device=values.device)
+    times, reader, axis = value  # times the residual; the block's own output where a norm follows it
+    states = module.forward(values) if reader is None else residuals[reader]
+    sizes = states.view(2, len(positions), -1)[1].float().norm(dim=-1)
+    if positions[0] == 0 and len(positions) > 1:  # the first position has massive activations
+        sizes = torch.cat([sizes[1:].median()[None], sizes[1:]])
+    return (times * sizes / module.weight.select(axis, column).float().norm()).to(values.dtype)
+
+
+"""
+
+_ATTACH_READERS = """for name in {value[1] for *_, value, first, last in CLAMPS if isinstance(value, tuple) and value[1]}:
+    model.get_submodule(name).register_forward_pre_hook(note_residual(name), with_kwargs=True)
 """
 
 _ENCODE_PLAIN = """ids = tokenizer.encode(PROMPT + ANSWER_PREFIX)

@@ -15,6 +15,7 @@ from analysis.intervening.clamps import Clamp, parse_clamp
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.generation import Sampling
 from store import open_store
+from tests.analysis.conftest import tiny_model
 from tests.workbench.conftest import ROWS, saved
 from workbench.generating.clamping import generate_pair
 from workbench.generating.requests import GenerationRequest
@@ -24,6 +25,12 @@ PROMPT = "Once upon a time, there was a"
 RECIPES = {
     "set, up and gate": ("L2.N47:key:set:40", "L1.N3:up:add:3@generated", "L0.N5:gate:scale:-2@2-6"),
     "in generated text alone": ("L2.N47:key:set:40@generated",),
+    "times the residual": (
+        "L2.N47:key:set:1.5r",
+        "L3.N9:add:-2r@last",
+        "L1.N3:up:add:3",
+        "L0.N2:set:1r@3-30",
+    ),
     "ablate and mean in ×max": ("L3.N9:key:ablate@prompt", "L2.N20:key:mean", "L4.N1:set:16x@last"),
 }
 
@@ -68,6 +75,15 @@ def test_the_script_finds_a_neuron_where_gate_and_up_are_one_projection(tmp_path
         tmp_path,
         GenerationRequest("a dog", (parse_clamp(f"L1.N5:{site}:set:30"),), sampling=Sampling(8)),
     )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+@pytest.mark.parametrize("clamp", ["L1.N7:set:2r", "L0.N3:add:1r", "L1.N5:add:-1.5r"])
+def test_the_script_measures_the_residual_in_every_layout(tmp_path: Path, family: str, clamp: str) -> None:
+    model = tiny_model(family, seed=3, vocab_size=ROWS)  # whose texts these clamps change
+    loaded = load_model(ModelRef(str(saved(tmp_path / family, model))))
+    request = GenerationRequest("a dog is a dog", (parse_clamp(clamp),), sampling=Sampling(8))
+    same_from_the_script(loaded, tmp_path, request)
 
 
 def same_from_the_script(loaded: LoadedModel, folder: Path, request: GenerationRequest) -> None:

@@ -138,7 +138,7 @@ def generate(
             say(f"The model's generation_config asks for {unapplied}: not applied; --as-configured does.")
         result = _generate(loaded, here.store, request)
         if recipe_out is not None:
-            write_recipe(recipe_out, write_recipe_files(loaded, result.request.clamps, "recipe"))
+            write_recipe(recipe_out, write_recipe_files(loaded, result.request.clamps, "recipe", result.reach.used))
         if keep is not None:
             say(f"Kept as finding {keep_generation(loaded, here.store, result, title=keep).id}.")
         here.show({"prompt": prompt, "seed": seed} | list_outputs(result), _format_result(result))
