@@ -127,7 +127,8 @@ def _raw_values(
     """(n, 1) float32 raw values of a clamp in × residual, recorded where it acts; None in other units."""
     if plan.clamp.unit != "residual":
         return None
-    assert sizes is not None and plan.clamp.value is not None
+    assert sizes is not None
+    assert plan.clamp.value is not None
     norm = down_norm(step.loaded, plan.clamp, plan.block).to(share.x.device)
     raw = plan.clamp.value * sizes.to(share.x.device) / (norm * share.weight.float())
     step.reach.note_used(plan.index, raw[mask])

@@ -24,6 +24,9 @@ from analysis.intervening.clamps import Clamp
 from analysis.intervening.steps import ForwardStep
 from analysis.opening.models import LoadedModel
 
+OF_RESIDUAL, OF_BLOCK = "× residual", "× block"
+"""Names of the unit, depending on what a neuron's part is measured by."""
+
 _known: WeakKeyDictionary[LoadedModel, dict[str, ResidualPlace]] = WeakKeyDictionary()
 _table = threading.Lock()
 
@@ -49,7 +52,7 @@ def find_residual(loaded: LoadedModel, clamp: Clamp, block: Block) -> ResidualPl
 def name_unit(loaded: LoadedModel, clamp: Clamp) -> str:
     """`× residual`, or `× block` where a norm follows the clamp's block. Raises as find_residual."""
     place = find_residual(loaded, clamp, loaded.anatomy.block(clamp.address))
-    return "× block" if place.own_output else "× residual"
+    return OF_BLOCK if place.own_output else OF_RESIDUAL
 
 
 def down_norm(loaded: LoadedModel, clamp: Clamp, block: Block) -> Tensor:

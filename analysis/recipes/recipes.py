@@ -53,7 +53,7 @@ def write_recipe_document(
 
     used: as `Reach.used`, the raw values that clamps in × residual put in; written down, never read back.
     """
-    values = (*used, *[()] * (len(changes) - len(used)))
+    values = [used[number] if number < len(used) else () for number in range(len(changes))]
     return {
         "headlamp_recipe": FORMAT,
         "model": {

@@ -11,6 +11,8 @@ from typing import Any
 from analysis.intervening.clamps import Clamp
 from analysis.intervening.interventions import Change, check_changes
 from analysis.intervening.pruning import PruneExpert
+from analysis.intervening.residual_units import OF_BLOCK, name_unit
+from analysis.intervening.steps import Reach
 from analysis.opening.models import LoadedModel
 from analysis.recipes.files import digest_change
 from analysis.running import generation
@@ -82,6 +84,36 @@ def generation_spec(
         parameters["rerun"] = rerun
     version, seed = generation.METHOD_VERSION, request.sampling.seed
     return run_spec(loaded, "generate", version, parameters, units=1, seed=seed)
+
+
+def describe_residual(loaded: LoadedModel, clamp: Clamp) -> str:
+    """What a clamp in × residual means in this model, in a sentence. Raises HeadlampError as find_residual."""
+    unit = name_unit(loaded, clamp)
+    verb = "writes" if clamp.mode == "set" else "adds"
+    what = (
+        "the size of its block's output before the norm behind it"
+        if unit == OF_BLOCK
+        else "the size of the residual that its block's output is added to"
+    )
+    return (
+        f"{clamp.value:g} {unit}: at each position the neuron {verb} {clamp.value:g} times {what} "
+        "(position 0: the median of the other positions)"
+    )
+
+
+def describe_used(loaded: LoadedModel, changes: Sequence[Change], reach: Reach) -> list[str]:
+    """The raw values that clamps in × residual put in, a sentence for each clamp that acted."""
+    return [
+        f"{change}: {name_unit(loaded, change)}, raw {format_range(values)}."
+        for change, values in zip(changes, reach.used, strict=False)
+        if isinstance(change, Clamp) and values
+    ]
+
+
+def format_range(values: Sequence[float]) -> str:
+    """Raw values as `3.21` or `3.21 to 8.9`."""
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def list_surroundings(request: GenerationRequest) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -18,7 +19,7 @@ from pages.shared.tokens import escape_text
 from store.errors import StoreError
 from store.evidence import TokenChances
 from workbench.generating.clamping import Generation, find_pair, stream_pair
-from workbench.generating.requests import GenerationRequest, check_request
+from workbench.generating.requests import GenerationRequest, check_request, format_range
 from workbench.neurons.profiles import needs_profile
 
 DRAWS_PER_SECOND = 8
@@ -133,10 +134,11 @@ def describe_pair(result: Generation) -> str:
     choice = f"temperature {sampling.temperature:g}" if sampling.temperature else "greedy"
     lengths = f"{len(result.base_ids)} and {len(result.changed_ids)} tokens"
     facts = [f"Done in {format_duration(result.seconds)}", lengths, f"seed {sampling.seed}", choice]
+    used = result.reach.used
     reach = [
-        f"`{clamp}` {describe_reach(covered, acted)}"
-        for clamp, covered, acted in zip(
-            result.request.clamps, result.reach.covered, result.reach.acted, strict=False
+        f"`{clamp}` {describe_reach(covered, acted, used[at] if at < len(used) else ())}"
+        for at, (clamp, covered, acted) in enumerate(
+            zip(result.request.clamps, result.reach.covered, result.reach.acted, strict=False)
         )
     ]
     if not reach:
@@ -144,12 +146,12 @@ def describe_pair(result: Generation) -> str:
     return " · ".join(facts) + ".  \n" + "; ".join(reach) + "."
 
 
-def describe_reach(covered: int, acted: int) -> str:
-    """How far a clamp reached, in words."""
+def describe_reach(covered: int, acted: int, used: Sequence[float] = ()) -> str:
+    """How far a clamp reached, in words. used: the raw values it put in, if positions have their own."""
     if covered == 0:
         return "covered no position of this text"
+    raw = f", at raw values of {format_range(used)}" if used else ""
     if acted == covered:
-        return f"acted on all {covered} positions it covers"
-    return (
-        f"acted on {acted} of the {covered} positions it covers ({acted / covered:.0%}): where it was routed"
-    )
+        return f"acted on all {covered} positions it covers{raw}"
+    part = f"acted on {acted} of the {covered} positions it covers ({acted / covered:.0%})"
+    return f"{part}: where it was routed{raw}"

@@ -9,11 +9,12 @@ import streamlit as st
 from analysis.errors import ClampError, HeadlampError
 from analysis.intervening.clamps import CLAMP_SITES, MODES, Clamp, parse_clamp
 from analysis.opening.models import LoadedModel
-from pages.intervene.clamp.recipe_rows import VALUED, Row, read_row
+from pages.intervene.clamp.recipe_rows import VALUED, Row, read_row, read_suffix
 from pages.shared import state
 from pages.shared.errors import show_error
 from pages.shared.resources import get_store
 from store.errors import StoreError
+from workbench.generating.requests import describe_residual
 from workbench.neurons.profiles import SiteProfile, find_neuron_profile, is_profiled
 
 _ROWS, _NEXT, _SEEN, _TEXT = "_recipe_rows", "_recipe_next", "_recipe_seen", "_recipe_text"
@@ -23,7 +24,7 @@ _SCOPES = {
     "generated": "generated text",
     "last": "the prompt's last token",
 }
-_UNITS = {"max": "× max", "raw": "raw"}
+_UNITS = {"max": "× max", "residual": "× residual", "raw": "raw"}
 
 
 def edit_recipe(loaded: LoadedModel) -> list[str]:
@@ -108,7 +109,8 @@ def _edit_value(number: int) -> None:
         key=_key(number, "unit"),
         persist_state="session",
         disabled=mode not in VALUED[:2],
-        help="× its largest |activation| on the reference text, position 0 excluded; or raw.",
+        help="× its largest |activation| on the reference text, position 0 excluded; × the residual stream's "
+        "size at each position, so that 1 writes as much as the stream carries there; or raw.",
     )
     st.selectbox(
         "Where",
@@ -131,7 +133,9 @@ def _check(loaded: LoadedModel, text: str, *, profiled: bool) -> None:
         block = loaded.anatomy.block(clamp.address)
         if clamp.site == "gate" and not block.gated:
             raise ClampError(f"block {block.address} is plain and has no gate; choose the site key or up")
-        if profiled:
+        if clamp.unit == "residual":
+            st.caption(describe_residual(loaded, clamp) + ".")
+        elif profiled:
             known = find_neuron_profile(loaded, get_store(), clamp.address)
             _sizes(clamp, None if known is None else known[clamp.site])
         elif clamp.needs_profile:
@@ -207,12 +211,14 @@ def _drop(number: int) -> None:
 
 
 def _tidy(number: int) -> None:
-    """Split a whole clamp typed into the address field into its fields, and the x of `8x` into its unit."""
+    """Split a whole clamp typed into the address field into its fields, and `8x` or `1.5r` into value and
+    unit.
+    """
     row = _row(number)
     if ":" in row.address:
         row = read_row(row.address)
-    elif row.value.strip().lower().endswith(("x", "×")) and row.mode != "scale":
-        row = Row(row.address, row.mode, row.value.strip()[:-1], "max", row.site, row.scope)
+    elif (unit := read_suffix(row.value)) is not None and row.mode != "scale":
+        row = Row(row.address, row.mode, row.value.strip()[:-1], unit, row.site, row.scope)
     _fill(number, row)
 
 

@@ -10,6 +10,15 @@ from analysis.intervening.clamps import parse_clamp
 VALUED = ("set", "add", "scale")
 """Modes that take a value."""
 
+SUFFIX = {"max": "x", "residual": "r"}
+"""What a value ends with in units of their own."""
+
+
+def read_suffix(value: str) -> str | None:
+    """The unit that a typed value ends with, as `8x` and `1.5r` do; None for a plain number."""
+    end = value.strip().lower()[-1:]
+    return "max" if end in ("x", "×") else "residual" if end == "r" else None
+
 
 @dataclass(frozen=True)
 class Row:
@@ -28,8 +37,9 @@ class Row:
         if ":" in self.address or "@" in self.address:
             return self.address.strip()
         value = self.value.strip()
-        if self.unit == "max" and self.mode != "scale" and not value.lower().endswith(("x", "×")):
-            value += "x"
+        suffix = SUFFIX.get(self.unit, "") if self.mode in VALUED[:2] else ""
+        if suffix and read_suffix(value) != self.unit:
+            value += suffix
         valued = f":{value}" if self.mode in VALUED else ""
         return f"{self.address.strip()}:{self.site}:{self.mode}{valued}@{self.scope}"
 

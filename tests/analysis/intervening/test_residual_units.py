@@ -152,7 +152,8 @@ def test_a_routing_weight_of_0_counts_as_not_routed(tiny: TinyModel) -> None:
     assert logits.isfinite().all()
     assert reach.covered == [12] * 4
     assert reach.acted[2] == 0 < reach.acted[1]
-    assert not reach.used[2] and len(reach.used[1]) == reach.acted[1]
+    assert reach.used[2] == []
+    assert len(reach.used[1]) == reach.acted[1]
 
 
 def test_a_shared_expert_is_measured_as_a_dense_block(tiny: TinyModel) -> None:
@@ -307,7 +308,8 @@ def test_a_clamp_in_residual_units_is_written_as_it_is_read() -> None:
     clamp = parse_clamp("L29.N808:set:1.5R@last")
     assert (clamp.value, clamp.unit, clamp.scope) == (1.5, "residual", Scope("last"))
     assert str(clamp) == "L29.N808:key:set:1.5r@last"
-    assert not clamp.needs_profile and clamp.resolve(largest=0.0, mean=0.0) == clamp
+    assert not clamp.needs_profile
+    assert clamp.resolve(largest=0.0, mean=0.0) == clamp
     with pytest.raises(ClampError, match="raw value of its own"):
         replace(clamp, raw=3.0)
 

@@ -119,6 +119,22 @@ def test_a_whole_clamp_typed_as_an_address_goes_to_its_fields(run_app: Callable[
     assert app.text_input(key="_recipe0_value").value == "-3"
 
 
+def test_times_the_residual_is_a_unit_with_its_meaning_and_its_values(
+    run_app: Callable[..., AppTest],
+) -> None:
+    app = run_app("/clamp", **VIEW | {"clamps": "L1.N3:key:set:4x@all"})
+    app.selectbox(key="_recipe0_unit").set_value("residual").run()
+    assert app.query_params["clamps"] == "L1.N3:key:set:4r@all"
+    app.text_input(key="_recipe0_value").set_value("-1.5r").run()
+    assert app.query_params["clamps"] == "L1.N3:key:set:-1.5r@all"
+    assert app.text_input(key="_recipe0_value").value == "-1.5"
+    assert "writes -1.5 times the size of the residual that its block's output is added to" in shown(app)
+    press(app, "Generate")
+    assert "at raw values of -" in shown(app)
+    app.selectbox(key="_recipe0_site").set_value("up").run()
+    assert "is for its key" in shown(app)
+
+
 def test_the_neurons_own_maximum_stands_beside_its_raw_value(run_app: Callable[..., AppTest]) -> None:
     app = run_app("/clamp", **VIEW | {"clamps": "L1.N3:key:set:2x@all"})
     assert "measured on the reference text when you first press Generate" in shown(app)

@@ -29,7 +29,7 @@ RECIPES = {
         "L2.N47:key:set:1.5r",
         "L3.N9:add:-2r@last",
         "L1.N3:up:add:3",
-        "L0.N2:set:1r@3-30",
+        "L0.N2:set:1r@3-9",
     ),
     "ablate and mean in ×max": ("L3.N9:key:ablate@prompt", "L2.N20:key:mean", "L4.N1:set:16x@last"),
 }

@@ -25,7 +25,7 @@ from workbench.cli.shared.session import open_session, show_bar
 from workbench.findings.findings import keep_generation
 from workbench.findings.pair_evidence import check_keepable, list_outputs
 from workbench.generating.clamping import Generation, stream_pair
-from workbench.generating.requests import GenerationRequest
+from workbench.generating.requests import GenerationRequest, describe_used
 
 
 def generate(
@@ -72,7 +72,8 @@ def generate(
         typer.Option(
             "--clamp",
             metavar="CLAMP",
-            help="ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], such as L2.N47:key:set:-8x@all; may be repeated.",
+            help="ADDRESS[:SITE]:MODE[:VALUE][@SCOPE], such as L2.N47:key:set:-8x@all or "
+            "L2.N47:set:1.5r@last; may be repeated.",
         ),
     ] = None,
     recipe: Annotated[
@@ -138,7 +139,8 @@ def generate(
             say(f"The model's generation_config asks for {unapplied}: not applied; --as-configured does.")
         result = _generate(loaded, here.store, request)
         if recipe_out is not None:
-            write_recipe(recipe_out, write_recipe_files(loaded, result.request.clamps, "recipe", result.reach.used))
+            files = write_recipe_files(loaded, result.request.clamps, "recipe", result.reach.used)
+            write_recipe(recipe_out, files)
         if keep is not None:
             say(f"Kept as finding {keep_generation(loaded, here.store, result, title=keep).id}.")
         here.show({"prompt": prompt, "seed": seed} | list_outputs(result), _format_result(result))
@@ -154,6 +156,8 @@ def _generate(loaded: LoadedModel, store: Store, request: GenerationRequest) -> 
         raise HeadlampError("the prompt fills the model's context; shorten it")
     if result.warning:
         say(f"Warning: {result.warning}")
+    for text in describe_used(loaded, result.request.clamps, result.reach):
+        say(text)
     for one, covered, acted in _list_reach(result):
         if acted < covered or not acted:
             say(f"{one}: acted on {acted} of the {covered} positions in its scope.")
