@@ -6,6 +6,7 @@ is one vector per step, keyed by (seed, step), shared by the rows. Row 0 is neve
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,11 @@ from analysis.running.answers import refusal_ids
 from analysis.running.batches import example_number
 from analysis.running.configured import build_scorer, samples
 from analysis.running.continuing import check_continues, find_room
+from analysis.running.words import read_word_probability
 
 METHOD_VERSION = "1"
+WORD_VERSION = "2"
+"""Of generations that report a word: by its spellings since 2, by single tokens before."""
 BEST = 20
 """How many of either row's best tokens the answer position reports."""
 
@@ -61,19 +65,26 @@ class GenerationStep:
 
     log_probabilities (2, V): of both rows at this position, float32 over the tokenizer's vocabulary, before
     any setting of generation_config.
-    reach: of the forward pass.
+    reach: of the forward pass. word: P(word) of both rows here; None if no word is asked for, or its pieces
+    would not fit into the context.
     """
 
     tokens: tuple[int | None, int | None]
     log_probabilities: Tensor
     reach: Reach
+    word: tuple[float, float] | None = None
 
 
 def generate_steps(
-    loaded: LoadedModel, ids: Sequence[int], changes: Sequence[Change], sampling: Sampling
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    changes: Sequence[Change],
+    sampling: Sampling,
+    spellings: Sequence[Sequence[int]] = (),
 ) -> Iterator[GenerationStep]:
     """Continue ids (token ids of one prompt) twice: row 0 unchanged, row 1 changed.
 
+    spellings: of a word whose probability is reported at every position, as token ids.
     Once a guard refuses row 1, it continues with the refusal text and ends. Stops
     when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
     one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a change
@@ -81,26 +92,18 @@ def generate_steps(
     """
     check_continues(loaded)
     device, ends = loaded.device, loaded.ends_of_text
-    cache = DynamicCache(config=loaded.model.config)
+    run = _Run(loaded, ids, changes, DynamicCache(config=loaded.model.config))
     fed = torch.tensor([list(ids)] * 2, device=device)
     choose = _Chooser(loaded, sampling, fed)
     done = [False, False]
-    examples = [example_number(ids)] * 2
     refusal: list[int] | None = None
     limit = min(sampling.max_new_tokens, find_room(loaded, len(ids)))
     for number in range(limit):
         start = 0 if number == 0 else len(ids) + number - 1
-        positions = torch.arange(start, start + fed.shape[1], device=device).expand(2, -1)
-        with intervene(
-            loaded,
-            changes,
-            positions=positions,
-            prompt_length=len(ids),
-            rows=[[CHANGED]] * len(changes),
-            examples=examples,
-        ) as reach:
-            logits = _next_logits(loaded, fed, positions, cache)
+        logits, reach = run.feed(fed, start, run.cache)
+        logits = logits[:, -1]
         log_p = torch.log_softmax(logits, -1).cpu()
+        word = run.read_word(log_p, spellings, start + fed.shape[1])
         chosen = choose(logits, log_p, number)
         if CHANGED in reach.abstained and refusal is None and not done[CHANGED]:
             refusal = refusal_ids(loaded, reach.refusal or "")
@@ -108,7 +111,7 @@ def generate_steps(
         if refusal:
             chosen[CHANGED] = refusal.pop(0)
         tokens = [None if ended else token for ended, token in zip(done, chosen, strict=True)]
-        yield GenerationStep((tokens[0], tokens[1]), log_p, reach)
+        yield GenerationStep((tokens[0], tokens[1]), log_p, reach, word)
         done = [ended or token in ends for ended, token in zip(done, chosen, strict=True)]
         done[CHANGED] = done[CHANGED] or ends_here
         if all(done):
@@ -117,13 +120,52 @@ def generate_steps(
         choose.follow(fed)
 
 
-def _next_logits(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    """(2, V) float32 at the last fed position, without the head's padding rows, −∞ at holes."""
+@dataclass(frozen=True)
+class _Run:
+    """One text being continued: prompt ids, changes of row 1, and the cache of what was fed."""
+
+    loaded: LoadedModel
+    ids: Sequence[int]
+    changes: Sequence[Change]
+    cache: Any
+
+    def feed(self, fed: Tensor, start: int, cache: Any, keep: int = 1) -> tuple[Tensor, Reach]:
+        """Feed tokens (2, n) from position `start` on: (2, keep, V) logits at the last ones, and the reach."""
+        positions = torch.arange(start, start + fed.shape[1], device=fed.device).expand(2, -1)
+        with intervene(
+            self.loaded,
+            self.changes,
+            positions=positions,
+            prompt_length=len(self.ids),
+            rows=[[CHANGED]] * len(self.changes),
+            examples=[example_number(self.ids)] * 2,
+        ) as reach:
+            logits = _last_logits(self.loaded, fed, positions, cache, keep)
+        return logits, reach
+
+    def read_word(
+        self, log_p: Tensor, spellings: Sequence[Sequence[int]], length: int
+    ) -> tuple[float, float] | None:
+        """P(word) of both rows after `length` tokens; log_p (2, V): of the next one. The cache stays."""
+        if not spellings or length + max(map(len, spellings)) > self.loaded.anatomy.context:
+            return None
+
+        def read_ahead(pieces: Sequence[int]) -> Tensor:
+            fed = torch.tensor([list(pieces)] * 2, device=self.loaded.device)
+            logits, _ = self.feed(fed, length, copy.deepcopy(self.cache), keep=len(pieces))
+            return torch.log_softmax(logits, -1)
+
+        base, changed = read_word_probability(log_p, spellings, read_ahead)
+        return base, changed
+
+
+def _last_logits(loaded: LoadedModel, fed: Tensor, positions: Tensor, cache: Any, keep: int) -> Tensor:
+    """(2, keep, V) float32 at the last fed positions, without the head's padding rows, −∞ at holes."""
     with torch.inference_mode():
         output = loaded.model(
-            input_ids=fed, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=fed, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=keep
         )
-        logits = output.logits[:, -1, : len(loaded.vocabulary)].float()
+        logits = output.logits[:, -keep:, : len(loaded.vocabulary)].float()
         if not torch.isfinite(logits[BASE]).all():
             raise HeadlampError(
                 f"{loaded.ref.name} itself gives NaN or infinity for this prompt in {loaded.dtype}; "
@@ -182,9 +224,3 @@ def read_answer_position(step: GenerationStep, best: int = BEST, also: Sequence[
     candidates.sort(key=lambda token: -float(p[:, token].max()))
     base, changed = p[BASE, candidates].tolist(), p[CHANGED, candidates].tolist()
     return AnswerPosition(tuple(candidates), tuple(base), tuple(changed))
-
-
-def read_word_probability(step: GenerationStep, tokens: Sequence[int]) -> tuple[float, float]:
-    """(base, changed) probability that the next token is one of the word's tokens."""
-    p = step.log_probabilities[:, list(tokens)].double().exp().sum(-1)
-    return float(p[BASE]), float(p[CHANGED])

@@ -189,6 +189,8 @@ def _compare(then: RecordedGeneration, result: Generation, seconds: float) -> Re
         said = f"every token is the same, but a probability differs by {difference:.1e}"
     else:
         said = "the text is not the same; compare the versions and the device it was made with"
+    if then.other_word:
+        said += "; P(word) was measured by single tokens then, so it is not compared"
     same = tokens_equal and close and not other_prompt
     return Rerun(same, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
 

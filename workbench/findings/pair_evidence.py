@@ -44,8 +44,7 @@ def collect_evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
         "max_new_tokens": sampling.max_new_tokens,
         **({"as_configured": True} if sampling.as_configured else {}),
         **list_outputs(result),
-        "word": result.word
-        and {"word": result.request.word, "base": result.word[0], "changed": result.word[1]},
+        "word": result.word and {"word": result.request.word} | (_word(result) or {}),
         "dtype": loaded.dtype,
         "device": loaded.ref.device,
         "revision": loaded.ref.revision,
@@ -63,7 +62,6 @@ def _text(text: str, ids: Sequence[int], reasoning: str | None) -> dict[str, Any
 
 def list_outputs(result: Generation) -> dict[str, Any]:
     """base, changed, answer and word, as `generate --json` prints them."""
-    word = result.word and {"base": result.word[0], "changed": result.word[1]}
     return {
         "base": _text(result.base_text, result.base_ids, result.base_reasoning),
         "changed": _text(result.changed_text, result.changed_ids, result.changed_reasoning),
@@ -74,5 +72,18 @@ def list_outputs(result: Generation) -> dict[str, Any]:
             ]
             for row in ("base", "changed")
         },
-        "word": word,
+        "word": _word(result),
+    }
+
+
+def _word(result: Generation) -> dict[str, Any] | None:
+    """P(word) at the answer position and, where it was measured, at every generated position."""
+    if result.word is None:
+        return None
+    paths = result.per_position
+    return {
+        "base": result.word[0],
+        "changed": result.word[1],
+        "position": result.position,
+        "per_position": paths and {"base": list(paths[0]), "changed": list(paths[1])},
     }

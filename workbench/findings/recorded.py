@@ -19,6 +19,7 @@ ROWS = ("base", "changed")
 class RecordedGeneration:
     """A finding's recorded question and answer. answer: token id → (base, changed) probability.
 
+    word: None too where it was measured by single tokens, as earlier versions did (`other_word`).
     prompt_ids, rendered: what was fed, as tokens and as text; None and "" in findings of earlier versions.
     """
 
@@ -30,6 +31,7 @@ class RecordedGeneration:
     word: tuple[float, float] | None
     prompt_ids: tuple[int, ...] | None = None
     rendered: str = ""
+    other_word: bool = False
 
 
 def read_recorded(finding: Finding) -> RecordedGeneration:
@@ -60,7 +62,8 @@ def read_recorded(finding: Finding) -> RecordedGeneration:
                 int(b["token_id"]): (float(b["probability"]), float(c["probability"]))
                 for b, c in zip(*rows, strict=True)
             },
-            word=(float(word["base"]), float(word["changed"])) if word else None,
+            word=(float(word["base"]), float(word["changed"])) if word and "position" in word else None,
+            other_word=bool(word) and "position" not in word,
             prompt_ids=_ids(document.get("prompt_ids")),
             rendered=str(document.get("rendered_prompt") or ""),
         )

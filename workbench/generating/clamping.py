@@ -10,7 +10,6 @@ from typing import Any
 
 from analysis.intervening.hooks import Reach
 from analysis.opening.models import LoadedModel
-from analysis.opening.vocabulary import find_word_tokens
 from analysis.recipes.recipes import versions, write_recipe_document
 from analysis.running.generation import (
     BASE,
@@ -19,7 +18,6 @@ from analysis.running.generation import (
     GenerationStep,
     generate_steps,
     read_answer_position,
-    read_word_probability,
 )
 from analysis.running.prompts import (
     decode_answer,
@@ -29,10 +27,15 @@ from analysis.running.prompts import (
     show_fed,
 )
 from analysis.running.reasoning import opens_reasoning, split_reasoning
+from analysis.running.words import list_spellings
 from store import RunSpec, Store, StoreError, begin_run, list_stored_units, put_unit, read_unit
 from workbench.generating.requests import GenerationRequest, generation_spec
 from workbench.neurons.profiles import is_profiled, needs_profile, resolve_clamps
 from workbench.runs import Progress
+
+
+PerPosition = tuple[tuple[float | None, ...], tuple[float | None, ...]]
+"""(base, changed): a word's probability at each generated position."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class Generation:
 
     *_tokens: the text token by token, ends of text left out, for marking differences. *_reasoning: what the
     text's reasoning block says, None without one. rendered: the text that was fed, special tokens shown.
-    word: (base, changed) probability of the word at the answer position. reach: per clamp, positions covered
-    and acted on.
+    word: (base, changed) probability of the word at the answer position. per_position: the same at every
+    generated position of either row, None where the word would not fit into the context; None in texts
+    stored before it was measured. reach: per clamp, positions covered and acted on.
     """
 
     run: str
@@ -75,6 +79,12 @@ class Generation:
     stored: bool
     seconds: float
     warning: str = ""
+    per_position: PerPosition | None = None
+
+    @property
+    def position(self) -> int:
+        """The answer position, 0-based in the fed sequence: its logits predict the first new token."""
+        return len(self.prompt_ids) - 1
 
 
 def stream_pair(
@@ -93,8 +103,10 @@ def stream_pair(
     """
     started = time.perf_counter()
     ids = encode_conversation(loaded, request.conversation)
-    tokens = (
-        find_word_tokens(loaded.vocabulary, loaded.tokenizer, request.word) if request.word.strip() else ()
+    spellings = (
+        [spelling.token_ids for spelling in list_spellings(loaded, request.conversation, request.word)]
+        if request.word.strip()
+        else []
     )
     clamps = tuple(resolve_clamps(loaded, store, request.clamps, progress))
     request = replace(request, clamps=clamps)
@@ -103,9 +115,10 @@ def stream_pair(
         yield _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
         return
     payload: dict[str, Any] = {"base": [], "changed": [], "answer": [], "word": None, "reach": None}
+    payload["per_position"] = None
     reach = Reach()
-    for step in generate_steps(loaded, ids, request.clamps, request.sampling):
-        _add_step(payload, step, tokens, reach, also)
+    for step in generate_steps(loaded, ids, request.clamps, request.sampling, spellings):
+        _add_step(payload, step, reach, also)
         payload["seconds"] = time.perf_counter() - started
         yield replace(_from_payload(loaded, request, spec.key, ids, payload), done=False, stored=False)
     warning = _keep(store, spec, payload)
@@ -156,7 +169,7 @@ def _is_stored(store: Store, spec: RunSpec) -> bool:
 
 
 def _add_step(
-    payload: dict[str, Any], step: GenerationStep, word: Sequence[int], reach: Reach, also: Sequence[int]
+    payload: dict[str, Any], step: GenerationStep, reach: Reach, also: Sequence[int]
 ) -> None:
     for row, name in ((BASE, "base"), (CHANGED, "changed")):
         token = step.tokens[row]
@@ -166,7 +179,11 @@ def _add_step(
     payload["reach"] = reach.counts()
     if not payload["answer"]:
         payload["answer"] = _answer_rows(read_answer_position(step, also=also))
-        payload["word"] = read_word_probability(step, word) if word else None
+        payload["word"] = step.word and list(step.word)
+        payload["per_position"] = {"base": [], "changed": []} if step.word else None
+    for row, name in ((BASE, "base"), (CHANGED, "changed")):
+        if payload["per_position"] and step.tokens[row] is not None:
+            payload["per_position"][name].append(step.word and step.word[row])
 
 
 def _answer_rows(answer: AnswerPosition) -> list[tuple[int, float, float]]:
@@ -206,9 +223,14 @@ def _from_payload(
         rendered=show_fed(loaded, ids),
         answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in payload["answer"]),
         word=payload["word"] and (payload["word"][0], payload["word"][1]),
+        per_position=_read_positions(payload.get("per_position")),
         reach=reach,
         recipe=write_recipe_document(loaded, request.clamps, reach.used),
         done=True,
         stored=True,
         seconds=payload.get("seconds", 0.0),
     )
+
+
+def _read_positions(stored: dict[str, list[float | None]] | None) -> PerPosition | None:
+    return None if stored is None else (tuple(stored["base"]), tuple(stored["changed"]))

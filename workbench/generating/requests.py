@@ -82,12 +82,13 @@ def generation_spec(
         parameters["as_configured"] = True
     if rerun:
         parameters["rerun"] = rerun
-    version, seed = generation.METHOD_VERSION, request.sampling.seed
+    version = generation.WORD_VERSION if request.word.strip() else generation.METHOD_VERSION
+    seed = request.sampling.seed
     return run_spec(loaded, "generate", version, parameters, units=1, seed=seed)
 
 
 def describe_residual(loaded: LoadedModel, clamp: Clamp) -> str:
-    """What a clamp in × residual means in this model, in a sentence. Raises HeadlampError as find_residual."""
+    """What a clamp in × residual means in this model, as a clause. Raises ClampError as find_residual."""
     unit = name_unit(loaded, clamp)
     verb = "writes" if clamp.mode == "set" else "adds"
     what = (

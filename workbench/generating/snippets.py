@@ -161,7 +161,7 @@ def value_at(module, values, column, value):
 
 """
 
-_ATTACH_READERS = """for name in {clamp[4][1] for clamp in CLAMPS if isinstance(clamp[4], tuple) and clamp[4][1]}:
+_ATTACH_READERS = """for name in {value[1] for _, _, _, _, value, _, _ in CLAMPS if isinstance(value, tuple)} - {None}:
     model.get_submodule(name).register_forward_pre_hook(note_residual(name), with_kwargs=True)
 """
 

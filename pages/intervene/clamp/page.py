@@ -58,7 +58,7 @@ def edit_settings(loaded: LoadedModel) -> bool:
             "Word whose probability is reported",
             key=state.WORD,
             bind="query-params",
-            help="As the next token, in every spelling that is one token.",
+            help="With and without a leading space, case as typed; it may have several tokens.",
         )
         if loaded.tokenizer.chat_template:
             edit_surroundings()

@@ -28,7 +28,6 @@ from analysis.running.generation import (
     Sampling,
     generate_steps,
     read_answer_position,
-    read_word_probability,
 )
 from analysis.running.prompts import decode_answer, encode_prompt
 from tests.analysis.conftest import FAMILIES, VOCAB, loaded_from, lock_is_free, tiny_model, tiny_tokenizer
@@ -140,7 +139,6 @@ def test_the_answer_position_lists_the_best_of_either_row_with_both_probabilitie
     p = step.log_probabilities.exp()
     assert set(p[0].topk(5).indices.tolist()) | set(p[1].topk(5).indices.tolist()) == set(answer.token_ids)
     assert answer.changed == pytest.approx(p[1, list(answer.token_ids)].tolist(), rel=1e-5)
-    assert read_word_probability(step, [4, 5]) == pytest.approx(p[:, [4, 5]].sum(-1).tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

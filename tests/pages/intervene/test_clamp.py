@@ -162,7 +162,7 @@ def test_the_neurons_own_maximum_stands_beside_its_raw_value(run_app: Callable[.
         ({"clamps": "L1.N3:set:8x@sometimes"}, "SCOPE"),
         ({"prompt": "   "}, "the prompt is empty"),
         ({"prompt": " the dog" * 60}, "the model's context is 64"),
-        ({"word": "zebra"}, "is not a single token of this model"),
+        ({"word": "zebra"}, "is not text that this model's tokens can write"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_explained_and_stays_as_typed(

@@ -95,7 +95,8 @@ def generate(
             "--word",
             metavar="WORD",
             callback=check_readable_text,
-            help="A word whose probability is reported.",
+            help="A word whose probability is reported at every position, over its spellings; several tokens "
+            "are fine.",
         ),
     ] = "",
     keep: Annotated[
@@ -182,5 +183,16 @@ def _format_result(result: Generation) -> str:
     ]
     if result.word is not None:
         base, changed = (format_number(p) for p in result.word)
-        parts.append(f"P({result.request.word.strip()}): {base} base, {changed} changed")
+        highest = _format_highest(result)
+        parts.append(f"P({result.request.word.strip()}): {base} base, {changed} changed{highest}")
     return "\n\n".join(parts)
+
+
+def _format_highest(result: Generation) -> str:
+    """Where in the texts the word is likelier than at the answer position."""
+    said = []
+    for name, path in zip(("base", "changed"), result.per_position or ((), ()), strict=True):
+        known = [p for p in path if p is not None]
+        if known and max(known) > known[0]:
+            said.append(f"{format_number(max(known))} {name} (token {known.index(max(known)) + 1})")
+    return f"; highest in the text: {', '.join(said)}" if said else ""
