@@ -40,7 +40,11 @@ def read_recipe_file(path: Path) -> RecipeFile:
     tensors = read_recipe_tensors(path, document)
     try:
         for number in range(len(read_recipe(document, tensors=tensors))):
-            _check_raw(number, document["interventions"][number].get("raw"))
+            entry = document["interventions"][number]
+            raw = entry.get("raw")
+            values = raw if entry.get("unit") == "residual" and isinstance(raw, list) else [raw]
+            for value in values:  # of a clamp in × residual, what it put in when it was recorded
+                _check_raw(number, value)
     except (HeadlampError, OverflowError) as error:
         raise RecipeError(f"{path}: {error}") from error
     return RecipeFile(document, tensors)
