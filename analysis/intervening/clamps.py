@@ -165,7 +165,8 @@ def parse_value(text: str) -> tuple[float, Unit]:
 
     Raises ClampError for anything not a finite number.
     """
-    bare, unit = text.strip(), cast(Unit, "raw")
+    bare = text.strip()
+    unit: Unit = "raw"
     if bare.lower().endswith(("x", "×")):
         bare, unit = bare.rstrip("xX×"), "max"
     elif bare.lower().endswith("r"):

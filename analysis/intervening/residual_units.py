@@ -57,7 +57,8 @@ def name_unit(loaded: LoadedModel, clamp: Clamp) -> str:
 
 def down_norm(loaded: LoadedModel, clamp: Clamp, block: Block) -> Tensor:
     """() float32: the norm of the neuron's down vector, in the model as it is now."""
-    return block.down.vectors(loaded.parameters)[clamp.address.neuron].float().norm()
+    vector = block.down.vectors(loaded.parameters)[clamp.address.neuron]
+    return torch.linalg.vector_norm(vector.float())
 
 
 def _list_places(loaded: LoadedModel) -> dict[str, ResidualPlace]:

@@ -130,7 +130,7 @@ class _Run:
     cache: Any
 
     def feed(self, fed: Tensor, start: int, cache: Any, keep: int = 1) -> tuple[Tensor, Reach]:
-        """Feed tokens (2, n) from position `start` on: (2, keep, V) logits at the last ones, and the reach."""
+        """Feed tokens (2, n) from position `start` on: (2, keep, V) logits at the last, and the reach."""
         positions = torch.arange(start, start + fed.shape[1], device=fed.device).expand(2, -1)
         with intervene(
             self.loaded,

@@ -40,6 +40,11 @@ place; any other is refused with transformers' reason. Of these, bloom, falcon, 
 llama, nemotron, phi3, qwen2, qwen2moe, qwen3, qwen3moe, qwen35, stablelm and starcoder2 are compared with
 transformers' own loading, tensor by tensor, in `tests/analysis/checkpoints/gguf`.
 
+Clamps in × residual (docs/methods.md §2) need one thing more, the residual that a block's output is added to.
+It is not found, and such clamps are refused by name, in doge, hy_v4, xlm, zamba, in the experts of afmoe,
+axk2, beam, deepseek_v4, inkling_text, inkling2_text, kolibri1 and zaya, and in the routed experts of
+longcat_flash.
+
 A listed family may have checkpoints that are refused: the head must read states as wide as those the blocks
 write, which it does not in ELECTRA, RemBERT and OPT-350m as released. Layers that share one block's weights
 (Zamba) are blocks with addresses of their own; a block that runs several times in one pass (HRM) is held each

@@ -103,7 +103,7 @@ def test_the_defaults_are_those_of_the_command_line(methods: str) -> None:
 
 
 def test_the_versions_are_those_of_the_code(repo_root: Path, methods: str) -> None:
-    constants = re.compile(r'^METHOD_VERSION = "(.*)"$', re.M)
+    constants = re.compile(r'^(?:METHOD|WORD)_VERSION = "(.*)"$', re.M)
     code = [
         v
         for path in (repo_root / "analysis").rglob("*.py")

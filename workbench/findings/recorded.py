@@ -48,6 +48,7 @@ def read_recorded(finding: Finding) -> RecordedGeneration:
     try:
         rows = [document["answer"][row] for row in ROWS]
         word = document.get("word")
+        other_word = bool(word) and "position" not in (word or {})
         return RecordedGeneration(
             ref=ModelRef(
                 finding.model_name,
@@ -62,8 +63,8 @@ def read_recorded(finding: Finding) -> RecordedGeneration:
                 int(b["token_id"]): (float(b["probability"]), float(c["probability"]))
                 for b, c in zip(*rows, strict=True)
             },
-            word=(float(word["base"]), float(word["changed"])) if word and "position" in word else None,
-            other_word=bool(word) and "position" not in word,
+            word=(float(word["base"]), float(word["changed"])) if word and not other_word else None,
+            other_word=other_word,
             prompt_ids=_ids(document.get("prompt_ids")),
             rendered=str(document.get("rendered_prompt") or ""),
         )

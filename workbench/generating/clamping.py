@@ -33,7 +33,6 @@ from workbench.generating.requests import GenerationRequest, generation_spec
 from workbench.neurons.profiles import is_profiled, needs_profile, resolve_clamps
 from workbench.runs import Progress
 
-
 PerPosition = tuple[tuple[float | None, ...], tuple[float | None, ...]]
 """(base, changed): a word's probability at each generated position."""
 
@@ -168,9 +167,7 @@ def _is_stored(store: Store, spec: RunSpec) -> bool:
         return False
 
 
-def _add_step(
-    payload: dict[str, Any], step: GenerationStep, reach: Reach, also: Sequence[int]
-) -> None:
+def _add_step(payload: dict[str, Any], step: GenerationStep, reach: Reach, also: Sequence[int]) -> None:
     for row, name in ((BASE, "base"), (CHANGED, "changed")):
         token = step.tokens[row]
         if token is not None:

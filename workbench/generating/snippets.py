@@ -161,7 +161,8 @@ def value_at(module, values, column, value):
 
 """
 
-_ATTACH_READERS = """for name in {value[1] for _, _, _, _, value, _, _ in CLAMPS if isinstance(value, tuple)} - {None}:
+_ATTACH_READERS = """values = [clamp[4] for clamp in CLAMPS]
+for name in {value[1] for value in values if isinstance(value, tuple)} - {None}:
     model.get_submodule(name).register_forward_pre_hook(note_residual(name), with_kwargs=True)
 """
 

@@ -28,7 +28,6 @@ TinyModel = Callable[[str], LoadedModel]
 BEFORE_FFN = {"gpt2": "transformer.h.1.ln_2"}
 """The module that reads the residual: as one reads it in transformers' source."""
 DOWN = {"gpt2": "transformer.h.1.mlp.c_proj"}
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_a_dense_clamp_writes_c_times_the_residual(tiny: TinyModel, family: str,
     sizes = first_as_median(read_input(loaded.model, norm, IDS).norm(dim=-1))
     values = -1.5 * sizes / down_column(loaded, down, 7).norm()
     ours = logits_under(loaded, [parse_clamp(f"L1.N7:{mode}:-1.5r")])
-    torch.testing.assert_close(ours, put_in(loaded.model, down, 7, mode, values, IDS), **CLOSE)
+    torch.testing.assert_close(ours, put_in(loaded.model, down, 7, mode, values, IDS), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(ours, loaded.model(IDS).logits, atol=1e-2)
 
 
@@ -102,7 +101,7 @@ def test_behind_a_norm_of_its_own_the_blocks_output_is_the_measure(tiny: TinyMod
     values = 1.5 * first_as_median(written.norm(dim=-1)) / down_column(loaded, down, 7).norm()
     clamp = parse_clamp(f"L1.N7:{mode}:1.5r")
     ours = logits_under(loaded, [clamp])
-    torch.testing.assert_close(ours, put_in(loaded.model, down, 7, mode, values, IDS), **CLOSE)
+    torch.testing.assert_close(ours, put_in(loaded.model, down, 7, mode, values, IDS), rtol=1e-5, atol=1e-5)
     assert name_unit(loaded, clamp) == "× block"
     assert name_unit(tiny("gemma"), clamp) == "× residual"
 
@@ -163,7 +162,7 @@ def test_a_shared_expert_is_measured_as_a_dense_block(tiny: TinyModel) -> None:
     values = first_as_median(h.norm(dim=-1)) / down_column(loaded, down, 7).norm()
     ours = logits_under(loaded, [parse_clamp("L1.S0.N7:set:1r")])
     shaped = values.reshape(-1) if read_input(loaded.model, down, IDS).dim() == 2 else values
-    torch.testing.assert_close(ours, put_in(loaded.model, down, 7, "set", shaped, IDS), **CLOSE)
+    torch.testing.assert_close(ours, put_in(loaded.model, down, 7, "set", shaped, IDS), rtol=1e-5, atol=1e-5)
 
 
 def test_an_earlier_clamp_is_in_the_residual_of_a_later_block(llama: LoadedModel) -> None:
@@ -174,7 +173,7 @@ def test_an_earlier_clamp_is_in_the_residual_of_a_later_block(llama: LoadedModel
     values = 1.5 * first_as_median(h.norm(dim=-1)) / column.norm()
     with intervene(llama, [first], positions=POSITIONS, prompt_length=6):
         by_hand = put_in(llama.model, "model.layers.1.mlp.down_proj", 7, "set", values, IDS)
-    torch.testing.assert_close(logits_under(llama, [first, second]), by_hand, **CLOSE)
+    torch.testing.assert_close(logits_under(llama, [first, second]), by_hand, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(by_hand, logits_under(llama, [second]), atol=1e-3)
 
 
@@ -271,7 +270,7 @@ def test_parallel_attention_reads_the_layers_input() -> None:
     sizes = first_as_median(read_input(model, "gpt_neox.layers.1", IDS).norm(dim=-1))
     values = 1.5 * sizes / model.get_submodule(down).weight[:, 7].norm()
     ours = logits_under(loaded, [parse_clamp("L1.N7:set:1.5r")])
-    torch.testing.assert_close(ours, put_in(model, down, 7, "set", values, IDS), **CLOSE)
+    torch.testing.assert_close(ours, put_in(model, down, 7, "set", values, IDS), rtol=1e-5, atol=1e-5)
 
 
 def test_a_recipe_keeps_unit_c_and_the_values_used(llama: LoadedModel) -> None:
@@ -330,4 +329,6 @@ def test_a_trained_model_is_clamped_as_plain_hooks_clamp_it(real_folder: Path, a
     values = 1.5 * first_as_median(sizes) / down_column(loaded, down, neuron).norm()
     with torch.no_grad():
         ours = logits_under(loaded, [clamp], ids, ids.shape[1])
-        torch.testing.assert_close(ours, put_in(loaded.model, down, neuron, "set", values, ids), **CLOSE)
+        torch.testing.assert_close(
+            ours, put_in(loaded.model, down, neuron, "set", values, ids), rtol=1e-5, atol=1e-5
+        )

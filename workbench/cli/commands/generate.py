@@ -22,24 +22,35 @@ from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, S
 from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.recipe_files import apply_recipe, check_recipe, read_recipe_file, write_recipe
 from workbench.cli.shared.session import open_session, show_bar
+from workbench.cli.shared.several_prompts import format_several, generate_several, list_several, read_prompts
 from workbench.findings.findings import keep_generation
 from workbench.findings.pair_evidence import check_keepable, list_outputs
 from workbench.generating.clamping import Generation, stream_pair
 from workbench.generating.requests import GenerationRequest, describe_used
+from workbench.generating.several import average_word
 
 
 def generate(
     model: ModelName,
     *,
     prompt: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--prompt",
             metavar="TEXT",
             callback=check_readable_text,
             help="The text to continue or to answer.",
         ),
-    ],
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE.jsonl",
+            help="Several prompts in place of one, a JSON object a line: prompt, and where they differ "
+            "answer_prefix, system, word, split.",
+        ),
+    ] = None,
     answer_prefix: Annotated[
         str,
         typer.Option(
@@ -125,6 +136,7 @@ def generate(
     turns = tuple(parse_turn(text) for text in turn or ())
     given = None if recipe is None else read_recipe_file(recipe)
     sampling = Sampling(max_new_tokens, temperature, seed, as_configured)
+    lines = read_prompts(prompt, prompts, keep)
     if recipe_out is not None:
         check_recipe(recipe_out, tensors=given is not None and bool(given.tensors))
     if keep is not None and not keep.strip():
@@ -132,12 +144,19 @@ def generate(
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         first = () if given is None else apply_recipe(given, loaded)
         changes = (*first, *clamps)
-        request = GenerationRequest(prompt, changes, answer_prefix, sampling, word, system, turns, raw)
+        request = GenerationRequest(prompt or "", changes, answer_prefix, sampling, word, system, turns, raw)
         if keep is not None:
             check_keepable(request.clamps)
         unapplied = describe_settings(loaded)
         if unapplied and not as_configured:
             say(f"The model's generation_config asks for {unapplied}: not applied; --as-configured does.")
+        if prompts is not None:
+            found = generate_several(loaded, here.store, lines, request, prompts.name)
+            if recipe_out is not None:
+                write_recipe(recipe_out, write_recipe_files(loaded, found[0].request.clamps, "recipe"))
+            mean = average_word(found, seed)
+            here.show(list_several(found, lines, seed, mean), format_several(found, lines, mean))
+            return
         result = _generate(loaded, here.store, request)
         if recipe_out is not None:
             files = write_recipe_files(loaded, result.request.clamps, "recipe", result.reach.used)
