@@ -21,6 +21,7 @@ from analysis.recipes.recipes import read_recipe, use_recorded_raw, write_recipe
 from analysis.running.batches import make_batches, run_batch
 from analysis.running.generation import Sampling, generate_steps
 from tests.analysis.conftest import FAMILIES, loaded_from, tiny_model
+from tests.contract.builder import build
 
 IDS = torch.tensor([[1, 5, 9, 4, 40, 11], [3, 8, 2, 60, 7, 11]])
 POSITIONS = torch.arange(6).expand(2, -1)
@@ -163,6 +164,46 @@ def test_a_shared_expert_is_measured_as_a_dense_block(tiny: TinyModel) -> None:
     ours = logits_under(loaded, [parse_clamp("L1.S0.N7:set:1r")])
     shaped = values.reshape(-1) if read_input(loaded.model, down, IDS).dim() == 2 else values
     torch.testing.assert_close(ours, put_in(loaded.model, down, 7, "set", shaped, IDS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["set", "add"])
+def test_experts_behind_a_norm_are_measured_by_what_they_write_together(mode: str) -> None:
+    loaded = loaded_from(build("flex_olmo"))
+    layer = loaded.model.model.layers[1]
+    assert name_unit(loaded, parse_clamp("L1.E2.N7:set:1r")) == "× block"
+    written = read_input(loaded.model, "model.layers.1.post_feedforward_layernorm", IDS)
+    sizes = first_as_median(written.norm(dim=-1)).reshape(-1, 1)
+    ours = logits_under(loaded, [parse_clamp(f"L1.E2.N7:{mode}:1.5r")])
+    plain = loaded.model(IDS).logits
+    seen: list[Any] = []
+
+    def add_difference(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        hidden, chosen, weights = args
+        share = (weights * (chosen == 2)).sum(-1, keepdim=True)
+        gate, up = (hidden @ module.gate_up_proj[2].T).chunk(2, -1)
+        old = (module.act_fn(gate) * up)[:, 7:8]
+        column = module.down_proj[2][:, 7]
+        new = 1.5 * sizes / (column.norm() * share.clamp(min=1e-30)) + (old if mode == "add" else 0)
+        seen.append(share)
+        return output + torch.where(share > 0, share * (new - old), 0.0) * column
+
+    handle = layer.mlp.experts.register_forward_hook(add_difference)
+    torch.testing.assert_close(ours, loaded.model(IDS).logits, rtol=1e-4, atol=1e-4)
+    handle.remove()
+    assert (seen[0] > 0).any()
+    assert not torch.allclose(ours, plain, atol=1e-2)
+
+
+def test_states_with_time_first_are_read_by_row_and_position() -> None:
+    loaded = loaded_from(build("xlnet"))
+    down = "transformer.layer.1.ff.layer_2"
+    residual = read_input(loaded.model, "transformer.layer.1.ff.layer_1", IDS)
+    assert residual.shape[:2] == (6, 2)
+    sizes = first_as_median(residual.norm(dim=-1).T).T
+    values = 1.5 * sizes / loaded.model.get_submodule(down).weight[:, 7].norm()
+    ours = logits_under(loaded, [parse_clamp("L1.N7:set:1.5r")])
+    by_hand = put_in(loaded.model, down, 7, "set", values, IDS)
+    torch.testing.assert_close(ours, by_hand, rtol=1e-5, atol=1e-5)
 
 
 def test_an_earlier_clamp_is_in_the_residual_of_a_later_block(llama: LoadedModel) -> None:

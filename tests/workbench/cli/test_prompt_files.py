@@ -54,6 +54,16 @@ def test_each_prompt_gives_what_it_gives_alone(cli: Cli, tiny: Path, prompts: Pa
     assert word["interval"]["base"][1] <= pairs[:, 0].max() + 1e-12
 
 
+def test_prompts_may_be_given_one_by_one(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.jsonl"
+    path.write_text('{"prompt": "a dog is a"}\n{"prompt": "is a dog"}', encoding="utf-8")
+    more = ("--answer-prefix", " dog", "--word", "dog", *CLAMP, "--json")
+    several = cli("generate", tiny, "--prompt", "a dog is a", "--prompt", "is a dog", *more).document
+    assert several == cli("generate", tiny, "--prompts", path, *more).document
+    assert [one["answer_prefix"] for one in several["prompts"]] == [" dog", " dog"]
+    assert "--prompt, prompt 2: " in cli("generate", tiny, "--prompt", "a dog", "--prompt", " ").err
+
+
 def test_one_prompt_has_no_interval_and_no_word_has_no_mean(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text('{"prompt": "a dog is a"}', encoding="utf-8")
@@ -99,6 +109,7 @@ def test_a_bad_file_is_refused_before_anything_is_generated(
         ((), "either --prompt TEXT or --prompts"),
         (("--prompt", "a dog", "--prompts", "{}"), "either --prompt TEXT or --prompts"),
         (("--prompts", "{}", "--keep", "x"), "a finding holds one pair"),
+        (("--prompt", "a", "--prompt", "a dog", "--keep", "x"), "a finding holds one pair"),
         (("--prompts", "missing.jsonl"), "cannot be read"),
     ],
 )

@@ -34,12 +34,12 @@ def generate(
     model: ModelName,
     *,
     prompt: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--prompt",
             metavar="TEXT",
             callback=check_readable_text,
-            help="The text to continue or to answer.",
+            help="The text to continue or to answer; may be repeated.",
         ),
     ] = None,
     prompts: Annotated[
@@ -136,7 +136,8 @@ def generate(
     turns = tuple(parse_turn(text) for text in turn or ())
     given = None if recipe is None else read_recipe_file(recipe)
     sampling = Sampling(max_new_tokens, temperature, seed, as_configured)
-    lines = read_prompts(prompt, prompts, keep)
+    asked = prompt or []
+    lines = read_prompts(asked, prompts, keep)
     if recipe_out is not None:
         check_recipe(recipe_out, tensors=given is not None and bool(given.tensors))
     if keep is not None and not keep.strip():
@@ -144,14 +145,17 @@ def generate(
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         first = () if given is None else apply_recipe(given, loaded)
         changes = (*first, *clamps)
-        request = GenerationRequest(prompt or "", changes, answer_prefix, sampling, word, system, turns, raw)
+        request = GenerationRequest(
+            lines[0].prompt if lines else asked[0], changes, answer_prefix, sampling, word, system, turns, raw
+        )
         if keep is not None:
             check_keepable(request.clamps)
         unapplied = describe_settings(loaded)
         if unapplied and not as_configured:
             say(f"The model's generation_config asks for {unapplied}: not applied; --as-configured does.")
-        if prompts is not None:
-            found = generate_several(loaded, here.store, lines, request, prompts.name)
+        if lines:
+            name = "--prompt" if prompts is None else prompts.name
+            found = generate_several(loaded, here.store, lines, request, name)
             if recipe_out is not None:
                 write_recipe(recipe_out, write_recipe_files(loaded, found[0].request.clamps, "recipe"))
             mean = average_word(found, seed)
@@ -163,7 +167,7 @@ def generate(
             write_recipe(recipe_out, files)
         if keep is not None:
             say(f"Kept as finding {keep_generation(loaded, here.store, result, title=keep).id}.")
-        here.show({"prompt": prompt, "seed": seed} | list_outputs(result), _format_result(result))
+        here.show({"prompt": request.prompt, "seed": seed} | list_outputs(result), _format_result(result))
 
 
 def _generate(loaded: LoadedModel, store: Store, request: GenerationRequest) -> Generation:

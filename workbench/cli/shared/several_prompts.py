@@ -1,4 +1,4 @@
-"""`generate --prompts`: reading the file, a pair for each prompt, and their table."""
+"""`generate` with several prompts: reading them, a pair for each, and their table."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from workbench.generating.requests import GenerationRequest
 from workbench.generating.several import WordMean, generate_pairs
 
 
-def read_prompts(prompt: str | None, path: Path | None, keep: str | None) -> tuple[PromptLine, ...]:
-    """The prompts of a file; none where there is one prompt. Raises HeadlampError for both or neither."""
-    if (prompt is None) == (path is None):
+def read_prompts(prompts: Sequence[str], path: Path | None, keep: str | None) -> tuple[PromptLine, ...]:
+    """The prompts of a file, or several given; none where there is one --prompt.
+
+    Raises HeadlampError for both or neither, and for a finding of several.
+    """
+    if bool(prompts) == (path is not None):
         raise HeadlampError("generate needs either --prompt TEXT or --prompts FILE.jsonl; give one of them")
-    if path is None:
+    if len(prompts) == 1:
         return ()
     if keep is not None:
         raise HeadlampError("a finding holds one pair of texts; leave out --keep, or give one --prompt")
-    return parse_prompts(read_text(path), path.name)
+    return tuple(map(PromptLine, prompts)) if path is None else parse_prompts(read_text(path), path.name)
 
 
 def generate_several(
@@ -43,7 +46,7 @@ def generate_several(
 def list_several(
     found: Sequence[Generation], lines: Sequence[PromptLine], seed: int, mean: WordMean | None
 ) -> dict[str, Any]:
-    """As `--prompts --json` prints it."""
+    """As `generate --json` prints it for several prompts."""
     return {
         "seed": seed,
         "prompts": [
