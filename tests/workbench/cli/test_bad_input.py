@@ -115,7 +115,7 @@ def test_a_negative_probability(cli: Cli, tiny: Path) -> None:
         (("generate", "M", *PROMPT, "--seed", "-1"), "Input should be greater than or equal to 0"),
         (("decode", "M", "--nonsense"), "No such option"),
         (("frobnicate",), "No such command"),
-        (("generate", "M"), "Missing option '--prompt'"),
+        (("generate", "M"), "either --prompt TEXT or --prompts"),
         (("generate", "M", *PROMPT, "--temperature", "-1"), "choose 0 (greedy) to 10"),
         (("generate", "M", *PROMPT, "--temperature", "nan"), "choose 0 (greedy) to 10"),
         (("generate", "M", *PROMPT, "--max-new-tokens", "0"), "choose 1 to 4096"),
