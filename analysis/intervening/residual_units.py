@@ -58,7 +58,8 @@ def name_unit(loaded: LoadedModel, clamp: Clamp) -> str:
 def down_norm(loaded: LoadedModel, clamp: Clamp, block: Block) -> Tensor:
     """() float32: the norm of the neuron's down vector, with the present weights."""
     vector = block.down.vectors(loaded.parameters)[clamp.address.neuron]
-    return torch.linalg.vector_norm(vector.float())
+    norm: Tensor = torch.linalg.vector_norm(vector.float())
+    return norm
 
 
 def _list_places(loaded: LoadedModel) -> dict[str, ResidualPlace]:

@@ -147,7 +147,8 @@ class _Run:
         self, log_p: Tensor, spellings: Sequence[Sequence[int]], length: int
     ) -> tuple[float, float] | None:
         """P(word) of both rows after `length` tokens; log_p (2, V): of the next one. The cache stays."""
-        if not spellings or length + max(map(len, spellings)) > self.loaded.anatomy.context:
+        end = len(self.ids) + find_room(self.loaded, len(self.ids))
+        if not spellings or length + max(map(len, spellings)) > end:
             return None
 
         def read_ahead(pieces: Sequence[int]) -> Tensor:

@@ -177,7 +177,7 @@ def test_experts_behind_a_norm_are_measured_by_what_they_write_together(mode: st
     plain = loaded.model(IDS).logits
     seen: list[Any] = []
 
-    def add_difference(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    def add_difference(module: Any, args: Any, output: Tensor) -> Tensor:
         hidden, chosen, weights = args
         share = (weights * (chosen == 2)).sum(-1, keepdim=True)
         gate, up = (hidden @ module.gate_up_proj[2].T).chunk(2, -1)
