@@ -26,7 +26,7 @@ HeadlampError
 └── TextError
     ├── EmptyPrompt         empty prompt
     ├── PromptTooLong       longer than the model's context
-    └── UnknownWord         not one token of this model's vocabulary
+    └── UnknownWord         a word that this model's tokens cannot write, or not as one token
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class PromptTooLong(TextError):
 
 
 class UnknownWord(TextError):
-    """Not one token of this model's vocabulary."""
+    """A word that this model's tokens cannot write, or not as one token where that is needed."""
 
 
 def first_line(error: Exception) -> str:
