@@ -27,7 +27,7 @@ from tests.browser.helpers import open_page, running_app, settled
 from workbench.generating.clamping import generate_pair
 from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
-from workbench.neurons.decoding import find_word
+from workbench.neurons.searching import find_word
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "screenshot.png"

@@ -34,8 +34,8 @@ from analysis.running.prompts import encode_prompt
 from store import Store, StoreError, open_store
 from training.evaluate import Score
 from workbench.models import open_model
-from workbench.neurons.decoding import SearchHit, find_word
 from workbench.neurons.profiles import find_neuron_profile
+from workbench.neurons.searching import SearchHit, find_word
 
 CONCEPTS = {
     "dog": "animal",

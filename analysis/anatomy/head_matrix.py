@@ -42,6 +42,15 @@ class HeadMatrix:
         """The rows (v, d) of `size` ids from `start`, and their ids (v,); None: they are consecutive."""
         return _without_holes(self.rows[start : start + size], start, self.holes)
 
+    def measure_spread(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """μ_z and σ_z (n,) float64 over the vocabulary, of vectors (n, d): μ = w·m, σ² = wᵀ C w (METHODS §1).
+
+        Needs only the head's mean m and covariance C, not the logits.
+        """
+        w = vectors.double()
+        variance = ((w @ self.covariance) * w).sum(-1)
+        return w @ self.mean, variance.clamp(min=0).sqrt()
+
 
 def _without_holes(rows: Tensor, start: int, holes: Collection[int]) -> tuple[Tensor, Tensor | None]:
     """Rows of ids from `start` on, without holes, and the ids that are left; None if all are."""

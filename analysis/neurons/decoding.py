@@ -155,7 +155,7 @@ def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _TileCounter)
     log_z = largest.double() + mass.log()
     top_z, top_ids = _merge(tops, k, largest=True)
     bottom_z, bottom_ids = _merge(bottoms, k, largest=False)
-    mean, deviation = _spread(vectors, head)
+    mean, deviation = head.measure_spread(vectors)
     entropy = (mass.log() - moment / mass).clamp(min=0)
     return (
         *(top_ids, top_z, bottom_ids, bottom_z),
@@ -194,13 +194,6 @@ def _merge(parts: list[tuple[Tensor, Tensor]], k: int, *, largest: bool) -> tupl
     ids = torch.cat([i for _, i in parts], 1)
     best, where = values.topk(k, largest=largest)
     return best, ids.gather(1, where)
-
-
-def _spread(vectors: Tensor, head: HeadMatrix) -> tuple[Tensor, Tensor]:
-    """μ_z and σ_z over the vocabulary, from the head's mean and covariance: μ = w·m, σ² = wᵀ C w."""
-    w = vectors.double()
-    variance = ((w @ head.covariance) * w).sum(-1)
-    return w @ head.mean, variance.clamp(min=0).sqrt()
 
 
 def _through_final_norm(vectors: Tensor, norm: Norm, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pages.shared.tokens import show_token
-from workbench.neurons.decoding import DecodedNeuron
+from workbench.neurons.rows import DecodedNeuron
 
 SMALL = 50_000
 """Largest number of neurons decoded without asking: a matter of seconds."""

@@ -31,7 +31,7 @@ NOBODY = Owner(socket.gethostname(), 2**22 + 1, 0.0)
 """A process that is gone: no system numbers one so high."""
 
 
-def decode_order(model: Path, site: str = "up") -> Order:
+def decode_order(model: Path, site: str = "down") -> Order:
     """Decode a model at a site, as the Neurons page asks for it."""
     return make_order(DECODE, ModelRef(str(model)), site=site, norm="none", top_k=TOP_K)
 

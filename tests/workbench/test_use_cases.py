@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.anatomy.addresses import parse_address
+from analysis.anatomy.addresses import NeuronAddress, parse_address
 from analysis.errors import ClampError, HeadlampError, RecipeError, UnknownWord
 from analysis.intervening.clamps import Clamp, parse_clamp
 from analysis.neurons import decoding
+from analysis.neurons.decoding import NORMS, NeuronNorm
 from analysis.opening.models import LoadedModel, ModelRef
+from analysis.opening.vocabulary import find_word_tokens
 from analysis.running.generation import Sampling
 from store import Store, StoreFull, list_runs, list_stored_units, open_store, put_unit
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
@@ -27,7 +29,7 @@ from workbench.generating import clamping
 from workbench.generating.requests import GenerationRequest
 from workbench.models import list_model_choices, open_model
 from workbench.neurons import decoding as neurons
-from workbench.neurons import profiles
+from workbench.neurons import profiles, rows, searching
 from workbench.neurons.decoding import NeuronFilter
 
 
@@ -75,7 +77,7 @@ def test_a_killed_decode_goes_on_at_the_next_block(
 ) -> None:
     whole = open_store(database.path.with_name("whole.db"))
     expected = neurons.decode_model(loaded, whole).run.key
-    spec = neurons.decode_spec(loaded, "up", "none", neurons.TOP_K)
+    spec = neurons.decode_spec(loaded, "down", "none", neurons.TOP_K)
     original = put_unit
 
     def dies(store: Store, key: str, idx: int, **rest: Any) -> bool:
@@ -89,13 +91,13 @@ def test_a_killed_decode_goes_on_at_the_next_block(
     assert list_stored_units(database, spec.key) == {0}
     monkeypatch.setattr("workbench.runs.put_unit", original)
     assert neurons.decode_model(loaded, database).run.key == spec.key == expected
-    ours, theirs = (neurons.read_decoded(loaded, store, spec.key, "up") for store in (database, whole))
+    ours, theirs = (neurons.read_decoded(loaded, store, spec.key, "down") for store in (database, whole))
     assert all(
         np.array_equal(getattr(ours, f), getattr(theirs, f)) for f in ("top_ids", "top_logits", "log_z")
     )
 
 
-@pytest.mark.parametrize("change", [{"site": "down"}, {"norm": "unit"}, {"top_k": 3}])
+@pytest.mark.parametrize("change", [{"site": "up"}, {"norm": "unit"}, {"top_k": 3}])
 def test_another_question_is_another_run(
     loaded: LoadedModel, database: Store, change: dict[str, Any]
 ) -> None:
@@ -106,13 +108,14 @@ def test_another_question_is_another_run(
 
 
 def test_find_is_exact_over_all_neurons(loaded: LoadedModel, database: Store) -> None:
-    found = neurons.find_word(loaded, database, "dog", by="z", limit=5)
+    found = searching.find_word(loaded, database, "dog", limit=5)
+    assert {run.kind for run in list_runs(database)} == {"find"}
     head = loaded.parameters[loaded.anatomy.head.parameter].double()
     tokens = list(found.token_ids)
     assert {loaded.vocabulary.texts[t] for t in tokens} == {" dog", "dog", " Dog"}
     scores = []
     for block in loaded.anatomy.blocks:
-        z = block.up.vectors(loaded.parameters).double() @ head.T
+        z = block.down.vectors(loaded.parameters).double() @ head.T
         standard = (z - z.mean(-1, keepdim=True)) / z.std(-1, unbiased=False, keepdim=True)
         p = z.softmax(-1)[:, tokens].sum(-1)
         pick = standard[:, tokens].abs().argmax(-1, keepdim=True)
@@ -123,32 +126,114 @@ def test_find_is_exact_over_all_neurons(loaded: LoadedModel, database: Store) ->
         ]
     scores.sort(reverse=True)
     assert [str(n.address) for n in found.neurons] == [name for _, name, _, _ in scores[:5]]
-    for neuron, (_, _, z_score, probability) in zip(found.neurons, scores, strict=False):
+    assert all(neuron.probability is None for neuron in found.neurons)
+    neurons.decode_model(loaded, database)
+    again = searching.find_word(loaded, database, "dog", limit=5)
+    for before, neuron, (_, _, z_score, p) in zip(found.neurons, again.neurons, scores, strict=False):
+        assert replace(neuron, probability=None) == before
         assert neuron.z_score == pytest.approx(z_score, rel=1e-4)
-        assert neuron.probability == pytest.approx(probability, rel=1e-4)
+        assert neuron.probability == pytest.approx(p, rel=1e-4)
         assert neuron.sign == ("+" if z_score > 0 else "-")
 
 
-def test_a_search_can_be_kept_to_some_layers(loaded: LoadedModel, database: Store) -> None:
-    found = neurons.find_word(loaded, database, "dog", by="z", layers=(1, 1), limit=1000)
-    assert {n.address.block.layer for n in found.neurons} == {1}
-    assert len(found.neurons) == int(
-        (
-            neurons.read_decoded(loaded, database, neurons.decode_model(loaded, database).run.key, "up").layer
-            == 1
-        ).sum()
+def test_a_ranking_by_probability_decodes_the_model_once(loaded: LoadedModel, database: Store) -> None:
+    assert searching.needs_map(loaded, database, "up", "unit", "probability")
+    found = searching.find_word(loaded, database, "dog", site="up", norm="unit", by="probability", limit=1000)
+    chances = [neuron.probability for neuron in found.neurons]
+    assert None not in chances
+    assert chances == sorted(chances, reverse=True)  # type: ignore[type-var]
+    assert sorted(run.kind for run in list_runs(database)) == ["decode", "find"]
+    assert not searching.needs_map(loaded, database, "up", "unit", "probability")
+
+
+def test_what_a_search_is_asked_wrongly_is_refused_before_anything_is_computed(
+    loaded: LoadedModel, database: Store
+) -> None:
+    asked: list[dict[str, Any]] = [
+        {"by": "probability", "sign": "negative"},
+        {"by": "luck"},
+        {"sign": "up"},
+        {"site": "key"},
+        {"limit": 0},
+    ]
+    for wrong in asked:
+        with pytest.raises(HeadlampError, match=r"choose|has up|no negative side"):
+            searching.find_word(loaded, database, "dog", **wrong)
+    assert not list_runs(database)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_search_through_each_norm_is_a_run_of_its_own(
+    loaded: LoadedModel, database: Store, norm: NeuronNorm
+) -> None:
+    tokens = find_word_tokens(loaded.vocabulary, loaded.tokenizer, "dog")
+    other = searching.search_spec(loaded, tokens, "up", norm)
+    assert other.key != searching.search_spec(loaded, tokens, "down", norm).key
+    keys = {searching.search_spec(loaded, tokens, "up", one).key for one in NORMS}
+    assert len(keys) == len(NORMS)
+    assert not searching.is_searched(loaded, database, "dog", "up", norm)
+    searching.find_word(loaded, database, "dog", site="up", norm=norm)
+    assert searching.is_searched(loaded, database, "dog", "up", norm)
+    assert [run.key for run in list_runs(database)] == [other.key]
+
+
+def test_the_key_of_a_decoding_is_the_one_it_had_before_searches_had_their_own(loaded: LoadedModel) -> None:
+    spec = neurons.decode_spec(loaded, "up", "none", neurons.TOP_K)
+    assert (spec.kind, spec.method_version, spec.units) == ("decode", "1", len(loaded.anatomy.blocks))
+    assert {"site": "up", "norm": "none", "top_k": 10, "vocab": len(loaded.vocabulary)}.items() <= (
+        spec.parameters.items()
     )
+
+
+def test_a_neuron_alone_has_the_tokens_that_the_map_gives_it(loaded: LoadedModel, database: Store) -> None:
+    addresses = [NeuronAddress(block.address, 5) for block in loaded.anatomy.blocks]
+    for site, norm in itertools.product(loaded.anatomy.sites, NORMS):
+        alone = rows.decode_rows(loaded, database, addresses, site=site, norm=norm)
+        run = neurons.decode_model(loaded, database, site=site, norm=norm).run.key
+        decoded = neurons.read_decoded(loaded, database, run, site)
+        assert rows.decode_rows(loaded, database, addresses, site=site, norm=norm) == list(
+            rows.read_rows(loaded, decoded, [decoded.index(address) for address in addresses])
+        )
+        for one, address in zip(alone, addresses, strict=True):
+            (stored,) = rows.read_rows(loaded, decoded, [decoded.index(address)])
+            assert one.address == stored.address == address
+            assert [t.token_id for t in one.top] == [t.token_id for t in stored.top]
+            assert [t.logit for t in one.bottom] == pytest.approx([t.logit for t in stored.bottom], rel=1e-4)
+            assert (one.log_z, one.entropy) == pytest.approx((stored.log_z, stored.entropy), rel=1e-4)
+            assert one.weight_norm == pytest.approx(stored.weight_norm, rel=1e-6)
+
+
+def test_a_neuron_alone_decodes_nothing_else(
+    loaded: LoadedModel, database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = decoding.decode_vectors
+
+    def spy(vectors: torch.Tensor, *rest: Any, **named: Any) -> decoding.Decoding:
+        seen.append(len(vectors))
+        return original(vectors, *rest, **named)
+
+    monkeypatch.setattr("workbench.neurons.rows.decode_vectors", spy)
+    profiles.decode_neuron(loaded, database, NeuronAddress(loaded.anatomy.blocks[0].address, 3))
+    assert seen == [1, 1, 1]
+    assert not list_runs(database)
+
+
+def test_a_search_can_be_kept_to_some_layers(loaded: LoadedModel, database: Store) -> None:
+    found = searching.find_word(loaded, database, "dog", by="z", layers=(1, 1), limit=1000)
+    assert {n.address.block.layer for n in found.neurons} == {1}
+    assert len(found.neurons) == sum(b.d_ff for b in loaded.anatomy.blocks if b.address.layer == 1)
 
 
 def test_an_unknown_word_costs_no_decoding(loaded: LoadedModel, database: Store) -> None:
     with pytest.raises(UnknownWord):
-        neurons.find_word(loaded, database, "xylophone dog")
+        searching.find_word(loaded, database, "xylophone dog")
     assert not list_runs(database)
 
 
 def test_filters_leave_exactly_the_neurons_that_pass(loaded: LoadedModel, database: Store) -> None:
     run = neurons.decode_model(loaded, database).run.key
-    decoded = neurons.read_decoded(loaded, database, run, "up")
+    decoded = neurons.read_decoded(loaded, database, run, "down")
     everything = neurons.filter_neurons(loaded, decoded, NeuronFilter(order="address"))
     assert everything.tolist() == list(range(loaded.anatomy.neurons))
     p = decoded.probability()[:, 0]
@@ -165,7 +250,7 @@ def test_filters_leave_exactly_the_neurons_that_pass(loaded: LoadedModel, databa
 
 def test_every_neuron_finds_its_way_to_its_address_and_back(loaded: LoadedModel, database: Store) -> None:
     run = neurons.decode_model(loaded, database).run.key
-    decoded = neurons.read_decoded(loaded, database, run, "up")
+    decoded = neurons.read_decoded(loaded, database, run, "down")
     for index in range(len(decoded)):
         assert decoded.index(decoded.address(index)) == index
 
@@ -381,7 +466,7 @@ def test_what_is_stored_opens_and_a_word_is_found_when_the_disk_is_full(
     loaded: LoadedModel, database: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     neurons.decode_model(loaded, database)
-    expected = neurons.find_word(loaded, database, "cat").neurons
+    expected = searching.find_word(loaded, database, "cat").neurons
 
     def full(*args: Any, **rest: Any) -> Any:
         raise StoreFull("the disk is full")
@@ -389,8 +474,8 @@ def test_what_is_stored_opens_and_a_word_is_found_when_the_disk_is_full(
     for name in ("begin_run", "put_unit"):
         monkeypatch.setattr(f"workbench.runs.{name}", full)
     assert neurons.decode_model(loaded, database).cached
-    assert neurons.find_word(loaded, database, "cat").neurons == expected
-    assert neurons.find_word(loaded, database, "my").neurons
+    assert searching.find_word(loaded, database, "cat").neurons == expected
+    assert searching.find_word(loaded, database, "my").neurons
 
 
 def test_a_full_disk_ends_a_decode_with_what_is_stored_kept(
@@ -404,7 +489,7 @@ def test_a_full_disk_ends_a_decode_with_what_is_stored_kept(
     monkeypatch.setattr("workbench.runs.put_unit", full_at_the_second)
     with pytest.raises(StoreFull):
         neurons.decode_model(loaded, database)
-    spec = neurons.decode_spec(loaded, "up", "none", neurons.TOP_K)
+    spec = neurons.decode_spec(loaded, "down", "none", neurons.TOP_K)
     assert list_stored_units(database, spec.key) == {0}
     monkeypatch.undo()
     assert neurons.decode_model(loaded, database).run.finished

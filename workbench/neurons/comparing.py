@@ -11,7 +11,8 @@ from analysis.neurons.decoding import NeuronNorm
 from analysis.opening.models import LoadedModel
 from store import Store
 from workbench.neurons.browsing import read_decoding_state
-from workbench.neurons.decoding import DecodedModel, DecodedNeuron, decode_model, read_decoded, read_rows
+from workbench.neurons.decoding import DecodedModel, decode_model, read_decoded
+from workbench.neurons.rows import DecodedNeuron, read_rows
 from workbench.runs import Progress
 
 

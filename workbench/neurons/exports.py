@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from analysis.opening.models import LoadedModel
 from store.csv_cells import write_csv
 from workbench.files import ExportError, check_writable, replace_file, table_csv
-from workbench.neurons.decoding import DecodedModel, DecodedNeuron, read_rows
+from workbench.neurons.decoding import DecodedModel
+from workbench.neurons.rows import DecodedNeuron, read_rows
 from workbench.runs import Progress
 
 Row = dict[str, Any]

@@ -23,7 +23,7 @@ from analysis.pulse import Pulse
 from analysis.running.prompts import WINDOW, decode_tokens, encode_text, reference_passages, reference_windows
 from store import RunSpec, Store, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
-from workbench.neurons.decoding import DecodedNeuron, decode_model, read_decoded, read_rows
+from workbench.neurons.rows import DecodedNeuron, decode_rows
 from workbench.runs import DoneUnit, Progress, UnitResult, run_missing_units, run_spec, time_units
 
 _ARRAYS = ("largest", "first_largest", "mean", "deviation")
@@ -168,17 +168,17 @@ def view_neuron(
     address: NeuronAddress,
     *,
     norm: NeuronNorm = "none",
-    progress: Progress = lambda done, total: None,
 ) -> NeuronView:
-    """A neuron's tokens at each site and its activations; decodes and profiles the model if necessary.
+    """A neuron's tokens at each site and its activations; profiles the model on the reference text if
+    necessary.
 
     A model whose weights stay on disk has no activations: no profile, texts, samples.
     """
     block = loaded.anatomy.block(address)
-    decoded = decode_neuron(loaded, store, address, norm=norm, progress=progress)
+    decoded = decode_neuron(loaded, store, address, norm=norm)
     if loaded.streamed is not None:
         return NeuronView(address, block.d_ff, block.gated, decoded, None, 0, 0, (), np.zeros(0))
-    run = profile_model(loaded, store, progress)
+    run = profile_model(loaded, store)
     stored = read_profile(store, run, loaded.anatomy.index(block.address))
     windows = reference_windows(loaded)
     firings = [measure_firing(loaded, address, window) for window in windows]
@@ -203,18 +203,11 @@ def decode_neuron(
     address: NeuronAddress,
     *,
     norm: NeuronNorm = "none",
-    progress: Progress = lambda done, total: None,
 ) -> dict[Site, DecodedNeuron]:
-    """A neuron's decoding at each of its sites."""
-    block = loaded.anatomy.block(address)
-    found: dict[Site, DecodedNeuron] = {}
-    for site in loaded.anatomy.sites:
-        if site == "gate" and not block.gated:
-            continue
-        run = decode_model(loaded, store, site=site, norm=norm, progress=progress).run
-        decoded = read_decoded(loaded, store, run.key, site)
-        found[site] = next(read_rows(loaded, decoded, [decoded.index(address)]))
-    return found
+    """A neuron's decoding at each of its sites: from the stored map where there is one, else of it alone."""
+    gated = loaded.anatomy.block(address).gated
+    sites = [site for site in loaded.anatomy.sites if gated or site != "gate"]
+    return {site: decode_rows(loaded, store, [address], site=site, norm=norm)[0] for site in sites}
 
 
 def find_neuron_profile(

@@ -55,10 +55,13 @@ def choose_neurons(loaded: LoadedModel) -> BrowseRequest:
     neuron = second.text_input(
         "Open a neuron", key=state.NEURON, bind="query-params", placeholder="L2.N47", help=_ADDRESS_HELP
     ).strip()
-    site = third.selectbox("Site", loaded.anatomy.sites, key=state.SITE, bind="query-params", help=SITE_HELP)
+    sites = loaded.anatomy.sites
+    site = third.selectbox(
+        "Site", sites, index=sites.index("down"), key=state.SITE, bind="query-params", help=SITE_HELP
+    )
     with _frame(neuron, word):
         columns = st.columns(4)
-        by, sign = _ranking(columns) if word else ("probability", None)
+        by, sign = _ranking(columns) if word else ("z", None)
         labels = NeuronFilter() if word else _labels(columns)
         place, second, third = st.columns([2, 1, 1])
         layers = _layers(place, loaded.anatomy.layers)
@@ -95,8 +98,9 @@ def _ranking(columns: Sequence[DeltaGenerator]) -> tuple[By, Sign | None]:
 
 
 _BY_HELP = (
-    "probability: the word's share of the softmax, summed over its variants. z: (z − mean) / deviation "
-    "over the vocabulary. cosine: of the neuron's vector and the word's row of the head."
+    "z: (z − mean) / deviation over the vocabulary. cosine: of the neuron's vector and the word's row of the "
+    "head. probability: the word's share of the softmax, summed over its variants; all neurons are decoded "
+    "first."
 )
 _SIGN_HELP = (
     "A neuron of −word suppresses the word; at negative values it promotes it. A probability has no "

@@ -29,6 +29,32 @@ def load_decoding(loaded: LoadedModel, asked: BrowseRequest) -> DecodedModel | N
     return read_decoded(loaded, get_store(), decode_spec(loaded, site, norm, TOP_K).key, site)
 
 
+def is_ready_to_search(loaded: LoadedModel, asked: BrowseRequest) -> bool:
+    """Whether a word can be ranked as asked; else the page offers what it needs, or shows its progress.
+
+    By z and cosine it always can, unless the vectors lie at the Hub; by probability once the map is stored.
+    """
+    needed = loaded.at_hub is not None or asked.by == "probability"
+    return not needed or load_decoding(loaded, asked) is not None
+
+
+def offer_map(loaded: LoadedModel, asked: BrowseRequest) -> None:
+    """Below results that lack probabilities: the job that decodes all neurons, or the button for it."""
+    order = make_order(DECODE, loaded.ref, site=asked.site, norm=asked.norm, top_k=TOP_K)
+    neurons = read_decoding_state(loaded, get_store(), asked.site, asked.norm).neurons
+    why = f"All {neurons:,} neurons are decoded at {asked.site}, for the probabilities. {_WHAT_IT_IS}"
+    if is_under_way(order) or has_failed(order):
+        if ensure_done(order, why):
+            st.rerun()
+    elif st.button(
+        f"Decode all {neurons:,} neurons at {asked.site}",
+        icon=":material/play_arrow:",
+        key=f"decode_{asked.site}",
+        help="For probabilities, and the label of every neuron; done once, and stored",
+    ):
+        request_order(order)
+
+
 _WHAT_IT_IS = "It is done once and stored; the page continues automatically."
 
 
@@ -59,9 +85,10 @@ $w_i$ is a neuron's vector at the chosen *site*, $n$ the chosen *norm*, $W_U$ th
 $s$ its scale; no bias and no cap. Exact over the whole vocabulary. *z-score*: $(z - \mu_z)/\sigma_z$ over the
 vocabulary. *Entropy*: that of $p_i$, in nats; 0 if one token has all the probability.
 
-A word's variants (`dog`, ` dog`, ` Dog`) are merged: probabilities are summed, z-score and cosine are the
-largest in size over the variants. A search is one product over **all** neurons, not a lookup in stored top
-tokens.
+A word's variants (`dog`, ` dog`, ` Dog`) are merged: token, z-score and cosine of a row are those of one
+variant, the one that decides the ranking; probabilities are summed. z-score and cosine need only the head's
+mean and covariance, so a word is found before anything is decoded. A search is one product over **all**
+neurons, not a lookup in stored top tokens.
 
 The site `up` of a gated block says what the neuron reads, not what it does: its sign does not fix the sign of
 the effect.

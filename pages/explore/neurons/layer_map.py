@@ -14,7 +14,7 @@ from pages.explore.neurons.controls import open_neuron
 from pages.shared.layout import show_caption
 from pages.shared.tokens import render_token
 from workbench.neurons.browsing import RankedLayers, rank_layers
-from workbench.neurons.decoding import DecodedModel
+from workbench.neurons.decoding import DecodedModel, NeuronIndex
 
 CIRCLED = 20
 """Neurons circled: the best of those listed; more would hide the map."""
@@ -22,7 +22,7 @@ CIRCLED = 20
 
 def show_neuron_map(
     loaded: LoadedModel,
-    decoded: DecodedModel,
+    places: NeuronIndex,
     scores: np.ndarray[Any, Any],
     circled: Sequence[int],
     *,
@@ -30,11 +30,11 @@ def show_neuron_map(
     signed: bool,
     bottom: bool = False,
 ) -> None:
-    """All neurons by score (n,); those at the indices `circled` can be clicked."""
-    ranked = rank_layers(decoded.layer, scores, MOST_COLUMNS)
-    texts = _texts(loaded, decoded, ranked, measure, bottom=bottom)
+    """All neurons by score (n,); those at the indices `circled` can be clicked. Labelled where decoded."""
+    ranked = rank_layers(places.layer, scores, MOST_COLUMNS)
+    texts = _texts(loaded, places, ranked, measure, bottom=bottom)
     cells = LayerMap(ranked.layers, ranked.rank, ranked.value, texts, signed, measure)
-    figure = layer_map_figure(cells, _marks(decoded, ranked, circled[:CIRCLED]))
+    figure = layer_map_figure(cells, _marks(places, ranked, circled[:CIRCLED]))
     st.subheader("Map", anchor=False)
     st.plotly_chart(
         figure,
@@ -53,21 +53,27 @@ def show_neuron_map(
 
 
 def _texts(
-    loaded: LoadedModel, decoded: DecodedModel, ranked: RankedLayers, measure: str, *, bottom: bool
+    loaded: LoadedModel, places: NeuronIndex, ranked: RankedLayers, measure: str, *, bottom: bool
 ) -> np.ndarray[Any, Any]:
-    labels = (decoded.bottom_ids if bottom else decoded.top_ids)[:, 0]
-    vocabulary = loaded.vocabulary.texts
     texts = np.full(ranked.index.shape, "", dtype=object)
     for place, index in np.ndenumerate(ranked.index):
         if index >= 0:
-            label = render_token(vocabulary[int(labels[index])])
-            texts[place] = f"{decoded.address(int(index))}: {label}<br>{measure} {ranked.value[place]:.3g}"
+            name = f"{places.address(int(index))}{_label(loaded, places, int(index), bottom=bottom)}"
+            texts[place] = f"{name}<br>{measure} {ranked.value[place]:.3g}"
     return texts
 
 
-def _marks(decoded: DecodedModel, ranked: RankedLayers, circled: Sequence[int]) -> Marks:
+def _label(loaded: LoadedModel, places: NeuronIndex, index: int, *, bottom: bool) -> str:
+    """`: ␣dog`, or nothing where the neurons are not decoded."""
+    if not isinstance(places, DecodedModel):
+        return ""
+    labels = (places.bottom_ids if bottom else places.top_ids)[:, 0]
+    return f": {render_token(loaded.vocabulary.texts[int(labels[index])])}"
+
+
+def _marks(places: NeuronIndex, ranked: RankedLayers, circled: Sequence[int]) -> Marks:
     rows, columns = np.nonzero(np.isin(ranked.index, list(circled)))
-    names = [str(decoded.address(int(i))) for i in ranked.index[rows, columns]]
+    names = [str(places.address(int(i))) for i in ranked.index[rows, columns]]
     return Marks(rows.tolist(), columns.tolist(), names)
 
 

@@ -1,9 +1,8 @@
-"""The tables of the Neurons page: search results, and all neurons."""
+"""The table of all neurons, and what every table of neurons shares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -16,18 +15,10 @@ from pages.explore.neurons.layer_map import show_neuron_map
 from pages.shared import state
 from pages.shared.decodings import join_top_tokens
 from pages.shared.layout import show_caption, show_download, show_empty
-from pages.shared.resources import get_store
-from pages.shared.tokens import escape_text, show_token
-from workbench.files import table_csv
-from workbench.neurons.decoding import (
-    DecodedModel,
-    DecodedNeuron,
-    WordSearch,
-    filter_neurons,
-    find_word,
-    read_rows,
-)
+from pages.shared.tokens import show_token
+from workbench.neurons.decoding import DecodedModel, filter_neurons
 from workbench.neurons.exports import neurons_csv
+from workbench.neurons.rows import DecodedNeuron, read_rows
 
 ADDRESS = st.column_config.LinkColumn(
     "Neuron",
@@ -36,90 +27,8 @@ ADDRESS = st.column_config.LinkColumn(
     help="Opens in a new tab; tick a row to stay",
 )
 PROBABILITY = st.column_config.NumberColumn(
-    format="%.4f", help="Share of the softmax over the vocabulary, 0 to 1"
+    format="%.2e", help="Share of the softmax over the vocabulary, 0 to 1"
 )
-
-
-def show_search_results(loaded: LoadedModel, decoded: DecodedModel, asked: BrowseRequest) -> None:
-    """The neurons that decode to a word, best first. Raises UnknownWord with the word's tokens."""
-    found = _find(loaded, asked, asked.length)
-    variants = ", ".join(escape_text(show_token(token)) for token in found.tokens)
-    st.subheader(f"Neurons of “{escape_text(found.word)}”", anchor=False)
-    st.markdown(f"Variants merged: {variants}")
-    if not found.neurons:
-        show_empty("No neuron has this sign in these layers: widen the layers, or choose another sign.")
-        return
-    indices = [neuron.index for neuron in found.neurons]
-    tops = [join_top_tokens(neuron) for neuron in read_rows(loaded, decoded, indices)]
-    addresses = [str(neuron.address) for neuron in found.neurons]
-    table = {
-        "address": make_neuron_links(addresses, asked),
-        "sign": ["+" if n.sign == "+" else "−" for n in found.neurons],
-        "token": [show_token(n.token) for n in found.neurons],
-        "p": [n.probability for n in found.neurons],
-        "z-score": [n.z_score for n in found.neurons],
-        "cosine": [n.cosine for n in found.neurons],
-        "top tokens": tops,
-    }
-    config = {
-        "address": ADDRESS,
-        "p": PROBABILITY,
-        "z-score": st.column_config.NumberColumn(
-            format="%+.2f", help="Standard deviations over the vocabulary"
-        ),
-        "cosine": st.column_config.NumberColumn(
-            format="%+.3f", help="Of the neuron's vector and the word's row"
-        ),
-        "top tokens": st.column_config.TextColumn(width="large"),
-    }
-    show_neuron_table(table, addresses, config, key="found")
-    show_caption(
-        f"The {len(indices):,} best of {len(decoded):,} neurons by {asked.by}. Token: the decisive "
-        f"variant. {_sign(asked)} Tick a row to open its neuron."
-    )
-    with st.container(horizontal=True):
-        show_download("All as CSV", lambda: _search_csv(loaded, asked), "neurons.csv", key="found_csv")
-        explain_decoding()
-    scores, signed = found.scores.by(asked.by).numpy(), asked.by != "probability"
-    show_neuron_map(loaded, decoded, scores, indices, measure=_MEASURES[asked.by], signed=signed)
-
-
-_MEASURES = {"probability": "probability", "z": "z-score", "cosine": "cosine"}
-
-
-def _sign(asked: BrowseRequest) -> str:
-    """The meaning of the table's signs at the chosen site and ranking."""
-    against = "cosine" if asked.by == "cosine" else "z-score"
-    if asked.site == "down":
-        return f"Sign −: its {against} is negative, so positive values of the neuron suppress the word."
-    return f"Sign −: its {against} is negative; the site down shows what the neuron writes."
-
-
-def _find(loaded: LoadedModel, asked: BrowseRequest, limit: int) -> WordSearch:
-    with nullcontext() if loaded.streamed is None else st.spinner("Reading every vector from disk …"):
-        return find_word(
-            loaded,
-            get_store(),
-            asked.word,
-            site=asked.site,
-            norm=asked.norm,
-            by=asked.by,
-            sign=asked.sign,
-            layers=asked.wanted.layers,
-            limit=limit,
-        )
-
-
-def _search_csv(loaded: LoadedModel, asked: BrowseRequest) -> bytes:
-    found = _find(loaded, asked, loaded.anatomy.neurons)
-    header = ["address", "site", "sign", "token", "probability", "z_score", "cosine"]
-    return table_csv(
-        header,
-        (
-            [str(n.address), n.site, n.sign, n.token, n.probability, n.z_score, n.cosine]
-            for n in found.neurons
-        ),
-    )
 
 
 def show_browser(loaded: LoadedModel, decoded: DecodedModel, asked: BrowseRequest) -> None:
@@ -181,13 +90,14 @@ def _browse_table(neurons: Sequence[DecodedNeuron], asked: BrowseRequest) -> Non
 def make_neuron_links(addresses: Sequence[str], asked: BrowseRequest) -> list[str]:
     """Links to each neuron's own view, at the chosen site and norm."""
     norm = None if asked.norm == "none" else asked.norm
-    site = None if asked.site == "up" else asked.site
+    site = None if asked.site == "down" else asked.site
     return [state.make_link("/neurons", neuron=address, site=site, norm=norm) for address in addresses]
 
 
 def show_neuron_table(
     table: dict[str, Any], addresses: Sequence[str], config: dict[str, Any], *, key: str
 ) -> None:
+    """One row per address; a ticked row opens its neuron."""
     st.dataframe(
         pd.DataFrame(table),
         hide_index=True,

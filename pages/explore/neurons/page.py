@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from analysis.anatomy.addresses import parse_address
 from pages.explore.neurons.controls import choose_neurons
-from pages.explore.neurons.decoding import load_decoding
-from pages.explore.neurons.lists import show_browser, show_search_results
+from pages.explore.neurons.decoding import is_ready_to_search, load_decoding
+from pages.explore.neurons.lists import show_browser
+from pages.explore.neurons.results import show_search_results
 from pages.explore.neurons.view import show_neuron
 from pages.shared.errors import show_errors
 from pages.shared.layout import show_header
@@ -16,8 +17,8 @@ with show_errors(), use_model() as loaded:
     asked = choose_neurons(loaded)
     if asked.neuron:
         show_neuron(loaded, parse_address(asked.neuron), asked)
+    elif asked.word:
+        if is_ready_to_search(loaded, asked):
+            show_search_results(loaded, asked)
     elif (decoded := load_decoding(loaded, asked)) is not None:
-        if asked.word:
-            show_search_results(loaded, decoded, asked)
-        else:
-            show_browser(loaded, decoded, asked)
+        show_browser(loaded, decoded, asked)

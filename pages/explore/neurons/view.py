@@ -27,37 +27,31 @@ from pages.shared.tokens import show_token
 from pages.shared.weights import explain_not_run
 from workbench.files import table_csv
 from workbench.neurons.browsing import find_nearest_neurons, find_neighbours
-from workbench.neurons.decoding import DecodedNeuron, TokenScore, read_rows
-from workbench.neurons.profiles import NeuronView, view_neuron
+from workbench.neurons.profiles import NeuronView, decode_neuron, view_neuron
+from workbench.neurons.rows import DecodedNeuron, TokenScore, decode_rows
 
 ONE_GO = 200_000
 """Largest number of neurons searched for the nearest without asking."""
 
 SITE_TITLES: dict[Site, str] = {"up": "up: reads", "gate": "gate: opens for", "down": "down: writes"}
-_VIEW = "_neuron_view"
+_VIEW, _DECODED = "_neuron_view", "_neuron_tokens"
 
 
 def show_neuron(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> None:
     """Everything about one neuron. Raises AddressOutOfRange, listing the valid range."""
-    before, after = find_neighbours(loaded.anatomy, address)
-    for site in list_view_sites(loaded, address):
-        if load_decoding(loaded, replace(asked, site=site)) is None:
-            return
-    runs = loaded.streamed is None
-    if runs and not ensure_profiled(loaded):
+    if loaded.at_hub is not None and not _is_decoded(loaded, address, asked):
         return
     st.subheader(f"Neuron {address}", anchor=False)
     bar = st.container(horizontal=True, vertical_alignment="center")
+    runs = loaded.streamed is None
+    with bar:
+        _show_steps(loaded, address, asked, runs=runs)
+    _show_decodings(address, _decode(loaded, address, asked))
+    if runs and not ensure_profiled(loaded):
+        return
     view = _view(loaded, address, asked)
     with bar:
-        st.button("Back to the list", icon=":material/arrow_back:", on_click=close_neuron)
-        _step("Previous", ":material/chevron_left:", before)
-        _step("Next", ":material/chevron_right:", after)
-        if runs:
-            clamp = f"{address}:key:set:-8x@all"
-            show_page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
         offer_keeping(loaded, view)
-    _show_decodings(view)
     if runs:
         _profile(view)
         shade = _site_choice(view)
@@ -74,9 +68,36 @@ def list_view_sites(loaded: LoadedModel, address: NeuronAddress) -> list[Site]:
     return [site for site in loaded.anatomy.sites if gated or site != "gate"]
 
 
+def _is_decoded(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> bool:
+    """Whether each site is decoded; else the page offers it: at the Hub no vector is at hand alone."""
+    sites = list_view_sites(loaded, address)
+    return all(load_decoding(loaded, replace(asked, site=site)) is not None for site in sites)
+
+
+def _show_steps(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest, *, runs: bool) -> None:
+    """Back, previous, next, and the way to Clamp where the model runs."""
+    before, after = find_neighbours(loaded.anatomy, address)
+    st.button("Back to the list", icon=":material/arrow_back:", on_click=close_neuron)
+    _step("Previous", ":material/chevron_left:", before)
+    _step("Next", ":material/chevron_right:", after)
+    if runs:
+        clamp = f"{address}:key:set:-8x@all"
+        show_page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
+
+
 def _step(label: str, icon: str, address: NeuronAddress | None) -> None:
     name = str(address) if address else ""
     st.button(label, icon=icon, help=name or None, disabled=not name, on_click=open_neuron, args=(name,))
+
+
+def _decode(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> dict[Site, DecodedNeuron]:
+    """The neuron's tokens at each site; the last neuron's are kept in the session."""
+    key = (loaded.ref, loaded.fingerprint, address, asked.norm)
+    kept, decoded = st.session_state.get(_DECODED, (None, None))
+    if decoded is None or kept != key:
+        decoded = decode_neuron(loaded, get_store(), address, norm=asked.norm)
+        st.session_state[_DECODED] = (key, decoded)
+    return dict(decoded)
 
 
 def _view(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> NeuronView:
@@ -90,20 +111,19 @@ def _view(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> 
     return view
 
 
-def _show_decodings(view: NeuronView) -> None:
+def _show_decodings(address: NeuronAddress, decoded: dict[Site, DecodedNeuron]) -> None:
     """Top and bottom tokens at each site, side by side."""
     for tab, end in zip(st.tabs(["Promotes", "Suppresses"]), ("top", "bottom"), strict=True):
         with tab:
-            for column, (site, neuron) in zip(
-                st.columns(len(view.decoded)), view.decoded.items(), strict=True
-            ):
+            for column, (site, neuron) in zip(st.columns(len(decoded)), decoded.items(), strict=True):
                 with column:
                     _site_table(site, neuron, end)
     show_caption(
         "Best first: each token's logit through the head, and its share p of the softmax over the vocabulary."
     )
     with st.container(horizontal=True):
-        show_download("Tokens as CSV", _tokens_csv(view), f"{view.address}-tokens.csv", key="tokens_csv")
+        csv = _tokens_csv(address, decoded)
+        show_download("Tokens as CSV", csv, f"{address}-tokens.csv", key="tokens_csv")
         explain_decoding()
 
 
@@ -117,16 +137,16 @@ def _site_table(site: Site, neuron: DecodedNeuron, end: str) -> None:
     }
     config = {
         "logit": st.column_config.NumberColumn(format="%.2f"),
-        "p": st.column_config.NumberColumn(format="%.4f" if end == "top" else "%.1e"),
+        "p": st.column_config.NumberColumn(format="%.1e"),
     }
     st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config, height="content")
     st.caption(f"log Z {neuron.log_z:.2f} · entropy {neuron.entropy:.2f} nats · ‖w‖ {neuron.weight_norm:.2f}")
 
 
-def _tokens_csv(view: NeuronView) -> bytes:
+def _tokens_csv(address: NeuronAddress, decoded: dict[Site, DecodedNeuron]) -> bytes:
     rows = [
-        [str(view.address), site, end, rank, score.token_id, score.token, score.logit, score.probability]
-        for site, neuron in view.decoded.items()
+        [str(address), site, end, rank, score.token_id, score.token, score.logit, score.probability]
+        for site, neuron in decoded.items()
         for end in ("top", "bottom")
         for rank, score in enumerate(getattr(neuron, end), start=1)
     ]
@@ -210,18 +230,13 @@ def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) 
     if takes_long and not st.button("Find them", icon=":material/radar:", key="nearest"):
         st.caption(f"Compares the {site} vector with those of all {loaded.anatomy.neurons:,} neurons.")
         return
-    decoded = load_decoding(loaded, replace(asked, site=site))
-    if decoded is None:
-        return
     found = find_nearest_neurons(loaded, address, site=site, norm=asked.norm)
+    rows = decode_rows(loaded, get_store(), [other for other, _ in found], site=site, norm=asked.norm)
     names = [str(other) for other, _ in found]
     table = {
         "address": make_neuron_links(names, asked),
         "cosine": [cosine for _, cosine in found],
-        "top tokens": [
-            join_top_tokens(n)
-            for n in read_rows(loaded, decoded, [decoded.index(other) for other, _ in found])
-        ],
+        "top tokens": [join_top_tokens(row) for row in rows],
     }
     config = {
         "address": ADDRESS,

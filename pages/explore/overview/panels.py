@@ -8,7 +8,6 @@ import streamlit as st
 from analysis.figures.anatomy import BlockTable, anatomy_figure
 from analysis.opening.models import LoadedModel
 from pages.shared import state
-from pages.shared.decodings import SMALL
 from pages.shared.layout import (
     format_size,
     shorten_model,
@@ -27,9 +26,8 @@ from workbench.neurons.browsing import (
     find_single_token_words,
     list_block_kinds,
     list_decoded_runs,
-    read_decoding_state,
 )
-from workbench.neurons.decoding import find_word
+from workbench.neurons.searching import find_word, is_searched
 
 CANDIDATES = ("dog", "cat", "day", "mom", "time", "water", "house", "girl", "the", "and")
 """Candidate words for the guided questions; the first that are single tokens are used."""
@@ -78,8 +76,8 @@ def show_questions(loaded: LoadedModel) -> None:
 
 def _ask_word(loaded: LoadedModel, word: str) -> None:
     st.markdown(f"**Which neurons say “{escape_text(word)}”?**")
-    st.caption("All neurons, ranked by how strongly their vector decodes to the word.")
-    show_page_link("Show them", "/neurons", icon=":material/search:", word=word)
+    st.caption("All neurons, ranked by how much more than other words they write it (z-score at down).")
+    show_page_link("Show them", "/neurons", icon=":material/search:", word=word, site="down", by="z")
 
 
 def _ask_sure(loaded: LoadedModel, word: str) -> None:
@@ -108,10 +106,9 @@ def _ask_clamp(loaded: LoadedModel, word: str) -> None:
 
 
 def _neuron_to_clamp(loaded: LoadedModel, word: str) -> str:
-    """The neuron with the strongest decoding of the word if that is fast, else the last block's first."""
-    for site in ("down", "up") if word and loaded.anatomy.neurons < SMALL else ():
-        if read_decoding_state(loaded, get_store(), site, "none").finished:
-            return str(find_word(loaded, get_store(), word, site=site, limit=1).neurons[0].address)
+    """The neuron with the largest |z| of the word if that is known already, else the last block's first."""
+    if word and is_searched(loaded, get_store(), word, "down", "none"):
+        return str(find_word(loaded, get_store(), word, limit=1).neurons[0].address)
     return f"{loaded.anatomy.blocks[-1].address}.N0"
 
 

@@ -1,4 +1,4 @@
-"""Decoding and search against a plain float64 product over the whole vocabulary."""
+"""Decoding against a plain float64 product over the whole vocabulary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
 from analysis.errors import AddressOutOfRange, HeadlampError
 from analysis.neurons import decoding
 from analysis.neurons.decoding import NORMS, decode_vectors, read_block_vectors
-from analysis.neurons.word_search import rank, score_word
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import FAMILIES
 
@@ -95,79 +94,11 @@ def test_memory_beyond_the_result_depends_on_the_tile_not_on_the_sizes(
     assert max(seen) == 64 * 256
 
 
-def test_a_planted_neuron_is_found_and_nothing_where_none_was_planted() -> None:
-    torch.manual_seed(0)
-    rows, vectors = torch.randn(500, 32), torch.randn(200, 32) * 0.05
-    vectors[117] = 4 * rows[42] / rows[42].norm()
-    vectors[23] = -4 * rows[42] / rows[42].norm()
-    head = head_of(rows)
-    found = decode_vectors(vectors, head, 3)
-    scores = score_word(vectors, head, (42,), found.log_z, found.mean, found.deviation)
-    assert int(found.top_ids[117, 0]) == 42
-    assert int(found.bottom_ids[23, 0]) == 42
-    assert rank(scores, "probability", None, 1).tolist() == [117]
-    assert set(rank(scores, "z", None, 2).tolist()) == {117, 23}
-    assert rank(scores, "cosine", "negative", 1).tolist() == [23]
-    elsewhere = score_word(vectors, head, (7,), found.log_z, found.mean, found.deviation)
-    rest = [i for i in range(200) if i not in (117, 23)]
-    assert float(elsewhere.probability[rest].max()) < 0.05
-
-
-def test_the_variants_of_a_word_are_merged_as_stated() -> None:
-    torch.manual_seed(1)
-    rows, vectors = torch.randn(60, 8), torch.randn(30, 8)
-    head = head_of(rows)
-    found = decode_vectors(vectors, head, 3)
-    scores = score_word(vectors, head, (3, 9), found.log_z, found.mean, found.deviation)
-    z = vectors.double() @ rows.double().T
-    standard = (z - z.mean(-1, keepdim=True)) / z.std(-1, unbiased=False, keepdim=True)
-    cosine = z / (vectors.double().norm(dim=-1)[:, None] * rows.double().norm(dim=-1))
-    best = standard[:, [3, 9]].abs().argmax(-1)
-    torch.testing.assert_close(
-        scores.probability.double(), z.softmax(-1)[:, [3, 9]].sum(-1), rtol=1e-4, atol=1e-9
-    )
-    torch.testing.assert_close(
-        scores.z_score.double(), standard[:, [3, 9]].gather(1, best[:, None])[:, 0], rtol=1e-4, atol=1e-5
-    )
-    largest = cosine[:, [3, 9]].gather(1, cosine[:, [3, 9]].abs().argmax(-1, keepdim=True))[:, 0]
-    torch.testing.assert_close(scores.cosine.double(), largest, rtol=1e-4, atol=1e-5)
-    assert scores.token("z").tolist() == [(3, 9)[i] for i in best]
-    assert scores.token("probability").tolist() == [(3, 9)[i] for i in z[:, [3, 9]].argmax(-1)]
-    assert scores.sign("cosine").tolist() == largest.sign().int().tolist()
-
-
-def test_sign_and_token_belong_to_the_ranking_asked_for() -> None:
-    torch.manual_seed(2)
-    rows = torch.randn(400, 16)
-    rows[4] = -3 * rows[3]
-    vectors = torch.randn(20, 16) * 0.1
-    vectors[5] = 2 * rows[3]
-    head = head_of(rows)
-    found = decode_vectors(vectors, head, 3)
-    scores = score_word(vectors, head, (3, 4), found.log_z, found.mean, found.deviation)
-    assert int(found.top_ids[5, 0]) == int(scores.token("probability")[5]) == 3
-    assert int(scores.sign("probability")[5]) == 1
-    assert int(scores.token("z")[5]) == 4
-    assert int(scores.sign("z")[5]) == -1
-    positive = rank(scores, "cosine", "positive", 20)
-    assert (scores.sign("cosine")[positive] == 1).all()
-    assert (scores.cosine[positive] > 0).all()
-
-
 def test_the_length_of_a_vector_is_that_of_the_stored_one() -> None:
     vectors, head = torch.randn(6, 8), head_of(torch.randn(40, 8))
     unit = vectors / vectors.norm(dim=-1, keepdim=True)
     found = decode_vectors(unit, head, 3, weight_norm=vectors.norm(dim=-1))
     torch.testing.assert_close(found.weight_norm, vectors.norm(dim=-1))
-
-
-def test_ranking_refuses_what_it_cannot_rank() -> None:
-    one = torch.ones(3)
-    scores = score_word(one[:, None], head_of(torch.randn(5, 1)), (1,), one, one, one)
-    with pytest.raises(HeadlampError, match="no negative side"):
-        rank(scores, "probability", "negative", 3)
-    with pytest.raises(HeadlampError, match="choose probability, z, cosine"):
-        rank(scores, "luck", None, 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

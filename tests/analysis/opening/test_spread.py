@@ -39,7 +39,7 @@ def answers(loaded: LoadedModel) -> Iterator[Any]:
         vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, "up", norm)
         found = decode_vectors(vectors, loaded.head, 3)
         yield found
-        yield score_word(vectors, loaded.head, (4, 6), found.log_z, found.mean, found.deviation)
+        yield score_word(vectors, loaded.head, (4, 6))
     yield from profile_blocks(loaded, [IDS, IDS[::-1]])
     for block in blocks:
         address = NeuronAddress(block.address, 3)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from store import default_path, list_runs, open_store
+
 RunApp = Callable[..., AppTest]
 
 
@@ -38,20 +40,21 @@ def test_a_large_model_is_decoded_only_when_asked(run_app: RunApp, monkeypatch: 
     app = run_app("/neurons")
     assert "each of the 48 neurons" in app.info[0].value
     assert not app.dataframe
-    app.button(key="decode_up").click().run()
+    app.button(key="decode_down").click().run()
     assert len(app.dataframe[0].value) == 48
     assert len(run_app("/neurons").dataframe[0].value) == 48
 
 
-def test_a_large_model_is_not_decoded_by_the_link_to_a_neuron(
-    run_app: RunApp, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", [{"neuron": "L0.N1"}, {"word": "dog"}])
+def test_a_large_model_shows_a_neuron_and_a_words_neurons_undecoded(
+    run_app: RunApp, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
 ) -> None:
     monkeypatch.setattr("pages.explore.neurons.decoding.SMALL", 10)
-    app = run_app("/neurons", neuron="L0.N1")
-    for site in ("up", "gate", "down"):
-        assert not app.dataframe
-        app.button(key=f"decode_{site}").click().run()
-    assert headings(app)[0] == "Neuron L0.N1"
+    app = run_app("/neurons", **asked)
+    assert not app.exception
+    assert headings(app)[0] in ("Neuron L0.N1", "Neurons of “dog”")
+    assert app.dataframe
+    assert not [run for run in list_runs(open_store(default_path())) if run.kind == "decode"]
 
 
 def test_a_word_lists_its_neurons_and_names_the_merged_variants(run_app: RunApp) -> None:
@@ -59,7 +62,26 @@ def test_a_word_lists_its_neurons_and_names_the_merged_variants(run_app: RunApp)
     table = app.dataframe[0].value
     assert headings(app)[0] == "Neurons of “dog”"
     assert "␣dog, ␣Dog, dog" in app.markdown[1].value.replace("\\", "")
-    assert table["p"].is_monotonic_decreasing
+    assert table["z-score"].abs().is_monotonic_decreasing
+    assert "p" not in table
+
+
+def test_a_row_shows_the_tokens_at_the_end_that_its_sign_means(run_app: RunApp) -> None:
+    table = run_app("/neurons", word="dog").dataframe[0].value
+    address = neurons(run_app("/neurons", word="dog"))
+    tables = {n: [t.value for t in run_app("/neurons", neuron=n).dataframe] for n in address[:6]}
+    assert {"+", "−"} == set(table["sign"][:6])
+    for row, name in enumerate(address[:6]):
+        top, bottom = tables[name][2]["token"][0], tables[name][5]["token"][0]
+        assert table["tokens"][row].startswith(top if table["sign"][row] == "+" else bottom)
+
+
+def test_p_and_times_uniform_are_shown_once_the_neurons_are_decoded(run_app: RunApp) -> None:
+    run_app("/neurons")
+    table = run_app("/neurons", word="dog").dataframe[0].value
+    assert table["z-score"].abs().is_monotonic_decreasing
+    (tokens,) = [metric.value for metric in run_app("/").metric if metric.label == "Vocabulary"]
+    assert (table["× uniform"] / table["p"]).tolist() == pytest.approx([int(tokens)] * len(table))
 
 
 def test_a_word_can_be_ranked_by_signed_scores(run_app: RunApp) -> None:
@@ -96,10 +118,11 @@ def test_a_probability_has_no_sign(run_app: RunApp) -> None:
 @pytest.mark.parametrize("word", ["", "dog"])
 def test_layers_site_and_norm_of_the_address_are_used(run_app: RunApp, word: str) -> None:
     first = run_app("/neurons", word=word)
-    other = run_app("/neurons", word=word, layers=["1", "1"], site="down", norm="final")
+    other = run_app("/neurons", word=word, layers=["1", "1"], site="up", norm="final")
     assert all(address.startswith("L1.") for address in neurons(other))
     assert len(neurons(other)) == 24
-    assert first.dataframe[0].value["p"].max() != other.dataframe[0].value["p"].max()
+    score = "z-score" if word else "p"
+    assert first.dataframe[0].value[score].max() != other.dataframe[0].value[score].max()
 
 
 def test_kinds_and_smallest_probability_narrow_the_list(run_app: RunApp) -> None:

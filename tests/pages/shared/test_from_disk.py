@@ -19,7 +19,7 @@ from store import default_path, list_jobs, open_store
 from tests.pages.reading import labels, press, shown
 from tests.pages.shared.from_disk_made import DISK, asked_models, folder  # noqa: F401 - fixtures
 from workbench.models import open_model
-from workbench.neurons.decoding import find_word
+from workbench.neurons.searching import find_word
 
 RunApp = Callable[..., AppTest]
 READ_WHOLE = read_weights
@@ -105,7 +105,7 @@ def test_a_word_is_searched_from_disk_with_the_same_answer(
     store = open_store(tmp_path / "other.db")
     with open_model(ModelRef(str(folder)), store) as loaded:
         found = find_word(loaded, store, "dog", limit=50).neurons
-    assert shown["p"].tolist() == [neuron.probability for neuron in found]
+    assert shown["cosine"].tolist() == [neuron.cosine for neuron in found]
     assert shown["z-score"].tolist() == [neuron.z_score for neuron in found]
 
 

@@ -51,13 +51,50 @@ def test_a_quick_job_is_never_seen(run_app: RunApp, database: Store) -> None:
 
 
 def test_what_is_stored_already_is_shown_without_a_job(run_app: RunApp, database: Store) -> None:
+    run_app("/neurons")
     run_app("/neurons", neuron="L1.N3")
-    jobs = list_jobs(database)
-    assert {job.kind for job in jobs} == {"decode", "profile"}
-    assert len(jobs) == 4
+    assert sorted(job.kind for job in list_jobs(database)) == ["decode", "profile"]
     for page in ({}, {"word": "dog"}, {"neuron": "L0.N1"}):
         run_app("/neurons", **page)
-    assert len(list_jobs(database)) == 4
+    assert len(list_jobs(database)) == 2
+
+
+def test_a_word_is_searched_without_a_job(run_app: RunApp, database: Store) -> None:
+    assert len(run_app("/neurons", word="dog").dataframe[0].value) == 48
+    assert list_jobs(database) == []
+    assert [run.kind for run in list_runs(database)] == ["find"]
+
+
+def test_probabilities_of_a_words_neurons_come_with_the_job_that_is_asked_for(
+    run_app: RunApp, database: Store, gate: Gate
+) -> None:
+    app = run_app("/neurons", word="dog")
+    assert "p" not in app.dataframe[0].value
+    app.button(key="decode_down").click().run()
+    gate.wait()
+    app.run()
+    assert page_bars(app)[0].startswith("1 of 2 blocks")
+    assert "48 neurons are decoded at down, for the probabilities" in shown(app)
+    assert len(app.dataframe[0].value) == 48
+    gate.opened.set()
+    ended(database, list_jobs(database)[0].id)
+    table = app.run().dataframe[0].value
+    assert {"p", "× uniform"} <= set(table)
+    assert not page_bars(app)
+    assert "Decode all 48 neurons at down" not in page_buttons(app)
+
+
+def test_a_word_is_ranked_by_probability_once_all_neurons_are_decoded(
+    run_app: RunApp, database: Store, gate: Gate
+) -> None:
+    app = run_app("/neurons", word="dog", by="probability")
+    gate.wait()
+    app.run()
+    assert page_bars(app)[0].startswith("1 of 2 blocks")
+    assert not app.dataframe
+    gate.opened.set()
+    ended(database, list_jobs(database)[0].id)
+    assert app.run().dataframe[0].value["p"].is_monotonic_decreasing
 
 
 def test_a_slow_job_is_shown_and_the_page_stays_usable(
@@ -68,7 +105,7 @@ def test_a_slow_job_is_shown_and_the_page_stays_usable(
     app.run()
     [bar] = page_bars(app)
     assert bar.startswith("1 of 2 blocks")
-    assert "48 neurons are decoded at up" in shown(app)
+    assert "48 neurons are decoded at down" in shown(app)
     with monkeypatch.context() as patched:
         patched.setattr("workbench.jobs.jobs.Jobs.wait", _never)
         app.text_input(key="word").set_value("dog").run()
@@ -204,7 +241,7 @@ def test_a_store_that_cannot_be_written_is_explained(
 
     run_app("/neurons")
     monkeypatch.setattr("workbench.jobs.jobs.ask_job", read_only)
-    app = run_app("/neurons", site="down")
+    app = run_app("/neurons", site="up")
     assert not app.exception
     assert app.main.error[0].value.startswith("**Database read only**")
     assert len(run_app("/neurons").dataframe[0].value) == 48
@@ -216,17 +253,17 @@ def test_a_large_model_is_decoded_only_when_asked_and_goes_on_after_cancel(
     monkeypatch.setattr(SMALL, 10)
     app = run_app("/neurons")
     assert list_jobs(database) == []
-    app.button(key="decode_up").click().run()
+    app.button(key="decode_down").click().run()
     gate.wait()
-    assert "Decode at up" not in page_buttons(app.run())
-    assert "Decode at up" not in page_buttons(run_app("/neurons"))
+    assert "Decode at down" not in page_buttons(app.run())
+    assert "Decode at down" not in page_buttons(run_app("/neurons"))
     [job] = list_jobs(database)
     app.button(key=f"page_cancel_{job.id}").click().run()
     ended(database, job.id)
     app = run_app("/neurons")
     assert "1 of 2 blocks are stored already" in app.info[0].value
     gate.opened.set()
-    press(app, "Resume at up")
+    press(app, "Resume at down")
     ended(database, list_jobs(database)[0].id)
     assert len(run_app("/neurons").dataframe[0].value) == 48
 
@@ -242,16 +279,12 @@ def test_a_large_models_failed_decoding_says_why(
 
 
 def test_a_neurons_page_waits_for_the_reference_text(run_app: RunApp, database: Store, gate: Gate) -> None:
-    gate.opened.set()
-    for site in ("up", "gate", "down"):
-        run_app("/neurons", site=site)
-    gate.opened.clear()
-    gate.reached.clear()
     run_app("/neurons", neuron="L1.N3")
     gate.wait()
     app = run_app("/neurons", neuron="L1.N3")
     assert "The model reads the reference text, once" in shown(app)
-    assert not app.subheader
+    assert [heading.value for heading in app.subheader] == ["Neuron L1.N3"]
+    assert len(app.dataframe) == 6, "tops and bottoms at three sites, before anything is measured"
     gate.opened.set()
     assert ended(database, list_jobs(database)[0].id).state == "done"
     assert "On the reference text" in [heading.value for heading in app.run().subheader]

@@ -71,7 +71,7 @@ def test_a_second_decoding_comes_from_the_store(cli: Cli, tiny: Path) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        ("--site", "down"),
+        ("--site", "up"),
         ("--norm", "unit"),
         ("--norm", "through"),
         ("--top-k", "3"),
@@ -90,7 +90,9 @@ def test_a_decoding_at_the_gate_leaves_out_plain_blocks(cli: Cli, tiny: Path, pl
 
 
 def test_find_scores_every_neuron_exactly(cli: Cli, tiny: Path) -> None:
-    found = cli("find", tiny, "dog", "--by", "cosine", "--limit", "1000", "--json").document
+    cli("decode", tiny, "--site", "up")
+    options = ("--site", "up", "--by", "cosine", "--limit", "1000", "--json")
+    found = cli("find", tiny, "dog", *options).document
     assert list(found) == ["word", "token_ids", "neurons"]
     model = AutoModelForCausalLM.from_pretrained(tiny).double()
     vocabulary = len(AutoTokenizer.from_pretrained(tiny))
@@ -122,7 +124,26 @@ def test_find_obeys_site_ranking_sign_and_limit(cli: Cli, tiny: Path) -> None:
     assert all(n["sign"] == "-" for n in by_z)
     assert [n["z_score"] for n in by_z] == sorted(n["z_score"] for n in by_z)
     assert all(n["sign"] == "+" for n in neurons("--by", "z", "--sign", "positive"))
-    assert neurons("--site", "down")[0] != neurons()[0]
+    assert neurons("--site", "down", "--by", "z") == neurons()
+    assert neurons("--site", "up")[0] != neurons()[0]
+    stored, unit = (neurons("--by", "probability", *norm)[0] for norm in ((), ("--norm", "unit")))
+    assert stored["probability"] != unit["probability"]
+
+
+def test_find_needs_no_decoding_and_gives_a_probability_where_there_is_one(cli: Cli, tiny: Path) -> None:
+    before = cli("find", tiny, "dog", "--json").document["neurons"]
+    assert all(n["probability"] is None for n in before)
+    assert "  –  " in cli("find", tiny, "dog").out
+    asked = cli("find", tiny, "dog", "--by", "probability", "--json")
+    assert "needs every neuron decoded at down" in asked.err
+    assert [n["probability"] for n in asked.document["neurons"]] == sorted(
+        (n["probability"] for n in asked.document["neurons"]), reverse=True
+    )
+    again = cli("find", tiny, "dog", "--by", "probability", "--json")
+    assert "decoded" not in again.err
+    after = cli("find", tiny, "dog", "--json").document["neurons"]
+    assert all(0 < n["probability"] < 1 for n in after)
+    assert [n | {"probability": None} for n in after] == before
 
 
 def test_neuron_shows_tokens_profile_and_text(cli: Cli, tiny: Path) -> None:

@@ -17,8 +17,9 @@ from tests.workbench.conftest import Cli
 from workbench.files import ExportError, replace_file
 from workbench.models import open_model
 from workbench.neurons import exports
-from workbench.neurons.decoding import decode_model, read_decoded, read_rows
+from workbench.neurons.decoding import decode_model, read_decoded
 from workbench.neurons.exports import neurons_csv
+from workbench.neurons.rows import read_rows
 
 
 def jsonl(cli: Cli, model: Path, out: Path, *options: str) -> list[dict[str, Any]]:
@@ -32,7 +33,7 @@ def test_json_lines_equal_an_independent_product_in_float64(cli: Cli, tiny: Path
     model = AutoModelForCausalLM.from_pretrained(tiny).double()
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     head = model.lm_head.weight[: len(tokenizer)].detach()
-    layers = torch.stack([layer.mlp.up_proj.weight.detach() for layer in model.model.layers])
+    layers = torch.stack([layer.mlp.down_proj.weight.detach().T for layer in model.model.layers])
     z = torch.einsum("lnd,vd->lnv", layers, head)
     p = z.softmax(-1)
     assert [(r["layer"], r["neuron"]) for r in found] == [(a, b) for a in range(2) for b in range(24)]

@@ -19,7 +19,7 @@ from workbench.neurons.comparing import (
     rank_changes,
     read_changed_neurons,
 )
-from workbench.neurons.decoding import TokenScore
+from workbench.neurons.rows import TokenScore
 
 LISTED = 20
 

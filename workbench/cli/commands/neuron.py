@@ -55,8 +55,7 @@ def neuron(
     where = parse_address(address)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         fired = None if text is None else try_text(loaded, where, text)
-        with show_bar("decoding") as progress:
-            decoded = decode_neuron(loaded, here.store, where, progress=progress)
+        decoded = decode_neuron(loaded, here.store, where)
         found = {
             "address": str(where),
             "sites": {site: neuron_document(one) for site, one in decoded.items()},

@@ -10,37 +10,36 @@ import typer
 from analysis.anatomy.anatomy import Site
 from analysis.errors import HeadlampError
 from analysis.neurons.decoding import NeuronNorm
-from analysis.neurons.word_search import By, Sign
+from analysis.neurons.word_search import By, Sign, check_ranking
 from analysis.opening.models import Shards
 from store.evidence import make_token_visible
 from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, check_readable_text
-from workbench.cli.shared.output import format_number, format_table
+from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.jobs.engines import ENGINES
 from workbench.kinds import make_order
 from workbench.neurons.decoding import (
     DECODE,
     TOP_K,
-    SearchHit,
-    WordSearch,
     decode_spec,
-    find_word,
     read_decoded,
 )
 from workbench.neurons.exports import check_target, write_decoding
+from workbench.neurons.searching import SearchHit, WordSearch, find_word, needs_map
 
 WORKERS = 2
 SiteOption = Annotated[Site, typer.Option("--site", help="Which of a neuron's vectors to decode.")]
+NormOption = Annotated[
+    NeuronNorm, typer.Option("--norm", help="Normalisation of a vector before the LM head.")
+]
 
 
 def decode(
     model: ModelName,
     *,
-    site: SiteOption = "up",
-    norm: Annotated[
-        NeuronNorm, typer.Option("--norm", help="Normalisation of a vector before the LM head.")
-    ] = "none",
+    site: SiteOption = "down",
+    norm: NormOption = "none",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tokens kept at either end.")] = TOP_K,
     engine: Annotated[
         Literal["local", "processes"],
@@ -123,8 +122,15 @@ def find(
         str, typer.Argument(metavar="WORD", callback=check_readable_text, help="One token, such as day.")
     ],
     *,
-    site: SiteOption = "up",
-    by: Annotated[By, typer.Option("--by", help="Ranking of the neurons.")] = "probability",
+    site: SiteOption = "down",
+    norm: NormOption = "none",
+    by: Annotated[
+        By,
+        typer.Option(
+            "--by",
+            help="Ranking of the neurons; probability decodes all of them first, once.",
+        ),
+    ] = "z",
     sign: Annotated[
         Sign | None,
         typer.Option(
@@ -141,17 +147,25 @@ def find(
 ) -> None:
     """Find the neurons that decode to a word.
 
-    Exact over all neurons. A word is one token; its variants (" day", "Day") are merged.
+    Exact over all neurons, and nothing is decoded first. A word is one token; its forms (" day", "Day") are
+    merged. The probability is given where the model was decoded at this site and norm.
     """
-    with (
-        open_session(db, as_json) as here,
-        here.model(model, device, dtype) as loaded,
-        show_bar(f"decoding {site}") as progress,
-    ):
-        found = find_word(
-            loaded, here.store, word, site=site, by=by, sign=sign, limit=limit, progress=progress
-        )
-        progress.close()
+    check_ranking(by, sign)
+    with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
+        if needs_map(loaded, here.store, site, norm, by):
+            say(f"a ranking by probability needs every neuron decoded at {site}: done now, once, and stored")
+        with show_bar(f"searching {site}") as progress:
+            found = find_word(
+                loaded,
+                here.store,
+                word,
+                site=site,
+                norm=norm,
+                by=by,
+                sign=sign,
+                limit=limit,
+                progress=progress,
+            )
         here.show(_search_document(found), _search_table(found))
 
 
@@ -179,7 +193,8 @@ def _search_table(found: WordSearch) -> str:
     rows = [
         (
             *(str(n.address), n.sign, make_token_visible(n.token)),
-            *(format_number(score) for score in (n.probability, n.z_score, n.cosine)),
+            "–" if n.probability is None else format_number(n.probability),
+            *(format_number(score) for score in (n.z_score, n.cosine)),
         )
         for n in found.neurons
     ]
