@@ -37,7 +37,7 @@ def in_panel(page: Page, button: str) -> None:
 def decode(page: Page, url: str, model: str) -> None:
     """Ask for the decoding of a large model, and see its bar move."""
     open_page(page, f"{url}/neurons?{urlencode({'model': model})}")
-    page.get_by_role("button", name="Decode at up").click()
+    page.get_by_role("button", name="Decode at down").click()
     panel = page.get_by_test_id("stSidebar")
     expect(panel.get_by_text("per minute").or_(panel.get_by_text("per second"))).to_be_visible()
 
@@ -57,7 +57,7 @@ def test_long_work_is_seen_everywhere_outlives_a_reload_and_is_cancelled_and_res
     sidebar = page.get_by_test_id("stSidebar")
     expect(sidebar.get_by_text("Stopping").or_(sidebar.get_by_text("Cancelled at"))).to_be_visible()
     expect(sidebar.get_by_text("Cancelled at")).to_be_visible()
-    expect(page.get_by_role("button", name="Resume at up")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume at down")).to_be_visible()
     [cancelled] = list_jobs(open_store(app.database))
     assert 0 < cancelled.done < 24
     in_panel(page, "Resume")

@@ -18,13 +18,9 @@ from analysis.neurons import decoding
 from analysis.neurons.decoding import NORMS, decode_vectors, read_block_vectors
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import FAMILIES
+from tests.analysis.neurons.heads_made import head_of
 
 TinyModel = Callable[[str], LoadedModel]
-
-
-def head_of(rows: Tensor) -> HeadMatrix:
-    mean = rows.double().mean(0)
-    return HeadMatrix(rows, mean, rows.double().T @ rows.double() / len(rows) - torch.outer(mean, mean))
 
 
 def check(vectors: Tensor, head: HeadMatrix, k: int) -> None:

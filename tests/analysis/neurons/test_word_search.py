@@ -17,7 +17,7 @@ from analysis.neurons.decoding import NORMS, NeuronNorm, decode_vectors, read_bl
 from analysis.neurons.word_search import RANKINGS, By, WordScores, rank, score_word
 from analysis.opening.models import LoadedModel
 from tests.analysis.conftest import FAMILIES
-from tests.analysis.neurons.test_decoding import head_of
+from tests.analysis.neurons.heads_made import head_of
 
 TinyModel = Callable[[str], LoadedModel]
 

@@ -95,7 +95,8 @@ def test_an_empty_word(cli: Cli, tiny: Path) -> None:
 
 
 def test_a_negative_probability(cli: Cli, tiny: Path) -> None:
-    refused(cli, "find", tiny, "dog", "--sign", "negative", says="rank by z or cosine")
+    asked = ("--by", "probability", "--sign", "negative")
+    refused(cli, "find", tiny, "dog", *asked, says="rank by z or cosine")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_job_stores_byte_for_byte_what_decode_model_stores(desk: Desk, tmp_pat
     job = jobs.wait(jobs.submit(desk.order(norm="final")).id, SECONDS)
     other = open_store(tmp_path / "other.db")
     with open_model(desk.model, other) as loaded:
-        run = decode_model(loaded, other, norm="final", top_k=5).run
+        run = decode_model(loaded, other, site="up", norm="final", top_k=5).run
     assert (job.state, job.run_key) == ("done", run.key)
     assert stored_bytes(desk.store, run.key) == stored_bytes(other, run.key)
 
@@ -149,7 +149,7 @@ def test_jobs_of_two_stores_do_not_mix(desk: Desk, tmp_path: Path) -> None:
 def test_a_stored_run_goes_on_as_a_job_and_an_answer_that_is_no_job_says_so(desk: Desk) -> None:
     jobs = Jobs(desk.store, Watched())
     with open_model(desk.model, desk.store) as loaded:
-        decoded = decode_model(loaded, desk.store, top_k=5).run
+        decoded = decode_model(loaded, desk.store, site="up", top_k=5).run
         text = generate_pair(loaded, desk.store, GenerationRequest(" my dog"))
     job = jobs.wait(jobs.resume_run(decoded.key).id, SECONDS)
     assert (job.state, job.run_key, job.key) == ("done", decoded.key, desk.order().key)

@@ -59,7 +59,7 @@ def test_a_shard_that_does_not_come_is_told_and_the_rest_goes_on_once_it_does(
         decode_model(loaded, store, progress=after_one_block(lambda: spoil(hub)))
     assert says in sentence(caught.value)
     assert THIRD not in in_cache(hub)
-    assert 1 <= len(list_stored_units(store, decode_spec(loaded, "up", "none", 10).key)) < 5
+    assert 1 <= len(list_stored_units(store, decode_spec(loaded, "down", "none", 10).key)) < 5
     for spoilt in (hub.cut, hub.wrong, hub.refuse, hub.gated):
         spoilt.clear()
     hub.models[NAME] = in_four

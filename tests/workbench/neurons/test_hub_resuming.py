@@ -46,7 +46,7 @@ def test_a_decoding_that_was_cut_off_goes_on_without_fetching_what_is_done(
     before = hub.fetched()
     hub.log.clear()
     loaded = remote(shards)
-    assert len(list_stored_units(store, decode_spec(loaded, "up", "none", 10).key)) == 3
+    assert len(list_stored_units(store, decode_spec(loaded, "down", "none", 10).key)) == 3
     there = decoded(loaded, store)
     [head] = [shard for shard, keys in shards_of(folder).items() if "lm_head.weight" in keys]
     assert set(hub.fetched()) & set(before) <= {head}

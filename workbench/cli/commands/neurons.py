@@ -200,4 +200,7 @@ def _search_table(found: WordSearch) -> str:
     ]
     forms = ", ".join(make_token_visible(token) for token in found.tokens)
     head = f"{found.word}: tokens {forms}; site {found.site}"
-    return f"{head}\n\n{format_table(('address', 'sign', 'token', 'probability', 'z', 'cosine'), rows)}"
+    table = format_table(("address", "sign", "token", "probability", "z", "cosine"), rows)
+    unknown = found.scores.log_z is None
+    note = "\n\n–: known once the model is decoded at this site and norm (decode)" if unknown else ""
+    return f"{head}\n\n{table}{note}"
