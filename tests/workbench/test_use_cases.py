@@ -129,10 +129,10 @@ def test_find_is_exact_over_all_neurons(loaded: LoadedModel, database: Store) ->
     assert all(neuron.probability is None for neuron in found.neurons)
     neurons.decode_model(loaded, database)
     again = searching.find_word(loaded, database, "dog", limit=5)
-    for before, neuron, (_, _, z_score, p) in zip(found.neurons, again.neurons, scores, strict=False):
+    for before, neuron, (_, _, z_score, chance) in zip(found.neurons, again.neurons, scores, strict=False):
         assert replace(neuron, probability=None) == before
         assert neuron.z_score == pytest.approx(z_score, rel=1e-4)
-        assert neuron.probability == pytest.approx(p, rel=1e-4)
+        assert neuron.probability == pytest.approx(chance, rel=1e-4)
         assert neuron.sign == ("+" if z_score > 0 else "-")
 
 

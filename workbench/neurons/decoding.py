@@ -180,7 +180,8 @@ def find_decoded(loaded: LoadedModel, store: Store, site: Site, norm: NeuronNorm
 @lru_cache(maxsize=6)
 def _read_decoded(store: Store, run: str, blocks: tuple[Block, ...]) -> DecodedModel:
     arrays = {name: np.concatenate(read_arrays(store, run, name)) for name in _FIELDS}
-    return DecodedModel(**vars(index_neurons(blocks)), run=run, **arrays)
+    places = index_neurons(blocks)
+    return DecodedModel(blocks=blocks, first=places.first, layer=places.layer, run=run, **arrays)
 
 
 @dataclass(frozen=True)

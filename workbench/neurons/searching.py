@@ -165,8 +165,8 @@ def _score_all(
     except (StoreFull, DatabaseReadOnly):
         parts = [unit(index).arrays for index in range(spec.units)]
         columns = tuple(np.concatenate([part[name] for part in parts]) for name in _SCORES)
-    arrays = (torch.from_numpy(column) for column in columns)
-    return WordScores(*arrays, tokens=torch.tensor(tokens, dtype=torch.int32))
+    logits, z_scores, cosines = (torch.from_numpy(column) for column in columns)
+    return WordScores(logits, z_scores, cosines, torch.tensor(tokens, dtype=torch.int32))
 
 
 @lru_cache(maxsize=32)
