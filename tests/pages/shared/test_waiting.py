@@ -88,6 +88,7 @@ def test_a_word_is_ranked_by_probability_once_all_neurons_are_decoded(
     run_app: RunApp, database: Store, gate: Gate
 ) -> None:
     app = run_app("/neurons", word="dog", by="probability")
+    assert [job.kind for job in list_jobs(database)] == ["decode"]
     gate.wait()
     app.run()
     assert page_bars(app)[0].startswith("1 of 2 blocks")
