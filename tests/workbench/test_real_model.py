@@ -59,6 +59,17 @@ def test_it_answers_and_a_neuron_is_held(cli: Cli, smollm2: Path) -> None:
     assert held["base"]["text"] != held["changed"]["text"]
 
 
+def test_a_word_is_found_over_all_neurons_before_anything_is_mapped(cli: Cli, smollm2: Path) -> None:
+    found = cli("find", smollm2, "dog", "--limit", "50", "--json").document
+    best = found["neurons"][0]
+    assert (best["address"], best["token"].strip().lower()) == ("L29.N808", "dog")
+    assert abs(best["z_score"]) >= abs(found["neurons"][1]["z_score"])
+    assert best["probability"] is None, "nothing is decoded yet"
+    alone = cli("neuron", smollm2, best["address"], "--json").document
+    ends = [row["token"].strip().lower() for end in ("top", "bottom") for row in alone["sites"]["down"][end]]
+    assert "dog" in ends
+
+
 def test_its_experts_are_a_table_of_blocks(cli: Cli, smollm2: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog and runs into the wood.\n" * 40)
