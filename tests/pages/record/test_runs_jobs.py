@@ -73,7 +73,7 @@ def test_a_job_is_cancelled_and_dismissed_from_the_list(
     bare_app: RunApp, database: Store, tiny_model_folder: Path
 ) -> None:
     job = plant_job(database, "running", decode_order(tiny_model_folder))
-    gone = plant_job(database, "cancelled", decode_order(tiny_model_folder, "down"))
+    gone = plant_job(database, "cancelled", decode_order(tiny_model_folder, "up"))
     app = bare_app("/runs").button(key=f"list_cancel_{job.id}").click().run()
     assert get_job(database, job.id).cancel_requested
     app.button(key=f"list_dismiss_{gone.id}").click().run()
@@ -83,7 +83,7 @@ def test_a_job_is_cancelled_and_dismissed_from_the_list(
 def test_jobs_that_are_done_are_dismissed_together_and_their_runs_stay(
     run_app: RunApp, database: Store, tiny_model_folder: Path
 ) -> None:
-    failed = plant_job(database, "failed", decode_order(tiny_model_folder, "down"))
+    failed = plant_job(database, "failed", decode_order(tiny_model_folder, "up"))
     run_app("/neurons")
     press(run_app("/runs"), "Dismiss the 1 that are done")
     assert [kept.id for kept in list_jobs(database)] == [failed.id]

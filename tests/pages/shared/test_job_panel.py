@@ -69,7 +69,7 @@ def test_a_job_another_process_works_on_is_shown_on_every_page(
 def test_a_queued_job_waits_for_its_turn_under_the_running_one(
     bare_app: RunApp, database: Store, tiny_model_folder: Path
 ) -> None:
-    plant_job(database, "queued", decode_order(tiny_model_folder, "down"))
+    plant_job(database, "queued", decode_order(tiny_model_folder, "up"))
     plant_job(database, "running", decode_order(tiny_model_folder))
     assert [bar.split(" ·")[0] for bar in bars(bare_app("/"))] == ["1 of 2 blocks", "Queued"]
 
@@ -96,7 +96,7 @@ def test_a_job_that_is_done_leaves_one_line_if_it_took_a_while(
     bare_app: RunApp, database: Store, tiny_model_folder: Path
 ) -> None:
     quick = plant_job(database, "done", decode_order(tiny_model_folder), title="Quick")
-    slow = plant_job(database, "done", decode_order(tiny_model_folder, "down"), title="Slow")
+    slow = plant_job(database, "done", decode_order(tiny_model_folder, "up"), title="Slow")
     set_back(database, slow, started_at=moment(90))
     app = bare_app("/")
     assert "Slow is done, in 1 min 30 s" in panel(app)
@@ -146,7 +146,7 @@ def test_resume_carries_the_job_out(
 def test_dismiss_forgets_the_job(
     bare_app: RunApp, database: Store, tiny_model_folder: Path, state: str
 ) -> None:
-    other = plant_job(database, "failed", decode_order(tiny_model_folder, "down"))
+    other = plant_job(database, "failed", decode_order(tiny_model_folder, "up"))
     job = plant_job(database, state, decode_order(tiny_model_folder))
     bare_app("/").button(key=f"panel_dismiss_{job.id}").click().run()
     assert [kept.id for kept in list_jobs(database)] == [other.id]
@@ -155,7 +155,7 @@ def test_dismiss_forgets_the_job(
 def test_what_failed_yesterday_and_what_was_answered_since_is_left_out(
     bare_app: RunApp, database: Store, tiny_model_folder: Path
 ) -> None:
-    old = plant_job(database, "failed", decode_order(tiny_model_folder, "down"))
+    old = plant_job(database, "failed", decode_order(tiny_model_folder, "up"))
     set_back(database, old, beat_at=moment(25 * 3600))
     plant_job(database, "failed", decode_order(tiny_model_folder))
     assert buttons(bare_app("/")) == ["Resume", "Dismiss"]
