@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -14,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from analysis.checkpoints.gguf.contents import GgufHeader, PackedTensor
-from analysis.checkpoints.gguf.unpacking import AT_ONCE, PIECE, read_packed
+from analysis.checkpoints.gguf.unpacking import AT_ONCE, PIECE, OfParts, read_packed
 from analysis.errors import NotAModel
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -22,38 +21,15 @@ PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class ConvertedTensor:
+class ConvertedTensor(OfParts):
     """A parameter from one or several tensors of the file. converter: transformers' own, None for a mere
     renaming.
 
     patterns: which of the converter's source patterns each part belongs to.
     """
 
-    key: str
-    shape: tuple[int, ...]
-    parts: tuple[PackedTensor, ...]
     converter: WeightConverter | None
     patterns: tuple[str | None, ...]
-
-    @property
-    def path(self) -> Path:
-        """See Unpacked."""
-        return self.parts[0].path
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """See Source: quantised numbers are read as float32."""
-        return torch.float32
-
-    @property
-    def numel(self) -> int:
-        """See Unpacked."""
-        return sum(part.numel for part in self.parts)
-
-    @property
-    def stored_bytes(self) -> int:
-        """See Unpacked."""
-        return sum(part.stored_bytes for part in self.parts)
 
     @property
     def unpacking_bytes(self) -> int:

@@ -11,7 +11,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -23,7 +22,15 @@ from analysis.checkpoints.gguf.config import read_gguf_parameters
 from analysis.checkpoints.gguf.contents import GgufHeader, PackedTensor
 from analysis.checkpoints.gguf.converted import list_converted
 from analysis.checkpoints.gguf.description import REDUNDANT
-from analysis.checkpoints.gguf.unpacking import AT_ONCE, PIECE, Unpacked, fill_rows, unpack, unpack_slices
+from analysis.checkpoints.gguf.unpacking import (
+    AT_ONCE,
+    PIECE,
+    OfParts,
+    Unpacked,
+    fill_rows,
+    unpack,
+    unpack_slices,
+)
 from analysis.checkpoints.stored import AGAIN
 from analysis.errors import NotAModel
 
@@ -31,7 +38,7 @@ _Pieces = Literal["rows", "slices", "whole"]
 
 
 @dataclass(frozen=True)
-class ProcessedTensor:
+class ProcessedTensor(OfParts):
     """A parameter from one tensor of the file, or from several that are joined (gate and up of stacked
     experts).
 
@@ -39,32 +46,9 @@ class ProcessedTensor:
     how it is applied: not at all to rows, to slices of the first dimension, or to the whole tensor.
     """
 
-    key: str
-    shape: tuple[int, ...]
-    parts: tuple[PackedTensor, ...]
     processor: Any
     names: Mapping[str, str]
     pieces: _Pieces
-
-    @property
-    def path(self) -> Path:
-        """See Unpacked."""
-        return self.parts[0].path
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """See Source: quantised numbers are read as float32."""
-        return torch.float32
-
-    @property
-    def numel(self) -> int:
-        """See Unpacked."""
-        return sum(part.numel for part in self.parts)
-
-    @property
-    def stored_bytes(self) -> int:
-        """See Unpacked."""
-        return sum(part.stored_bytes for part in self.parts)
 
     @property
     def unpacking_bytes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -51,6 +52,35 @@ class Unpacked(Source, Protocol):
     @property
     def parts(self) -> tuple[PackedTensor, ...]:
         """The tensors of the file that it is made of."""
+
+
+@dataclass(frozen=True)
+class OfParts:
+    """What every parameter has that is made of tensors of a GGUF file. key: its name in the model."""
+
+    key: str
+    shape: tuple[int, ...]
+    parts: tuple[PackedTensor, ...]
+
+    @property
+    def path(self) -> Path:
+        """See Unpacked."""
+        return self.parts[0].path
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See Source: quantised numbers are read as float32."""
+        return torch.float32
+
+    @property
+    def numel(self) -> int:
+        """See Unpacked."""
+        return sum(part.numel for part in self.parts)
+
+    @property
+    def stored_bytes(self) -> int:
+        """See Unpacked."""
+        return sum(part.stored_bytes for part in self.parts)
 
 
 def unpack(packed: bytes | bytearray, kind: str, of: PackedTensor | None = None) -> Numbers:
