@@ -1,0 +1,1 @@
+"""Sweeps and levers as use cases: questions, jobs, answers, findings."""
