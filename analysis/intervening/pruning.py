@@ -1,4 +1,4 @@
-"""Pruning of experts: during a forward step an expert contributes 0 (METHODS §3).
+"""Pruning of experts and of weight columns: during a forward step they contribute 0 (METHODS §3).
 
 The router chooses as before and its other weights are not renormalised. A routed expert's weight is set to 0
 before its module runs, so that the same kernels run; a block with projections of its own writes 0.
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from analysis.anatomy.addresses import BlockAddress
 from analysis.anatomy.anatomy import Block
 from analysis.anatomy.routing import read_share, zero_weights
-from analysis.errors import ExpertError
+from analysis.errors import ClampError, ExpertError
+from analysis.intervening.clamps import Clamp, ClampSite, Mode, Scope
 from analysis.intervening.hooks import at_positions, site_module
 from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
@@ -30,6 +31,23 @@ class PruneExpert:
 
     def __str__(self) -> str:
         return f"{self.address}:prune"
+
+
+@dataclass(frozen=True)
+class PruneColumn(Clamp):
+    """Prune one column of a block's down projection, by its neuron.
+
+    It is the clamp that ablates the neuron's key at every position, which writes what a column of 0 does.
+    """
+
+    site: ClampSite = "key"
+    mode: Mode = "ablate"
+    raw: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.site, self.mode, self.scope, self.raw) != ("key", "ablate", Scope(), 0.0):
+            raise ClampError(f"{self.address}: a pruned column writes 0 everywhere, whatever else is asked")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

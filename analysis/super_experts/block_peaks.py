@@ -35,7 +35,8 @@ class BlockPeaks:
 
     largest: max |down output|, float32. token: where, counted through the flattened batch. row: its dimension
     of the residual. column: the neuron whose part key · W_down[row] is largest towards the output's sign.
-    first_routed: max |down output| over the first token of each sequence that it was given. count: tokens.
+    first_routed: max |down output| over one token of each sequence: the first for which it is the router's
+    first choice, else its second, and so on. count: tokens; sink: of these, first tokens of their sequence.
     """
 
     largest: Array
@@ -43,6 +44,7 @@ class BlockPeaks:
     row: Array
     column: Array
     first_routed: Array
+    sink: Array
     count: Array
 
     def __post_init__(self) -> None:
@@ -80,6 +82,7 @@ class WatchOutputs:
             largest=np.zeros(size, np.float32),
             **{name: np.full(size, NOWHERE, np.int32) for name in ("token", "row", "column")},
             first_routed=np.zeros(size, np.float32),
+            sink=np.zeros(size, np.int32),
             count=np.zeros(size, np.int32),
         )
         for numbers, seen in self._seen:
@@ -91,16 +94,17 @@ class WatchOutputs:
 
     def _dense(self, step: ForwardStep, number: int) -> Callable[..., None]:
         every = torch.arange(step.positions.numel(), device=step.positions.device)
+        none = torch.zeros_like(every)
 
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
             key, written = (t.reshape(-1, t.shape[-1]) for t in (args[0], output))
-            self._see(step, [number], torch.zeros_like(every), every, key, written)
+            self._see(step, [number], none, none, every, key, written)
 
         return hook
 
     def _pairs(self, step: ForwardStep, numbers: list[int]) -> SeePairs:
-        def see(expert: Tensor, token: Tensor, key: Tensor, output: Tensor) -> None:
-            self._see(step, numbers, expert, token, key, output)
+        def see(expert: Tensor, slot: Tensor, token: Tensor, key: Tensor, output: Tensor) -> None:
+            self._see(step, numbers, expert, slot, token, key, output)
 
         return see
 
@@ -117,12 +121,21 @@ class WatchOutputs:
                 key = activate(module, *gate_and_up(block, parameters, share.x))
                 down, bias = block.down.vectors(parameters).T, block.down.biases(parameters)
                 written = nn.functional.linear(key, down, bias)
-                self._see(step, [number], torch.zeros_like(share.token), share.token, key, written)
+                self._see(
+                    step, [number], torch.zeros_like(share.token), share.slot, share.token, key, written
+                )
 
         return hook
 
     def _see(
-        self, step: ForwardStep, numbers: list[int], of: Tensor, token: Tensor, key: Tensor, output: Tensor
+        self,
+        step: ForwardStep,
+        numbers: list[int],
+        of: Tensor,
+        slot: Tensor,
+        token: Tensor,
+        key: Tensor,
+        output: Tensor,
     ) -> None:
         """Reduce S pairs, ordered by block and then by token. of (S,): which of `numbers` each belongs to."""
         if not len(token):
@@ -135,13 +148,15 @@ class WatchOutputs:
         pair = pair.masked_fill(value < largest[of], len(of) - 1)
         at = pair.new_full((size,), len(of) - 1).scatter_reduce(0, of, pair, "amin")
         sequence = of * len(step.positions) + token // width
-        first = torch.ones_like(sequence, dtype=torch.bool)
-        first[1:] = sequence[1:] != sequence[:-1]
-        first_routed = value.new_zeros(size).scatter_reduce(0, of[first], value[first], "amax")
+        place = slot * width + token % width  # the order of (slot, token), as the released code meets them
+        least = torch.full_like(place[:1], torch.iinfo(place.dtype).max).repeat(size * len(step.positions))
+        first = place == least.scatter_reduce(0, sequence, place, "amin")[sequence]
+        first_routed = value.new_zeros(size).scatter_reduce(0, of, value.where(first, 0.0), "amax")
+        sink = torch.bincount(of[token % width == 0], minlength=size)
         count = torch.bincount(of, minlength=size)
         row = output[at].abs().argmax(-1)
         column = self._columns(step, numbers, key[at], row, output[at, row])
-        self._seen.append((numbers, (largest, token[at], row, column, first_routed, count)))
+        self._seen.append((numbers, (largest, token[at], row, column, first_routed, sink, count)))
 
     def _columns(
         self, step: ForwardStep, numbers: list[int], key: Tensor, row: Tensor, output: Tensor

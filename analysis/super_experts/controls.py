@@ -16,9 +16,8 @@ import numpy as np
 
 from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_part
 from analysis.errors import ExpertError
-from analysis.intervening.clamps import Clamp
 from analysis.intervening.interventions import Change
-from analysis.intervening.pruning import PruneExpert
+from analysis.intervening.pruning import PruneColumn, PruneExpert
 from analysis.super_experts.profile import BlockRow, ExpertProfile
 
 DRAWS = 20
@@ -35,10 +34,7 @@ def parse_parts(text: str) -> list[Part]:
 
 def make_pruning(parts: Sequence[Part]) -> list[Change]:
     """The interventions that prune these parts."""
-    return [
-        PruneExpert(part) if isinstance(part, BlockAddress) else Clamp(part, "key", "ablate", raw=0.0)
-        for part in parts
-    ]
+    return [PruneExpert(part) if isinstance(part, BlockAddress) else PruneColumn(part) for part in parts]
 
 
 def list_super_parts(rows: Sequence[BlockRow]) -> list[Part]:
@@ -46,9 +42,16 @@ def list_super_parts(rows: Sequence[BlockRow]) -> list[Part]:
     return [
         row.block.address
         if row.block.address.expert is not None
-        else NeuronAddress(row.block.address, row.column or 0)
+        else NeuronAddress(row.block.address, _super_column(row))
         for row in rows
     ]
+
+
+def _super_column(row: BlockRow) -> int:
+    """The neuron that forms the massive activation, or else that writes the block's largest output."""
+    formed = row.formation is not None and row.formation.formed > 0
+    column = row.formation.column if row.formation is not None and formed else row.column
+    return column or 0
 
 
 def draw_sets(

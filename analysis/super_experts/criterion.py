@@ -12,14 +12,16 @@ import numpy as np
 from analysis.errors import ExpertError
 from analysis.super_experts.profile import BlockRow, ExpertProfile
 
-Rule = Literal["auto", "percentile", "small"]
+Rule = Literal["auto", "percentile", "forms"]
 Layers = Literal["massive", "first75", "all"]
-Clause = Literal["percentile", "small", "ratio", "layers"]
+Clause = Literal["percentile", "ratio", "layers", "half", "supplied", "forms"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 LAYERS: tuple[Layers, ...] = get_args(Layers)
 PERCENTILE, RATIO, FIRST = 99.5, 0.1, 0.75
 FEW = 400
-"""With fewer experts than this, `auto` selects the rule `small`."""
+"""With fewer experts than this, and for dense models, `auto` selects the rule `forms`."""
+FORMER = "small"
+"""A rule of earlier versions, log a by median and MAD: it missed super weights."""
 DEVIATIONS, TO_SIGMA = 5.0, 1.4826
 """How many deviations out an outlier is; 1.4826 · MAD estimates a normal sample's deviation."""
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -29,9 +31,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Criterion:
     """What makes an expert super. percentile in (0, 100), ratio in [0, 1] of max(A).
 
-    as_released: the authors' code. It fixes all options: the percentile rule, max // 10, which is 0
-    below 10, and A of the first 75 % of the layers: of routed experts the first token of each window that
-    they were given, 0 for those that saw none, of shared experts all tokens.
+    Rule `forms` goes by no size, so percentile and ratio do not matter to it. as_released: the authors' code.
+    It fixes all options: the percentile rule, max // 10, which is 0 below 10, and A of the first 75 % of the
+    layers: of routed experts one token of each window, the first for which the expert is the router's first
+    choice, else its second, and so on; 0 for those that saw none; of shared experts all tokens.
     """
 
     rule: Rule = "auto"
@@ -41,6 +44,11 @@ class Criterion:
     as_released: bool = False
 
     def __post_init__(self) -> None:
+        if str(self.rule) == FORMER:
+            raise ExpertError(
+                "rule 'small' is no longer offered: by median and MAD it misses super weights; choose forms, "
+                "which needs no scale and asks which expert or block forms a massive activation"
+            )
         for name, allowed in (("rule", RULES), ("layers", LAYERS)):
             if getattr(self, name) not in allowed:
                 raise ExpertError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(allowed)}")
@@ -58,14 +66,15 @@ class Criterion:
 class Threshold:
     """The thresholds of the clauses. rule: the one in force; size: how many experts A has.
 
-    percentile_value, small_value, ratio_value: lower bounds of a; small_value is None
-    if there is nothing to compare with. layers: L, the layers that layers_rule names.
+    percentile_value, ratio_value: lower bounds of a in the rule `percentile`. outlier_value: a below it is no
+    outlier by median and MAD, which decides nothing; None if there is nothing to compare with. layers: L,
+    the layers that layers_rule names.
     """
 
-    rule: Literal["percentile", "small"]
+    rule: Literal["percentile", "forms"]
     percentile: float
     percentile_value: float
-    small_value: float | None
+    outlier_value: float | None
     ratio: float
     ratio_value: float
     layers_rule: Layers
@@ -102,15 +111,29 @@ def select_massive_layers(profile: ExpertProfile, criterion: Criterion) -> tuple
     return tuple(row.layer for row in profile.layers if row.formed is not None)
 
 
-def compute_thresholds(sizes: Array, layers: Array, within: Sequence[int], criterion: Criterion) -> Threshold:
+def choose_rule(profile: ExpertProfile, size: int, criterion: Criterion) -> Literal["percentile", "forms"]:
+    """The rule in force among `size` experts."""
+    if criterion.as_released:
+        return "percentile"
+    if criterion.rule != "auto":
+        return criterion.rule
+    return "forms" if size < FEW or not profile.experts else "percentile"
+
+
+def compute_thresholds(
+    sizes: Array,
+    layers: Array,
+    within: Sequence[int],
+    criterion: Criterion,
+    rule: Literal["percentile", "forms"],
+) -> Threshold:
     """The thresholds for a (n,) in layers (n,), with L = within."""
-    few = criterion.rule == "small" or (criterion.rule == "auto" and len(sizes) < FEW)
     largest = float(sizes.max())
     return Threshold(
-        rule="small" if few and not criterion.as_released else "percentile",
+        rule=rule,
         percentile=criterion.percentile,
         percentile_value=float(np.percentile(sizes, criterion.percentile)),
-        small_value=outlier_bound(sizes[layers <= max(within)] if within else sizes),
+        outlier_value=outlier_bound(sizes[layers <= max(within)] if within else sizes),
         ratio=criterion.ratio,
         ratio_value=float(largest // 10) if criterion.as_released else largest * criterion.ratio,
         layers_rule="first75" if criterion.as_released else criterion.layers,

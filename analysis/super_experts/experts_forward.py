@@ -19,9 +19,10 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 NAME = "headlamp_watched"
 
-SeePairs = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-"""Called with expert (S,), token (S,), key (S, m) and output (S, d) of the S (token, expert) pairs of a call,
-ordered by expert and then by token; `token` counts through the flattened batch."""
+SeePairs = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+"""Called with expert (S,), slot (S,) among the router's choices, token (S,), key (S, m) and output (S, d) of
+the S (token, expert) pairs of a call, ordered by expert and then by token; `token` counts through the
+flattened batch."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _forward(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weig
     ends = torch.bincount(expert, minlength=module.num_experts).cumsum(0).int()
     key = _keys(module, hidden_states[token], expert, ends)
     output = _products(module, "down_proj", key, expert, ends)
-    watched.see(expert, token, key, output)
+    watched.see(expert, order % top_k_index.shape[-1], token, key, output)
     weighted = output * top_k_weights.reshape(-1)[order, None]
     summed = torch.empty_like(weighted)
     summed[order] = weighted

@@ -17,11 +17,13 @@ from analysis.opening.models import LoadedModel
 from analysis.running.perplexity import suggest_dtype
 from analysis.running.prompts import decode_tokens
 from analysis.super_experts.block_peaks import WatchOutputs
+from analysis.super_experts.forming import WatchForming
 from analysis.super_experts.profile import BatchProfile
 from analysis.super_experts.residual_layers import residual_layers
 from analysis.super_experts.residuals import KINDS, WatchResiduals
 
-METHOD_VERSION = "1"
+METHOD_VERSION = "2"
+"""2: which blocks form massive activations; the first routed token is the released code's."""
 
 
 def profile_batch(loaded: LoadedModel, windows: Sequence[Sequence[int]]) -> BatchProfile:
@@ -33,13 +35,15 @@ def profile_batch(loaded: LoadedModel, windows: Sequence[Sequence[int]]) -> Batc
     check_readable(loaded)
     _refuse_time_first(loaded)
     layers = residual_layers(loaded)
-    outputs, residuals = WatchOutputs(loaded.anatomy.blocks), WatchResiduals(layers)
+    blocks = loaded.anatomy.blocks
+    outputs, forming = WatchOutputs(blocks), WatchForming(layers, blocks)
+    residuals = WatchResiduals(layers, forming.note)
     fed = torch.tensor([list(ids) for ids in windows], device=loaded.device)
     positions = torch.arange(fed.shape[1], device=loaded.device).expand(len(fed), -1)
     few = {"logits_to_keep": 1} if "logits_to_keep" in signature(loaded.model.forward).parameters else {}
-    with intervene(loaded, [outputs, residuals], positions=positions), torch.inference_mode():
+    with intervene(loaded, [outputs, forming, residuals], positions=positions), torch.inference_mode():
         loaded.model(input_ids=fed, use_cache=False, **few)
-    found = BatchProfile(outputs.peaks(), residuals.peaks, fed.cpu().numpy())
+    found = BatchProfile(outputs.peaks(), residuals.peaks, forming.forming, fed.cpu().numpy())
     _refuse_infinite(loaded, found)
     return found
 

@@ -34,6 +34,7 @@ class ResidualPeaks:
     through the flattened batch; dimension (2, n). median (2, n, B): of |h|, per sequence, the lower one.
     formed (n,): the largest massive h, with its sign, of which the layer's own FFN supplies at least half; 0
     if there is none. formed_token, formed_dimension (n,): where; supplied (n,): the FFN's part of it.
+    massive (n,): sequences with a massive activation after the layer, whatever formed it.
     """
 
     largest: Array
@@ -44,6 +45,7 @@ class ResidualPeaks:
     formed_token: Array
     formed_dimension: Array
     supplied: Array
+    massive: Array
 
     def __post_init__(self) -> None:
         if self.largest.shape != self.median.shape[:2] or len(self.formed) != self.largest.shape[1]:
@@ -54,7 +56,7 @@ class ResidualPeaks:
         """An empty result."""
         sizes: dict[str, tuple[int, ...]] = {"median": (len(KINDS), layers, sequences)}
         sizes |= dict.fromkeys(("largest", "token", "dimension"), (len(KINDS), layers))
-        whole = ("token", "dimension", "formed_token", "formed_dimension")
+        whole = ("token", "dimension", "formed_token", "formed_dimension", "massive")
         return cls(
             **{
                 one.name: np.zeros(sizes.get(one.name, (layers,)), np.int32 if one.name in whole else "f4")
@@ -63,15 +65,30 @@ class ResidualPeaks:
         )
 
 
+@dataclass(frozen=True)
+class MassiveHere:
+    """The massive activations after one layer: row, position, dimension (k,), their values h (k,), float32.
+
+    written (B, T, d): the layer's FFN output before its factor; None where it is unknown.
+    """
+
+    row: Tensor
+    position: Tensor
+    dimension: Tensor
+    h: Tensor
+    written: Tensor | None
+
+
 @dataclass
 class WatchResiduals:
     """Records the residual after some layers in one step; all sequences have equal length. `peaks` holds the
     result.
 
-    `peaks` tells afterwards.
+    note: called once each layer has ended, with its index and what is massive after it, if anything.
     """
 
     layers: Sequence[ResidualLayer]
+    note: Callable[[int, MassiveHere | None], None] = lambda at, here: None
     peaks: ResidualPeaks = field(init=False)
     _written: dict[str, Tensor] = field(default_factory=dict)
 
@@ -95,10 +112,12 @@ class WatchResiduals:
             written = [self._written.pop(n) for n in (layer.writer.modules if layer.writer else ())]
             sizes = residual.abs().float().cpu().numpy()
             self._note_largest(at, sizes)
-            if sizes.max() > MASSIVE and layer.writer is not None:
-                added = torch.stack([w.reshape(residual.shape) for w in written]).sum(0)
-                self._note_formed(at, residual, layer.writer.factor * added, sizes)
+            added = torch.stack([w.reshape(residual.shape) for w in written]).sum(0) if written else None
+            here = self._find_massive(at, residual, added, sizes) if sizes.max() > MASSIVE else None
+            if here is not None and layer.writer is not None:
+                self._note_formed(at, here, layer.writer.factor)
             self._note_medians(at, sizes)
+            self.note(at, here)
 
         return hook
 
@@ -112,20 +131,31 @@ class WatchResiduals:
                 self.peaks.token[kind, at] = row * length + position + kind
                 self.peaks.dimension[kind, at] = dimension
 
-    def _note_formed(self, at: int, residual: Tensor, added: Tensor, sizes: Array) -> None:
-        """residual, added, sizes (B, T, d): h, the FFN's part of it, |h|."""
+    def _find_massive(
+        self, at: int, residual: Tensor, written: Tensor | None, sizes: Array
+    ) -> MassiveHere | None:
+        """residual, sizes (B, T, d): h and |h|; None if nothing is massive."""
         flat = sizes.reshape(len(sizes), -1)
         least = np.maximum(MASSIVE, TIMES_MEDIAN * _lower_median(flat))
-        row, place = np.nonzero(flat > least[:, None])
-        h = residual.reshape(len(sizes), -1)[row, place].float().cpu().numpy()
-        share = added.reshape(len(sizes), -1)[row, place].float().cpu().numpy() / h
+        places = np.nonzero(sizes > least[:, None, None])
+        self.peaks.massive[at] = len(np.unique(places[0]))
+        row, position, dimension = (torch.from_numpy(place).to(residual.device) for place in places)
+        h = residual[row, position, dimension].float()
+        return MassiveHere(row, position, dimension, h, written) if len(h) else None
+
+    def _note_formed(self, at: int, here: MassiveHere, factor: float) -> None:
+        """Record the largest massive activation of which the layer's FFN supplies enough."""
+        assert here.written is not None
+        where = here.row, here.position, here.dimension
+        h = here.h.cpu().numpy()
+        share = factor * here.written[where].float().cpu().numpy() / h
         formed = np.flatnonzero(share >= SUPPLIED)
         if len(formed):
             best = formed[np.abs(h[formed]).argmax()]
-            position, dimension = divmod(int(place[best]), sizes.shape[2])
+            row, position, dimension = (int(place[best]) for place in where)
             self.peaks.formed[at] = h[best]
             self.peaks.supplied[at] = share[best]
-            self.peaks.formed_token[at] = row[best] * sizes.shape[1] + position
+            self.peaks.formed_token[at] = row * here.written.shape[1] + position
             self.peaks.formed_dimension[at] = dimension
 
     def _note_medians(self, at: int, sizes: Array) -> None:

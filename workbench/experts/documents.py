@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.opening.models import LoadedModel
+from analysis.running.calibration import read_prefix_tokens
 from analysis.running.prompts import decode_tokens
 from analysis.super_experts.criterion import Threshold
 from analysis.super_experts.profile import (
@@ -19,7 +20,8 @@ from analysis.super_experts.profile import (
     TokenPlace,
 )
 from analysis.super_experts.verdict import SuperExpertVerdict
-from workbench.experts.pruning import PruneEffect, PruneReport
+from store.evidence import make_token_visible
+from workbench.experts.reports import PruneEffect, PruneReport
 
 Document = dict[str, Any]
 
@@ -29,10 +31,14 @@ def profile_document(loaded: LoadedModel, profile: ExpertProfile, verdict: Super
     supers = {row.block.address for row in verdict.supers}
 
     def rows(found: tuple[BlockRow, ...]) -> list[Document]:
-        return [block_document(loaded, row) | {"super": row.block.address in supers} for row in found]
+        return [
+            block_document(loaded, row, profile.windows) | {"super": row.block.address in supers}
+            for row in found
+        ]
 
     return {
         "tokens": profile.tokens,
+        "windows": windows_document(loaded, profile),
         "threshold": threshold_document(verdict.threshold),
         "super": [str(row.block.address) for row in verdict.supers],
         "near_misses": [
@@ -46,13 +52,48 @@ def profile_document(loaded: LoadedModel, profile: ExpertProfile, verdict: Super
     }
 
 
+def list_judged_rows(profile: ExpertProfile, verdict: SuperExpertVerdict) -> list[tuple[BlockRow, str]]:
+    """The rows worth a look, each with the verdict on it: super ones, near misses with the rule that excluded
+    each, and what forms a massive activation but is neither.
+    """
+    rows = [(row, "super") for row in verdict.supers]
+    rows += [(miss.row, f"fails {miss.rule}") for miss in verdict.near_misses]
+    named = {row.block.address for row, _ in rows}
+    form = [row for row in profile.blocks if row.formation is not None and row.formation.formed]
+    return rows + [(row, "forms") for row in form if row.block.address not in named]
+
+
+def windows_document(loaded: LoadedModel, profile: ExpertProfile) -> Document:
+    """How many windows were read, tokens of the longest, the text of the token that all begin with, and
+    whether that is the one the tokenizer puts before a text.
+    """
+    begins = None if profile.begins is None else decode_tokens(loaded, [profile.begins])[0]
+    prefix = read_prefix_tokens(loaded)
+    return {
+        "count": profile.windows,
+        "length": profile.length,
+        "begins": begins,
+        "bos": bool(prefix) and profile.begins == prefix[0],
+    }
+
+
+def describe_windows(read: Document) -> str:
+    """`30 windows of at most 256 tokens, each behind <bos>`. read: as windows_document."""
+    count = "1 window" if read["count"] == 1 else f"{read['count']:,} windows"
+    begin = f"each behind {make_token_visible(read['begins'])}" if read["bos"] else "no token before them"
+    return f"{count} of at most {read['length']:,} tokens, {begin}"
+
+
 def threshold_document(threshold: Threshold) -> Document:
     """The thresholds in force."""
     return asdict(threshold) | {"layers": list(threshold.layers)}
 
 
-def block_document(loaded: LoadedModel, row: BlockRow) -> Document:
-    """One expert or dense block; null if it saw no token."""
+def block_document(loaded: LoadedModel, row: BlockRow, windows: int) -> Document:
+    """One expert or dense block; null if it saw no token, or if it is unknown whether it forms anything.
+
+    forms, formed_jointly, sink_share: shares of the windows, in [0, 1].
+    """
     address = row.block.address
     return {
         "address": str(address),
@@ -66,6 +107,22 @@ def block_document(loaded: LoadedModel, row: BlockRow) -> Document:
         "row": row.row,
         "column": row.column,
         "weight": super_weight(loaded, row),
+        **_formation_document(row, windows),
+        "sink_share": row.sink / windows,
+    }
+
+
+def _formation_document(row: BlockRow, windows: int) -> Document:
+    """Shares of the windows in which a block forms a massive activation, and its largest part in one."""
+    found = row.formation
+    unknown = found is None or (found.unknown > 0 and not found.formed)
+    return {
+        "forms": None if found is None or unknown else found.formed / windows,
+        "formed_jointly": None if found is None or unknown else found.jointly / windows,
+        "formed_share": found.share if found is not None and found.share else None,
+        "formed_value": found.added if found is not None and found.share else None,
+        "formed_row": None if found is None else found.dimension,
+        "formed_column": None if found is None else found.column,
     }
 
 
@@ -77,12 +134,16 @@ def super_weight(loaded: LoadedModel, row: BlockRow) -> float | None:
 
 
 def layer_document(loaded: LoadedModel, row: LayerRow) -> Document:
-    """The residual after one layer; `formed` is the massive activation that its own FFN supplies, or null."""
+    """The residual after one layer: whether something is massive after it, whether its own FFN formed that
+    (null: unknown), and `formed`, the largest that it did.
+    """
     return {
         "layer": row.layer,
+        "after": row.massive > 0,
+        "formed_here": row.formed is not None if row.readable else None,
+        "windows": row.massive,
         "first": _peak(loaded, row.first),
         "others": _peak(loaded, row.others),
-        "massive": row.formed is not None if row.readable else None,
         "formed": _formed_document(loaded, row.formed),
     }
 

@@ -8,13 +8,17 @@ from functools import lru_cache
 from typing import Any
 
 from analysis.anatomy.anatomy import Block
-from analysis.errors import TextError
+from analysis.errors import ExpertError, TextError
 from analysis.intervening.pruning import check_readable
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.calibration import (
     LONGEST,
+    SHORTEST,
     Window,
+    choose_window_length,
+    cut_as_released,
+    cut_shorter,
     cut_windows,
     evaluation_text,
     reference_text,
@@ -23,7 +27,9 @@ from analysis.running.calibration import (
 )
 from analysis.super_experts import profiling
 from analysis.super_experts.block_peaks import BlockPeaks
-from analysis.super_experts.profile import BatchProfile, ExpertProfile, merge_profiles
+from analysis.super_experts.forming import BlockForming
+from analysis.super_experts.merging import merge_profiles
+from analysis.super_experts.profile import BatchProfile, ExpertProfile
 from analysis.super_experts.profiling import profile_batch
 from analysis.super_experts.residual_layers import ResidualLayer, residual_layers
 from analysis.super_experts.residuals import ResidualPeaks
@@ -31,30 +37,51 @@ from store import RunSpec, Store, digest_text, find_run, get_run, keep_text, loa
 from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec
 
-_PARTS: dict[str, type[BlockPeaks] | type[ResidualPeaks]] = {"blocks": BlockPeaks, "residuals": ResidualPeaks}
+_PARTS: dict[str, type[BlockPeaks] | type[ResidualPeaks] | type[BlockForming]] = {
+    "blocks": BlockPeaks,
+    "residuals": ResidualPeaks,
+    "forming": BlockForming,
+}
 
 
 @dataclass(frozen=True)
 class ProfileTexts:
     """Digests of the calibration and evaluation texts, which share no window.
 
-    If they are one text, every fourth window is held out for evaluation.
+    If they are one text, every fourth window is held out for evaluation. window: tokens of a window; None:
+    2,048 for calibration, and for evaluation so many that there are at least 20.
     """
 
     calibration: str
     evaluation: str
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < SHORTEST:
+            raise TextError(
+                f"windows of {self.window} tokens are too short to say anything; choose {SHORTEST} or more"
+            )
 
     @property
     def calibration_parameters(self) -> dict[str, Any]:
         """The parameters of a profile order."""
-        return {"text": self.calibration, "split": self.calibration == self.evaluation, "window": LONGEST}
+        split = self.calibration == self.evaluation
+        return {"text": self.calibration, "split": split, "window": self.window or LONGEST}
 
     @property
-    def evaluation_parameters(self) -> dict[str, Any]:
-        """The parameters of an evaluation order."""
-        return self.calibration_parameters | {"text": self.evaluation}
+    def released_parameters(self) -> dict[str, Any]:
+        """The parameters of a profile order as the authors' code reads a text."""
+        return self.calibration_parameters | {"window": LONGEST, "released": True}
+
+    def evaluation_parameters(self, loaded: LoadedModel) -> dict[str, Any]:
+        """The parameters of an evaluation order; length: of its windows."""
+        asked = self.calibration_parameters | {"text": self.evaluation}
+        held_out = read_windows(loaded, asked, evaluation=True)
+        return asked | {"length": self.window or choose_window_length(loaded, held_out)}
 
 
+RELEASED_DTYPE = "bfloat16"
+"""The dtype of the authors' code."""
 OWN_TEXTS = ("calibration.txt", "evaluation.txt")
 """A model's folder may hold texts of its own, for a model with a narrow corpus."""
 
@@ -68,38 +95,49 @@ def keep_texts(loaded: LoadedModel, text: str | None = None, evaluation: str | N
     shipped = [reference_text(), evaluation_text()]
     if all(file.is_file() for file in files):
         shipped = [file.read_text(encoding="utf-8") for file in files]
-    return ProfileTexts(*map(keep_text, [shipped[0], shipped[1] if evaluation is None else evaluation]))
+    return ProfileTexts(keep_text(shipped[0]), keep_text(shipped[1] if evaluation is None else evaluation))
 
 
 def read_windows(
     loaded: LoadedModel, asked: Mapping[str, Any], *, evaluation: bool = False
 ) -> tuple[Window, ...]:
-    """The windows named by an order's parameters. Raises TextMissing, EmptyPrompt, TextError."""
+    """The windows named by an order's parameters. Raises TextMissing, EmptyPrompt, TextError.
+
+    length: of evaluation windows; 0, as in orders of earlier versions: as long as those of calibration.
+    """
     shipped = {digest_text(text): text for text in (reference_text(), evaluation_text())}
     text = shipped.get(asked["text"]) or load_text(asked["text"])
-    windows = cut_windows(loaded, text, asked["window"])
+    length = asked.get("length", 0)
+    windows = cut_windows(loaded, text, asked["window"] if asked["split"] or not length else length)
     if not asked["split"]:
-        return windows
+        return cut_as_released(loaded, windows) if asked.get("released") else windows
     kept = split_windows(windows)[evaluation]
     if not kept:
         raise TextError(
             f"the text is one window of {len(windows[0])} tokens, which leaves none for evaluation; "
             "give a longer one, or a separate evaluation text"
         )
-    return kept
+    if asked.get("released"):
+        return cut_as_released(loaded, kept)
+    return cut_shorter(loaded, kept, length) if length else kept
 
 
 def expert_profile_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
     """The run that profiles a text; one unit per batch of windows."""
     check_readable(loaded)
-    units = len(window_batches(read_windows(loaded, asked), asked["window"]))
+    if asked.get("released") and loaded.dtype != RELEASED_DTYPE:
+        raise ExpertError(
+            f"the authors' code reads in {RELEASED_DTYPE}, and {loaded.ref.name} is open in {loaded.dtype}; "
+            f"open it in {RELEASED_DTYPE}"
+        )
+    units = len(window_batches(read_windows(loaded, asked)))
     return run_spec(loaded, "experts", profiling.METHOD_VERSION, asked, units=units)
 
 
 def _profile_units(
     loaded: LoadedModel, asked: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
-    together = window_batches(read_windows(loaded, asked), asked["window"])
+    together = window_batches(read_windows(loaded, asked))
     for index in units:
         pulse(0, 0)
         found = profile_batch(loaded, together[index])
@@ -124,6 +162,7 @@ EXPERTS = Kind(
     title=lambda asked: "Profile the experts",
     spec=expert_profile_spec,
     compute=_profile_units,
+    defaults={"released": False},
 )
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.controls import Part, list_super_parts, parse_parts
-from analysis.super_experts.criterion import LAYERS, PERCENTILE, RATIO, RULES, Criterion
+from analysis.super_experts.criterion import LAYERS, PERCENTILE, RATIO, RULES, Criterion, choose_rule
+from analysis.super_experts.profile import ExpertProfile
 from analysis.super_experts.verdict import SuperExpertVerdict
 from pages.shared import state
 from pages.shared.layout import show_method
 from workbench.experts.profiles import ProfileTexts, keep_texts
 
 _PASTED = "_calibration_text"
+_WINDOW_HELP = (
+    "The text is read in windows of so many tokens, each from its own first token, at most the context. 0: "
+    "2,048 to profile, and to evaluate so many that there are at least 20 windows."
+)
 
 
 def choose_texts(loaded: LoadedModel) -> ProfileTexts:
@@ -35,7 +42,11 @@ def choose_texts(loaded: LoadedModel) -> ProfileTexts:
         taken, own = st.columns(2)
         taken.form_submit_button("Read this text", on_click=_take, args=(loaded,))
         own.form_submit_button("Back to the bundled text", on_click=_forget)
-    return ProfileTexts(digest, digest) if digest else keep_texts(loaded)
+    tokens = st.number_input(
+        "Tokens of a window", 0, None, 0, 16, key=state.WINDOW, bind="query-params", help=_WINDOW_HELP
+    )
+    texts = ProfileTexts(digest, digest) if digest else keep_texts(loaded)
+    return replace(texts, window=int(tokens) or None)
 
 
 def _take(loaded: LoadedModel) -> None:
@@ -48,44 +59,48 @@ def _forget() -> None:
     st.session_state[state.CALIBRATION] = ""
 
 
-def choose_criterion() -> Criterion:
+def choose_criterion(profile: ExpertProfile) -> Criterion:
     """The criterion: changing it updates the set at once, from stored maxima."""
     released = st.toggle(
         "As the authors' code does it", key=state.RELEASED, bind="query-params", help=_RELEASED_HELP
     )
     rule, forming, percentile, ratio = st.columns(4)
+    named = rule.selectbox(
+        "Rule", RULES, key=state.RULE, bind="query-params", help=_RULE_HELP, disabled=released
+    )
+    experts = sum(row.count > 0 for row in profile.experts)
+    sizes = choose_rule(profile, experts, Criterion(named)) == "percentile" and not released
     asked = Criterion(
-        rule=rule.selectbox(
-            "Rule", RULES, key=state.RULE, bind="query-params", help=_RULE_HELP, disabled=released
-        ),
+        rule=named,
         layers=forming.selectbox(
             "Layers", LAYERS, key=state.FORMING, bind="query-params", help=_LAYERS_HELP, disabled=released
         ),
-        percentile=percentile.slider(
-            *("Percentile", 80.0, 99.9, PERCENTILE, 0.1),
-            key=state.PERCENTILE,
-            bind="query-params",
-            disabled=released,
-        ),
-        ratio=ratio.slider(
-            *("Share of the largest", 0.0, 1.0, RATIO, 0.01),
-            key=state.RATIO,
-            bind="query-params",
-            disabled=released,
-        ),
     )
+    if sizes:
+        asked = replace(
+            asked,
+            percentile=percentile.slider(
+                *("Percentile", 80.0, 99.9, PERCENTILE, 0.1), key=state.PERCENTILE, bind="query-params"
+            ),
+            ratio=ratio.slider(
+                *("Share of the largest", 0.0, 1.0, RATIO, 0.01), key=state.RATIO, bind="query-params"
+            ),
+        )
     show_method("How super experts are found", _FORMULA, "Su et al. 2025, ICLR 2026, arXiv 2507.23279")
     return Criterion(as_released=True) if released else asked
 
 
 _RULE_HELP = (
-    "percentile: above that percentile of all experts. small: log a above median + 5 · 1.4826 · MAD, for "
-    "models with few experts, where a percentile always names one. auto: small below 400 experts."
+    "percentile: above that percentile of all experts, and above a share of the largest. forms: supplies "
+    "half of a massive activation, whatever its size. auto: forms below 400 experts, where a percentile "
+    "always names one, and for the blocks of dense models."
 )
 _LAYERS_HELP = "massive: layers whose own FFN forms massive activations. first75: the first three quarters."
 _RELEASED_HELP = (
-    "First routed token of each window (all tokens of shared experts), percentile 99.5 and largest // 10, "
-    "within the first 75 % of the layers; an expert that saw no token counts as 0."
+    "Reads again, in bfloat16, in windows of 2,048 tokens without a token before them. One token of each "
+    "window: the first for which an expert is the router's first choice, else its second, and so on (all "
+    "tokens of shared experts). Percentile 99.5 and largest // 10, within the first 75 % of the layers; an "
+    "expert that saw no token counts as 0."
 )
 _FORMULA = r"""
 $a_{l,e}$ is the largest $|\text{down output}|$ of expert $e$ in layer $l$ over all tokens routed to it,
@@ -94,8 +109,11 @@ before the routing weight. An expert is super where
 $$a_{l,e} > P_{99.5}(A), \qquad a_{l,e} > \tfrac{1}{10}\max A, \qquad l \in L.$$
 
 $L$: layers after which some $|h| > 100$ and $> 1000 \times$ the median $|h|$, at least half of it from the
-layer's FFN. With fewer than 400 experts the percentile is replaced by
-$\log a > \text{median} + 5 \cdot 1.4826 \cdot \text{MAD}$.
+layer's FFN. With fewer than 400 experts, and for the blocks of a dense model, rule *forms* is used instead:
+at such an $h$ after the layer, with $s = \text{sign}\,h$ and $u$ what the expert adds to the residual there,
+
+$$s\,u \ge \tfrac12\, s\,(h_\text{after} - h_\text{before}), \qquad
+s \textstyle\sum \text{FFN} \ge \tfrac12 |h|.$$
 """
 
 

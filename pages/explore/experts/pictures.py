@@ -21,11 +21,9 @@ from analysis.super_experts.profile import BlockRow, ExpertProfile
 from analysis.super_experts.residuals import MASSIVE
 from analysis.super_experts.verdict import SuperExpertVerdict
 from pages.explore.experts.controls import toggle_expert
-from pages.shared.layout import show_caption
+from pages.shared.layout import CHART, show_caption
 from pages.shared.tokens import render_token
 from workbench.experts.documents import token_at
-
-_CONFIG = {"toImageButtonOptions": {"format": "svg"}}
 
 
 def show_expert_map(
@@ -47,7 +45,7 @@ def show_expert_map(
         on_select=lambda: _toggle_clicked(names),
         selection_mode="points",
         alt="Largest down-projection output by layer and expert",
-        config=_CONFIG,
+        config=CHART,
     )
     columns = "Column: expert (E routed, S shared). " if profile.experts else ""
     what = "an expert" if profile.experts else "a block"
@@ -81,17 +79,20 @@ def show_maxima(profile: ExpertProfile, verdict: SuperExpertVerdict) -> None:
     """All maxima by rank, with the bounds."""
     threshold = verdict.threshold
     rows, sizes = collect_maxima(profile, as_released=threshold.as_released)
-    small = threshold.rule == "small"
-    bound = threshold.small_value if small else threshold.percentile_value
-    name = "median + 5 MAD" if small else f"P{threshold.percentile:g}"
-    bounds = {name: bound or 0.0, f"{threshold.ratio:g} × largest": threshold.ratio_value}
+    bounds = {
+        f"P{threshold.percentile:g}": threshold.percentile_value,
+        f"{threshold.ratio:g} × largest": threshold.ratio_value,
+    }
     names = [str(row.block.address) for row in rows]
     supers = [str(row.block.address) for row in verdict.supers]
     st.subheader("Sorted maxima", anchor=False)
     figure = maxima_figure(sizes, names, supers, bounds)
-    st.plotly_chart(figure, key="sorted_maxima", alt="Largest outputs by rank", config=_CONFIG)
+    st.plotly_chart(figure, key="sorted_maxima", alt="Largest outputs by rank", config=CHART)
     what = "an expert" if profile.experts else "an FFN block"
-    show_caption(f"Each dot is {what}, largest first; amber: super. Dashed: the thresholds.")
+    used = "" if threshold.rule == "percentile" else ", which the rule forms does not use"
+    show_caption(
+        f"Each dot is {what}, largest first; amber: super. Dashed: the percentile rule's bounds{used}."
+    )
 
 
 def show_residual_curve(loaded: LoadedModel, profile: ExpertProfile, verdict: SuperExpertVerdict) -> None:
@@ -109,13 +110,20 @@ def show_residual_curve(loaded: LoadedModel, profile: ExpertProfile, verdict: Su
     )
     st.subheader("Massive activations", anchor=False)
     figure = residual_figure(curve, massive=MASSIVE)
-    st.plotly_chart(figure, key="residual_curve", alt="Largest residual values by layer", config=_CONFIG)
+    st.plotly_chart(figure, key="residual_curve", alt="Largest residual values by layer", config=CHART)
     show_caption(
         "The largest |h| of the residual after each layer, at the first token and at all others, and the "
         "median. "
         "Star: the layer's own FFN supplies at least half of a massive activation (above 100, dotted, and "
-        "above 1000 × the median)."
+        f"above 1000 × the median). {_say_massive(profile)}"
     )
+
+
+def _say_massive(profile: ExpertProfile) -> str:
+    """Where something is massive, and where it is formed."""
+    after = ", ".join(f"L{row.layer}" for row in profile.layers if row.massive) or "no layer"
+    here = ", ".join(f"L{row.layer}" for row in profile.layers if row.formed is not None) or "none"
+    return f"Massive after: {after}. Formed in: {here}."
 
 
 def show_load_map(profile: ExpertProfile) -> None:
@@ -127,5 +135,5 @@ def show_load_map(profile: ExpertProfile) -> None:
     texts = [f"{row.block.address}: {row.count:,} of {profile.tokens:,} tokens" for row in rows]
     st.subheader("Router load", anchor=False)
     figure = expert_map_figure(_cells(rows, shares, texts), {}, measure="share of tokens", log=False)
-    st.plotly_chart(figure, key="load_map", alt="Share of tokens by layer and expert", config=_CONFIG)
+    st.plotly_chart(figure, key="load_map", alt="Share of tokens by layer and expert", config=CHART)
     show_caption("The share of the text's tokens that each routed expert processed; blank: none.")

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
-from analysis.super_experts.profile import ExpertProfile
+from analysis.super_experts.profile import BlockRow, ExpertProfile
 from analysis.super_experts.verdict import SuperExpertVerdict
 from pages.shared.jobs.waiting import ensure_done
 from pages.shared.layout import show_caption, show_download, show_empty
-from pages.shared.resources import get_store
+from pages.shared.resources import get_store, use_model
 from pages.shared.tokens import escape_text, show_token
-from workbench.experts.documents import block_document, profile_document
-from workbench.experts.profiles import EXPERTS, ProfileTexts, find_expert_profile
+from workbench.experts.documents import (
+    block_document,
+    describe_windows,
+    list_judged_rows,
+    profile_document,
+    windows_document,
+)
+from workbench.experts.profiles import EXPERTS, RELEASED_DTYPE, ProfileTexts, find_expert_profile
 from workbench.files import table_csv
 from workbench.kinds import make_order
 
@@ -26,9 +34,20 @@ WHY = (
 )
 
 
+def load_released_profile(loaded: LoadedModel, texts: ProfileTexts) -> ExpertProfile | None:
+    """The profile as the authors' code reads a text: in bfloat16, whatever the open model is in."""
+    if loaded.dtype == RELEASED_DTYPE:
+        return _load(loaded, texts.released_parameters)
+    with use_model(replace(loaded.ref, dtype=RELEASED_DTYPE)) as coarse:
+        return _load(coarse, texts.released_parameters)
+
+
 def load_expert_profile(loaded: LoadedModel, texts: ProfileTexts) -> ExpertProfile | None:
     """The profile on a text; until it exists, the page shows the profiling job."""
-    asked = texts.calibration_parameters
+    return _load(loaded, texts.calibration_parameters)
+
+
+def _load(loaded: LoadedModel, asked: dict[str, Any]) -> ExpertProfile | None:
     found = find_expert_profile(loaded, get_store(), asked)
     if found is None and ensure_done(make_order(EXPERTS, loaded.ref, **asked), WHY):
         found = find_expert_profile(loaded, get_store(), asked)
@@ -38,45 +57,73 @@ def load_expert_profile(loaded: LoadedModel, texts: ProfileTexts) -> ExpertProfi
 def show_remarks(verdict: SuperExpertVerdict) -> None:
     """The number of super experts, the thresholds, and caveats."""
     threshold = verdict.threshold
-    bound = threshold.small_value if threshold.rule == "small" else threshold.percentile_value
     with st.container(horizontal=True):
         st.metric("Super", str(len(verdict.supers)), border=True)
         st.metric("Compared", f"{threshold.size:,}", border=True)
-        st.metric(f"Rule {threshold.rule}: a above", "–" if bound is None else f"{bound:.4g}", border=True)
-        st.metric("and above", f"{threshold.ratio_value:.4g}", border=True)
+        if threshold.rule == "forms":
+            st.metric("Rule forms: supplies at least", "half", border=True)
+        else:
+            st.metric("Rule percentile: a above", _format(threshold.percentile_value), border=True)
+            st.metric("and above", _format(threshold.ratio_value), border=True)
         layers = ", ".join(f"L{layer}" for layer in threshold.layers[:6]) or "none"
         st.metric("in layers", f"{layers}…" if len(threshold.layers) > 6 else layers, border=True)
     for remark in verdict.remarks:
         st.info(escape_text(remark), icon=":material/info:")
 
 
+def _format(bound: float) -> str:
+    """`0.512`, `303.3`, `3,211,987`."""
+    return f"{bound:,.0f}" if bound >= 10_000 else f"{bound:.4g}"
+
+
 def show_super_table(loaded: LoadedModel, profile: ExpertProfile, verdict: SuperExpertVerdict) -> None:
-    """Super experts, then near misses with the rule that excluded each; all of them as CSV and JSON."""
-    rows = [(row, "super") for row in verdict.supers]
-    rows += [(miss.row, f"fails {miss.rule}") for miss in verdict.near_misses]
+    """Super experts, near misses and what forms massive activations; all blocks as CSV and JSON."""
+    rows = list_judged_rows(profile, verdict)
     if not rows:
         show_empty("No expert passes all rules, and none fails exactly one. Adjust the rules above.")
     else:
-        found = [block_document(loaded, row) | {"verdict": verdict} for row, verdict in rows[:SHOWN]]
-        shown = pd.DataFrame(found)[
-            ["address", "verdict", "max_abs", "token", "position", "row", "column", "weight", "count"]
-        ]
-        shown["token"] = [show_token(token) for token in shown["token"]]
-        st.dataframe(
-            shown.rename(columns={"max_abs": "max |out|", "count": "tokens", "weight": "super weight"}),
-            hide_index=True,
-        )
-        show_caption(
-            "The largest output of each expert over the tokens routed to it, the token that triggered it, "
-            "and the "
-            f"super weight: row and column of its down projection. At most {SHOWN} rows."
-        )
+        _show_rows(loaded, profile, rows[:SHOWN])
     document = profile_document(loaded, profile, verdict)
     with st.container(horizontal=True):
         show_download(
             "All blocks as CSV", lambda: _csv(document["experts"] + document["blocks"]), "experts.csv"
         )
         show_download("Profile as JSON", lambda: json.dumps(document), "experts.json")
+
+
+_COLUMNS = {
+    "address": "address",
+    "verdict": "verdict",
+    "forms": "forms",
+    "formed_jointly": "jointly",
+    "max_abs": "max |out|",
+    "token": "token",
+    "position": "position",
+    "row": "row",
+    "column": "column",
+    "weight": "super weight",
+    "count": "tokens",
+    "sink_share": "first tokens",
+}
+"""Field of a row's document → its column."""
+
+
+def _show_rows(loaded: LoadedModel, profile: ExpertProfile, rows: list[tuple[BlockRow, str]]) -> None:
+    """The table. rows: with the verdict on each."""
+    found = [block_document(loaded, row, profile.windows) | {"verdict": verdict} for row, verdict in rows]
+    shown = pd.DataFrame(found)[list(_COLUMNS)].rename(columns=_COLUMNS)
+    shown["token"] = [show_token(token) for token in shown["token"]]
+    percent = st.column_config.NumberColumn(format="percent")
+    shares = dict.fromkeys(("forms", "jointly", "first tokens"), percent)
+    st.dataframe(shown, hide_index=True, column_config=shares)
+    what = "expert over the tokens routed to it" if profile.experts else "block"
+    read = escape_text(describe_windows(windows_document(loaded, profile)))
+    show_caption(
+        f"Read: {read}. Forms, jointly: the share of windows in which it supplies half of a massive "
+        "activation, alone or as one of two; blank: unknown. First tokens: the share of windows whose first "
+        f"token it was given. Then the largest output of each {what}, the token that triggered it, and the "
+        f"super weight: row and column of its down projection. At most {SHOWN} rows."
+    )
 
 
 def _csv(rows: list[dict[str, object]]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,21 +16,28 @@ from analysis.running.differences import mark_differences
 from analysis.running.perplexity import Estimate
 from analysis.super_experts.controls import DRAWS, Part
 from analysis.super_experts.profile import ExpertProfile
-from analysis.super_experts.verdict import SuperExpertVerdict
+from analysis.super_experts.verdict import SuperExpertVerdict, explain_none
 from pages.shared import state
-from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way
-from pages.shared.layout import show_caption, show_download, show_empty, show_method
+from pages.shared.jobs.timing import estimate_evaluations
+from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, was_cancelled
+from pages.shared.keeping import offer_keeping_answer
+from pages.shared.layout import CHART, show_caption, show_download, show_empty, show_method
 from pages.shared.pair import HOW_TO_READ, place_pair, render_text, show_pair, split_words
 from pages.shared.resources import get_store
+from pages.shared.saving.form import offer_saving
 from pages.shared.tokens import escape_text
 from workbench.experts.documents import prune_document
 from workbench.experts.profiles import ProfileTexts
-from workbench.experts.pruning import PruneEffect, PruneReport, find_report, prune_order, pruning_recipe
+from workbench.experts.pruning import plan_evaluations, prune_order, pruning_recipe
+from workbench.experts.reports import PruneEffect, PruneReport, find_report
+from workbench.experts.verdicts import describe_pruning, propose_pruning_title, stands_out
+from workbench.findings.findings import keep_pruning
+from workbench.kinds import Order
+from workbench.saving.scripts import write_recipe_script
 
-WHY = (
-    "The model is evaluated unchanged, without the chosen experts, and without random sets of the same size."
-)
-_CONFIG = {"toImageButtonOptions": {"format": "svg"}}
+RECIPE_FILE = "pruned-experts.json"
+"""Name of the recipe, which the script reads beside itself."""
+WHY = "The model is evaluated unchanged, without what was chosen, and without random sets of the same size."
 
 
 def show_pruning(
@@ -42,8 +50,10 @@ def show_pruning(
     """The panel: nothing chosen, a button, the job, or the results."""
     st.subheader("Prune and see", anchor=False)
     if not chosen:
+        what, example = ("expert", "L1.E68") if profile.experts else ("block", "L2, or L2.N47 for a neuron")
         show_empty(
-            "No expert is super under these rules. Click cells of the map, or name experts under **Prune**."
+            f"{escape_text(explain_none(verdict))} Click {what}s on the map, or name them under **Prune**: "
+            f"{example}."
         )
         return
     draws, seed = st.columns(2)
@@ -60,18 +70,63 @@ def show_pruning(
     report = find_report(loaded, get_store(), order)
     names = escape_text(", ".join(map(str, chosen)))
     if report is None:
+        _announce(loaded, order)
         pressed = st.button(f"Prune {names} and see", type="primary", icon=":material/content_cut:")
-        if (pressed or is_under_way(order) or has_failed(order)) and ensure_done(order, WHY):
+        stopped = has_failed(order) or was_cancelled(order)
+        if (pressed or is_under_way(order) or stopped) and ensure_done(order, WHY):
             report = find_report(loaded, get_store(), order)
     if report is not None:
+        _verdict(report)
+        _exports(loaded, chosen, order, report)
         _effects(report)
         _sinks(report)
         _samples(report)
-        recipe = json.dumps(pruning_recipe(loaded, chosen), indent=1)
-        numbers = json.dumps(prune_document(report))
-        with st.container(horizontal=True):
-            show_download("Recipe as JSON", recipe, "pruned-experts.json", key="prune_recipe")
-            show_download("Numbers as JSON", numbers, "pruning.json", key="prune_numbers")
+
+
+def _announce(loaded: LoadedModel, order: Order) -> None:
+    """What will be evaluated, how often, and about how long it takes."""
+    asked = order.parameters
+    plan = plan_evaluations(loaded, asked)
+    alike = {name: asked[name] for name in ("text", "split", "window", "length") if name in asked}
+    drawn = f"{plan.random} random sets, {plan.same_layer} of the same layers"
+    twice = 2 + plan.random + plan.same_layer - plan.evaluations
+    once = f", {twice} of them equal and evaluated once" if twice else ""
+    takes = estimate_evaluations(loaded, plan.evaluations, plan.tokens, **alike)
+    show_caption(
+        f"{plan.evaluations} evaluations of {plan.windows:,} windows ({plan.tokens:,} tokens): base, once "
+        f"for all; pruned; {drawn}{once}. {takes}"
+    )
+
+
+def _verdict(report: PruneReport) -> None:
+    """The result in sentences; green only where the loss exceeds that of every random set."""
+    said, found = escape_text(describe_pruning(report)), stands_out(report)
+    if found:
+        st.success(said, icon=":material/verified:")
+    elif found is None:
+        st.info(said, icon=":material/info:")
+    else:
+        st.warning(said, icon=":material/warning:")
+
+
+def _exports(loaded: LoadedModel, chosen: Sequence[Part], order: Order, report: PruneReport) -> None:
+    """Keep the pruning as a finding, or take its recipe and numbers along."""
+    recipe = json.dumps(pruning_recipe(loaded, chosen), indent=1)
+    numbers = json.dumps(prune_document(report))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        offer_keeping_answer(
+            order.key,
+            propose_pruning_title(report),
+            lambda title, note, tags: keep_pruning(
+                loaded, get_store(), order, report, title=title, note=note, tags=tags
+            ),
+        )
+        show_download("Recipe as JSON", recipe, RECIPE_FILE, key="prune_recipe")
+        show_download("Numbers as JSON", numbers, "pruning.json", key="prune_numbers")
+        files = {"recipe.json": recipe.encode()}
+        script = partial(write_recipe_script, loaded, files, RECIPE_FILE, report.prompt)
+        show_download("Python script", script, "pruned-experts.py", key="prune_script")
+        offer_saving(loaded, files, order.key)
 
 
 def _effects(report: PruneReport) -> None:
@@ -84,10 +139,10 @@ def _effects(report: PruneReport) -> None:
             middle = float(np.median([one.perplexity.value for one in sets]))
             st.metric(name if len(sets) == 1 else f"{name}, median", f"{middle:.4g}", border=True)
     effects = {name: [one.effect.value for one in sets] for name, sets in groups.items()}
-    st.plotly_chart(effect_figure(effects), key="effects", alt="Change of mean NLL", config=_CONFIG)
+    st.plotly_chart(effect_figure(effects), key="effects", alt="Change of mean NLL", config=CHART)
     show_caption(
         f"Change of the mean NLL over {report.targets:,} tokens in {report.windows:,} windows held "
-        "out from the calibration text. Each grey dot is one random set of as many experts."
+        "out from the calibration text. Each grey dot is one random set of the same size."
     )
     rows = [("base", report.base), ("pruned", report.pruned)]
     rows += [(f"random {i + 1}", one) for i, one in enumerate(report.random)]
@@ -136,7 +191,7 @@ def _sinks(report: PruneReport) -> None:
     st.markdown("**Attention sinks**")
     even = np.nanmean(base.even[layers], axis=1)
     figure = sink_figure(layers, base.masses[layers], pruned.masses[layers], even)
-    st.plotly_chart(figure, key="sinks", alt="Attention to the first token by layer", config=_CONFIG)
+    st.plotly_chart(figure, key="sinks", alt="Attention to the first token by layer", config=CHART)
     heads = sum(report.pruned.heads)
     show_caption(
         "Each dot is a head: the share of its attention that lies on the first token. Dotted: even "
@@ -145,7 +200,7 @@ def _sinks(report: PruneReport) -> None:
     )
     if heads:
         decays = {name: [one.decay for one in sets] for name, sets in _groups(report).items()}
-        st.plotly_chart(decay_figure(decays), key="decay", alt="Sink decay by layer", config=_CONFIG)
+        st.plotly_chart(decay_figure(decays), key="decay", alt="Sink decay by layer", config=CHART)
         show_caption(
             "Mean share of their sinks that the heads of each layer lose: 1 all, 0 none. "
             "Grey: random sets of as many experts, dots from any layer, diamonds from the same layers."

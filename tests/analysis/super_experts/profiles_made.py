@@ -1,10 +1,12 @@
 """Profiles written down as numbers, for tests of what is made of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from analysis.anatomy.addresses import BlockAddress, parse_part
 from analysis.anatomy.anatomy import Block, WeightView
 from analysis.super_experts.profile import (
+    BlockFormation,
     BlockRow,
     ExpertProfile,
     FormedActivation,
@@ -24,14 +26,20 @@ def made_profile(
     first_routed: Mapping[str, float] | None = None,
     readable: bool = True,
     largest: float = 20.0,
+    forming: Mapping[str, BlockFormation] | None = None,
+    windows: int = 4,
 ) -> ExpertProfile:
-    """A profile whose blocks have these largest outputs (0: saw no token); the layers `massive` form some."""
+    """A profile whose blocks have these largest outputs (0: saw no token); the layers `massive` form some.
+
+    forming: what some blocks have to do with it; all others nothing.
+    """
     rows = []
     for address, size in sizes.items():
         block = parse_part(address)
         assert isinstance(block, BlockAddress)
         first = (first_routed or {}).get(address, size)
-        rows.append(_row(block, size, first))
+        own = (forming or {}).get(address, BlockFormation()) if readable else None
+        rows.append(replace(_row(block, size, first), formation=own, sink=2 if size else 0))
     layers = [
         LayerRow(
             layer,
@@ -39,10 +47,11 @@ def made_profile(
             ResidualPeak(largest / 2, 1.0, HERE, 3),
             FormedActivation(5e3, 0.9, HERE, 3) if layer in massive else None,
             readable,
+            windows if layer in massive else 0,
         )
         for layer in range(depth)
     ]
-    return ExpertProfile(tuple(rows), tuple(layers), 1000, depth)
+    return ExpertProfile(tuple(rows), tuple(layers), 1000, depth, windows, 250, 1)
 
 
 def _row(address: BlockAddress, size: float, first: float) -> BlockRow:

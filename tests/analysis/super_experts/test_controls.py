@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_part
 from analysis.super_experts.controls import draw_sets, list_super_parts
+from analysis.super_experts.profile import BlockFormation
 from tests.analysis.super_experts.profiles_made import made_profile
 
 SIZES = {f"L{layer}.E{expert}": 1.0 for layer in range(3) for expert in range(6)} | {
@@ -69,3 +70,6 @@ def test_columns_of_dense_blocks_are_drawn_among_columns() -> None:
 def test_what_is_super_is_an_expert_whole_and_a_dense_block_by_its_column() -> None:
     rows = made_profile({"L1.E2": 1.0, "L2": 1.0}).blocks
     assert list_super_parts(rows) == [BlockAddress(1, False, 2), NeuronAddress(BlockAddress(2), 5)]
+    forming = {"L2": BlockFormation(formed=1, share=0.9, column=7)}
+    rows = made_profile({"L2": 1.0}, forming=forming).blocks
+    assert list_super_parts(rows) == [NeuronAddress(BlockAddress(2), 7)]  # not that of its largest output

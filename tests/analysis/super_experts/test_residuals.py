@@ -11,10 +11,11 @@ import torch
 from analysis.anatomy.addresses import BlockAddress
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.criterion import Criterion
-from analysis.super_experts.profile import ExpertProfile, merge_batches
+from analysis.super_experts.merging import merge_batches
+from analysis.super_experts.profile import ExpertProfile
 from analysis.super_experts.profiling import profile_batch
 from analysis.super_experts.residual_layers import residual_layers
-from analysis.super_experts.verdict import find_super_experts
+from analysis.super_experts.verdict import explain_none, find_super_experts
 from tests.analysis.conftest import loaded_from, tiny_model
 from tests.analysis.moe import moe, plant, windows
 from tests.contract.builder import build
@@ -136,7 +137,10 @@ def test_a_coarse_residual_does_not_make_another_module_pass_for_the_ffn() -> No
 def test_layers_whose_ffn_cannot_be_told_are_not_in_l_and_it_says_so() -> None:
     profile = profiled(loaded_from(build("bert")), windows())
     assert not any(row.readable for row in profile.layers)
-    verdict = find_super_experts(profile)
+    (unknown,) = [r for r in find_super_experts(profile).remarks if "contribution to the residual" in r]
+    assert "choose the rule percentile and the layers first75 or all" in unknown
+    assert unknown in explain_none(find_super_experts(profile, Criterion(layers="all")))
+    verdict = find_super_experts(profile, Criterion(rule="percentile"))
     assert verdict.threshold.layers == ()
     assert verdict.supers == ()
     (told,) = [
@@ -145,6 +149,6 @@ def test_layers_whose_ffn_cannot_be_told_are_not_in_l_and_it_says_so() -> None:
     assert "unknown for L0, L1, L2, so L excludes them" in told
     assert "choose the layers first75 or all" in told
     assert not any("No layer forms massive activations" in remark for remark in verdict.remarks)
-    everywhere = find_super_experts(profile, Criterion(layers="all"))
+    everywhere = find_super_experts(profile, Criterion(rule="percentile", layers="all"))
     assert everywhere.threshold.layers == (0, 1, 2)
     assert not any("is unknown" in remark for remark in everywhere.remarks)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import ExpertError
-from analysis.super_experts.criterion import Criterion, outlier_bound
+from analysis.super_experts.criterion import Criterion, Rule, outlier_bound
+from analysis.super_experts.profile import BlockFormation
 from analysis.super_experts.verdict import SuperExpertVerdict, find_super_experts
 from tests.analysis.super_experts.profiles_made import made_profile
 
@@ -17,6 +18,8 @@ FEW = {f"L{layer}.E{expert}": 1.0 + 0.02 * expert + 0.1 * layer for layer in ran
 
 
 AS_RELEASED = Criterion(as_released=True)
+BY_SIZE = Criterion(rule="percentile", percentile=95.0)
+FORMS = BlockFormation(formed=3, share=0.9)
 
 
 def supers(verdict: SuperExpertVerdict) -> list[str]:
@@ -58,9 +61,11 @@ class TestPublished:
 
     def test_mixtral_8x7b_has_so_few_experts_that_the_other_rule_is_taken(self) -> None:
         sizes = alike(32, 8, 40.0) | {"L1.E3": 5600.0}
-        verdict = find_super_experts(made_profile(sizes, massive=(1,), depth=32))
+        made = made_profile(sizes, massive=(1,), depth=32, forming={"L1.E3": FORMS})
+        verdict = find_super_experts(made)
         assert supers(verdict) == ["L1.E3"]
-        assert (verdict.threshold.rule, verdict.threshold.size) == ("small", 256)
+        assert (verdict.threshold.rule, verdict.threshold.size) == ("forms", 256)
+        assert supers(find_super_experts(made, Criterion(rule="percentile"))) == ["L1.E3"]
 
     def test_deepseek_r1_has_shared_experts_among_its_super_ones(self) -> None:
         named = "L8.E24 L8.S0 L12.E190 L13.E64 L14.E202 L14.S0 L22.S0 L33.E64 L33.S0 L35.S0".split()
@@ -107,43 +112,93 @@ class TestPercentile:
         assert not any("no outlier" in remark for remark in outlying.remarks)
 
 
-class TestSmall:
-    """The rule for few experts."""
+class TestForms:
+    """The rule that goes by no size."""
 
-    def test_it_is_the_default_below_400_experts_and_names_nobody_among_equals(self) -> None:
+    def test_it_is_the_default_below_400_experts_and_for_dense_models(self) -> None:
         verdict = find_super_experts(made_profile(FEW, massive=(0, 1, 2, 3)))
-        assert verdict.threshold.rule == "small"
+        assert verdict.threshold.rule == "forms"
         assert supers(verdict) == []
-        sizes = alike(4, 100, 5.0)
-        assert find_super_experts(made_profile(sizes, massive=(1,))).threshold.rule == "percentile"
-        assert (
-            find_super_experts(made_profile(sizes, massive=(1,)), Criterion(rule="small")).threshold.rule
-            == "small"
-        )
+        many = made_profile(alike(4, 100, 5.0), massive=(1,))
+        assert find_super_experts(many).threshold.rule == "percentile"
+        assert find_super_experts(many, Criterion(rule="forms")).threshold.rule == "forms"
+        dense = made_profile({f"L{layer}": 1.0 + layer for layer in range(500)}, depth=500)
+        assert find_super_experts(dense).threshold.rule == "forms"
 
-    def test_the_bound_is_five_deviations_of_log_a_by_the_median_of_deviations(self) -> None:
+    def test_who_forms_one_is_super_and_who_is_only_large_is_a_near_miss(
+        self,
+    ) -> None:
+        made = made_profile(FEW | {"L2.E1": 900.0}, massive=(1,), forming={"L1.E5": FORMS})
+        verdict = find_super_experts(made)
+        assert supers(verdict) == ["L1.E5"]
+        assert near(verdict) == {"L2.E1": "forms"}
+
+    def test_ratio_and_percentile_do_not_matter_to_it_but_the_layers_do(self) -> None:
+        made = made_profile(FEW, massive=(1, 3), forming={"L1.E5": FORMS, "L3.E0": FORMS})
+        strict = Criterion(rule="forms", ratio=1.0, percentile=99.9)
+        assert set(supers(find_super_experts(made, strict))) == {"L1.E5", "L3.E0"}
+        early = find_super_experts(made, Criterion(rule="forms", layers="first75"))
+        assert supers(early) == ["L1.E5"]
+        assert near(early)["L3.E0"] == "layers"
+
+    def test_near_misses_name_the_half_they_lack(self) -> None:
+        forming = {
+            "L1.E1": BlockFormation(jointly=2, share=0.42),
+            "L1.E2": BlockFormation(share=0.3),
+            "L1.E3": BlockFormation(share=0.2),
+            "L1.E4": BlockFormation(apart=0.4),
+        }
+        found = near(find_super_experts(made_profile(FEW, massive=(1,), forming=forming)))
+        assert {name: rule for name, rule in found.items() if name < "L2"} == {
+            "L1.E1": "half", "L1.E2": "half", "L1.E4": "supplied",
+        }  # fmt: skip
+
+    def test_what_is_formed_jointly_is_said_with_the_two_largest(self) -> None:
+        forming = {
+            name: BlockFormation(jointly=2, share=share)
+            for name, share in (("L1.E1", 0.42), ("L1.E2", 0.31), ("L1.E3", 0.05))
+        }
+        verdict = find_super_experts(made_profile(FEW, massive=(1,), forming=forming))
+        (told,) = [remark for remark in verdict.remarks if "jointly" in remark]
+        assert "the two largest are L1.E1 (42%) and L1.E2 (31%)" in told
+        assert supers(verdict) == []
+
+    def test_what_is_unknown_is_said(self) -> None:
+        forming = {"L1.E1": BlockFormation(unknown=2)}
+        verdict = find_super_experts(made_profile(FEW, massive=(1,), forming=forming))
+        assert any("L1 forms a massive activation, but which of its experts" in r for r in verdict.remarks)
+
+    def test_the_rule_of_earlier_versions_is_refused_with_its_successor(self) -> None:
+        with pytest.raises(ExpertError, match=r"'small' is no longer offered.*choose forms"):
+            Criterion(rule="small")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("rule", ["percentile", "forms"])
+    def test_a_largest_output_that_is_no_outlier_is_warned_of_in_both_rules(self, rule: Rule) -> None:
+        made = made_profile(FEW, massive=(1,), forming={"L1.E5": FORMS})
+        assert any("is no outlier" in r for r in find_super_experts(made, Criterion(rule=rule)).remarks)
+        outlying = made_profile(FEW | {"L1.E5": 60.0}, massive=(1,), forming={"L1.E5": FORMS})
+        said = find_super_experts(outlying, Criterion(rule=rule)).remarks
+        assert not any("is no outlier" in remark for remark in said)
+
+    def test_an_outlier_is_five_deviations_of_log_a_by_the_median_of_deviations(self) -> None:
         sizes = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
         assert outlier_bound(sizes) == pytest.approx(4.0 * math.exp(5 * 1.4826 * math.log(2)))
         assert outlier_bound(np.array([0.0])) is None
 
-    def test_later_layers_than_those_of_l_are_no_part_of_the_bound(self) -> None:
-        late = {f"L3.E{expert}": 400.0 + expert for expert in range(8)}
-        profile = made_profile(FEW | late | {"L1.E5": 41.0}, massive=(1,))
-        assert supers(find_super_experts(profile)) == ["L1.E5"]
-        assert find_super_experts(profile).threshold.small_value == pytest.approx(
-            outlier_bound(np.array([41.0 if n == "L1.E5" else a for n, a in FEW.items() if n < "L2"]))
-        )
-
-    def test_two_super_experts_of_one_layer_are_both_found(self) -> None:
-        verdict = find_super_experts(made_profile(FEW | {"L1.E5": 60.0, "L1.E2": 70.0}, massive=(1,)))
-        assert supers(verdict) == ["L1.E2", "L1.E5"]
+    def test_one_window_is_said_to_be_one(self) -> None:
+        made = made_profile(FEW, massive=(1,), forming={"L1.E5": FORMS}, windows=1)
+        assert any("The text is one window" in remark for remark in find_super_experts(made).remarks)
+        more = made_profile(FEW, massive=(1,), forming={"L1.E5": FORMS})
+        assert not any("The text is one window" in remark for remark in find_super_experts(more).remarks)
 
 
 class TestLayers:
     """L."""
 
     def test_an_outlier_of_the_last_layer_is_excluded_and_shown_as_such(self) -> None:
-        verdict = find_super_experts(made_profile(FEW | {"L1.E5": 60.0, "L3.E2": 90.0}, massive=(1,)))
+        verdict = find_super_experts(
+            made_profile(FEW | {"L1.E5": 60.0, "L3.E2": 90.0}, massive=(1,)), BY_SIZE
+        )
         assert supers(verdict) == ["L1.E5"]
         assert near(verdict)["L3.E2"] == "layers"
         assert any("90, is that of L3.E2, whose layer is not in L" in remark for remark in verdict.remarks)
@@ -151,7 +206,7 @@ class TestLayers:
     def test_without_a_massive_layer_nothing_is_super_and_it_says_why(self) -> None:
         verdict = find_super_experts(made_profile(FEW | {"L1.E5": 60.0}, largest=12.5))
         assert supers(verdict) == []
-        assert near(verdict) == {"L1.E5": "layers"}
+        assert near(verdict) == {"L1.E5": "forms"}
         assert any("the largest |h| is 12.5, after layer 0, 12.5 × the median" in r for r in verdict.remarks)
 
     def test_the_first_three_quarters_are_rounded_as_released(self) -> None:
@@ -222,7 +277,7 @@ class TestDense:
 
     def test_blocks_are_compared_with_one_another(self) -> None:
         sizes = {f"L{layer}": 2.0 + 0.1 * layer for layer in range(12)} | {"L2": 900.0}
-        verdict = find_super_experts(made_profile(sizes, massive=(2,), depth=12))
+        verdict = find_super_experts(made_profile(sizes, massive=(2,), depth=12, forming={"L2": FORMS}))
         assert supers(verdict) == ["L2"]
         assert any("has no experts: its FFN blocks are compared" in remark for remark in verdict.remarks)
 
@@ -230,7 +285,7 @@ class TestDense:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rule": "guess"}, "choose auto, percentile, small"),
+        ({"rule": "guess"}, "choose auto, percentile, forms"),
         ({"layers": "some"}, "choose massive, first75, all"),
         ({"percentile": 100.0}, "between 0 and 100"),
         ({"percentile": math.nan}, "between 0 and 100"),

@@ -17,7 +17,8 @@ from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from tests.conftest import ROOT
 from tests.workbench.jobs.job_engines import SECONDS, Desk, Gate, Watched, stored_bytes
 from workbench.experts.profiles import EXPERTS, ProfileTexts, expert_profile_spec, read_expert_profile
-from workbench.experts.pruning import PRUNE, prune_order, read_report
+from workbench.experts.pruning import PRUNE, prune_order
+from workbench.experts.reports import read_report
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import Order, make_order
 from workbench.models import open_model
@@ -36,8 +37,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def profile_order(desk: Desk) -> Order:
-    """Windows of 16 tokens, one in a batch: 19 of them."""
-    text = keep_text(WORDS * 30 + " dog cat")
+    """Windows of 16 tokens, 128 in a batch: four of them."""
+    text = keep_text(WORDS * 700 + " dog cat")
     return make_order(EXPERTS, desk.model, text=text, split=False, window=16)
 
 
@@ -151,4 +152,4 @@ def test_the_order_of_a_pruning_names_what_is_drawn_so_that_it_means_the_same_an
     assert one.key == same.key != other.key
     assert [len(group) for group in one.parameters["groups"]] == [1, 5, 5]
     assert one.parameters["groups"][0] == [["L1.E2"]]
-    assert profile.tokens == 302
+    assert profile.tokens == 7002

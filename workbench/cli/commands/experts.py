@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
-from analysis.super_experts.controls import DRAWS, Part, list_super_parts, parse_parts
+from analysis.running.calibration import SHORTEST
+from analysis.super_experts.controls import DRAWS, Part, parse_parts
 from analysis.super_experts.criterion import PERCENTILE, RATIO, Criterion, Layers, Rule
 from analysis.super_experts.profile import ExpertProfile
-from analysis.super_experts.verdict import SuperExpertVerdict, find_super_experts
+from analysis.super_experts.verdict import SuperExpertVerdict, choose_super_parts, find_super_experts
 from store import Store
-from workbench.cli.commands.expert_text import document_text
 from workbench.cli.commands.jobs import answer_order
+from workbench.cli.shared.expert_text import document_text
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, check_readable_text
-from workbench.cli.shared.output import say
 from workbench.cli.shared.session import open_session, read_text
 from workbench.experts.documents import profile_document, prune_document
 from workbench.experts.profiles import (
     EXPERTS,
+    RELEASED_DTYPE,
     ProfileTexts,
     expert_profile_spec,
     keep_texts,
     read_expert_profile,
 )
-from workbench.experts.pruning import PruneReport, prune_order, prune_spec, pruning_recipe, read_report
+from workbench.experts.pruning import prune_order, prune_spec, pruning_recipe
+from workbench.experts.reports import PruneReport, read_report
 from workbench.files import check_writable, replace_file
 from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
@@ -58,8 +61,13 @@ def experts(
         ),
     ] = None,
     rule: Annotated[
-        Rule,
-        typer.Option("--rule", help="Rule for large experts; auto is small below 400 experts."),
+        str,
+        typer.Option(
+            "--rule",
+            metavar="auto|percentile|forms",
+            help="percentile: by size. forms: supplies half of a massive activation. auto: forms below 400 "
+            "experts and for dense models.",
+        ),
     ] = "auto",
     percentile: Annotated[
         float,
@@ -72,15 +80,18 @@ def experts(
     ] = "massive",
     as_released: Annotated[
         bool,
-        typer.Option("--as-released", help="Use the authors' code's criterion in place of these options."),
+        typer.Option(
+            "--as-released",
+            help="Read and judge as the authors' code: in bfloat16, one token of each window of 2,048.",
+        ),
     ] = False,
     prune: Annotated[
         str | None,
         typer.Option(
             "--prune",
-            metavar="super|L1.E68,…",
+            metavar="super|L1.E68,…|L11.N1229",
             callback=check_readable_text,
-            help="Also evaluate without these; L2.N47 is one column of a dense block.",
+            help="Also evaluate without these; L11.N1229 is one weight column.",
             show_default=False,
         ),
     ] = None,
@@ -90,6 +101,16 @@ def experts(
             "--draws", min=0, help="Number of random control sets, twice: any layer, and the same layers."
         ),
     ] = DRAWS,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window",
+            metavar="TOKENS",
+            min=SHORTEST,
+            help="Tokens of a window, at most the context.",
+            show_default="2,048 to profile; to evaluate so many that there are 20",
+        ),
+    ] = None,
     recipe_out: Annotated[
         Path | None, typer.Option("--recipe-out", metavar="FILE", help="Write the pruning as a recipe.")
     ] = None,
@@ -104,23 +125,27 @@ def experts(
     Prints each expert's largest output over a text, the layers that form massive activations, and, with
     --prune, perplexity and attention sinks beside random experts. Dense models get a table of their blocks.
     """
-    criterion = Criterion(rule, percentile, ratio, layers, as_released)
+    criterion = Criterion(cast(Rule, rule), percentile, ratio, layers, as_released)
     if recipe_out is not None:
         check_writable(recipe_out)
     if recipe_out is not None and prune is None:
         raise HeadlampError("--recipe-out writes what is pruned; name that with --prune")
+    if as_released and dtype not in ("auto", RELEASED_DTYPE):
+        raise HeadlampError(
+            f"--as-released reads in {RELEASED_DTYPE}, as the authors' code; leave --dtype out"
+        )
     named = [] if prune is None or prune == SUPER else parse_parts(prune)
+    dtype = RELEASED_DTYPE if as_released else dtype
     given = [None if path is None else read_text(path) for path in (text, evaluation)]
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        texts = keep_texts(loaded, *given)
-        profile = _load_profile(loaded, here.store, texts)
+        texts = replace(keep_texts(loaded, *given), window=window)
+        asked = texts.released_parameters if as_released else texts.calibration_parameters
+        profile = _load_profile(loaded, here.store, asked)
         verdict = find_super_experts(profile, criterion)
         found = profile_document(loaded, profile, verdict)
-        parts = list_super_parts(verdict.supers) if prune == SUPER else named
+        parts = choose_super_parts(verdict) if prune == SUPER else named
         found["prune"] = None
-        if prune is not None and not parts:
-            say("Nothing was pruned, because no expert is super. Name experts to prune them anyway.")
-        elif prune is not None:
+        if prune is not None:
             report = _prune(loaded, here.store, profile, verdict, parts, texts, draws, seed)
             found["prune"] = prune_document(report)
             if recipe_out is not None:
@@ -130,8 +155,7 @@ def experts(
         here.show(found, document_text(found))
 
 
-def _load_profile(loaded: LoadedModel, store: Store, texts: ProfileTexts) -> ExpertProfile:
-    asked = texts.calibration_parameters
+def _load_profile(loaded: LoadedModel, store: Store, asked: dict[str, Any]) -> ExpertProfile:
     run = answer_order(
         store, InThread(), make_order(EXPERTS, loaded.ref, **asked), expert_profile_spec(loaded, asked)
     )
