@@ -5,22 +5,28 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from analysis.errors import HeadlampError
+from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.recipes.files import rename_recipe
-from analysis.unlearning.edits.baking import save_baked, why_not_baked
+from analysis.saving.baking import why_not_baked
+from analysis.unlearning.edits.neuron_adjust import NeuronAdjust
 from analysis.unlearning.guards.key_guards import KeyGuard
 from store import Store
 from workbench.models import open_model
+from workbench.saving.saving import read_changes, save_model
+from workbench.saving.scripts import write_edit_script
+from workbench.unlearning.adjust_snippets import why_no_adjust_script, write_adjust_snippet
 from workbench.unlearning.guard_snippets import write_guard_snippet
-from workbench.unlearning.unlearning import read_changes
 
 LARGEST_BAKED_BYTES = 2_000_000_000
 """Largest model that is sent to a browser."""
 
+_C = TypeVar("_C")
 _MADE = (1980, 1, 1, 0, 0, 0)
 """Timestamp of every file in an archive: the same contents give the same bytes."""
 
@@ -30,25 +36,30 @@ def zip_recipe(files: Mapping[str, bytes], stem: str) -> bytes:
     return _zip(rename_recipe(files, stem))
 
 
-def why_no_script(files: Mapping[str, bytes]) -> str:
+def why_no_script(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
     """Why a change has no script; empty if it has."""
-    guard = _guard(files)
-    if guard is None:
-        return "scripts exist only for KSD's guard; other changes are applied by their recipe"
-    if guard.as_released:
-        return "a guard as released judges whole batches; fit it without that option"
-    return ""
+    changes = read_changes(files)
+    guard = _only(KeyGuard, changes)
+    if guard is not None:
+        one = "a guard as released judges whole batches; fit it without that option"
+        return one if guard.as_released else ""
+    adjust = _only(NeuronAdjust, changes)
+    return why_not_baked(changes) if adjust is None else why_no_adjust_script(loaded, adjust)
 
 
-def write_guard_script(loaded: LoadedModel, files: Mapping[str, bytes], stem: str, prompt: str) -> str:
-    """The script that answers a prompt under a guard whose recipe is `stem`.json beside it.
+def write_change_script(loaded: LoadedModel, files: Mapping[str, bytes], stem: str, prompt: str) -> str:
+    """The script that answers a prompt under a change whose recipe is `stem`.json beside it.
 
     Raises HeadlampError for the reasons in `why_no_script`.
     """
-    reason, guard = why_no_script(files), _guard(files)
-    if reason or guard is None:
+    if reason := why_no_script(loaded, files):
         raise HeadlampError(reason)
-    return write_guard_snippet(loaded, guard, Path(f"{stem}.json"), prompt)
+    changes, recipe = read_changes(files), Path(f"{stem}.json")
+    if (guard := _only(KeyGuard, changes)) is not None:
+        return write_guard_snippet(loaded, guard, recipe, prompt)
+    if (adjust := _only(NeuronAdjust, changes)) is not None:
+        return write_adjust_snippet(loaded, adjust, recipe, prompt)
+    return write_edit_script(loaded, changes, recipe, prompt)
 
 
 def why_no_weights(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
@@ -69,13 +80,13 @@ def zip_baked_model(ref: ModelRef, store: Store, files: Mapping[str, bytes]) -> 
         if reason := why_no_weights(loaded, files):
             raise HeadlampError(reason)
         folder = Path(name) / "model"
-        save_baked(loaded, read_changes(files), folder)
+        save_model(loaded, read_changes(files), folder, files)
         files_in = sorted(path for path in folder.rglob("*") if path.is_file())
         return _zip({str(path.relative_to(folder)): path.read_bytes() for path in files_in})
 
 
-def _guard(files: Mapping[str, bytes]) -> KeyGuard | None:
-    return next((change for change in read_changes(files) if isinstance(change, KeyGuard)), None)
+def _only(kind: type[_C], changes: Sequence[Change]) -> _C | None:
+    return next((change for change in changes if isinstance(change, kind)), None)
 
 
 def _zip(files: Mapping[str, bytes]) -> bytes:

@@ -7,11 +7,9 @@ from pathlib import Path
 from analysis.errors import HeadlampError
 from analysis.intervening.hooks import site_module
 from analysis.opening.models import LoadedModel
-from analysis.running.conversations import Conversation
-from analysis.running.prompts import encode_prompt, is_scriptable
 from analysis.unlearning.guards.key_boxes import SLACK, dense_block
 from analysis.unlearning.guards.key_guards import KeyGuard
-from workbench.scripts import adapt_script, name_source
+from workbench.scripts import adapt_script, list_facts, write_encoding
 
 
 def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prompt: str) -> str:
@@ -23,27 +21,15 @@ def write_guard_snippet(loaded: LoadedModel, guard: KeyGuard, recipe: Path, prom
         raise HeadlampError("a guard as released judges whole batches; fit it without --as-released")
     guard.check(loaded)
     modules = [site_module(dense_block(loaded, box.layer), "key") for box in guard.boxes]
-    facts = {
-        **name_source(loaded),
-        "DEVICE": loaded.ref.device,
+    own = {
         "TENSORS": str(recipe.with_suffix(".safetensors")),
         "RECIPE": str(recipe),
         "PROMPT": prompt,
         "MODULES": modules,
         "SLACK": SLACK,
-        "VOCABULARY": len(loaded.vocabulary),
-        "HOLES": sorted(loaded.vocabulary.holes),
-        "ENDS": sorted(loaded.ends_of_text),
     }
-    lines = [f"{name} = {value!r}" for name, value in facts.items()]
-    ids = encode_prompt(loaded, prompt)
-    if is_scriptable(loaded, Conversation(prompt), ids):
-        encode = _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
-    else:
-        encode = f"ids = {ids}  # the prompt's token ids as fed\n"
-    return adapt_script(
-        _HEAD + "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"]) + _GUARD + encode + _LOOP, loaded
-    )
+    facts, encode = list_facts(loaded, own), write_encoding(loaded, prompt)
+    return adapt_script(_HEAD + facts + _GUARD + encode + _LOOP, loaded)
 
 
 _HEAD = '''"""One prompt answered under a key-space guard: it abstains where its keys lie in the boxes."""
@@ -95,14 +81,6 @@ def abstains():
     return bool(own <= guard["alpha"] * SLACK) and bool(own <= guard["margin"] * SLACK * nearest)
 
 
-"""
-
-_ENCODE_PLAIN = """ids = tokenizer.encode(PROMPT)
-"""
-
-_ENCODE_CHAT = """chat = [{"role": "user", "content": PROMPT}]
-asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-ids = tokenizer.encode(asked, add_special_tokens=False)
 """
 
 _LOOP = """cache, answer, start = DynamicCache(config=model.config), [], 0

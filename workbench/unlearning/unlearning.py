@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from analysis.errors import SkillError
-from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.recipes.files import parse_recipe_tensors, write_recipe_files
-from analysis.recipes.recipes import use_recorded_raw
+from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import NEW_TOKENS
 from analysis.skills.splits import FRACTIONS
 from analysis.skills.tasks import MeasureOptions
@@ -244,10 +242,3 @@ def read_method_recipe(store: Store, run: str, index: int) -> Mapping[str, bytes
     """The recipe files in a method's unit, by name; the last few are cached in memory."""
     names = read_unit(store, run, index).arrays
     return {name: read_array(store, run, index, name).tobytes() for name in names}
-
-
-def read_changes(files: Mapping[str, bytes]) -> tuple[Change, ...]:
-    """The changes of a recipe given as its files (`read_method_recipe`)."""
-    document = json.loads(files["recipe.json"])
-    data = files.get("recipe.safetensors")
-    return use_recorded_raw(document, {} if data is None else parse_recipe_tensors(document, data))

@@ -83,7 +83,7 @@ class NeuronAdjust:
             yield from attach_edit(step, SiteEdit(block, gate_site(block), adjusted.neurons, rule), rows)
 
     def _rule(self, adjusted: AdjustedBlock, examples: Tensor) -> Rule:
-        place = _block_number(adjusted.address)
+        place = number_block(adjusted.address)
 
         def rule(values: Tensor, row: Tensor, position: Tensor) -> Tensor:
             x = values.float()
@@ -174,7 +174,7 @@ def _fit(
     return _Fit(block.address, score, one.mean, sigmas[0], other.mean, sigmas[1])
 
 
-def _block_number(address: BlockAddress) -> int:
+def number_block(address: BlockAddress) -> int:
     """A distinct number for each block, by which its draws are keyed."""
     expert = 0 if address.expert is None else 2 * address.expert + 1 + address.shared
     return address.layer * 2_000_003 + expert

@@ -18,8 +18,9 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.generating.clamping import Generation, find_pair, stream_pair
 from workbench.generating.requests import GenerationRequest
+from workbench.saving.saving import read_changes
 from workbench.unlearning.checks import pick_test_prompt
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_changes
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
 
 LONGEST_ANSWER = 512
 DRAWS_PER_SECOND = 8

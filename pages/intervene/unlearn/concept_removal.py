@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
+from analysis.running.conversations import Conversation
 from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
-from pages.intervene.unlearn.asking import show_answers_under
-from pages.intervene.unlearn.exports import offer_change
+from analysis.unlearning.edits.tars_search import GOAL, MOST_KL
+from pages.intervene.unlearn.removal_results import show_earlier_removal, show_removal
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
-from pages.shared.layout import show_caption, show_download, show_empty, show_method
-from pages.shared.pair import format_percent
+from pages.shared.layout import show_empty, show_method
 from pages.shared.resources import get_store
-from pages.shared.tokens import escape_text, show_token
-from workbench.files import table_csv
+from pages.shared.tokens import escape_text
 from workbench.kinds import make_order
-from workbench.unlearning.tars import TARS, ConceptQuestion, StoredRemoval, check_concept, find_removal
+from workbench.unlearning.concepts import Concept, ConceptQuestion
+from workbench.unlearning.removals import check_concepts
+from workbench.unlearning.tars import TARS, StoredRemoval, find_removal
 
-Document = Mapping[str, Any]
-LAST_SEED, MOST_NEW_TOKENS = 2**53 - 1, 40
+_COSINE_HELP = "Without its sign. The concept's own head rows are tried anyway."
+Prompts = tuple[Conversation, ...]
+LAST_SEED = 2**53 - 1
 WHY = "The job aims at the concept, chooses the vectors that point at it, and measures the edit."
 PAPER = (
     "Targeted angular reversal: Davies 2024, arXiv 2412.10257. Noise and threshold are unpublished; "
     "these are ours"
 )
 METHOD = r"""
-$v_0$ is the residual stream after the last block, at the end of the prompt with the largest P(concept).
-Random perturbations that raise $P(\text{concept})$ through the final norm and the head refine it to $v^*$. Of
-all vectors that act on the residual stream (up, gate, down, rows of the head) those with the largest cosine
-with $v^*$ are reversed: $w \leftarrow -\lVert w \rVert\, v^* / \lVert v^* \rVert$. The edit changes
-the weights, independent of the input.
+The aim is where the model's own answer says the concept. $v_0$ is the residual stream after the last block,
+there, behind the prompt with the largest P(concept). Random perturbations that raise
+$P(\text{concept})$ through the final norm and the head refine it to $v^*$. All vectors that act on the
+residual stream (up, gate, down, rows of the head) and align best with $v^*$ are tried; as few as are needed
+are reversed: $w \leftarrow -\lVert w \rVert\, v^* / \lVert v^* \rVert$. The edit changes the weights,
+independent of the input.
 """
 
 
@@ -44,21 +44,23 @@ def show_concept_removal(loaded: LoadedModel) -> None:
     """The form, the job, and the results."""
     asked, pressed = _read_question()
     show_method("How this works", METHOD, PAPER)
-    if not asked.concept or not asked.prompts:
+    if asked is None:
         show_empty(
-            "Type a concept, one word such as *dog*, and a few prompts that the model would continue with "
-            "it, "
-            "one per line. **Remove it** reverses the vectors that point at it, and measures the effect."
+            "Type a concept, one word such as *dog*, and a few prompts that the model answers with it, one "
+            "per line. **Remove it** reverses the vectors that point at it, and measures the effect."
         )
         return
     found = find_removal(loaded, get_store(), asked)
-    if found is None:
-        found = _load_removal(loaded, asked, pressed=pressed)
-    if found is not None:
-        _results(loaded, asked, found)
+    if found is None or (found.earlier and pressed):
+        found = _load_removal(loaded, asked, pressed=pressed) or found
+    if found is not None and found.earlier:
+        show_earlier_removal(loaded, asked, found)
+    elif found is not None:
+        show_removal(loaded, asked, found)
 
 
-def _read_question() -> tuple[ConceptQuestion, bool]:
+def _read_question() -> tuple[ConceptQuestion | None, bool]:
+    """The question, None where concept or prompts are missing; and whether it is asked now."""
     with st.form("concept-settings"):
         first, second = st.columns([2, 5])
         concept = first.text_input(
@@ -68,117 +70,92 @@ def _read_question() -> tuple[ConceptQuestion, bool]:
             help="A word that is one token; its forms are included.",
         )
         prompts = second.text_area(
-            "Prompts that lead to it, one per line", key=state.LEADS, bind="query-params", height=100
+            "Prompts that it answers with it, one per line",
+            key=state.LEADS,
+            bind="query-params",
+            height=100,
         )
-        edits, cosine, noise, seed = st.columns(4)
-        how = {
-            "edits": int(
-                edits.number_input("Most vectors", 1, None, MOST_EDITS, key=state.EDITS, bind="query-params")
-            ),
-            "threshold": round(
-                float(
-                    cosine.number_input(
-                        "Smallest cosine", -1.0, 1.0, THRESHOLD, 0.05, key=state.COSINE, bind="query-params"
-                    )
-                ),
-                4,
-            ),
-            "noise": round(
-                float(
-                    noise.number_input(
-                        "First noise",
-                        0.01,
-                        10.0,
-                        NOISE,
-                        0.1,
-                        key=state.NOISE,
-                        bind="query-params",
-                        help="Size of the perturbations, × the vector's own.",
-                    )
-                ),
-                4,
-            ),
-            "seed": int(seed.number_input("Seed", 0, LAST_SEED, 0, key=state.SEED, bind="query-params")),
-        }
+        measured = _read_measured()
+        how = _read_settings()
         pressed = st.form_submit_button("Remove it", type="primary", icon=":material/backspace:")
-    lines = tuple(line.strip() for line in (prompts or "").splitlines() if line.strip())
-    return ConceptQuestion((concept or "").strip(), lines, **how), pressed  # type: ignore[arg-type]
+    if not (concept or "").strip() or not _read_lines(prompts):
+        return None, pressed
+    with show_errors():
+        one = Concept(concept.strip(), _read_lines(prompts), *measured[:2])
+        return ConceptQuestion((one,), measured[2], **how), pressed
+    return None, False
+
+
+def _read_measured() -> tuple[Prompts, Prompts, Prompts]:
+    """Held-out wordings, other languages, and prompts whose answers are to stay."""
+    labels = (
+        (state.HELD_OUT, "Other wordings, only measured"),
+        (state.LANGUAGES, "In other languages, only measured"),
+        (state.STAYING, "Prompts whose answers are to stay"),
+    )
+    found = []
+    for place, (key, label) in zip(st.columns(3), labels, strict=True):
+        found.append(_read_lines(place.text_area(label, key=key, bind="query-params", height=80)))
+    return found[0], found[1], found[2]
+
+
+def _read_settings() -> dict[str, Any]:
+    edits, goal, most, cosine, noise, seed = st.columns(6)
+
+    def read(place: Any, label: str, low: float, high: float, value: float, key: str, help: str) -> float:
+        step = value / 10
+        return round(
+            float(
+                place.number_input(
+                    label, low, high, value, step, format="%.4g", key=key, bind="query-params", help=help
+                )
+            ),
+            6,
+        )
+
+    how = {
+        "edits": int(
+            edits.number_input("Most vectors", 1, None, MOST_EDITS, key=state.EDITS, bind="query-params")
+        ),
+        "goal": read(goal, "Goal", 1e-6, 0.5, GOAL, state.GOAL, "P(concept) at which it counts as removed."),
+        "max_kl": read(
+            most, "Largest KL", 1e-6, 10.0, MOST_KL, state.MOST_KL, "Median on neutral text, in nats."
+        ),
+        "threshold": read(cosine, "Smallest cosine", 0.0, 1.0, THRESHOLD, state.COSINE, _COSINE_HELP),
+        "noise": read(
+            noise,
+            "First noise",
+            0.01,
+            10.0,
+            NOISE,
+            state.NOISE,
+            "Size of the perturbations, × the vector's own.",
+        ),
+        "seed": int(seed.number_input("Seed", 0, LAST_SEED, 0, key=state.SEED, bind="query-params")),
+    }
+    rows = st.toggle(
+        "Rows of the LM head may be reversed",
+        True,
+        key=state.HEAD_ROWS,
+        bind="query-params",
+        help="A removal that head rows carry only bans the token.",
+    )
+    return how | {"head_rows": rows}
+
+
+def _read_lines(text: str | None) -> Prompts:
+    return tuple(Conversation(line.strip()) for line in (text or "").splitlines() if line.strip())
 
 
 def _load_removal(loaded: LoadedModel, asked: ConceptQuestion, *, pressed: bool) -> StoredRemoval | None:
     order = make_order(TARS, loaded.ref, **asked.document())
     with show_errors():
         if pressed and not is_under_way(order):
-            check_concept(loaded, asked)
+            check_concepts(loaded, asked)
             request_order(order)
         if not is_under_way(order) and not has_failed(order):
-            show_empty(f"Everything is filled in. **Remove it** removes {escape_text(asked.concept)}.")
+            word = escape_text(asked.concepts[0].word)
+            show_empty(f"Everything is filled in. **Remove it** removes {word}.")
         elif ensure_done(order, WHY):
             return find_removal(loaded, get_store(), asked)
     return None
-
-
-def _results(loaded: LoadedModel, asked: ConceptQuestion, found: StoredRemoval) -> None:
-    document = found.document
-    said, kl = document["probability"], document["kl"]
-    with st.container(horizontal=True):
-        label = f"P({escape_text(show_token(asked.concept))})"
-        st.metric(f"{label} base", format_percent(said["before"]), border=True)
-        st.metric(f"{label} changed", format_percent(said["after"]), border=True)
-        st.metric(
-            "Median KL on other text (nats)",
-            "–" if kl["median"] is None else f"{kl['median']:.3g}",
-            border=True,
-        )
-        st.metric("P at the aim", format_percent(document["target"]), border=True)
-    show_caption(
-        f"P: mean over your {len(asked.prompts)} prompts, over every form of the word. KL: of next-token "
-        f"distributions, at {kl['n']:,} positions of the reference text where the word was not the likeliest "
-        "token."
-    )
-    _edits(loaded, document)
-    st.subheader("Export", anchor=False)
-    numbers = json.dumps(document, indent=1, ensure_ascii=False)
-    show_download("Results as JSON", numbers, f"tars-{found.run[:8]}.json", key="tars_json")
-    offer_change(loaded, found.files, f"tars-{found.run[:8]}", asked.prompts[0])
-    st.subheader("Ask it something", anchor=False)
-    with st.form("concept-ask"):
-        prompt = st.text_area("Prompt", asked.prompts[0], key=state.ASK, bind="query-params", height=80)
-        pressed = st.form_submit_button("Ask")
-    show_answers_under(loaded, found.files, prompt, MOST_NEW_TOKENS, key=found.run, pressed=pressed)
-
-
-def _edits(loaded: LoadedModel, document: Document) -> None:
-    rows = [_row(loaded, edit) for edit in document["edits"]]
-    st.subheader("Reversed vectors", anchor=False)
-    st.dataframe(
-        pd.DataFrame(rows),
-        hide_index=True,
-        column_config={
-            "open": st.column_config.LinkColumn("open", display_text="on Neurons"),
-            "cosine": st.column_config.NumberColumn("cosine", format="%.4f"),
-        },
-    )
-    show_caption(
-        "Best aligned with the concept first. up and gate: what the neuron reads; down: what it writes; "
-        "head: a token's row of the LM head."
-    )
-    names = ["address", "vector", "cosine"]
-    table = table_csv(names, ([edit[name] for name in names] for edit in document["edits"]))
-    show_download("Vectors as CSV", table, "tars-vectors.csv", key="tars_csv")
-
-
-def _row(loaded: LoadedModel, edit: Document) -> dict[str, object]:
-    """A vector with a link to its neuron; for a head row the token, and which neurons write it."""
-    address = str(edit["address"])
-    token, link = "", state.make_link("/neurons", neuron=address)
-    if edit["vector"] == "head":
-        text = loaded.vocabulary.texts[int(address.removeprefix("head.T"))]
-        token, link = show_token(text), state.make_link("/neurons", word=text.strip())
-    return {
-        "address": address,
-        "vector": edit["vector"],
-        "token": token,
-        "cosine": edit["cosine"],
-        "open": link,
-    }

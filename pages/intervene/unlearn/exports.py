@@ -13,13 +13,14 @@ from pages.intervene.unlearn.sentences import name_method
 from pages.shared.errors import show_errors
 from pages.shared.layout import shorten_model, show_download, show_page_link
 from pages.shared.resources import get_store
+from pages.shared.saving.form import offer_saving
 from pages.shared.tokens import escape_text
 from workbench.findings.findings import all_tags, keep_unlearning
 from workbench.unlearning.checks import pick_test_prompt
 from workbench.unlearning.exports import (
     why_no_script,
     why_no_weights,
-    write_guard_script,
+    write_change_script,
     zip_baked_model,
     zip_recipe,
 )
@@ -70,15 +71,16 @@ def _keep_form(loaded: LoadedModel, question: UnlearningQuestion, found: Unlearn
 
 def offer_change(loaded: LoadedModel, files: Files, stem: str, prompt: str) -> None:
     """One change as a recipe, a script and whole weights; or why a form is not available."""
-    no_script, no_weights = why_no_script(files), why_no_weights(loaded, files)
+    no_script, no_weights = why_no_script(loaded, files), why_no_weights(loaded, files)
     with st.container(horizontal=True):
         show_download("Recipe (zip)", partial(zip_recipe, files, stem), f"{stem}.zip", key=f"recipe_{stem}")
         if not no_script:
-            script = partial(write_guard_script, loaded, files, stem, prompt)
+            script = partial(write_change_script, loaded, files, stem, prompt)
             show_download("Python script", script, f"{stem}.py", key=f"script_{stem}")
         if not no_weights:
             weights = partial(zip_baked_model, loaded.ref, get_store(), files)
             show_download("Edited model (zip)", weights, f"{stem}-model.zip", key=f"weights_{stem}")
+        offer_saving(loaded, files, stem)
     for what, why in (("script", no_script), ("edited weights", no_weights)):
         if why:
             st.caption(f"No {what}: {escape_text(why)}.")

@@ -28,12 +28,11 @@ from pages.intervene.unlearn.sentences import (
     name_form,
     name_method,
 )
-from pages.shared.layout import show_caption, show_download
+from pages.shared.layout import CHART, show_caption, show_download
 from pages.shared.tokens import escape_text
 from workbench.unlearning.tables import curve_csv, forms_csv, list_forms, sweep_csv
 
 Document = Mapping[str, Any]
-_CONFIG = {"toImageButtonOptions": {"format": "svg"}, "displaylogo": False}
 
 
 def show_matrix(document: Document) -> None:
@@ -48,12 +47,11 @@ def show_matrix(document: Document) -> None:
             np.array([[_or_nan(cell["relative_drop"]) for cell in row] for row in cells]),
             [[_format_cell(cell) for cell in row] for row in cells],
             [[_describe_cell(cell) for cell in row] for row in cells],
-        ),
-        theme=st.context.theme.type or "light",
+        )
     )
     st.subheader("Before and after", anchor=False)
     st.plotly_chart(
-        figure, key="unlearn_matrix", alt="Accuracy before and after, skill by method", config=_CONFIG
+        figure, key="unlearn_matrix", alt="Accuracy before and after, skill by method", config=CHART
     )
     show_caption(
         "Accuracy on the test, base → changed, and the relative drop with its 95 % interval. The "
@@ -95,7 +93,7 @@ def show_forms(document: Document) -> None:
         return
     st.subheader(f"Other forms of {escape_text(document['forget'])}", anchor=False)
     figure = ways_figure(drops, goal=LEAST_FORGOTTEN)
-    st.plotly_chart(figure, key="unlearn_ways", alt="Relative drop by form", config=_CONFIG)
+    st.plotly_chart(figure, key="unlearn_ways", alt="Relative drop by form", config=CHART)
     show_caption(
         "Relative drop of the forget skill, with 95 % intervals. Unseen: wordings that "
         "no probe had. A mark far to the left of the first row's evades the method. Dotted: "
@@ -124,9 +122,7 @@ def show_frontier(document: Document) -> None:
     found = [draw_frontier(one) for one in document["methods"]]
     st.subheader("Frontier", anchor=False)
     figure = frontier_figure(found, goal=(MOST_LOST, LEAST_FORGOTTEN))
-    st.plotly_chart(
-        figure, key="unlearn_frontier", alt="Forget drop against worst retain drop", config=_CONFIG
-    )
+    st.plotly_chart(figure, key="unlearn_frontier", alt="Forget drop against worst retain drop", config=CHART)
     show_caption(
         "y: forget drop; x: worst retain drop. Open marks: every margin, α or q tried on validation (for "
         "KSD the shares refused, in the chosen layers); filled: the chosen one on the test, in relative "
@@ -175,7 +171,7 @@ def show_abstention(document: Document, one: Document) -> None:
         curve["alphas"], [forget, *shares.items()], alpha=float(one["parameters"]["alpha"])
     )
     st.plotly_chart(
-        figure, key=f"unlearn_curve_{one['method']}", alt="Share refused over alpha", config=_CONFIG
+        figure, key=f"unlearn_curve_{one['method']}", alt="Share refused over alpha", config=CHART
     )
     show_caption(
         "Share of each skill's test refused at the prompt's last token by boxes of every size, with the "

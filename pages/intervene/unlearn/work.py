@@ -69,5 +69,6 @@ def _nothing_yet(question: UnlearningQuestion) -> None:
         f"{kept}. "
         "**Forget it and measure** fits each method on a part of the examples, chooses its setting on a "
         "second, and "
-        "measures once on a third. For the bundled model that takes a few minutes."
+        "measures once on a third. That takes a few minutes on a bundled model, and far longer on a larger "
+        "one. Fewer examples per skill, in **More settings**, are quicker, with wider intervals."
     )

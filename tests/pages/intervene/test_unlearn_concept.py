@@ -9,26 +9,35 @@ from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixtur
 from tests.pages.reading import labels, press, shown
 from tests.pages.unlearning_made import RunApp
 
-CONCEPT = {"remove": "a concept", "concept": "dog", "leads": " the cat the\n the"}
+CONCEPT = {
+    "remove": "a concept",
+    "concept": "dog",
+    "leads": "the cat the\nthe",
+    "held_out": "a cat the",
+    "max_kl": "5",
+}
 
 
 def test_a_concept_is_removed_and_what_was_turned_is_told(run_app: RunApp) -> None:
     app = press(run_app("/unlearn", **CONCEPT), "Remove it")
     assert not app.exception
-    assert not app.error
-    table = app.dataframe[0].value
-    assert 1 <= len(table) <= 3
-    assert table["cosine"].is_monotonic_decreasing
+    assert all(box.value.startswith("Failed to remove dog") for box in app.error)
+    costs, prompts, table = (frame.value for frame in app.dataframe)
+    assert list(costs["change"]) == ["reversed vectors", "head row zeroed"]
+    assert list(prompts["which"]) == ["aimed with", "aimed with", "held out"]
+    assert 1 <= len(table) <= 8
+    assert table["cosine"].abs().is_monotonic_decreasing
     heads = table[table["vector"] == "head"]
     assert set(heads["token"]) <= {"␣dog", "␣Dog", "dog"}
     for address, vector, link in zip(table["address"], table["vector"], table["open"], strict=True):
         assert vector == "head" or f"neuron={address}" in link
     before, after = (app.metric[i].value for i in range(2))
     assert float(after.split()[0]) < float(before.split()[0])
-    assert "positions of the reference text" in shown(app)
+    assert "P(dog)" in shown(app)
+    assert "Zeroing the head row of dog alone" in shown(app)
     assert {"Recipe (zip)", "Edited model (zip)", "Vectors as CSV"} <= {*labels(app, "download_button")}
     again = run_app("/unlearn", **CONCEPT)
-    assert len(again.dataframe) == 1
+    assert len(again.dataframe) == 3
     assert len(list_jobs(open_store(default_path()))) == 1
     asked = press(again, "Ask")
     assert "Greedy, done in" in shown(asked)
@@ -38,8 +47,12 @@ def test_a_concept_is_removed_and_what_was_turned_is_told(run_app: RunApp) -> No
     ("changed", "message"),
     [
         ({"concept": "dog cat"}, "is not a single token of this model"),
-        ({"leads": "dog " * 90}, "context"),
-        ({"cosine": "1.0"}, "lower the threshold"),
+        ({"leads": "cat " * 90}, "context"),
+        ({"leads": "the dog"}, "contains 'dog' itself"),
+        ({"leads": "dog"}, "contains 'dog' itself"),
+        ({"concept": "ran", "leads": "the"}, "does not say 'ran'"),
+        ({"held_out": "the"}, "both to aim with and to report on"),
+        ({"cosine": "1.0", "head_rows": "false"}, "lower the threshold"),
     ],
 )
 def test_a_concept_that_cannot_be_removed_is_said_in_a_sentence(
@@ -48,6 +61,8 @@ def test_a_concept_that_cannot_be_removed_is_said_in_a_sentence(
     app = press(run_app("/unlearn", **CONCEPT | changed), "Remove it")
     assert not app.exception
     assert message in shown(app)
+    known_before = "cosine" not in changed  # what is aimed at is known only while the job runs
+    assert (list_jobs(open_store(default_path())) == []) == known_before
 
 
 def test_without_a_concept_the_page_says_what_to_type(run_app: RunApp) -> None:

@@ -14,7 +14,8 @@ from analysis.errors import HeadlampError, RecipeError, SkillError
 from analysis.opening.models import LoadedModel
 from store import Store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
-from workbench.unlearning.evidence import ask_again, find_largest_difference, keep_unlearning
+from workbench.reruns import find_largest_difference
+from workbench.unlearning.evidence import ask_again, keep_unlearning
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
 
 
@@ -96,3 +97,9 @@ def test_documents_are_compared_number_by_number() -> None:
     assert find_largest_difference([0.5, 1.0], [0.5, math.nan]) == math.inf
     for other in (shorter, other_kind, {"b": "x"}, {"a": [1, 0.5, None], "b": 1}, [then], None):
         assert find_largest_difference(then, other) == math.inf
+
+
+@pytest.mark.parametrize("then", [{}, {"a": "x", "b": [True, None]}, []])
+def test_evidence_without_a_number_is_no_evidence_that_it_still_holds(then: object) -> None:
+    with pytest.raises(HeadlampError, match="nothing to compare"):
+        find_largest_difference(then, {"a": 1.0})

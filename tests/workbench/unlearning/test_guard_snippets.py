@@ -20,8 +20,7 @@ TEXTS = ["the dog", "the cat the cat", "a. dog the"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rivals", [False, True], ids=["alone", "rivals"])
-@pytest.mark.parametrize("check", ["prefill", "each_step"])
+@pytest.mark.parametrize(("check", "rivals"), [("prefill", False), ("each_step", True)])
 def test_the_script_does_what_the_guard_did(tiny: Path, tmp_path: Path, check: str, rivals: bool) -> None:
     with lease_model(ModelRef(str(tiny))) as loaded:
         ids = [loaded.tokenizer.encode(text) for text in TEXTS]

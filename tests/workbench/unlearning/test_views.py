@@ -24,11 +24,12 @@ from analysis.skills.answering import answer_prompts
 from store import Store, open_store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.runs import run_missing_units, time_units
+from workbench.saving.saving import read_changes
 from workbench.unlearning.checks import check_scene, parse_layers, parse_shares, pick_test_prompt
 from workbench.unlearning.exports import (
     why_no_script,
     why_no_weights,
-    write_guard_script,
+    write_change_script,
     zip_baked_model,
     zip_recipe,
 )
@@ -39,7 +40,6 @@ from workbench.unlearning.unlearning import (
     UnlearningQuestion,
     compute_units,
     find_unlearning_answer,
-    read_changes,
     read_method_recipe,
     unlearn_spec,
 )
@@ -134,7 +134,7 @@ def test_a_recipe_in_an_archive_does_what_it_did(
     prompts = [item.prompt for item in (*forget.probe, *forget.test)]
     told = answer_prompts(loaded, [loaded.tokenizer.encode(text) for text in prompts], read_changes(files))
     prompt = next(text for text, answer in zip(prompts, told, strict=True) if answer.abstained)
-    (tmp_path / "mine.py").write_text(write_guard_script(loaded, files, "mine", prompt))
+    (tmp_path / "mine.py").write_text(write_change_script(loaded, files, "mine", prompt))
     done = subprocess.run(
         [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -145,10 +145,8 @@ def test_only_what_is_exact_is_offered_as_a_script_or_as_weights(
     loaded: LoadedModel, store: Store, found: UnlearningAnswer
 ) -> None:
     guard, adjust, prune = (read_method_recipe(store, found.run, index) for index in range(3))
-    assert [bool(why_no_script(files)) for files in (guard, adjust, prune)] == [False, True, True]
+    assert [bool(why_no_script(loaded, files)) for files in (guard, adjust, prune)] == [False] * 3
     assert [bool(why_no_weights(loaded, files)) for files in (guard, adjust, prune)] == [True, True, False]
-    with pytest.raises(HeadlampError, match="only for KSD's guard"):
-        write_guard_script(loaded, prune, "x", "a")
     with pytest.raises(HeadlampError, match="depends on the input"):
         zip_baked_model(loaded.ref, store, guard)
 

@@ -1,69 +1,34 @@
-"""TARS by its steps, and everything that is written down: recipes, baked weights."""
+"""TARS by its steps, and its recipes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
-from analysis.errors import HeadlampError, RecipeError, SkillError, TextError
+from analysis.errors import RecipeError, SkillError, TextError
 from analysis.intervening.clamps import parse_clamp
 from analysis.intervening.interventions import intervene
 from analysis.opening.models import LoadedModel
 from analysis.recipes.files import parse_recipe_tensors, read_recipe_tensors, write_recipe_files
 from analysis.recipes.recipes import read_recipe, use_recorded_raw
 from analysis.running.batches import make_batches, run_batch
-from analysis.unlearning.edits.baking import bake_weights, save_baked, why_not_baked
+from analysis.unlearning.edits.head_states import final_norm, read_concept_probability, read_residuals
 from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
 from analysis.unlearning.edits.selective_prune import draw_prune
 from analysis.unlearning.edits.tars import (
     aim_at_concept,
     combine_reversals,
     find_aligned,
-    fit_tars,
-    read_concept_probability,
-    read_residuals,
+    list_candidates,
 )
-from tests.analysis.unlearning.edits.neuron_methods_made import PROMPTS, adjusting, outputs
+from tests.analysis.unlearning.edits.neuron_methods_made import PROMPTS, adjusting
 from tests.analysis.unlearning.edits.tars_made import edits
 from tests.analysis.unlearning.guards.guards_made import guard_around
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2", "phi3", "gemma2"])
-def test_tars_equals_exchanged_weights(
-    tiny_of: Callable[[str], LoadedModel], family: str, tmp_path: Path
-) -> None:
-    loaded = tiny_of(family)
-    tars = edits(loaded)
-    plain = outputs(loaded, [])
-    found = outputs(loaded, [tars])
-    assert torch.equal(outputs(loaded, []), plain)
-    assert not torch.allclose(found, plain, atol=1e-2)
-    save_baked(loaded, [tars], tmp_path / "baked")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "baked")
-    for index, ids in enumerate(PROMPTS):
-        with torch.inference_mode():
-            logits = model(torch.tensor([ids])).logits[0, -1]
-        assert torch.allclose(found[index], logits, atol=1e-3)
-    assert torch.equal(outputs(loaded, []), plain)
-
-
-def test_an_untied_head_leaves_the_embedding_as_it_was(llama: LoadedModel, tmp_path: Path) -> None:
-    llama.model.config.tie_word_embeddings = True
-    llama.model.tie_weights()
-    tied = llama.model
-    assert tied.lm_head.weight.data_ptr() == tied.model.embed_tokens.weight.data_ptr()
-    save_baked(llama, [edits(llama)], tmp_path / "baked")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "baked")
-    assert torch.equal(model.model.embed_tokens.weight, tied.model.embed_tokens.weight)
-    assert not torch.equal(model.lm_head.weight[20], tied.lm_head.weight[20])
-    assert (tied.config.tie_word_embeddings, model.config.tie_word_embeddings) == (True, False)
 
 
 def test_the_aim_says_the_concept(llama: LoadedModel) -> None:
@@ -92,20 +57,62 @@ def test_the_planted_vector_is_found_and_turned_round(llama: LoadedModel) -> Non
     target = aim_at_concept(llama, PROMPTS, (33,))
     unit = target.vector / target.vector.norm()
     llama.anatomy.blocks[0].down.vectors(llama.parameters)[11] = 3 * unit
-    (best,) = fit_tars(llama, target, edits=1).edits
+    llama.anatomy.blocks[1].up.vectors(llama.parameters)[5] = -2 * unit
+    planted = list_candidates(llama, target, head_rows=False)[:2]
+    best, away = sorted(planted, key=lambda edit: -edit.cosine)
     assert (str(best.address), best.site) == ("L0.N11", "down")
     assert best.cosine == pytest.approx(1.0, abs=1e-5)
     assert torch.allclose(best.value, -3 * unit, atol=1e-5)
-    cosines = [edit.cosine for edit in find_aligned(llama, target)]
+    assert (str(away.address), away.site) == ("L1.N5", "up")
+    assert away.cosine == pytest.approx(-1.0, abs=1e-5)
+    assert torch.allclose(away.value, 2 * unit, atol=1e-5)
+    cosines = [abs(edit.cosine) for edit in find_aligned(llama, target)]
     assert cosines == sorted(cosines, reverse=True)
+
+
+def test_a_head_row_that_points_away_is_no_candidate(llama: LoadedModel) -> None:
+    target = aim_at_concept(llama, PROMPTS, (33,))
+    with torch.inference_mode():
+        read = final_norm(llama)(target.vector)
+    llama.parameters[llama.anatomy.head.parameter][40] = -5 * read
+    llama.parameters[llama.anatomy.head.parameter][41] = 5 * read
+    found = list_candidates(llama, target, threshold=0)
+    rows = [edit for edit in found if edit.site == "head"]
+    assert str(rows[0].address) == "head.T41"
+    assert rows[0].cosine == pytest.approx(1.0, abs=1e-5)  # with v* as the head reads it
+    assert torch.allclose(rows[0].value, -5 * read, atol=1e-3)
+    assert all(edit.cosine > 0 for edit in rows)
+    assert all(edit.site != "head" for edit in list_candidates(llama, target, threshold=0, head_rows=False))
+
+
+def test_the_concepts_own_rows_are_candidates_wherever_they_stand(llama: LoadedModel) -> None:
+    target = aim_at_concept(llama, PROMPTS, (33,))
+    with torch.inference_mode():
+        read = final_norm(llama)(target.vector)
+    rows = llama.parameters[llama.anatomy.head.parameter]
+    across = torch.randn(len(read))
+    across -= read * (across @ read) / (read @ read)
+    rows[33], rows[34] = across + 0.01 * read, -read
+    found = list_candidates(llama, target, threshold=0.9, own=(33, 34))
+    own = [edit for edit in found if edit.address == HeadRow(33)]
+    assert [0 < edit.cosine < 0.2 for edit in own] == [True]
+    assert not any(edit.address == HeadRow(34) for edit in found)  # it points away
+
+
+def test_what_is_reversed_already_is_no_candidate(llama: LoadedModel) -> None:
+    target = aim_at_concept(llama, PROMPTS, (33,))
+    first, second, *_ = list_candidates(llama, target, threshold=0)
+    again = list_candidates(llama, target, threshold=0, taken=[first])
+    assert (again[0].address, again[0].site) == (second.address, second.site)
+    assert (first.address, first.site) not in {(edit.address, edit.site) for edit in again}
 
 
 def test_nothing_is_turned_round_below_the_threshold(llama: LoadedModel) -> None:
     target = aim_at_concept(llama, PROMPTS, (33,))
     with pytest.raises(SkillError, match=r"no vector has a cosine above 0\.99"):
-        fit_tars(llama, target, threshold=0.99)
-    with pytest.raises(SkillError, match="choose at least 1"):
-        fit_tars(llama, target, edits=0)
+        list_candidates(llama, target, threshold=0.99)
+    with pytest.raises(SkillError, match="choose 0 to 1"):
+        list_candidates(llama, target, threshold=-0.5)
     with pytest.raises(TextError, match="at least one prompt"):
         aim_at_concept(llama, [], (33,))
     with pytest.raises(SkillError, match="noise 0"):
@@ -187,26 +194,6 @@ def test_tensors_of_another_recipe_are_refused(llama: LoadedModel, tmp_path: Pat
         read_recipe_tensors(tmp_path / "r.json", document | {"tensors": {"file": "../r.safetensors"}})
     with pytest.raises(RecipeError, match="was made for"):
         read_recipe(document, "f" * 64, parse_recipe_tensors(document, files["r.safetensors"]))
-
-
-def test_pruning_and_scaling_are_baked_exactly(llama: LoadedModel) -> None:
-    scale = parse_clamp("L0.N3:key:scale:-2").resolve(largest=1, mean=0)
-    ablate = parse_clamp("L1.N4:ablate").resolve(largest=1, mean=0)
-    own: list[Any] = [draw_prune(llama, 10.0, 0), scale, ablate]
-    expected = outputs(llama, own)
-    for name, weight in bake_weights(llama, own).items():
-        llama.parameters[name].copy_(weight)
-    assert torch.allclose(outputs(llama, []), expected, atol=1e-4)
-
-
-def test_what_depends_on_what_it_reads_is_not_baked(llama: LoadedModel, tmp_path: Path) -> None:
-    for item in (changes(llama)[i] for i in (0, 2, 3)):
-        assert why_not_baked([item])
-        with pytest.raises(HeadlampError, match="no weight equals it"):
-            bake_weights(llama, [item])
-    (tmp_path / "mine").write_text("x")
-    with pytest.raises(HeadlampError, match="is not empty"):
-        save_baked(llama, [edits(llama)], tmp_path)
 
 
 def test_tars_leaves_other_rows_bit_for_bit(llama: LoadedModel) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
-from analysis.unlearning.edits.baking import save_baked
 from analysis.unlearning.guards.key_guards import KeyGuard
 from store import Store, get_run
 from workbench.cli.shared.output import format_json
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
 from workbench.files import check_new_folder, check_writable, replace_file
+from workbench.saving.saving import read_changes, save_model
 from workbench.unlearning.guard_snippets import write_guard_snippet
 from workbench.unlearning.results_file import write_harness_results
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_changes
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,4 @@ class Exports:
             with replace_file(self.snippet) as stream:
                 stream.write(write_guard_snippet(loaded, guard, self.recipe.resolve(), prompt).encode())
         if self.bake is not None:
-            check_new_folder(self.bake)
-            save_baked(loaded, changes, self.bake)
+            save_model(loaded, changes, self.bake, files)
