@@ -1,9 +1,13 @@
-"""How a script that only needs torch and transformers names and opens a model."""
+"""How a script that only needs torch and transformers names and opens a model, and reads a prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from analysis.checkpoints.gguf.files import split_hub_file
 from analysis.opening.models import LoadedModel
+from analysis.running.conversations import Conversation
+from analysis.running.prompts import encode_prompt, is_scriptable
 from demo import BUNDLED
 
 _OF_GGUF = {
@@ -23,6 +27,58 @@ def name_source(loaded: LoadedModel) -> dict[str, str | None]:
         name, file = split_hub_file(loaded.ref.name) or (str(loaded.path.parent), loaded.path.name)
     found = {"MODEL": name, "REVISION": loaded.ref.revision}
     return found if file is None else found | {"GGUF_FILE": file}
+
+
+def list_facts(loaded: LoadedModel, own: Mapping[str, object]) -> str:
+    """The script's constants, a line each: the model, what a script's `own` are, and how a text ends."""
+    facts = {
+        **name_source(loaded),
+        "DEVICE": loaded.ref.device,
+        **own,
+        "VOCABULARY": len(loaded.vocabulary),
+        "HOLES": sorted(loaded.vocabulary.holes),  # ids that no token has
+        "ENDS": sorted(loaded.ends_of_text),
+    }
+    lines = [f"{name} = {value!r}" for name, value in facts.items()]
+    return "\n".join([*lines, f"DTYPE = torch.{loaded.dtype}"])
+
+
+def write_encoding(loaded: LoadedModel, prompt: str) -> str:
+    """The lines that make `ids` of PROMPT: by the tokenizer's own calls where these give what was fed."""
+    ids = encode_prompt(loaded, prompt)
+    if not is_scriptable(loaded, Conversation(prompt), ids):
+        return f"ids = {ids}  # the prompt's token ids as fed\n"
+    return _ENCODE_CHAT if loaded.tokenizer.chat_template else _ENCODE_PLAIN
+
+
+_ENCODE_PLAIN = """ids = tokenizer.encode(PROMPT)
+"""
+
+_ENCODE_CHAT = """chat = [{"role": "user", "content": PROMPT}]
+asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+ids = tokenizer.encode(asked, add_special_tokens=False)
+"""
+
+
+ANSWER = """
+
+def answer():
+    global positions
+    cache, tokens, start = DynamicCache(config=model.config), [], 0
+    fed = torch.tensor([ids], device=DEVICE)
+    for _ in range(MAX_NEW_TOKENS):
+        positions = torch.arange(start, start + fed.shape[1], device=DEVICE)
+        with torch.inference_mode():
+            output = model(fed, position_ids=positions[None], past_key_values=cache, logits_to_keep=1)
+        logits = output.logits[0, -1, :VOCABULARY].clone()
+        logits[HOLES] = float("-inf")
+        tokens.append(int(logits.argmax()))
+        if tokens[-1] in ENDS:
+            break
+        start, fed = start + fed.shape[1], torch.tensor([tokens[-1:]], device=DEVICE)
+    return tokens
+"""
+"""Lines of a script: the greedy answer to `ids`, as token ids; `positions` are those of the step."""
 
 
 def adapt_script(script: str, loaded: LoadedModel) -> str:

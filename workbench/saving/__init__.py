@@ -1,0 +1,1 @@
+"""Changed models saved as models of their own."""
