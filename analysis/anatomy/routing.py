@@ -16,13 +16,15 @@ class ExpertShare:
     """One expert's part of a call: n times a token.
 
     token, target (n,): row of the flattened batch, and of the module's output. x (n, d): what the expert
-    read. weight (n, 1): the factor of its output.
+    read. weight (n, 1): the factor of its output. slot (n,): the expert's place among the router's choices
+    for the token, 0 where there is no order.
     """
 
     token: Tensor
     target: Tensor
     x: Tensor
     weight: Tensor
+    slot: Tensor
 
 
 def read_share(block: Block, experts: int, inputs: Sequence[Tensor]) -> ExpertShare | None:
@@ -47,12 +49,14 @@ def read_share(block: Block, experts: int, inputs: Sequence[Tensor]) -> ExpertSh
         and floats[0].numel() == len(hidden) * experts
     ):
         every = torch.arange(len(hidden), device=hidden.device)
-        return ExpertShare(every, every, hidden, floats[0].reshape(-1, experts)[:, number, None])
+        weights = floats[0].reshape(-1, experts)[:, number, None]
+        return ExpertShare(every, every, hidden, weights, torch.zeros_like(every))
     if block.routed and len(inputs) == 1 and len(hidden) % experts == 0:
         tokens = len(hidden) // experts
         mine = hidden[number * tokens : (number + 1) * tokens]
         token = torch.where(mine.ne(0).any(-1))[0]
-        return ExpertShare(token, token + number * tokens, mine[token], torch.ones_like(mine[token, :1]))
+        ones = torch.ones_like(mine[token, :1])
+        return ExpertShare(token, token + number * tokens, mine[token], ones, torch.zeros_like(token))
     return None
 
 
@@ -62,7 +66,7 @@ def _routed(hidden: Tensor, chosen: Tensor, floats: list[Tensor], number: int) -
         return None
     k = chosen.shape[-1]
     token, slot = torch.where(chosen.reshape(-1, k) == number)
-    return ExpertShare(token, token, hidden[token], weights.reshape(-1, k)[token, slot, None])
+    return ExpertShare(token, token, hidden[token], weights.reshape(-1, k)[token, slot, None], slot)
 
 
 def zero_weights(

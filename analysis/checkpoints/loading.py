@@ -36,6 +36,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
 """Otherwise transformers' threads read tensors ahead of conversion and hold the weights twice."""
 
+_DEFAULT_DTYPE = threading.RLock()
+"""Held while transformers builds a model, for which it sets the process's default dtype and then puts back
+the one it found: two at once could leave the process with the other's.
+"""
+
 _JOINS: dict[tuple[type, ...], int] = {
     (MergeModulelist,): 1,
     (Concatenate,): 1,
@@ -53,14 +58,15 @@ def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.d
     try:
         empty = empty_model(config, dtype)
         tensors = read_tensors(path, empty)
-        model, report = type(empty).from_pretrained(
-            None,
-            config=empty.config,
-            state_dict=wrap_checkpoint(empty, tensors, get_model_conversion_mapping(empty)),
-            dtype=dtype,
-            device_map=place_modules(device, empty),
-            output_loading_info=True,
-        )
+        with _DEFAULT_DTYPE:
+            model, report = type(empty).from_pretrained(
+                None,
+                config=empty.config,
+                state_dict=wrap_checkpoint(empty, tensors, get_model_conversion_mapping(empty)),
+                dtype=dtype,
+                device_map=place_modules(device, empty),
+                output_loading_info=True,
+            )
         take_generation_config(model, path)
     except HeadlampError:
         raise
@@ -85,7 +91,8 @@ def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """Build the model of a config without weights; its buffers are real. Raises NotAModel if impossible."""
     _building.empty = True
     try:
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        with _DEFAULT_DTYPE:
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except Exception as error:  # each family refuses a config in its own way
         path = Path(config.name_or_path)
         source = path if path.is_file() else path / "config.json"

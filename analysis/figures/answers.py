@@ -1,4 +1,4 @@
-"""Figure of the answer position before and after."""
+"""Figures of the answer position before and after, and of a word along two texts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ SHOWN = 12
 
 _ROW_PIXELS = 26
 _FRAME_PIXELS = 84
+_PATH_PIXELS = 180
 
 
 def answer_figure(tokens: Sequence[str], base: Sequence[float], changed: Sequence[float]) -> go.Figure:
@@ -40,6 +41,39 @@ def answer_figure(tokens: Sequence[str], base: Sequence[float], changed: Sequenc
         tickformat="~%",
         range=[-0.02 * top, 1.05 * top],
         zeroline=False,
+    )
+    return figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0})
+
+
+def word_path_figure(
+    word: str,
+    tokens: tuple[Sequence[str], Sequence[str]],
+    paths: tuple[Sequence[float | None], Sequence[float | None]],
+) -> go.Figure:
+    """P(word) at each generated position of the base and the changed text, one line each.
+
+    tokens: of each text, as displayed. paths: P(word) in [0, 1] before each token is chosen, None for
+    unknown; of equal lengths within a text.
+    """
+    figure = go.Figure()
+    looks = (("base", NEUTRAL, "dot"), ("clamped", POSITIVE, "solid"))
+    for (name, colour, dash), texts, path in zip(looks, tokens, paths, strict=True):
+        if len(texts) != len(path):
+            raise ValueError(f"{len(texts)} tokens and {len(path)} probabilities of the {name} text")
+        figure.add_scatter(
+            x=list(range(1, len(path) + 1)),
+            y=list(path),
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "width": 2, "dash": dash},
+            marker={"size": 4},
+            customdata=[as_figure_text(text) for text in texts],
+            hovertemplate=f"before %{{customdata}}: %{{y:.2%}}<extra>{name}</extra>",
+        )
+    apply_theme(figure, height=_PATH_PIXELS)
+    figure.update_xaxes(title="generated token", showgrid=False, zeroline=False)
+    figure.update_yaxes(
+        title=f"P({as_figure_text(word)})", tickformat="~%", range=[-0.03, 1.03], zeroline=False
     )
     return figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0})
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.figures.theme import DIVERGING, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, apply_theme
+from analysis.figures.theme import NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, apply_theme
 
 MOST_COLUMNS = 300
 """Cells per layer: more cannot be told apart on a screen."""
@@ -23,14 +23,13 @@ class LayerMap:
     """The best neurons of each layer, best first: l layers, c ≤ MOST_COLUMNS ranks.
 
     layers (l,); value (l, c) float, NaN where a layer has fewer; text (l, c) hover text; rank (c,) of
-    each column, from 1. signed: values around 0, else from 0 up. measure: what the value is, with its unit.
+    each column, from 1. measure: what the value is, 0 or more.
     """
 
     layers: np.ndarray[Any, Any]
     rank: np.ndarray[Any, Any]
     value: np.ndarray[Any, Any]
     text: np.ndarray[Any, Any]
-    signed: bool
     measure: str
 
     def __post_init__(self) -> None:
@@ -55,8 +54,8 @@ class Marks:
 
 
 def layer_map_figure(cells: LayerMap, marks: Marks | None = None) -> go.Figure:
-    """Layer × rank within the layer, coloured by value: amber from 0, or blue to amber around 0."""
-    largest = float(np.nanmax(np.abs(cells.value), initial=0.0)) or 1.0
+    """Layer × rank within the layer, coloured by value: amber from 0."""
+    largest = float(np.nanmax(cells.value, initial=0.0)) or 1.0
     figure = go.Figure(
         go.Heatmap(
             x=np.arange(len(cells.rank)),
@@ -64,8 +63,8 @@ def layer_map_figure(cells: LayerMap, marks: Marks | None = None) -> go.Figure:
             z=cells.value,
             text=cells.text,
             hovertemplate="%{text}<extra></extra>",
-            colorscale=DIVERGING if cells.signed else SEQUENTIAL,
-            zmin=-largest if cells.signed else 0,
+            colorscale=SEQUENTIAL,
+            zmin=0,
             zmax=largest,
             colorbar={"title": {"text": cells.measure, "side": "right"}, "thickness": 12, "outlinewidth": 0},
         )

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.figures.answers import as_figure_text
-from analysis.figures.theme import CATEGORIES, NEGATIVE, NEUTRAL, POSITIVE, SEQUENTIAL, apply_theme
+from analysis.figures.theme import CATEGORIES, NEGATIVE, NEUTRAL, POSITIVE, READABLE, apply_theme
 
 Array = np.ndarray[Any, Any]
 TALL, PLAIN, ROW_HEIGHT = 460, 320, 26
@@ -18,8 +18,6 @@ _OTHERS = (*(colour for colour in CATEGORIES if colour not in ("#e69f00", "#d55e
 """Colours that differ clearly from the skill's amber."""
 
 _SHAPES = ("circle", "square", "triangle-up", "triangle-down", "pentagon", "hexagram", "star-triangle-up")
-_DARK_INK, _LIGHT_INK, _STRONG = "#10141c", "#f0eee9", 0.75
-"""Shares from which a cell's amber is so strong that its number is dark in either theme."""
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0.0}
@@ -158,12 +156,9 @@ def _dash(index: int) -> str:
 
 
 def abstention_map(
-    rows: Sequence[str], columns: Sequence[str], shares: Array, counts: Sequence[int], *, dark: bool
+    rows: Sequence[str], columns: Sequence[str], shares: Array, counts: Sequence[int]
 ) -> go.Figure:
-    """shares (rows, columns) in [0, 1] refused, NaN for a set without queries; counts (columns,) of them.
-
-    dark: whether the theme is dark.
-    """
+    """shares (rows, columns) in [0, 1] refused, NaN for a set without queries; counts (columns,) of them."""
     places = [(x, y) for y in range(len(rows)) for x in range(len(columns))]
     told = [["–" if np.isnan(value) else f"{value:.0%}" for value in row] for row in shares]
     sets = [f"{as_figure_text(name)}, {n} queries" for name, n in zip(columns, counts, strict=True)]
@@ -177,21 +172,18 @@ def abstention_map(
                 for y, row in enumerate(rows)
             ],
             hovertemplate="%{text}<extra></extra>",
-            colorscale=SEQUENTIAL,
+            colorscale=READABLE,
             colorbar={"title": {"text": "refused", "side": "right"}, "tickformat": ".0%", "thickness": 12},
         )
     )
-    for strong in (False, True):
-        cells = [(x, y) for x, y in places if (shares[y, x] >= _STRONG) == strong]
-        figure.add_scatter(
-            x=[x for x, _ in cells],
-            y=[y for _, y in cells],
-            text=[told[y][x] for x, y in cells],
-            mode="text",
-            textfont={"color": _LIGHT_INK if dark and not strong else _DARK_INK},
-            hoverinfo="skip",
-            showlegend=False,
-        )
+    figure.add_scatter(
+        x=[x for x, _ in places],
+        y=[y for _, y in places],
+        text=[told[y][x] for x, y in places],
+        mode="text",
+        hoverinfo="skip",
+        showlegend=False,
+    )
     names = [as_figure_text(name) for name in columns]
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=names, showgrid=False, zeroline=False)
     figure.update_yaxes(

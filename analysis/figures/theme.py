@@ -23,16 +23,12 @@ Scale = list[tuple[float, str]]
 SEQUENTIAL: Scale = [(0.0, "rgba(213,120,0,0.06)"), (0.5, "rgba(213,120,0,0.55)"), (1.0, "rgb(213,120,0)")]
 """Magnitudes from transparent to amber, for any background."""
 
-DIVERGING: Scale = [
-    (0.0, NEGATIVE),
-    (0.25, "rgba(0,114,178,0.5)"),
-    (0.5, "rgba(139,139,139,0.06)"),
-    (0.75, "rgba(213,120,0,0.5)"),
-    (1.0, POSITIVE),
-]
-"""Signed values around 0, on a range that is symmetric."""
+READABLE: Scale = [(0.0, "rgba(213,120,0,0.04)"), (1.0, "rgba(213,120,0,0.6)")]
+"""Magnitudes under text: weakened so that the page's text stays readable on them in both themes."""
 
 FONT_SIZE = 13
+LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0}
+"""In one line above the figure."""
 
 
 def apply_theme(figure: go.Figure, *, height: int) -> go.Figure:
@@ -44,4 +40,5 @@ def apply_theme(figure: go.Figure, *, height: int) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         font={"size": FONT_SIZE},
         hoverlabel={"align": "left"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL, "activecolor": POSITIVE},
     )

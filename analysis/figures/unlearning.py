@@ -10,17 +10,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.figures.answers import as_figure_text
-from analysis.figures.theme import CATEGORIES, NEUTRAL, POSITIVE, Scale, apply_theme
+from analysis.figures.theme import CATEGORIES, NEUTRAL, POSITIVE, READABLE, apply_theme
 
 Array = np.ndarray[Any, Any]
 Pair = tuple[float, float]
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
-READABLE: Scale = [(0.0, "rgba(213,120,0,0.04)"), (1.0, "rgba(213,120,0,0.6)")]
-"""The scale of magnitudes, weakened so that numbers on it stay readable in both themes."""
-
-INK = {"light": "#1a1a1a", "dark": "#f4f4f4"}
-"""Colour of the text on cells, by theme: the page's grey is too weak on amber."""
-
 ROW_PIXELS, FRAME_PIXELS, PLAIN = 52, 70, 340
 
 
@@ -43,7 +37,7 @@ class DropMatrix:
             raise ValueError(f"a DropMatrix of {shape} needs as many drops, texts and hovers")
 
 
-def drop_matrix_figure(matrix: DropMatrix, *, theme: str = "light") -> go.Figure:
+def drop_matrix_figure(matrix: DropMatrix) -> go.Figure:
     """Rows of skills, the forget skill on top; the stronger the colour, the larger the drop. Gains count as
     0.
     """
@@ -69,7 +63,6 @@ def drop_matrix_figure(matrix: DropMatrix, *, theme: str = "light") -> go.Figure
         y=[row for row in rows for _ in columns],
         text=[cell for row in matrix.text for cell in row],
         mode="text",
-        textfont={"color": INK.get(theme, INK["light"])},
         hoverinfo="skip",
         showlegend=False,
     )

@@ -84,11 +84,34 @@ def _attach_dense_clamps(
 ) -> Iterator[Any]:
     for plan in plans:
         step.reach.acted[plan.index] += int(step.mask(plan).sum())
-        module = step.loaded.model.get_submodule(site_module(plan.block, plan.clamp.site))
-        if plan.clamp.site == "key":
-            yield module.register_forward_pre_hook(_key_hook(step, plan, sizes))
+    model = step.loaded.model
+    for together in _in_rounds(plans):
+        places: dict[tuple[str, bool], list[ClampPlan]] = {}
+        for plan in together:
+            at = site_module(plan.block, plan.clamp.site), plan.clamp.site == "key"
+            places.setdefault(at, []).append(plan)
+        for (name, is_key), here in places.items():
+            if is_key:
+                yield model.get_submodule(name).register_forward_pre_hook(_key_hook(step, here, sizes))
+            else:
+                yield model.get_submodule(name).register_forward_hook(_output_hook(step, here))
+
+
+def _in_rounds(plans: Sequence[ClampPlan]) -> list[list[ClampPlan]]:
+    """Groups of plans no two of which act on one batch row; those on one row stay in the recipe's order."""
+    rounds: list[list[ClampPlan]] = []
+    first, next_of = 0, dict[int, int]()
+    for plan in plans:
+        if plan.rows is None:  # it acts on every row, so all later ones follow it
+            number = len(rounds)
+            first = number + 1
         else:
-            yield module.register_forward_hook(_output_hook(step, plan))
+            number = max([first, *(next_of.get(row, first) for row in plan.rows)])
+            next_of |= dict.fromkeys(plan.rows, number + 1)
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(plan)
+    return rounds
 
 
 def site_module(block: Block, site: ClampSite) -> str:
@@ -103,12 +126,13 @@ def site_columns(block: Block, site: ClampSite) -> slice:
     return slice(None) if site == "key" else block.view(site).neurons
 
 
-def _key_hook(step: ForwardStep, plan: ClampPlan, sizes: ResidualSizes | None) -> Callable[..., Any]:
+def _key_hook(
+    step: ForwardStep, plans: Sequence[ClampPlan], sizes: ResidualSizes | None
+) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        raw = None
-        if sizes is not None and plan.clamp.unit == "residual":
-            raw = _raw_values(step, plan, sizes.of(lambda: module.forward(args[0])))
-        return (_clamp_column(step, plan, args[0], raw), *args[1:])
+        of_residual = sizes is not None and any(plan.clamp.unit == "residual" for plan in plans)
+        read = sizes.of(lambda: module.forward(args[0])) if sizes is not None and of_residual else None
+        return (_clamp_columns(step, plans, args[0], read), *args[1:])
 
     return hook
 
@@ -121,23 +145,29 @@ def _raw_values(step: ForwardStep, plan: ClampPlan, sizes: Tensor) -> Tensor:
     return raw
 
 
-def _output_hook(step: ForwardStep, plan: ClampPlan) -> Callable[..., Any]:
+def _output_hook(step: ForwardStep, plans: Sequence[ClampPlan]) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return _clamp_column(step, plan, output)
+        return _clamp_columns(step, plans, output)
 
     return hook
 
 
-def _clamp_column(step: ForwardStep, plan: ClampPlan, values: Tensor, raw: Tensor | None = None) -> Tensor:
-    """A copy of a projection's states with the clamped neuron's column changed in scope.
+def _clamp_columns(
+    step: ForwardStep, plans: Sequence[ClampPlan], values: Tensor, sizes: Tensor | None = None
+) -> Tensor:
+    """A copy of a projection's states with the clamped neurons' columns changed in scope.
 
-    raw: (B, T) a value for each position, in place of the clamp's own.
+    sizes: (B, T) of the residual, for clamps in × residual.
     """
     changed = values.clone(memory_format=torch.contiguous_format)
-    states = at_positions(changed, step, plan.block)
-    column = states[..., site_columns(plan.block, plan.clamp.site)][..., plan.clamp.address.neuron]
-    mask = step.mask(plan).to(column.device)
-    column.copy_(torch.where(mask, apply_clamp(plan.clamp, column, raw), column))
+    for plan in plans:
+        states = at_positions(changed, step, plan.block)
+        column = states[..., site_columns(plan.block, plan.clamp.site)][..., plan.clamp.address.neuron]
+        raw = None
+        if sizes is not None and plan.clamp.unit == "residual":
+            raw = _raw_values(step, plan, sizes)
+        mask = step.mask(plan).to(column.device)
+        column.copy_(torch.where(mask, apply_clamp(plan.clamp, column, raw), column))
     return changed
 
 

@@ -36,7 +36,7 @@ def find_residual(loaded: LoadedModel, clamp: Clamp, block: Block) -> ResidualPl
 
     Raises ClampError where the model's structure does not show it, or the neuron writes nothing.
     """
-    place = _list_places(loaded).get(writer_of(block))
+    place = find_residual_place(loaded, block)
     if place is None:
         raise ClampError(
             f"{clamp}: in {loaded.anatomy.architecture} the residual that the output of {block.address} is "
@@ -47,6 +47,20 @@ def find_residual(loaded: LoadedModel, clamp: Clamp, block: Block) -> ResidualPl
             f"{clamp}: its down vector is 0, so the neuron writes nothing at any value; choose another neuron"
         )
     return place
+
+
+def find_residual_place(loaded: LoadedModel, block: Block) -> ResidualPlace | None:
+    """Where the residual of a block is read; None where the model's structure does not show it."""
+    return _list_places(loaded).get(writer_of(block))
+
+
+def find_writers(loaded: LoadedModel, block: Block) -> Tensor:
+    """(m,) bool: which neurons of a block can be held in × residual, since they write something."""
+    vectors = block.down.vectors(loaded.parameters)
+    if find_residual_place(loaded, block) is None:
+        return torch.zeros(len(vectors), dtype=torch.bool)
+    writes: Tensor = torch.linalg.vector_norm(vectors.float(), dim=-1) > 0
+    return writes.cpu()
 
 
 def name_unit(loaded: LoadedModel, clamp: Clamp) -> str:
@@ -98,7 +112,7 @@ class ResidualSizes:
         batch, length = self.step.positions.shape
         sizes = states.float().norm(dim=-1)
         by_row = sizes.reshape(length, batch).T if self.place.time_first else sizes.reshape(batch, length)
-        return replace_first(by_row, self.step.positions.to(by_row.device))
+        return replace_first(by_row, self.step.positions.to(by_row.device), self.step.lengths)
 
     def of(self, output: Callable[[], Tensor]) -> Tensor:
         """(B, T) the sizes; `output` computes the block's own output, where that stands for the residual."""
@@ -108,11 +122,17 @@ class ResidualSizes:
         return self._sizes
 
 
-def replace_first(sizes: Tensor, positions: Tensor) -> Tensor:
+def replace_first(sizes: Tensor, positions: Tensor, lengths: Tensor | None = None) -> Tensor:
     """(B, T) sizes, at position 0 the median of the row's other positions in this pass, if it has any.
 
     The first position carries massive activations. positions (B, T): −1 at padding, which is left out. Of
     two medians the lower one is taken, as torch.median does.
+    lengths (B,): of each row's prompt, 0 if not known. What is fed behind it does not count, so the value is
+    the same whether or not an answer is fed in the same pass.
     """
-    others = sizes.masked_fill(positions <= 0, torch.nan).nanmedian(1, keepdim=True).values
+    left_out = positions <= 0
+    if lengths is not None:
+        known = lengths.to(positions.device)[:, None]
+        left_out = left_out | ((positions >= known) & (known > 0))
+    others = sizes.masked_fill(left_out, torch.nan).nanmedian(1, keepdim=True).values
     return torch.where((positions == 0) & ~others.isnan(), others, sizes)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analysis.anatomy.anatomy import Block
-from analysis.intervening.clamps import Clamp, ClampSite
+from analysis.intervening.clamps import Clamp, ClampSite, Scope
 from analysis.opening.models import LoadedModel
 
 LAST_POSITION = 2**31 - 1
@@ -87,11 +87,20 @@ class ForwardStep:
 
     def mask(self, plan: ClampPlan) -> Tensor:
         """(B, T) whether the clamp's scope and rows include a position; padding excluded."""
-        spans = [plan.clamp.scope.interval(int(length)) for length in self.lengths]
-        device = self.positions.device
-        first = torch.tensor([max(first, 0) for first, _ in spans], device=device)[:, None]
-        last = torch.tensor([min(last, LAST_POSITION) for _, last in spans], device=device)[:, None]
-        return self.in_rows(plan.rows) & (self.positions >= first) & (self.positions <= last)
+        key = None if plan.rows is None else tuple(plan.rows), plan.clamp.scope
+        if key not in self._masks:
+            self._masks[key] = self.in_rows(plan.rows) & self._in_scope(plan.clamp.scope)
+        return self._masks[key]
+
+    def _in_scope(self, scope: Scope) -> Tensor:
+        """(B, T) whether a scope includes a position; worked out once for all clamps with that scope."""
+        if scope not in self._scopes:
+            spans = [scope.interval(int(length)) for length in self.lengths]
+            device = self.positions.device
+            first = torch.tensor([max(first, 0) for first, _ in spans], device=device)[:, None]
+            last = torch.tensor([min(last, LAST_POSITION) for _, last in spans], device=device)[:, None]
+            self._scopes[scope] = (self.positions >= first) & (self.positions <= last)
+        return self._scopes[scope]
 
     def in_rows(self, rows: Sequence[int] | None) -> Tensor:
         """(B, T) whether a position is in these rows of the batch (None: all); padding excluded."""
@@ -107,6 +116,14 @@ class ForwardStep:
         """(B,) each row's prompt length."""
         given = torch.as_tensor(self.prompt_length, device=self.positions.device)
         return given.expand(len(self.positions))
+
+    @cached_property
+    def _masks(self) -> dict[tuple[tuple[int, ...] | None, Scope], Tensor]:
+        return {}
+
+    @cached_property
+    def _scopes(self) -> dict[Scope, Tensor]:
+        return {}
 
 
 class Handle(Protocol):

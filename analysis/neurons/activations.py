@@ -117,13 +117,26 @@ class Firing:
 
 def neuron_firing(loaded: LoadedModel, address: NeuronAddress, ids: Sequence[int]) -> Firing:
     """Compute one neuron's activations along a sequence of token ids, at every site it has."""
-    block = loaded.anatomy.block(address)
-    sites = CLAMP_SITES if block.gated else CLAMP_SITES[:2]
-    values = {site: torch.full((len(ids),), torch.nan) for site in sites}
+    return neuron_firings(loaded, [address], ids)[address]
+
+
+def neuron_firings(
+    loaded: LoadedModel, addresses: Sequence[NeuronAddress], ids: Sequence[int]
+) -> dict[NeuronAddress, Firing]:
+    """The same of several neurons, in one pass."""
+    blocks = {address.block: loaded.anatomy.block(address) for address in addresses}
+    values = {
+        address: {
+            site: torch.full((len(ids),), torch.nan)
+            for site in (CLAMP_SITES if blocks[address.block].gated else CLAMP_SITES[:2])
+        }
+        for address in addresses
+    }
 
     def see(seen: Block, site: ClampSite, found: Tensor, rows: Tensor, positions: Tensor) -> None:
-        if seen.address == block.address:
-            values[site][positions.cpu()] = found[:, address.neuron].float().cpu()
+        for address, own in values.items():
+            if address.block == seen.address:
+                own[site][positions.cpu()] = found[:, address.neuron].float().cpu()
 
-    read_through(loaded, ids, Observe((block,), see))
-    return Firing(tuple(int(i) for i in ids), values)
+    read_through(loaded, ids, Observe(tuple(blocks.values()), see))
+    return {address: Firing(tuple(int(i) for i in ids), own) for address, own in values.items()}

@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 from analysis.anatomy.anatomy import Anatomy, Block, Norm, Site
-from analysis.anatomy.head_matrix import NEURON_TILE, VOCAB_TILE, HeadMatrix, exact
+from analysis.anatomy.head_matrix import HeadMatrix, exact
 from analysis.errors import HeadlampError
+from analysis.neurons.rounded import Columns, is_large, scan_rounded
+from analysis.neurons.vocabulary_scan import PRODUCTS, Product, scan_vocabulary
 from analysis.pulse import Pulse
 
 METHOD_VERSION = "1"
 NeuronNorm = Literal["none", "unit", "final", "through"]
 NORMS: tuple[NeuronNorm, ...] = get_args(NeuronNorm)
-
-GROUP = 64
-"""Group size in the exact top-k: the k groups with the largest maxima hold the k largest entries."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class Decoding:
     """What m neurons of one block decode to at one site.
 
     top_ids, bottom_ids (m, k) int32, best first; top_logits, bottom_logits (m, k) float32: z;
-    log_z, mean, deviation, entropy (nats), weight_norm (m,) float32; p = exp(z − log_z).
+    log_z, mean, deviation, entropy (nats), weight_norm (m,) float32; p = exp(z − log_z). kurtosis (m,)
+    float32, ≥ −2: Σ(z − μ)⁴/(V σ⁴) − 3, 0 for a normal distribution, NaN where σ is 0.
     """
 
     top_ids: Tensor
@@ -43,13 +43,16 @@ class Decoding:
     mean: Tensor
     deviation: Tensor
     entropy: Tensor
+    kurtosis: Tensor
     weight_norm: Tensor
 
     def __post_init__(self) -> None:
         m, k = self.top_ids.shape
         pairs = (self.top_logits, self.bottom_ids, self.bottom_logits)
-        singles = (self.log_z, self.mean, self.deviation, self.entropy, self.weight_norm)
-        if any(t.shape != (m, k) for t in pairs) or any(t.shape != (m,) for t in singles):
+        singles = (self.log_z, self.mean, self.deviation, self.entropy, self.kurtosis)
+        if any(t.shape != (m, k) for t in pairs) or any(
+            t.shape != (m,) for t in (*singles, self.weight_norm)
+        ):
             raise ValueError("a Decoding's arrays must all describe the same neurons")
 
 
@@ -89,111 +92,47 @@ def decode_vectors(
     top_k: int = 10,
     *,
     weight_norm: Tensor | None = None,
+    product: Product = "float32",
     pulse: Pulse = lambda done, total: None,
 ) -> Decoding:
     """Decode vectors (m, d), already n(w). top_k is cut to the vocabulary. Entropy in [0, log V] nats.
 
-    weight_norm (m,): ‖w‖ of the vectors as they are stored; that of `vectors` where None. pulse: called
-    before every tile with (tiles done, tiles in all); an exception it raises ends the decoding.
+    weight_norm (m,): ‖w‖ of the vectors as they are stored; that of `vectors` where None. product: the dtype
+    in which vectors and head are multiplied; tokens, their z, mean and deviation are float32's in either
+    (`scan_rounded`). pulse: called before every tile with (tiles done, tiles in all); an exception it
+    raises ends the decoding.
     """
     if top_k < 1:
         raise HeadlampError(f"top-k {top_k}: choose at least 1")
+    if product not in PRODUCTS:
+        raise HeadlampError(f"product {product!r} is unknown; choose {', '.join(PRODUCTS)}")
     k = min(top_k, head.tokens)
     vectors = vectors.to(head.rows.device)
-    steps = _TileCounter(pulse, _tiles(len(vectors), NEURON_TILE) * _tiles(head.vocab, VOCAB_TILE))
-    tiles = [
-        _decode_tile(vectors[i : i + NEURON_TILE], head, k, steps)
-        for i in range(0, len(vectors), NEURON_TILE)
-    ]
-    columns = [torch.cat(parts).cpu() for parts in zip(*tiles, strict=True)]
+    small = product == "float32" or not is_large(head.tokens, k)
+    decode = _decode_exactly if small else _decode_rounded
+    ids, logits, low_ids, low_logits, *sums = decode(vectors, head, k, pulse)
     lengths = torch.linalg.vector_norm(vectors, dim=-1) if weight_norm is None else weight_norm
-    columns.append(lengths.float().cpu())
-    return Decoding(*columns)
+    singles = (column.float().cpu() for column in (*sums, lengths))
+    return Decoding(ids.cpu(), logits.cpu(), low_ids.cpu(), low_logits.cpu(), *singles)
 
 
-class _TileCounter:
-    """Counts tiles for a pulse callback."""
-
-    def __init__(self, pulse: Pulse, total: int) -> None:
-        self._pulse, self._done, self._total = pulse, 0, total
-
-    def next(self) -> None:
-        self._pulse(self._done, self._total)
-        self._done += 1
-
-
-def _tiles(count: int, size: int) -> int:
-    return -(-count // size)
-
-
-def _decode_tile(vectors: Tensor, head: HeadMatrix, k: int, steps: _TileCounter) -> tuple[Tensor, ...]:
-    """One tile of neurons against the whole vocabulary, a tile of tokens at a time.
-
-    mass = Σ exp(z − max) and moment = Σ exp(z − max)·(z − max), rescaled as the maximum grows; so
-    log_z = max + log mass and the entropy log mass − moment/mass lose nothing to cancellation.
-    """
-    tops: list[tuple[Tensor, Tensor]] = []
-    bottoms: list[tuple[Tensor, Tensor]] = []
-    largest = torch.full((len(vectors),), -torch.inf, device=vectors.device)
-    mass = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
-    moment = torch.zeros_like(mass)
-    for start in range(0, head.vocab, VOCAB_TILE):
-        steps.next()
-        rows, ids = head.tile(start, VOCAB_TILE)
-        if not len(rows):
-            continue  # nothing but holes
-        z = vectors @ rows.T
-        tops.append(_best_of_tile(z, k, start, ids, largest=True))
-        bottoms.append(_best_of_tile(z, k, start, ids, largest=False))
-        new = torch.maximum(largest, tops[-1][0][:, 0])
-        below = z - new[:, None]
-        weight = torch.exp(below)
-        drop = torch.where(largest.isinf(), 0.0, largest - new).double()
-        moment = (moment + mass * drop) * drop.exp() + (weight * below).sum(-1).double()
-        mass = mass * drop.exp() + weight.sum(-1).double()
-        largest = new
-    log_z = largest.double() + mass.log()
-    top_z, top_ids = _merge(tops, k, largest=True)
-    bottom_z, bottom_ids = _merge(bottoms, k, largest=False)
+def _decode_exactly(vectors: Tensor, head: HeadMatrix, k: int, pulse: Pulse) -> Columns:
     mean, deviation = head.measure_spread(vectors)
-    entropy = (mass.log() - moment / mass).clamp(min=0)
-    return (
-        *(top_ids, top_z, bottom_ids, bottom_z),
-        *(t.float() for t in (log_z, mean, deviation, entropy)),
-    )
+    scan = scan_vocabulary(vectors, head, k, mean, product="float32", pulse=pulse)
+    sums = scan.sums
+    log_z = sums.centre.double() + sums.measure_log_mass()
+    rest = log_z, mean, deviation, sums.measure_entropy(), sums.measure_kurtosis(deviation, head.tokens)
+    return (*scan.top[::-1], *scan.bottom[::-1], *rest)
 
 
-def _best_of_tile(
-    z: Tensor, k: int, start: int, ids: Tensor | None, *, largest: bool
-) -> tuple[Tensor, Tensor]:
-    """`_extremes` of one tile; ids (v,): the token of each column, None where they count from start."""
-    if ids is None:
-        return _extremes(z, k, start, largest=largest)
-    values, columns = _extremes(z, k, 0, largest=largest)
-    return values, ids[columns.long()].int()
-
-
-def _extremes(z: Tensor, k: int, offset: int, *, largest: bool) -> tuple[Tensor, Tensor]:
-    """The k largest (smallest) of every row of z (n, v), exact, without a full sort; ids start at offset."""
-    k = min(k, z.shape[1])
-    whole = z.shape[1] // GROUP * GROUP
-    if whole // GROUP <= 2 * k:
-        values, ids = z.topk(k, largest=largest)
-        return values, (ids + offset).int()
-    groups = z[:, :whole].view(len(z), -1, GROUP)
-    best = (groups.amax(-1) if largest else groups.amin(-1)).topk(k, largest=largest).indices
-    inside = groups.gather(1, best[..., None].expand(-1, -1, GROUP)).flatten(1)
-    ids = (best[..., None] * GROUP + torch.arange(GROUP, device=z.device)).flatten(1)
-    rest = torch.arange(whole, z.shape[1], device=z.device).expand(len(z), -1)
-    values, where = torch.cat([inside, z[:, whole:]], 1).topk(k, largest=largest)
-    return values, (torch.cat([ids, rest], 1).gather(1, where) + offset).int()
-
-
-def _merge(parts: list[tuple[Tensor, Tensor]], k: int, *, largest: bool) -> tuple[Tensor, Tensor]:
-    values = torch.cat([value for value, _ in parts], 1)
-    ids = torch.cat([i for _, i in parts], 1)
-    best, where = values.topk(k, largest=largest)
-    return best, ids.gather(1, where)
+def _decode_rounded(vectors: Tensor, head: HeadMatrix, k: int, pulse: Pulse) -> Columns:
+    """By `scan_rounded`; the rows for which that does not hold are decoded in float32."""
+    columns, holds = scan_rounded(vectors, head, k, pulse)
+    if not bool(holds.all()):
+        again = _decode_exactly(vectors[~holds], head, k, lambda done, total: pulse(total, total))
+        for column, exact_column in zip(columns, again, strict=True):
+            column[~holds] = exact_column
+    return columns
 
 
 def _through_final_norm(vectors: Tensor, norm: Norm, parameters: Mapping[str, Tensor]) -> Tensor:

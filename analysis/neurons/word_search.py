@@ -6,6 +6,7 @@ log Σ exp z besides, which only a decoding over the whole vocabulary has.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -96,15 +97,18 @@ class WordScores:
         return values.gather(1, self.form(by)[:, None])[:, 0]
 
 
-def score_word(vectors: Tensor, head: HeadMatrix, tokens: tuple[int, ...]) -> WordScores:
+def score_word(
+    vectors: Tensor, head: HeadMatrix, tokens: tuple[int, ...], name: Hashable = None
+) -> WordScores:
     """Score vectors (n, d), already n(w), for a word of these token ids; log_z stays None.
 
-    The vectors may lie on any device; the scores lie on the CPU.
+    name: of vectors that never change, so that what no word changes is measured once. The vectors may lie on
+    any device; the scores lie on the CPU.
     """
     rows = head.rows[list(tokens)]
     vectors = vectors.to(rows.device)
     logits = vectors @ rows.T
-    mean, deviation = head.measure_spread(vectors)
+    mean, deviation = head.measure_spread(vectors, name)
     lengths = vectors.norm(dim=-1, keepdim=True) * rows.norm(dim=-1)
     z_scores = (logits - mean[:, None]) / deviation[:, None].clamp(min=1e-12)
     return WordScores(

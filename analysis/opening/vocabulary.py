@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -61,6 +63,28 @@ class Vocabulary:
             if token not in self.special and token not in self.holes:
                 forms[text.removeprefix(" ").casefold()].append(token)
         return {form: tuple(ids) for form, ids in forms.items()}
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The forms of letters that have a token with a leading space, in alphabetical order."""
+        whole = (
+            form
+            for form, ids in self.forms.items()
+            if any(self.texts[token].startswith(" ") for token in ids) and form.isalpha()
+        )
+        return tuple(sorted(whole))
+
+    def complete(self, typed: str, limit: int) -> tuple[str, ...]:
+        """The first few words that begin with what is typed and are longer, in any case; those whose token
+        has the smallest id, which tokenizers give to what is frequent, first.
+        """
+        begun = typed.strip().casefold()
+        if not begun:
+            return ()
+        first = bisect_left(self.words, begun)
+        found = itertools.takewhile(lambda word: word.startswith(begun), self.words[first:])
+        longer = [word for word in found if word != begun]
+        return tuple(sorted(longer, key=lambda word: min(self.forms[word]))[:limit])
 
     @cached_property
     def kinds(self) -> tuple[TokenKind, ...]:

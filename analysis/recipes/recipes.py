@@ -17,12 +17,12 @@ from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_addres
 from analysis.errors import HeadlampError, RecipeError
 from analysis.intervening.clamps import Clamp, parse_scope
 from analysis.intervening.interventions import Change
-from analysis.intervening.pruning import PruneExpert
+from analysis.intervening.pruning import PruneColumn, PruneExpert
 from analysis.opening.models import LoadedModel
 from analysis.recipes.kinds import READERS, read_intervention, write_entry
 
 FORMAT = 1
-KINDS = ("clamp", "prune_expert", *READERS)
+KINDS = ("clamp", "prune_expert", "prune_column", *READERS)
 """The kinds of intervention that this version reads and writes."""
 HEADLAMP = "0.1.0"
 LARGEST_RAW = 1e30
@@ -124,6 +124,9 @@ def _check_recorded_raw(number: int, clamp: Clamp, raw: Any) -> float:
 def _entry(change: Change, number: int, used: Sequence[float]) -> dict[str, Any]:
     if isinstance(change, PruneExpert):
         return {"kind": "prune_expert"} | vars(change.address)
+    if isinstance(change, PruneColumn):
+        where = change.address
+        return {"kind": "prune_column"} | vars(where.block) | {"neuron": where.neuron}
     return _clamp_entry(change, used) if isinstance(change, Clamp) else write_entry(change, number)[0]
 
 
@@ -155,6 +158,8 @@ def _read_entry(number: int, entry: Any, tensors: Mapping[str, Tensor]) -> Chang
     try:
         if kind == "clamp":
             return _read_clamp(entry)
+        if kind == "prune_column":
+            return PruneColumn(_read_neuron(entry))
         return PruneExpert(cast(BlockAddress, parse_part(str(_read_block(entry)))))
     except HeadlampError as error:
         raise RecipeError(f"intervention {number}: {error}") from error
@@ -165,13 +170,17 @@ def _read_entry(number: int, entry: Any, tensors: Mapping[str, Tensor]) -> Chang
 def _read_clamp(entry: dict[str, Any]) -> Clamp:
     value = entry.get("value")
     return Clamp(
-        parse_address(str(NeuronAddress(_read_block(entry), _whole(entry["neuron"])))),
+        _read_neuron(entry),
         entry.get("site", "key"),
         entry.get("mode", "set"),
         None if value is None else float(value),
         entry.get("unit", "raw"),
         parse_scope(str(entry.get("scope", "all"))),
     )
+
+
+def _read_neuron(entry: dict[str, Any]) -> NeuronAddress:
+    return parse_address(str(NeuronAddress(_read_block(entry), _whole(entry["neuron"]))))
 
 
 def _read_block(entry: dict[str, Any]) -> BlockAddress:

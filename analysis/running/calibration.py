@@ -16,6 +16,8 @@ LONGEST = 2048
 """Longest window, and approximate batch size, in tokens."""
 EVERY = 4
 """Every fourth window of a text is held out for evaluation."""
+WANTED, SHORTEST = 20, 16
+"""How many windows an evaluation text is cut into at least, and the fewest tokens of the text in one."""
 
 Window = tuple[int, ...]
 
@@ -51,6 +53,40 @@ def cut_windows(loaded: LoadedModel, text: str, longest: int = LONGEST) -> tuple
     length = min(longest, loaded.anatomy.context) - len(prefix)
     windows = [tuple(prefix + ids[start : start + length]) for start in range(0, len(ids), length)]
     return tuple(window for window in windows if len(window) > 1)
+
+
+def choose_window_length(loaded: LoadedModel, windows: Sequence[Window]) -> int:
+    """Tokens, prefix included, of the windows that cut these into 20 or more: min(2,048, context, text / 20).
+
+    A text of less than 20 × 16 tokens gives fewer windows.
+    """
+    prefix = len(read_prefix_tokens(loaded))
+    tokens = sum(len(window) - prefix for window in windows)
+    return min(LONGEST, loaded.anatomy.context, prefix + max(tokens // WANTED, SHORTEST))
+
+
+def cut_shorter(loaded: LoadedModel, windows: Sequence[Window], longest: int) -> tuple[Window, ...]:
+    """Cut each window into windows of at most `longest` tokens, each behind the prefix tokens."""
+    prefix = tuple(read_prefix_tokens(loaded))
+    length = max(min(longest, loaded.anatomy.context) - len(prefix), 1)
+    texts = [window[len(prefix) :] for window in windows]
+    shorter = [prefix + ids[start : start + length] for ids in texts for start in range(0, len(ids), length)]
+    return tuple(window for window in shorter if len(window) > 1)
+
+
+def cut_as_released(loaded: LoadedModel, windows: Sequence[Window]) -> tuple[Window, ...]:
+    """The text of windows as the code of the super-expert paper cuts it: min(2,048, context) tokens each,
+    without prefix tokens, the tail left out. Raises TextError for a text shorter than one.
+    """
+    prefix = len(read_prefix_tokens(loaded))
+    ids = [token for window in windows for token in window[prefix:]]
+    length = min(LONGEST, loaded.anatomy.context)
+    if len(ids) < length:
+        raise TextError(
+            f"the text has {len(ids):,} tokens; the authors' code reads windows of {length:,} and leaves out "
+            f"the rest, so that nothing would be read; give a text of at least {length:,} tokens"
+        )
+    return tuple(tuple(ids[start : start + length]) for start in range(0, len(ids) - length + 1, length))
 
 
 def read_prefix_tokens(loaded: LoadedModel) -> list[int]:

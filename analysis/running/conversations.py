@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -73,6 +74,18 @@ def parse_turns(text: str) -> tuple[Turn, ...]:
 def write_turns(turns: tuple[Turn, ...]) -> str:
     """The text that `parse_turns` reads."""
     return "\n".join(f"{role}: {said}" for role, said in turns)
+
+
+def write_conversation(asked: Conversation) -> dict[str, Any]:
+    """A conversation as JSON, without what is empty."""
+    found = vars(asked) | {"turns": [list(turn) for turn in asked.turns]}
+    return {name: value for name, value in found.items() if value}
+
+
+def read_conversation(document: Mapping[str, Any]) -> Conversation:
+    """What `write_conversation` wrote."""
+    turns = tuple((str(role), str(said)) for role, said in document.get("turns", ()))
+    return Conversation(**{**document, "turns": turns})
 
 
 def make_messages(spoken: tuple[Turn, ...], *, as_parts: bool) -> list[dict[str, Any]]:

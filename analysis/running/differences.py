@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import groupby
 
@@ -14,10 +14,14 @@ _BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment of one text. same: it also occurs in the other text, in the same order."""
+    """A segment of one text. same: it also occurs in the other text, in the same order.
+
+    spans: its parts, as `group_tokens` has them.
+    """
 
     text: str
     same: bool
+    spans: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
 
 def mark_differences(
@@ -56,11 +60,16 @@ def log_odds_change(base: float, changed: float) -> float | None:
 
 def join_tokens(tokens: Sequence[str]) -> str:
     """The text of consecutive tokens; parts of one character (`<0xC3>`, `<0xA9>`) are joined."""
-    parts = []
+    return "".join(text for text, _ in group_tokens(tokens))
+
+
+def group_tokens(tokens: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """The text of each token, with 1; consecutive parts of characters are one text, with their number."""
+    spans: list[tuple[str, int]] = []
     for is_bytes, group in groupby(tokens, lambda token: bool(_BYTES.fullmatch(token))):
-        text = "".join(group)
-        parts.append(_decode_bytes(text) if is_bytes else text)
-    return "".join(parts)
+        found = list(group)
+        spans += [(_decode_bytes("".join(found)), len(found))] if is_bytes else [(one, 1) for one in found]
+    return tuple(spans)
 
 
 def _decode_bytes(text: str) -> str:
@@ -72,4 +81,5 @@ def _decode_bytes(text: str) -> str:
 
 def _pieces(tokens: Sequence[str], same: Sequence[bool]) -> tuple[Piece, ...]:
     pairs = groupby(zip(tokens, same, strict=True), key=lambda pair: pair[1])
-    return tuple(Piece(join_tokens([token for token, _ in group]), shared) for shared, group in pairs)
+    found = [(shared, group_tokens([token for token, _ in group])) for shared, group in pairs]
+    return tuple(Piece("".join(text for text, _ in spans), shared, spans) for shared, spans in found)

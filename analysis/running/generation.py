@@ -23,11 +23,14 @@ from analysis.running.answers import refusal_ids
 from analysis.running.batches import example_number
 from analysis.running.configured import build_scorer, samples
 from analysis.running.continuing import check_continues, find_room
-from analysis.running.words import read_word_probability
+from analysis.running.words import list_excluded, read_word_probability
 
 METHOD_VERSION = "1"
-WORD_VERSION = "2"
-"""Of generations that report a word: by its spellings since 2, by single tokens before."""
+WORD_VERSION = "3"
+"""Of generations that report a word: by single tokens in 1, by its spellings since 2, without what makes them
+longer words since 3."""
+LEAST = 1e-3
+"""Behind the first generated position, spellings below this probability keep what makes them longer words."""
 BEST = 20
 """How many of either row's best tokens the answer position reports."""
 
@@ -84,7 +87,9 @@ def generate_steps(
 ) -> Iterator[GenerationStep]:
     """Continue ids (token ids of one prompt) twice: row 0 unchanged, row 1 changed.
 
-    spellings: of a word whose probability is reported at every position, as token ids.
+    spellings: of a word whose probability is reported at every position, as token ids. What goes on behind
+    it is subtracted, which takes a step for each spelling: at the first position always, later only for
+    spellings of at least LEAST in either row (1.3 to 1.6 times as long on SmolLM2; at every position 3).
     Once a guard refuses row 1, it continues with the refusal text and ends. Stops
     when both rows have ended, at `max_new_tokens`, or at the end of the context. The lock is held for
     one forward step at a time; the KV cache belongs to this iterator. Raises HeadlampError where a change
@@ -97,13 +102,15 @@ def generate_steps(
     choose = _Chooser(loaded, sampling, fed)
     done = [False, False]
     refusal: list[int] | None = None
+    excluded = list_excluded(loaded, spellings)
     limit = min(sampling.max_new_tokens, find_room(loaded, len(ids)))
     for number in range(limit):
         start = 0 if number == 0 else len(ids) + number - 1
         logits, reach = run.feed(fed, start, run.cache)
         logits = logits[:, -1]
-        log_p = torch.log_softmax(logits, -1).cpu()
-        word = run.read_word(log_p, spellings, start + fed.shape[1])
+        log_p = logits.cpu().double().log_softmax(-1).float()  # float32 would err where P is near 1
+        least = 0.0 if number == 0 else LEAST
+        word = run.read_word(log_p, spellings, excluded, start + fed.shape[1], least)
         chosen = choose(logits, log_p, number)
         if CHANGED in reach.abstained and refusal is None and not done[CHANGED]:
             refusal = refusal_ids(loaded, reach.refusal or "")
@@ -144,7 +151,12 @@ class _Run:
         return logits, reach
 
     def read_word(
-        self, log_p: Tensor, spellings: Sequence[Sequence[int]], length: int
+        self,
+        log_p: Tensor,
+        spellings: Sequence[Sequence[int]],
+        excluded: Sequence[Tensor | None],
+        length: int,
+        least: float,
     ) -> tuple[float, float] | None:
         """P(word) of both rows after `length` tokens; log_p (2, V): of the next one. The cache stays."""
         end = len(self.ids) + find_room(self.loaded, len(self.ids))
@@ -154,9 +166,9 @@ class _Run:
         def read_ahead(pieces: Sequence[int]) -> Tensor:
             fed = torch.tensor([list(pieces)] * 2, device=self.loaded.device)
             logits, _ = self.feed(fed, length, copy.deepcopy(self.cache), keep=len(pieces))
-            return torch.log_softmax(logits, -1)
+            return logits.cpu().double().log_softmax(-1)
 
-        base, changed = read_word_probability(log_p, spellings, read_ahead)
+        base, changed = read_word_probability(log_p, spellings, read_ahead, excluded, least)
         return base, changed
 
 
@@ -205,7 +217,7 @@ class _Chooser:
 
 
 @dataclass(frozen=True)
-class AnswerPosition:
+class BestTokens:
     """Probabilities at the first generated position.
 
     token_ids (n,): the BEST of either row, likeliest (in either) first; base, changed (n,) in [0, 1].
@@ -216,7 +228,7 @@ class AnswerPosition:
     changed: tuple[float, ...]
 
 
-def read_answer_position(step: GenerationStep, best: int = BEST, also: Sequence[int] = ()) -> AnswerPosition:
+def read_best_tokens(step: GenerationStep, best: int = BEST, also: Sequence[int] = ()) -> BestTokens:
     """The best tokens of either row at the first step, plus `also`, with both rows' probabilities."""
     p = step.log_probabilities.double().exp()
     possible = int((step.log_probabilities[BASE] > -torch.inf).sum())  # all but the holes of the vocabulary
@@ -224,4 +236,4 @@ def read_answer_position(step: GenerationStep, best: int = BEST, also: Sequence[
     candidates = sorted({int(i) for row in p for i in row.topk(count).indices} | set(also))
     candidates.sort(key=lambda token: -float(p[:, token].max()))
     base, changed = p[BASE, candidates].tolist(), p[CHANGED, candidates].tolist()
-    return AnswerPosition(tuple(candidates), tuple(base), tuple(changed))
+    return BestTokens(tuple(candidates), tuple(base), tuple(changed))
