@@ -9,7 +9,7 @@
 One Store is shared by all threads. Every error is a StoreError that says what to do.
 """
 
-from store.arrays import read_array, read_arrays
+from store.arrays import read_array, read_arrays, read_arrays_held
 from store.database import Store, default_path, open_store
 from store.documents import Json
 from store.errors import (
@@ -34,6 +34,7 @@ from store.errors import (
 from store.export import (
     ImportResult,
     import_findings,
+    read_findings,
     write_findings_csv,
     write_findings_html,
     write_findings_json,
@@ -158,6 +159,8 @@ __all__ = [
     "put_unit",
     "read_array",
     "read_arrays",
+    "read_arrays_held",
+    "read_findings",
     "read_unit",
     "remember_model",
     "repair_database",

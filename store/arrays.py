@@ -38,6 +38,18 @@ def read_arrays(store: Store, key: str, name: str) -> list[Array]:
     return [decode_array(row) for row in rows]
 
 
+def read_arrays_held(store: Store, key: str, name: str) -> list[Array | None]:
+    """The array `name` of every unit of run `key`, in unit order, read-only; None for units without it, as of
+    an earlier version.
+
+    RunNotFound, DatabaseCorrupt.
+    """
+    run = get_run(store, key)
+    rows = store.rows("SELECT * FROM arrays WHERE run_key = ? AND name = ? ORDER BY unit_idx", (key, name))
+    held = {row["unit_idx"]: decode_array(row) for row in rows}
+    return [held.get(idx) for idx in range(run.units)]
+
+
 def decode_array(row: Mapping[str, Any]) -> Array:
     """The array in a row of `arrays`, read-only; DatabaseCorrupt names unit and run."""
     found = decode_row("arrays", row)

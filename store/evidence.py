@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from store.conversations import Turns, read_conversation
 from store.documents import clean_text
 from store.findings import Finding
+from store.odd_fields import read_field, read_list, read_map, read_number, read_turns
+from store.pruning_evidence import PrunedSet, read_pruned_sets
+from store.word_evidence import WordEvidence, read_word_evidence
 
 # Control characters and the bidirectional overrides, which would reorder the text around them.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -37,7 +40,9 @@ class DecodedTokens:
 class EvidenceView:
     """The readable part of an evidence document; "", None and () for missing parts.
 
-    turns: those before the prompt, each beginning a line with its role.
+    turns: those before the prompt, each beginning a line with its role. said: of levers and sweeps.
+    conversation: all before the answer where a chat template was used; opening: the prompt and the beginning
+    of the answer, or in a conversation that beginning alone.
     """
 
     run_key: str
@@ -55,32 +60,43 @@ class EvidenceView:
     address: str
     sites: tuple[DecodedTokens, ...]
     weights: str
+    said: WordEvidence
+    conversation: Turns
+    opening: str
+    pruned_sets: tuple[PrunedSet, ...]
 
     @property
     def tells(self) -> bool:
         """Whether there is text or a table to show; otherwise exports show the document itself."""
-        return bool(self.base_text or self.changed_text or self.answer or self.sites)
+        texts = self.base_text or self.changed_text
+        return bool(texts or self.answer or self.sites or self.said.verdict or self.pruned_sets)
 
 
 def read_evidence(evidence: Mapping[str, Any]) -> EvidenceView:
     """The readable part of `evidence`, whatever it holds; never raises."""
-    seed, word = evidence.get("seed"), _map(evidence.get("word"))
+    seed, word = evidence.get("seed"), read_map(evidence.get("word"))
+    prompt, prefix = read_field(evidence.get("prompt")), read_field(evidence.get("answer_prefix"))
+    conversation = read_conversation(evidence)
     return EvidenceView(
-        run_key=_text(evidence.get("run")),
+        run_key=read_field(evidence.get("run")),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
-        prompt=_text(evidence.get("prompt")) + _text(evidence.get("answer_prefix")),
-        system=_text(evidence.get("system")),
-        turns=_turns(evidence.get("turns")),
-        clamps=tuple(_text(clamp) for clamp in _list(evidence.get("clamps"))),
-        base_text=_text(_map(evidence.get("base")).get("text")),
-        changed_text=_text(_map(evidence.get("changed")).get("text")),
-        word=_text(word.get("word")),
-        word_base=_number(word.get("base")),
-        word_changed=_number(word.get("changed")),
-        answer=_answer(_map(evidence.get("answer"))),
-        address=_text(evidence.get("address")),
-        sites=_sites(_map(evidence.get("sites"))),
-        weights=_text(evidence.get("weights")),
+        prompt=prompt + prefix,
+        system=read_field(evidence.get("system")),
+        turns=read_turns(evidence.get("turns")),
+        clamps=tuple(read_field(clamp) for clamp in read_list(evidence.get("clamps"))),
+        base_text=read_field(read_map(evidence.get("base")).get("text")),
+        changed_text=read_field(read_map(evidence.get("changed")).get("text")),
+        word=read_field(word.get("word")),
+        word_base=read_number(word.get("base")),
+        word_changed=read_number(word.get("changed")),
+        answer=_answer(read_map(evidence.get("answer"))),
+        address=read_field(evidence.get("address")),
+        sites=_sites(read_map(evidence.get("sites"))),
+        weights=read_field(evidence.get("weights")),
+        said=read_word_evidence(evidence),
+        conversation=conversation,
+        opening=prefix if conversation else prompt + prefix,
+        pruned_sets=read_pruned_sets(evidence),
     )
 
 
@@ -96,7 +112,7 @@ def list_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]:
         "System prompt": shown.system,
         "Earlier turns": shown.turns,
         "Clamps": " ".join(shown.clamps),
-        "Word": f"{make_token_visible(shown.word)}: {chances}" if shown.word else "",
+        "Word": f"{make_token_visible(shown.word)}: {chances}" if shown.word else shown.said.word,
         "Seed": "" if shown.seed is None else str(shown.seed),
         "Run": shown.run_key,
         "Kept": finding.created_at,
@@ -122,6 +138,11 @@ def format_digits(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
+def format_cell(value: object) -> str:
+    """A text of evidence, or a number with four digits; a dash for None."""
+    return value if isinstance(value, str) else format_digits(read_number(value))
+
+
 def _answer(answer: Mapping[str, Any]) -> tuple[TokenChances, ...]:
     base, changed = _chances(answer.get("base")), _chances(answer.get("changed"))
     nothing = ("", None)
@@ -134,44 +155,25 @@ def _answer(answer: Mapping[str, Any]) -> tuple[TokenChances, ...]:
 def _chances(rows: object) -> dict[str, tuple[str, float | None]]:
     """Token id (or the token, if it has none) → (token, probability); distinct ids may print alike."""
     found = {}
-    for row in map(_map, _list(rows)):
-        token = _text(row.get("token"))
-        found[str(row.get("token_id", token))] = (token, _number(row.get("probability")))
+    for row in map(read_map, read_list(rows)):
+        token = read_field(row.get("token"))
+        found[str(row.get("token_id", token))] = (token, read_number(row.get("probability")))
     return found
-
-
-def _turns(turns: object) -> str:
-    pairs = [[_text(part) for part in _list(turn)] for turn in _list(turns)]
-    return "\n".join(f"{pair[0]}: {pair[1]}" for pair in pairs if len(pair) == 2)
 
 
 def _sites(sites: Mapping[str, Any]) -> tuple[DecodedTokens, ...]:
     return tuple(
-        DecodedTokens(str(site), end, tuple(map(_read_decoded, _list(_map(ends).get(end)))))
+        DecodedTokens(str(site), end, tuple(map(_read_decoded, read_list(read_map(ends).get(end)))))
         for site, ends in sites.items()
         for end in ("top", "bottom")
-        if _list(_map(ends).get(end))
+        if read_list(read_map(ends).get(end))
     )
 
 
 def _read_decoded(row: object) -> tuple[str, float | None, float | None]:
-    token = _map(row)
-    return _text(token.get("token")), _number(token.get("logit")), _number(token.get("probability"))
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def _text(value: object) -> str:
-    return clean_text(value) if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    token = read_map(row)
+    return (
+        read_field(token.get("token")),
+        read_number(token.get("logit")),
+        read_number(token.get("probability")),
+    )

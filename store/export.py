@@ -21,6 +21,7 @@ from store.report_markdown import write_findings_markdown
 __all__ = [
     "ImportResult",
     "import_findings",
+    "read_findings",
     "write_findings_csv",
     "write_findings_html",
     "write_findings_json",
@@ -66,9 +67,14 @@ def import_findings(store: Store, text: str) -> ImportResult:
 
     BadImport: the text is not such an export, is of a newer version, or one of its findings is malformed.
     """
-    findings = [_read_import(entry, place) for place, entry in enumerate(_entries(text), start=1)]
+    findings = read_findings(text)
     added = insert_findings(store, findings)
     return ImportResult(added, len(findings) - added)
+
+
+def read_findings(text: str) -> list[Finding]:
+    """The findings of a JSON export, not stored. BadImport as `import_findings`."""
+    return [_read_import(entry, place) for place, entry in enumerate(_entries(text), start=1)]
 
 
 def _row(finding: Finding) -> list[str | float | None]:

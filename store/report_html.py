@@ -1,4 +1,4 @@
-"""Findings as one offline HTML file: no scripts, nothing fetched, everything escaped."""
+"""Findings as one offline HTML file: nothing fetched, all escaped, no scripts but those of its charts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 
 from store.evidence import (
     EvidenceView,
+    format_cell,
     format_digits,
     list_facts,
     make_token_visible,
@@ -15,10 +16,14 @@ from store.evidence import (
     read_evidence,
 )
 from store.findings import Finding
+from store.headlines import write_headline
+from store.pruning_evidence import SET_COLUMNS
+from store.report_charts import Chart, ReportCharts, write_chart_data
+from store.word_evidence import DOSE_COLUMNS, LEVER_COLUMNS, WordEvidence
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="POLICY">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Headlamp findings</title>
 <style>
@@ -42,28 +47,40 @@ td.number { font-variant-numeric: tabular-nums; }
 .bar { display: block; height: .4rem; min-width: 1px; background: var(--base); }
 .bar.changed { background: var(--changed); }
 .chart { display: block; width: 10rem; }
+.plot { min-height: 12rem; }
+.how { color: var(--dim); font-size: .9rem; }
+.speaker { color: var(--dim); font-weight: 600; margin: .5rem 0 0; }
 </style></head><body>
 <h1>Headlamp findings</h1>
 """
 
 
-def write_findings_html(findings: Iterable[Finding]) -> str:
-    """The findings as one self-contained HTML document, in light or dark colours."""
-    articles = ["\n".join(["<article>", *_finding(finding), "</article>"]) for finding in findings]
-    return _HEAD + "\n".join(articles) + "\n</body></html>\n"
+def write_findings_html(findings: Iterable[Finding], charts: ReportCharts = ReportCharts()) -> str:
+    """The findings as one self-contained HTML document, in light or dark colours, with interactive charts."""
+    articles = [
+        "\n".join(["<article>", *_finding(finding, charts.by_finding.get(finding.id, ())), "</article>"])
+        for finding in findings
+    ]
+    head = _HEAD.replace("POLICY", charts.policy)
+    return f"{head}{chr(10).join(articles)}\n{charts.write_scripts()}</body></html>\n"
 
 
-def _finding(finding: Finding) -> Iterator[str]:
+def _finding(finding: Finding, charts: Sequence[Chart]) -> Iterator[str]:
     shown = read_evidence(finding.evidence)
     yield f'<h2 dir="auto">{_safe(finding.title)}</h2>'
+    headline = write_headline(finding, shown)
+    if headline:
+        yield f'<p dir="auto"><strong>{_safe(headline)}</strong></p>'
     if finding.note:
         yield f'<p class="note" dir="auto">{_safe(finding.note)}</p>'
-    yield _facts(finding, shown)
-    if shown.prompt:
-        yield f"<h3>Prompt</h3>{_block(shown.prompt)}"
-    if shown.base_text or shown.changed_text:
-        base, changed = _block(shown.base_text), _block(shown.changed_text)
-        yield f'<div class="columns"><div><h3>Base</h3>{base}</div><div><h3>Changed</h3>{changed}</div></div>'
+    for chart in charts:
+        yield f"<h3>{_safe(chart.title)}</h3>{write_chart_data(chart)}"
+        yield f'<p class="how">{_safe(chart.caption)}</p>'
+    yield from _texts(shown)
+    yield from _word(shown.said)
+    if shown.pruned_sets:
+        rows = [list(map(_cell, one.cells())) for one in shown.pruned_sets]
+        yield f"<h3>Sets of experts</h3>{_table(SET_COLUMNS, rows)}"
     if shown.answer:
         yield "<h3>Answer position</h3>" + _answer(shown)
     for decoded in shown.sites:
@@ -73,8 +90,25 @@ def _finding(finding: Finding) -> Iterator[str]:
         ]
         yield f"<h3>{_safe(decoded.site)}, {decoded.end} tokens</h3>"
         yield _table(("token", "logit", "probability"), rows)
+    yield f"<h3>Settings</h3>{_facts(finding, shown)}"
     whole = json.dumps(finding.evidence, indent=1, ensure_ascii=False)
     yield f"<details><summary>All the evidence</summary>{_block(whole)}</details>"
+
+
+def _texts(shown: EvidenceView) -> Iterator[str]:
+    """What was said before, turn by turn, and both texts beside each other."""
+    for speaker, text in shown.conversation:
+        yield f'<p class="speaker">{_safe(speaker)}</p>{_block(text)}'
+    if shown.prompt and not shown.conversation:
+        yield f"<h3>Prompt</h3>{_block(shown.prompt)}"
+    if shown.base_text or shown.changed_text:
+        begun = shown.opening if shown.conversation else ""
+        base, changed = _block(begun + shown.base_text), _block(begun + shown.changed_text)
+        who = ", Assistant" if shown.conversation else ""
+        yield (
+            f'<div class="columns"><div><h3>Base{who}</h3>{base}</div>'
+            f"<div><h3>Changed{who}</h3>{changed}</div></div>"
+        )
 
 
 def _facts(finding: Finding, shown: EvidenceView) -> str:
@@ -96,6 +130,24 @@ def _answer(shown: EvidenceView) -> str:
         for row in shown.answer
     ]
     return _table(("token", "p base", "p changed", "base above, changed below"), rows)
+
+
+def _word(said: WordEvidence) -> Iterator[str]:
+    """The tables of a word's levers or doses, with a bar of P(word) each, and the prompts."""
+    for name, columns, measured in (
+        ("Levers", LEVER_COLUMNS, [(one.cells(), one.held_out) for one in said.levers]),
+        (f"Doses, {said.unit}", DOSE_COLUMNS, [(one.cells(), one.mean) for one in said.doses]),
+    ):
+        if measured:
+            rows = [[*map(_cell, cells), _bar(chance, "changed")] for cells, chance in measured]
+            yield f"<h3>{_safe(name)}</h3>{_table((*columns, ''), rows)}"
+    if said.prompts and said.verdict:
+        rows = [[_safe(one.purpose), f"<bdi>{_safe(one.line)}</bdi>"] for one in said.prompts]
+        yield f"<h3>Prompts</h3>{_table(('', 'prompt'), rows)}"
+
+
+def _cell(value: object) -> str:
+    return f"<bdi>{_safe(value)}</bdi>" if isinstance(value, str) else _safe(format_cell(value))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from store.evidence import (
     EvidenceView,
+    format_cell,
     format_digits,
     list_facts,
     make_token_visible,
@@ -15,6 +16,9 @@ from store.evidence import (
     read_evidence,
 )
 from store.findings import Finding
+from store.headlines import write_headline
+from store.pruning_evidence import SET_COLUMNS
+from store.word_evidence import DOSE_COLUMNS, LEVER_COLUMNS, WordEvidence
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
 
@@ -42,20 +46,39 @@ def escape_markdown(text: str) -> str:
 def _finding(finding: Finding) -> Iterator[str]:
     shown = read_evidence(finding.evidence)
     yield f"## {escape_markdown(finding.title)}"
+    headline = write_headline(finding, shown)
+    if headline:
+        yield f"**{escape_markdown(headline)}**"
     if finding.note:
         yield "\n>\n".join(f"> {escape_markdown(line)}" for line in finding.note.splitlines() if line.strip())
-    yield _table(
-        ("", ""), [(name, escape_markdown(fact)) for name, fact in list_facts(finding, shown).items()]
-    )
-    texts = {"Prompt": shown.prompt, "Base": shown.base_text, "Changed": shown.changed_text}
-    for name, text in texts.items():
-        if text:
-            yield f"**{name}**\n\n{fence_code(text)}"
+    yield from _texts(shown)
+    yield from _word(shown.said)
+    if shown.pruned_sets:
+        rows = [[escape_markdown(format_cell(cell)) for cell in one.cells()] for one in shown.pruned_sets]
+        yield "**Sets of experts**\n\n" + _table(SET_COLUMNS, rows)
     yield from _tables(shown)
+    facts = [(name, escape_markdown(fact)) for name, fact in list_facts(finding, shown).items()]
+    yield "**Settings**\n\n" + _table(("", ""), facts)
     rest = {"Recipe": finding.evidence.get("recipe"), "Evidence": None if shown.tells else finding.evidence}
     for name, part in rest.items():
         if part:
             yield f"**{name}**\n\n" + fence_code(json.dumps(part, indent=1), "json")
+
+
+def _texts(shown: EvidenceView) -> Iterator[str]:
+    """What was said before, turn by turn, and both texts."""
+    for speaker, text in shown.conversation:
+        yield f"**{escape_markdown(speaker)}**\n\n{fence_code(text)}"
+    begun = shown.opening if shown.conversation else ""
+    who = ", Assistant" if shown.conversation else ""
+    texts = {
+        "Prompt": "" if shown.conversation else shown.prompt,
+        f"Base{who}": shown.base_text and begun + shown.base_text,
+        f"Changed{who}": shown.changed_text and begun + shown.changed_text,
+    }
+    for name, text in texts.items():
+        if text:
+            yield f"**{name}**\n\n{fence_code(text)}"
 
 
 def _tables(shown: EvidenceView) -> Iterator[str]:
@@ -76,6 +99,20 @@ def _tables(shown: EvidenceView) -> Iterator[str]:
         ]
         name = escape_markdown(f"{decoded.site}, {decoded.end} tokens")
         yield f"**{name}**\n\n" + _table(("token", "logit", "probability"), rows)
+
+
+def _word(said: WordEvidence) -> Iterator[str]:
+    """The tables of a word's levers or doses, and the prompts."""
+    for name, columns, facts in (
+        ("Levers", LEVER_COLUMNS, [one.cells() for one in said.levers]),
+        (f"Doses, {said.unit}", DOSE_COLUMNS, [one.cells() for one in said.doses]),
+    ):
+        if facts:
+            rows = [[escape_markdown(format_cell(cell)) for cell in cells] for cells in facts]
+            yield f"**{escape_markdown(name)}**\n\n{_table(columns, rows)}"
+    if said.prompts and said.verdict:
+        rows = [[one.purpose, escape_markdown(one.line)] for one in said.prompts]
+        yield f"**Prompts**\n\n{_table(('', 'prompt'), rows)}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
