@@ -7,7 +7,20 @@ from typing import Any
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
+from analysis.recipes.recipes import versions
 from store import Finding, Store, keep_finding
+
+
+def describe_run(loaded: LoadedModel) -> dict[str, Any]:
+    """How a model was opened, and with which versions: what running a finding again needs besides its
+    question.
+    """
+    return {
+        "dtype": loaded.dtype,
+        "device": loaded.ref.device,
+        "revision": loaded.ref.revision,
+        "versions": versions(),
+    }
 
 
 def keep_evidence(

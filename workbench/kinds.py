@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from analysis.errors import HeadlampError
@@ -21,7 +21,8 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of job. parameters: the names an order must give; title: one line for users.
+    """A kind of job. parameters: the names an order must give; defaults: those it may give besides, and the
+    value where it does not, as in orders of earlier versions; title: one line for users.
 
     compute maps units: a pure function of model, parameters and indices, in any process. together: if all
     units result from one pass, what that pass counts ("windows"); they are then not distributed.
@@ -36,6 +37,11 @@ class Kind:
         [LoadedModel, Mapping[str, Any], Sequence[int], Pulse], Iterator[tuple[int, UnitResult]]
     ]
     together: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def takes(self, names: Iterable[str]) -> bool:
+        """Whether an order may give exactly these parameters."""
+        return set(self.parameters) <= set(names) <= {*self.parameters, *self.defaults}
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,17 @@ class Order:
 
 
 def make_order(kind: Kind, model: ModelRef, **parameters: Any) -> Order:
-    """An order that is valid anywhere: folders become absolute paths, the device is resolved."""
-    if set(parameters) != set(kind.parameters):
+    """An order that is valid anywhere: folders become absolute paths, the device is resolved.
+
+    A parameter at its default is left out, so that the order is the same as before there was one.
+    """
+    if not kind.takes(parameters):
         raise ValueError(f"{kind.name} takes {', '.join(kind.parameters)}, not {', '.join(parameters)}")
+    parameters = {
+        name: value
+        for name, value in parameters.items()
+        if name not in kind.defaults or value != kind.defaults[name]
+    }
     return Order(kind.name, resolve_ref(model), parameters)
 
 
@@ -81,4 +95,5 @@ def rebuild_order(run: Run, kinds: Mapping[str, Kind]) -> Order:
             f"a {run.kind} run is not a job: repeat the request where it was made to resume it"
         )
     ref = ModelRef(run.model_name, device=run.device, dtype=run.dtype)
-    return make_order(kind, ref, **{name: run.parameters[name] for name in kind.parameters})
+    names = (*kind.parameters, *(name for name in kind.defaults if name in run.parameters))
+    return make_order(kind, ref, **{name: run.parameters[name] for name in names})

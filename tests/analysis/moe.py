@@ -64,6 +64,44 @@ def eager_peaks(loaded: LoadedModel, ids: Sequence[Sequence[int]]) -> dict[str, 
     return found
 
 
+def released_maxima(loaded: LoadedModel, ids: Sequence[Sequence[int]]) -> dict[str, float]:
+    """By address: every routed expert's maximum as the authors' code has it, one window at a time.
+
+    In transformers 4 a layer loops over its experts, `index, token = torch.where(mask[expert])` with a mask
+    (experts, k, tokens); a hook keeps the first row of what each down projection returns.
+    """
+    given: dict[str, tuple[Any, ...]] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, args, kwargs: given.update({name: (module, *args, *kwargs.values())})
+
+    names = {block.module: block.address.layer for block in loaded.anatomy.blocks if block.routed}
+    found = {str(block.address): 0.0 for block in loaded.anatomy.blocks if block.routed}
+    for window in ids:
+        handles = [
+            loaded.model.get_submodule(name).register_forward_pre_hook(note(name), with_kwargs=True)
+            for name in names
+        ]
+        with torch.no_grad():
+            loaded.model(input_ids=torch.tensor([window]), use_cache=False)
+        for handle in handles:
+            handle.remove()
+        for name, layer in names.items():
+            module, hidden, chosen, _ = given[name]
+            hidden, chosen = hidden.reshape(-1, hidden.shape[-1]), chosen.reshape(-1, chosen.shape[-1])
+            mask = functional.one_hot(chosen, len(module.down_proj)).permute(2, 1, 0)
+            for expert in range(len(mask)):
+                _, token = torch.where(mask[expert])
+                if len(token):
+                    rows = []
+                    for x in hidden[token]:
+                        key, down, bias = _key_and_down(module, expert, x)
+                        rows.append(down @ key + bias)
+                    place = f"L{layer}.E{expert}"
+                    found[place] = max(found[place], float(rows[0].abs().max()))
+    return found
+
+
 def linear_peaks(loaded: LoadedModel, ids: Sequence[Sequence[int]]) -> dict[str, Peak]:
     """By address: the peaks of shared experts and dense blocks, token by token from their projections."""
     given: dict[str, Tensor] = {}

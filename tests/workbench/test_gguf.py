@@ -13,7 +13,8 @@ import torch
 from analysis.intervening.clamps import parse_clamp
 from analysis.opening.models import ModelRef, load_model
 from analysis.running.generation import Sampling
-from analysis.unlearning.edits.baking import save_baked
+from analysis.saving.baking import bake_weights
+from analysis.saving.folders import save_folder
 from store import open_store, write_findings_markdown
 from store.evidence import list_facts, read_evidence
 from tests.analysis.checkpoints.gguf.gguf_made import write_gguf
@@ -110,7 +111,8 @@ def test_the_script_dequantises_the_same_file(tmp_path: Path, chat: bool) -> Non
 
 def test_a_baked_model_is_an_ordinary_folder(path: Path, tmp_path: Path) -> None:
     loaded = load_model(ModelRef(str(path)))
-    save_baked(loaded, [parse_clamp("L1.N3:key:ablate").resolve(largest=1.0, mean=0.0)], tmp_path / "baked")
+    ablated = parse_clamp("L1.N3:key:ablate").resolve(largest=1.0, mean=0.0)
+    save_folder(loaded, bake_weights(loaded, [ablated]), tmp_path / "baked")
     baked = load_model(ModelRef(str(tmp_path / "baked")))
     assert baked.weights_format == ""
     changed = [n for n, v in baked.parameters.items() if not torch.equal(v, loaded.parameters[n])]

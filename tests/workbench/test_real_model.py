@@ -98,10 +98,9 @@ def test_it_is_made_to_forget_in_one_round(cli: Cli, smollm2: Path, capitals: Pa
     assert roles["retain"]["n"] == 14
 
 
-def test_a_concept_is_edited_out(cli: Cli, smollm2: Path) -> None:
-    prompts = ("--prompt", "The capital of France is", "--prompt", "The Eiffel Tower stands in the city of")
-    found = cli("tars", smollm2, "--concept", "Paris", *prompts, "--edits", "1", "--json").document
-    assert len(found["edits"]) == 1
-    assert 0 < found["probability"]["before"] < 1
-    assert found["probability"]["after"] != found["probability"]["before"]
-    assert found["kl"]["median"] < 0.01
+def test_a_concept_is_refused_where_the_answer_does_not_say_it(cli: Cli, smollm2: Path) -> None:
+    asked = ("--concept", "Paris", "--prompt", "France has which city as its capital?")
+    refused = cli("tars", smollm2, *asked)
+    assert refused.code == 2
+    assert "the model does not say 'Paris'" in refused.err
+    assert "so there is nothing to remove there" in refused.err

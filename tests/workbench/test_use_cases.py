@@ -30,7 +30,7 @@ from workbench.generating.requests import GenerationRequest
 from workbench.models import list_model_choices, open_model
 from workbench.neurons import decoding as neurons
 from workbench.neurons import profiles, rows, searching
-from workbench.neurons.decoding import NeuronFilter
+from workbench.neurons.filtering import NeuronFilter, filter_neurons
 
 
 @pytest.fixture
@@ -234,16 +234,16 @@ def test_an_unknown_word_costs_no_decoding(loaded: LoadedModel, database: Store)
 def test_filters_leave_exactly_the_neurons_that_pass(loaded: LoadedModel, database: Store) -> None:
     run = neurons.decode_model(loaded, database).run.key
     decoded = neurons.read_decoded(loaded, database, run, "down")
-    everything = neurons.filter_neurons(loaded, decoded, NeuronFilter(order="address"))
+    everything = filter_neurons(loaded, decoded, NeuronFilter(order="address"))
     assert everything.tolist() == list(range(loaded.anatomy.neurons))
     p = decoded.probability()[:, 0]
-    few = neurons.filter_neurons(loaded, decoded, NeuronFilter(minimum=float(np.median(p)), layers=(1, 1)))
+    few = filter_neurons(loaded, decoded, NeuronFilter(minimum=float(np.median(p)), layers=(1, 1)))
     assert all(p[i] >= np.median(p) and decoded.layer[i] == 1 for i in few)
     assert list(p[few]) == sorted(p[few], reverse=True)
-    words = neurons.filter_neurons(loaded, decoded, NeuronFilter(kinds=frozenset({"word"})))
+    words = filter_neurons(loaded, decoded, NeuronFilter(kinds=frozenset({"word"})))
     labels = [loaded.vocabulary.kind(int(decoded.top_ids[i, 0])) for i in range(len(decoded))]
     assert sorted(words.tolist()) == [i for i, kind in enumerate(labels) if kind == "word"]
-    bottom = neurons.filter_neurons(loaded, decoded, NeuronFilter(end="bottom"))
+    bottom = filter_neurons(loaded, decoded, NeuronFilter(end="bottom"))
     low = decoded.probability(bottom=True)[:, 0]
     assert list(low[bottom]) == sorted(low, reverse=True)
 
@@ -302,8 +302,12 @@ def test_the_words_probability_is_that_of_the_plain_model(loaded: LoadedModel, d
     logits = loaded.model(torch.tensor([list(result.prompt_ids)])).logits[0, -1].double()
     tokens = [i for i, text in enumerate(loaded.vocabulary.texts) if text in ("dog", " dog")]
     assert len(tokens) == 2
+    texts, special = loaded.vocabulary.texts, loaded.vocabulary.special
+    longer = torch.tensor([i not in special and text[:1].isalnum() for i, text in enumerate(texts)])
+    behind = loaded.model(torch.tensor([[*result.prompt_ids, i] for i in tokens])).logits[:, -1].double()
+    ends = 1 - behind.softmax(-1)[:, longer].sum(-1)
     assert result.word is not None
-    assert result.word[0] == pytest.approx(float(logits.softmax(-1)[tokens].sum()), rel=1e-4)
+    assert result.word[0] == pytest.approx(float(logits.softmax(-1)[tokens] @ ends), rel=1e-4)
     shown = {t.token_id: t.base for t in result.answer}
     p = logits.softmax(-1)
     assert all(shown[i] == pytest.approx(float(p[i]), rel=1e-4) for i in shown)

@@ -16,12 +16,15 @@ from workbench.cli.commands.findings import findings
 from workbench.cli.commands.generate import generate
 from workbench.cli.commands.harness import harness
 from workbench.cli.commands.jobs import jobs
+from workbench.cli.commands.levers import concepts, levers
 from workbench.cli.commands.models import inspect, models
 from workbench.cli.commands.neuron import neuron
 from workbench.cli.commands.neurons import decode, find
 from workbench.cli.commands.repair import repair
 from workbench.cli.commands.runs import runs
+from workbench.cli.commands.save import save
 from workbench.cli.commands.skills import skill, tars
+from workbench.cli.commands.sweep import sweep
 from workbench.cli.commands.unlearn import unlearn_
 from workbench.cli.shared.output import say
 
@@ -70,9 +73,13 @@ app.command()(find)
 app.command()(neuron)
 app.command("compare")(compare_)
 app.command()(generate)
+app.command()(sweep)
+app.command()(levers)
+app.command()(concepts)
 app.command()(experts)
 app.command("unlearn")(unlearn_)
 app.command()(tars)
+app.command()(save)
 app.command()(harness)
 app.add_typer(skill, name="skill")
 app.add_typer(findings, name="findings")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from analysis.errors import HeadlampError, RecipeError
+from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
 from analysis.running.differences import cut_to_difference
@@ -27,12 +27,20 @@ from store import (
     write_findings_json,
     write_findings_markdown,
 )
+from workbench.experts.evidence import KIND as PRUNING_KIND
+from workbench.experts.evidence import keep_pruning, prune_again
+from workbench.findings.charts import make_report_charts
 from workbench.findings.pair_evidence import collect_evidence
 from workbench.findings.recorded import RecordedGeneration, read_recorded
 from workbench.generating.clamping import Generation, regenerate_pair
 from workbench.keeping import keep_evidence
-from workbench.models import open_model
+from workbench.levers.evidence import KINDS as LEVER_KINDS
+from workbench.levers.evidence import keep_effect, measure_again
+from workbench.neurons.comparison_evidence import KIND as COMPARISON_KIND
+from workbench.neurons.comparison_evidence import compare_again, keep_comparison
 from workbench.neurons.profiles import NeuronView
+from workbench.neurons.rows import SHAPE
+from workbench.reruns import MeasuredAgain, open_unchanged
 from workbench.unlearning.evidence import KIND, ask_again, keep_unlearning
 
 ExportFormat = Literal["html", "json", "csv", "md"]
@@ -40,8 +48,7 @@ EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 TOLERANCE = 1e-4
 """Largest difference in a probability allowed in a re-run; token ids must be equal."""
 
-_WRITERS: dict[ExportFormat, Callable[[Iterable[Finding]], str]] = {
-    "html": write_findings_html,
+_WRITERS: dict[str, Callable[[Iterable[Finding]], str]] = {
     "json": write_findings_json,
     "csv": write_findings_csv,
     "md": write_findings_markdown,
@@ -59,8 +66,11 @@ __all__ = [
     "export_findings",
     "get_finding",
     "import_findings",
+    "keep_comparison",
+    "keep_effect",
     "keep_generation",
     "keep_neuron",
+    "keep_pruning",
     "keep_unlearning",
     "list_findings",
     "rerun_finding",
@@ -111,13 +121,16 @@ def neuron_document(neuron: Any) -> dict[str, Any]:
         "bottom": [asdict(score) for score in neuron.bottom],
         "log_z": neuron.log_z,
         "weight_norm": neuron.weight_norm,
-    }
+    } | {name: getattr(neuron, name) for name in SHAPE}
 
 
 def export_findings(findings: Iterable[Finding], format: ExportFormat) -> str:
     """Findings as one document. Raises HeadlampError for an unknown format."""
-    if format not in _WRITERS:
+    if format not in EXPORT_FORMATS:
         raise HeadlampError(f"format {format!r} is unknown; choose {', '.join(EXPORT_FORMATS)}")
+    if format == "html":
+        listed = list(findings)
+        return write_findings_html(listed, make_report_charts(listed))
     return _WRITERS[format](findings)
 
 
@@ -143,14 +156,15 @@ def rerun_finding(store: Store, finding_id: str) -> Rerun:
     """
     finding = get_finding(store, finding_id)
     if finding.kind == KIND:
-        return _rerun_unlearning(store, finding)
+        return _say_difference(finding, ask_again(store, finding))
+    if finding.kind == PRUNING_KIND:
+        return _say_difference(finding, prune_again(store, finding))
+    if finding.kind == COMPARISON_KIND:
+        return _say_difference(finding, compare_again(store, finding))
+    if finding.kind in LEVER_KINDS:
+        return _say_difference(finding, measure_again(store, finding))
     then = read_recorded(finding)
-    with open_model(then.ref, store) as loaded:
-        if loaded.fingerprint != finding.model_fingerprint:
-            raise RecipeError(
-                f"{finding.model_name} is no longer the model this finding was made with: fingerprint "
-                f"{loaded.fingerprint[:12]}… now, {finding.model_fingerprint[:12]}… then; open the old folder"
-            )
+    with open_unchanged(then.ref, finding, store) as loaded:
         unknown = [i for i in then.answer if not 0 <= i < len(loaded.vocabulary)]
         if unknown:
             raise HeadlampError(f"this finding lists token {unknown[0]}, which the model does not have")
@@ -159,8 +173,7 @@ def rerun_finding(store: Store, finding_id: str) -> Rerun:
     return _compare(then, result, time.perf_counter() - started)
 
 
-def _rerun_unlearning(store: Store, finding: Finding) -> Rerun:
-    found = ask_again(store, finding)
+def _say_difference(finding: Finding, found: MeasuredAgain) -> Rerun:
     same = found.difference <= TOLERANCE
     if not same:
         said = "the numbers are not the same; compare the versions and the device they were measured with"
@@ -183,6 +196,8 @@ def _compare(then: RecordedGeneration, result: Generation, seconds: float) -> Re
     if other_prompt:
         was, now = cut_to_difference(then.rendered, result.rendered)
         said = f"the template renders another prompt: {was!r} then, {now!r} now"
+    elif tokens_equal and not difference:
+        said = "every token and every probability is the same"
     elif tokens_equal and close:
         said = f"every token is the same and no probability differs by more than {difference:.1e}"
     elif tokens_equal:
@@ -190,7 +205,7 @@ def _compare(then: RecordedGeneration, result: Generation, seconds: float) -> Re
     else:
         said = "the text is not the same; compare the versions and the device it was made with"
     if then.other_word:
-        said += "; P(word) was measured by single tokens then, so it is not compared"
+        said += f"; P(word) was measured {then.other_word} then, so it is not compared"
     same = tokens_equal and close and not other_prompt
     return Rerun(same, tokens_equal, difference, TOLERANCE, result.run, seconds, said)
 

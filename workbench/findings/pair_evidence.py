@@ -10,8 +10,12 @@ from analysis.intervening.interventions import Change
 from analysis.intervening.steps import AttachableChange
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
+from analysis.running.prompts import is_rendered
 from workbench.generating.clamping import Generation
 from workbench.generating.requests import list_surroundings
+
+_PLACE = ("answer_prefix", "source")
+"""What is said of the answer position, its number apart."""
 
 
 def check_keepable(changes: Sequence[Change]) -> None:
@@ -38,6 +42,7 @@ def collect_evidence(loaded: LoadedModel, result: Generation) -> dict[str, Any]:
         "answer_prefix": result.request.answer_prefix,
         **list_surroundings(result.request),
         "rendered_prompt": result.rendered,
+        "conversation": is_rendered(loaded, result.request.conversation),
         "prompt_ids": list(result.prompt_ids),
         "seed": sampling.seed,
         "temperature": sampling.temperature,
@@ -86,4 +91,5 @@ def _word(result: Generation) -> dict[str, Any] | None:
         "changed": result.word[1],
         "position": result.position,
         "per_position": paths and {"base": list(paths[0]), "changed": list(paths[1])},
+        **({} if result.place is None else {name: getattr(result.place, name) for name in _PLACE}),
     }

@@ -11,6 +11,7 @@ from analysis.recipes.recipes import use_recorded_raw
 from analysis.running.generation import Sampling
 from store import Finding
 from workbench.generating.requests import GenerationRequest
+from workbench.reruns import explain_incomplete
 
 ROWS = ("base", "changed")
 
@@ -19,7 +20,7 @@ ROWS = ("base", "changed")
 class RecordedGeneration:
     """A finding's recorded question and answer. answer: token id → (base, changed) probability.
 
-    word: None too where it was measured by single tokens, as earlier versions did (`other_word`).
+    word: None too where an earlier version measured it otherwise; other_word says how.
     prompt_ids, rendered: what was fed, as tokens and as text; None and "" in findings of earlier versions.
     """
 
@@ -31,7 +32,7 @@ class RecordedGeneration:
     word: tuple[float, float] | None
     prompt_ids: tuple[int, ...] | None = None
     rendered: str = ""
-    other_word: bool = False
+    other_word: str = ""
 
 
 def read_recorded(finding: Finding) -> RecordedGeneration:
@@ -42,13 +43,13 @@ def read_recorded(finding: Finding) -> RecordedGeneration:
     document = finding.evidence
     if finding.kind != "generation":
         raise HeadlampError(
-            f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations and unlearning run "
-            "again"
+            f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations, levers, sweeps, "
+            "prunings, comparisons and unlearning run again"
         )
-    try:
+    with explain_incomplete():
         rows = [document["answer"][row] for row in ROWS]
         word = document.get("word")
-        other_word = bool(word) and "position" not in (word or {})
+        other_word = _find_other_word(word or {})
         return RecordedGeneration(
             ref=ModelRef(
                 finding.model_name,
@@ -68,10 +69,15 @@ def read_recorded(finding: Finding) -> RecordedGeneration:
             prompt_ids=_ids(document.get("prompt_ids")),
             rendered=str(document.get("rendered_prompt") or ""),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise HeadlampError(
-            f"this finding's evidence is not complete enough to run again: {type(error).__name__} {error}"
-        ) from error
+
+
+def _find_other_word(word: dict[str, Any]) -> str:
+    """How an earlier version measured a finding's word; empty for today's way, and for no word."""
+    if not word or "source" in word:
+        return ""
+    if "position" in word:
+        return "at the first position after the prompt, together with the words that it begins,"
+    return "by single tokens"
 
 
 def _request(document: dict[str, Any], word: str) -> GenerationRequest:
@@ -89,6 +95,7 @@ def _request(document: dict[str, Any], word: str) -> GenerationRequest:
         system=str(document.get("system") or ""),
         turns=tuple((str(role), str(said)) for role, said in document.get("turns") or ()),
         raw=document.get("raw") is True,
+        fold_case=document.get("fold_case") is True,
     )
 
 

@@ -14,10 +14,10 @@ from analysis.recipes.recipes import versions, write_recipe_document
 from analysis.running.generation import (
     BASE,
     CHANGED,
-    AnswerPosition,
+    BestTokens,
     GenerationStep,
     generate_steps,
-    read_answer_position,
+    read_best_tokens,
 )
 from analysis.running.prompts import (
     decode_answer,
@@ -27,9 +27,10 @@ from analysis.running.prompts import (
     show_fed,
 )
 from analysis.running.reasoning import opens_reasoning, split_reasoning
-from analysis.running.words import list_spellings
 from store import RunSpec, Store, StoreError, begin_run, list_stored_units, put_unit, read_unit
 from workbench.generating.requests import GenerationRequest, generation_spec
+from workbench.generating.token_chances import ChosenInBoth, measure_chosen, read_chosen
+from workbench.generating.word_places import WordPlace, read_at_answer, spell_word
 from workbench.neurons.profiles import is_profiled, needs_profile, resolve_clamps
 from workbench.runs import Progress
 
@@ -53,9 +54,10 @@ class Generation:
 
     *_tokens: the text token by token, ends of text left out, for marking differences. *_reasoning: what the
     text's reasoning block says, None without one. rendered: the text that was fed, special tokens shown.
-    word: (base, changed) probability of the word at the answer position. per_position: the same at every
-    generated position of either row, None where the word would not fit into the context; None in texts
-    stored before it was measured. reach: per clamp, positions covered and acted on.
+    word: (base, changed) probability of the word at the answer position, which `place` says: while the texts
+    grow, the first position after the prompt. per_position: the same at every generated position of either
+    row, None where the word would not fit into the context. chosen: the probability of each generated token.
+    Both are None in texts stored before they were measured. reach: per clamp, positions covered and acted on.
     """
 
     run: str
@@ -79,11 +81,13 @@ class Generation:
     seconds: float
     warning: str = ""
     per_position: PerPosition | None = None
+    place: WordPlace | None = None
+    chosen: ChosenInBoth | None = None
 
     @property
     def position(self) -> int:
-        """The answer position, 0-based in the fed sequence: its logits predict the first new token."""
-        return len(self.prompt_ids) - 1
+        """The answer position, 0-based in the fed sequence: its logits predict the word."""
+        return len(self.prompt_ids) - 1 if self.place is None else self.place.position
 
 
 def stream_pair(
@@ -102,11 +106,7 @@ def stream_pair(
     """
     started = time.perf_counter()
     ids = encode_conversation(loaded, request.conversation)
-    spellings = (
-        [spelling.token_ids for spelling in list_spellings(loaded, request.conversation, request.word)]
-        if request.word.strip()
-        else []
-    )
+    spellings = spell_word(loaded, request)
     clamps = tuple(resolve_clamps(loaded, store, request.clamps, progress))
     request = replace(request, clamps=clamps)
     spec = generation_spec(loaded, request, ids, rerun)
@@ -114,12 +114,15 @@ def stream_pair(
         yield _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
         return
     payload: dict[str, Any] = {"base": [], "changed": [], "answer": [], "word": None, "reach": None}
-    payload["per_position"] = None
+    payload |= {"per_position": None, "chosen": {"base": [], "changed": []}}
     reach = Reach()
     for step in generate_steps(loaded, ids, request.clamps, request.sampling, spellings):
         _add_step(payload, step, reach, also)
         payload["seconds"] = time.perf_counter() - started
         yield replace(_from_payload(loaded, request, spec.key, ids, payload), done=False, stored=False)
+    if spellings:
+        payload |= read_at_answer(loaded, request, payload["base"], payload["word"])
+        payload["seconds"] = time.perf_counter() - started
     warning = _keep(store, spec, payload)
     finished = _from_payload(loaded, request, spec.key, ids, payload)
     yield replace(finished, stored=not warning, warning=warning)
@@ -168,6 +171,9 @@ def _is_stored(store: Store, spec: RunSpec) -> bool:
 
 
 def _add_step(payload: dict[str, Any], step: GenerationStep, reach: Reach, also: Sequence[int]) -> None:
+    chosen = measure_chosen(step, together=payload["base"] == payload["changed"])
+    for name, probabilities in chosen.items():
+        payload["chosen"][name].append(probabilities)
     for row, name in ((BASE, "base"), (CHANGED, "changed")):
         token = step.tokens[row]
         if token is not None:
@@ -175,7 +181,7 @@ def _add_step(payload: dict[str, Any], step: GenerationStep, reach: Reach, also:
     reach.add(step.reach)
     payload["reach"] = reach.counts()
     if not payload["answer"]:
-        payload["answer"] = _answer_rows(read_answer_position(step, also=also))
+        payload["answer"] = _answer_rows(read_best_tokens(step, also=also))
         payload["word"] = step.word and list(step.word)
         payload["per_position"] = {"base": [], "changed": []} if step.word else None
     for row, name in ((BASE, "base"), (CHANGED, "changed")):
@@ -183,7 +189,7 @@ def _add_step(payload: dict[str, Any], step: GenerationStep, reach: Reach, also:
             payload["per_position"][name].append(step.word and step.word[row])
 
 
-def _answer_rows(answer: AnswerPosition) -> list[tuple[int, float, float]]:
+def _answer_rows(answer: BestTokens) -> list[tuple[int, float, float]]:
     return list(zip(answer.token_ids, answer.base, answer.changed, strict=True))
 
 
@@ -221,6 +227,8 @@ def _from_payload(
         answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in payload["answer"]),
         word=payload["word"] and (payload["word"][0], payload["word"][1]),
         per_position=_read_positions(payload.get("per_position")),
+        chosen=read_chosen(payload.get("chosen")),
+        place=WordPlace(**payload["place"]) if payload.get("place") else None,
         reach=reach,
         recipe=write_recipe_document(loaded, request.clamps, reach.used),
         done=True,

@@ -1,4 +1,4 @@
-"""Several prompts from a file of JSON lines: what is asked of each, checked before anything is generated.
+"""Several prompts, from a file of JSON lines or typed: what is asked of each, checked beforehand.
 
 {"prompt", "answer_prefix"?, "system"?, "word"?, "split"?}      split: select (default), held_out or other
 """
@@ -15,6 +15,9 @@ from workbench.generating.requests import GenerationRequest
 SPLITS = ("select", "held_out", "other")
 MOST_PROMPTS = 1000
 """Largest number of prompts in one file: each is generated twice, one after the other."""
+
+LARGEST_FILE = 4_000_000
+"""Largest uploaded file, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,37 @@ def parse_prompts(text: str, name: str) -> tuple[PromptLine, ...]:
     numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not numbered:
         raise TextError(f'{name} has no prompt; write one a line, such as {{"prompt": "My pet is a"}}')
-    if len(numbered) > MOST_PROMPTS:
-        raise TextError(
-            f"{name} has {len(numbered)} prompts, more than {MOST_PROMPTS}; split it into several files"
-        )
+    _check_count(len(numbered), name)
     return tuple(_parse_line(line, f"{name}, line {number}") for number, line in numbered)
+
+
+def read_prompts(text: str, name: str) -> tuple[PromptLine, ...]:
+    """Prompts as typed or uploaded: JSON lines if the first line opens an object, else the lines themselves.
+
+    Empty lines and repeated prompts are left out. Raises TextError as `parse_prompts`.
+    """
+    if text.lstrip().startswith("{"):
+        return tuple(dict.fromkeys(parse_prompts(text, name)))
+    lines = tuple(dict.fromkeys(line.rstrip() for line in text.splitlines() if line.strip()))
+    if not lines:
+        raise TextError(f"{name} holds no prompt; write one a line, such as: My pet is a")
+    _check_count(len(lines), name)
+    return tuple(map(PromptLine, lines))
+
+
+def decode_prompts(content: bytes, name: str) -> str:
+    """An uploaded file's text. Raises TextError for what is not UTF-8, or too large."""
+    if len(content) > LARGEST_FILE:
+        raise TextError(f"{name} has {len(content):,} bytes, more than {LARGEST_FILE:,}; split it up")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{name} is not UTF-8 text (byte {error.start}); save it as a text file") from error
+
+
+def _check_count(count: int, name: str) -> None:
+    if count > MOST_PROMPTS:
+        raise TextError(f"{name} has {count} prompts, more than {MOST_PROMPTS}; split it into several files")
 
 
 def _parse_line(line: str, where: str) -> PromptLine:

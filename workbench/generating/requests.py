@@ -14,6 +14,7 @@ from analysis.intervening.pruning import PruneExpert
 from analysis.intervening.residual_units import OF_BLOCK, name_unit
 from analysis.intervening.steps import Reach
 from analysis.opening.models import LoadedModel
+from analysis.reading.word_kinds import kind_words_of
 from analysis.recipes.files import digest_change
 from analysis.running import generation
 from analysis.running.configured import check_settings, describe_settings
@@ -29,7 +30,8 @@ from workbench.runs import run_spec
 class GenerationRequest:
     """What to generate: prompt, recipe, sampling, and the word whose probability is reported.
 
-    system, turns, raw: for a chat model, as in `Conversation`.
+    system, turns, raw: for a chat model, as in `Conversation`. fold_case: whether every case of the word
+    counts.
     """
 
     prompt: str
@@ -40,6 +42,7 @@ class GenerationRequest:
     system: str = ""
     turns: tuple[Turn, ...] = ()
     raw: bool = False
+    fold_case: bool = False
 
     @property
     def conversation(self) -> Conversation:
@@ -70,7 +73,7 @@ def generation_spec(
     parameters: dict[str, Any] = {
         "prompt": request.prompt,
         "answer_prefix": request.answer_prefix,
-        "prompt_ids": hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest(),
+        "prompt_ids": digest_ids(ids),
         "clamps": [name_change(change) for change in request.clamps],
         "max_new_tokens": request.sampling.max_new_tokens,
         "temperature": request.sampling.temperature,
@@ -78,6 +81,8 @@ def generation_spec(
         "reference": digest_reference(),
     }
     parameters |= list_surroundings(request)
+    if request.word.strip():
+        parameters["kind_words"] = list(kind_words_of(request.word))
     if request.sampling.as_configured:
         parameters["as_configured"] = True
     if rerun:
@@ -97,7 +102,7 @@ def describe_residual(loaded: LoadedModel, clamp: Clamp) -> str:
         else "the size of the residual that its block's output is added to"
     )
     return (
-        f"{clamp.value:g} {unit}: at each position the neuron {verb} {clamp.value:g} times {what} "
+        f"{clamp.value:.3g} {unit}: at each position the neuron {verb} {clamp.value:.3g} times {what} "
         "(position 0: the median of the other positions)"
     )
 
@@ -117,9 +122,22 @@ def format_range(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def digest_ids(ids: Any) -> str:
+    """A digest of token ids, of one prompt or of several: what is fed, which a template may render otherwise
+    tomorrow.
+    """
+    plain = [one if isinstance(one, int) else list(one) for one in ids]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+
 def list_surroundings(request: GenerationRequest) -> dict[str, Any]:
-    """System prompt, earlier turns and `raw`, where given: part of the key, and of a finding."""
-    found = {"system": request.system, "turns": [list(turn) for turn in request.turns], "raw": request.raw}
+    """System prompt, earlier turns, `raw` and `fold_case`, where given: part of the key, and of a finding."""
+    found = {
+        "system": request.system,
+        "turns": [list(turn) for turn in request.turns],
+        "raw": request.raw,
+        "fold_case": request.fold_case and bool(request.word.strip()),
+    }
     return {name: value for name, value in found.items() if value}
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
-from analysis.running.words import list_spellings
 from store import Store
 from workbench.generating.clamping import Generation, generate_pair
 from workbench.generating.prompt_files import PromptLine, name_line
 from workbench.generating.requests import GenerationRequest, check_request
+from workbench.generating.word_places import spell_word
 from workbench.runs import Progress
 
 DRAWS = 2000
@@ -44,7 +44,6 @@ class WordMean:
             "mean": {name: getattr(self, name) for name in names},
             "interval": self.intervals
             and {name: list(pair) for name, pair in zip(names, self.intervals, strict=True)},
-            "controls": None,
         }
 
 
@@ -60,20 +59,27 @@ def generate_pairs(
 
     All prompts are checked first. Raises HeadlampError, naming the file and the prompt.
     """
-    requests = [line.ask(common) for line in lines]
-    for number, request in enumerate(requests):
-        try:
-            check_request(loaded, request)
-            if request.word.strip():
-                list_spellings(loaded, request.conversation, request.word)
-        except HeadlampError as error:
-            raise name_line(error, name, number) from error
+    requests = check_prompts(loaded, lines, common, name)
     for number, request in enumerate(requests):
         try:
             yield generate_pair(loaded, store, request)
         except HeadlampError as error:
             raise name_line(error, name, number) from error
         progress(number + 1, len(requests))
+
+
+def check_prompts(
+    loaded: LoadedModel, lines: Sequence[PromptLine], common: GenerationRequest, name: str
+) -> list[GenerationRequest]:
+    """The request of each prompt. Raises HeadlampError for an impossible one, naming file and prompt."""
+    requests = [line.ask(common) for line in lines]
+    for number, request in enumerate(requests):
+        try:
+            check_request(loaded, request)
+            spell_word(loaded, request)
+        except HeadlampError as error:
+            raise name_line(error, name, number) from error
+    return requests
 
 
 def average_word(pairs: Sequence[Generation], seed: int) -> WordMean | None:

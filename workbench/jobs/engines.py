@@ -25,6 +25,8 @@ from store import Store, open_store
 from workbench.experts.profiles import EXPERTS
 from workbench.experts.pruning import PRUNE
 from workbench.kinds import Kind, Order, Stopped
+from workbench.levers.levers import LEVERS
+from workbench.levers.sweeps import SWEEP
 from workbench.models import open_model
 from workbench.neurons.decoding import DECODE
 from workbench.neurons.profiles import PROFILE
@@ -34,7 +36,7 @@ from workbench.unlearning.tars import TARS
 from workbench.unlearning.unlearning import UNLEARN
 
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN, TARS, KEY_SPACE)
+    kind.name: kind for kind in (DECODE, PROFILE, EXPERTS, PRUNE, UNLEARN, TARS, KEY_SPACE, SWEEP, LEVERS)
 }
 """Every kind of job by its name."""
 
@@ -44,7 +46,7 @@ def find_kind(order: Order) -> Kind:
     if order.kind not in KINDS:
         raise HeadlampError(f"{order.kind!r} is not a job of this version; it supports {', '.join(KINDS)}")
     kind = KINDS[order.kind]
-    if set(order.parameters) != set(kind.parameters):
+    if not kind.takes(order.parameters):
         raise HeadlampError(
             f"this job was requested by another version of Headlamp: {kind.name} takes "
             f"{', '.join(kind.parameters) or 'nothing'}, not {', '.join(order.parameters) or 'nothing'}; "

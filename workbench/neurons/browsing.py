@@ -18,8 +18,8 @@ from analysis.neurons.decoding import NeuronNorm, read_block_vectors
 from analysis.opening.models import LoadedModel
 from analysis.opening.vocabulary import find_word_tokens
 from store import Run, Store, find_run, list_runs
-from workbench.neurons.decoding import TOP_K, blocks_with, decode_spec
-from workbench.neurons.profiles import FiringText
+from workbench.neurons.decoding import blocks_with, find_spec
+from workbench.neurons.firing import FiringText
 
 Array = np.ndarray[Any, Any]
 
@@ -46,7 +46,7 @@ class DecodingState:
 def read_decoding_state(loaded: LoadedModel, store: Store, site: Site, norm: NeuronNorm) -> DecodingState:
     """Read how far the model is decoded at a site; computes nothing."""
     blocks = blocks_with(loaded, site)
-    run = find_run(store, decode_spec(loaded, site, norm, TOP_K).key)
+    run = find_run(store, find_spec(loaded, store, site, norm).key)
     return DecodingState(0 if run is None else run.stored_units, len(blocks), sum(b.d_ff for b in blocks))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from analysis.anatomy.anatomy import Block, Site
 from analysis.errors import HeadlampError
 from analysis.neurons import decoding
 from analysis.neurons.decoding import Decoding, NeuronNorm, parameters_read, read_block_vectors
+from analysis.neurons.io_cosines import IoCosines, list_io_parameters, measure_io_cosines
+from analysis.neurons.precision import choose_product, supports_bfloat16
+from analysis.neurons.vocabulary_scan import PRODUCTS, Product
 from analysis.opening.fetching import fetching
 from analysis.opening.models import LoadedModel
-from analysis.opening.vocabulary import TokenKind
 from analysis.pulse import Pulse
-from store import RunSpec, Store, find_run, read_arrays
-from workbench.kinds import Kind
+from store import RunSpec, Store, find_run, read_arrays, read_arrays_held
+from workbench.kinds import Kind, Order, make_order
 from workbench.runs import (
     DoneUnit,
     FinishedRun,
@@ -36,6 +38,10 @@ LONGEST_PAGE = 500
 """Largest number of rows sent to a browser; filtering, sorting and paging happen here."""
 
 _FIELDS = tuple(Decoding.__dataclass_fields__)
+_COSINES = tuple(IoCosines.__dataclass_fields__)
+_LATER = ("kurtosis", *_COSINES)
+"""Arrays that maps of earlier versions lack."""
+
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 IntArray = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -69,7 +75,8 @@ class NeuronIndex:
 class DecodedModel(NeuronIndex):
     """A whole model's decoding at one site, all blocks concatenated (n neurons, k tokens).
 
-    Arrays as in analysis.neurons.decoding.Decoding.
+    Arrays as in analysis.neurons.decoding.Decoding and analysis.neurons.io_cosines.IoCosines; kurtosis and
+    cosines are NaN in blocks that an earlier version decoded.
     """
 
     run: str
@@ -82,6 +89,10 @@ class DecodedModel(NeuronIndex):
     deviation: FloatArray
     entropy: FloatArray
     weight_norm: FloatArray
+    kurtosis: FloatArray
+    up_gate: FloatArray
+    up_down: FloatArray
+    gate_down: FloatArray
 
     def probability(self, rows: Any = slice(None), *, bottom: bool = False) -> FloatArray:
         """(…, k) p of the top (bottom) tokens of some neurons."""
@@ -89,13 +100,45 @@ class DecodedModel(NeuronIndex):
         return np.asarray(np.exp(logits[rows] - self.log_z[rows, None]))
 
 
-def decode_spec(loaded: LoadedModel, site: Site, norm: NeuronNorm, top_k: int) -> RunSpec:
-    """The run that decodes every block of a model at one site; one unit per block that has the site."""
+def decode_spec(
+    loaded: LoadedModel, site: Site, norm: NeuronNorm, top_k: int, product: Product = "float32"
+) -> RunSpec:
+    """The run that decodes every block of a model at one site; one unit per block that has the site.
+
+    A product in bfloat16 is part of the key; runs in float32 keep the key of earlier versions.
+    """
     if top_k < 1:
         raise HeadlampError(f"top-k {top_k}: choose at least 1")
     blocks = blocks_with(loaded, site)
-    parameters = {"site": site, "norm": norm, "top_k": top_k, "vocab": len(loaded.vocabulary)}
+    parameters: dict[str, Any] = {"site": site, "norm": norm, "top_k": top_k, "vocab": len(loaded.vocabulary)}
+    if product != "float32":
+        parameters["product"] = product
     return run_spec(loaded, "decode", decoding.METHOD_VERSION, parameters, units=len(blocks))
+
+
+def find_product(
+    loaded: LoadedModel, store: Store, site: Site, norm: NeuronNorm, top_k: int = TOP_K
+) -> Product:
+    """The product of the stored map, finished before begun; where none is, the one this machine takes."""
+    runs = {one: find_run(store, decode_spec(loaded, site, norm, top_k, one).key) for one in PRODUCTS}
+    chosen = choose_product(loaded.anatomy, loaded.ref.device)
+    finished = [one for one, run in runs.items() if run is not None and run.finished]
+    begun = [one for one, run in runs.items() if run is not None and run.stored_units]
+    here = [one for one in begun if one == "float32" or supports_bfloat16()]
+    return next(iter([*finished, *here]), chosen)
+
+
+def find_spec(loaded: LoadedModel, store: Store, site: Site, norm: NeuronNorm, top_k: int = TOP_K) -> RunSpec:
+    """The run of `find_product`."""
+    return decode_spec(loaded, site, norm, top_k, find_product(loaded, store, site, norm, top_k))
+
+
+def order_decoding(
+    loaded: LoadedModel, store: Store, *, site: Site, norm: NeuronNorm, top_k: int = TOP_K
+) -> Order:
+    """The job that decodes a model at a site, or that the stored map was made by."""
+    product = find_product(loaded, store, site, norm, top_k)
+    return make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=top_k, product=product)
 
 
 def blocks_with(loaded: LoadedModel, site: Site) -> tuple[Block, ...]:
@@ -125,12 +168,12 @@ def decode_model(
     progress: Progress = lambda done, total: None,
 ) -> FinishedRun:
     """Decode every neuron at a site into the store, without a job; stored blocks are reused."""
-    parameters = {"site": site, "norm": norm, "top_k": top_k}
+    spec = find_spec(loaded, store, site, norm, top_k)
 
     def units(missing: Sequence[int]) -> Iterable[DoneUnit]:
-        return time_units(_decode_blocks(loaded, parameters, missing, lambda done, total: None))
+        return time_units(_decode_blocks(loaded, spec.parameters, missing, lambda done, total: None))
 
-    return run_missing_units(store, decode_spec(loaded, site, norm, top_k), units, progress)
+    return run_missing_units(store, spec, units, progress)
 
 
 def _decode_blocks(
@@ -138,30 +181,41 @@ def _decode_blocks(
 ) -> Iterator[tuple[int, UnitResult]]:
     site, norm = parameters["site"], parameters["norm"]
     blocks = blocks_with(loaded, site)
-    reads = [parameters_read(loaded.anatomy, blocks[index], site, norm) for index in units]
+    reads = [
+        parameters_read(loaded.anatomy, block, site, norm) | list_io_parameters(block)
+        for block in (blocks[index] for index in units)
+    ]
     with fetching(loaded, reads, pulse) as done:
         for index in units:
             found = _decode_block(loaded, blocks[index], parameters, pulse)
+            cosines = measure_io_cosines(blocks[index], loaded.parameters)
             arrays = {name: getattr(found, name).numpy() for name in _FIELDS}
+            arrays |= {name: getattr(cosines, name).numpy() for name in _COSINES}
             yield index, UnitResult(str(blocks[index].address), arrays)
             done()
 
 
 def _decode_block(loaded: LoadedModel, block: Block, parameters: Mapping[str, Any], pulse: Pulse) -> Decoding:
     site, norm, top_k = (parameters[name] for name in DECODE.parameters)
+    product = parameters.get("product", "float32")
     vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
     stored = read_block_vectors(loaded.anatomy, block, loaded.parameters, site)
     with torch.inference_mode():
         lengths = torch.linalg.vector_norm(stored, dim=-1)
-        return decoding.decode_vectors(vectors, loaded.head, top_k, weight_norm=lengths, pulse=pulse)
+        return decoding.decode_vectors(
+            vectors, loaded.head, top_k, weight_norm=lengths, product=product, pulse=pulse
+        )
 
 
 DECODE = Kind(
     name="decode",
     unit="blocks",
     parameters=("site", "norm", "top_k"),
+    defaults={"product": "float32"},
     title=lambda asked: f"Decode at {asked['site']}, norm {asked['norm']}",
-    spec=lambda loaded, asked: decode_spec(loaded, asked["site"], asked["norm"], asked["top_k"]),
+    spec=lambda loaded, asked: decode_spec(
+        loaded, asked["site"], asked["norm"], asked["top_k"], asked.get("product", "float32")
+    ),
     compute=_decode_blocks,
 )
 
@@ -173,50 +227,21 @@ def read_decoded(loaded: LoadedModel, store: Store, run: str, site: Site) -> Dec
 
 def find_decoded(loaded: LoadedModel, store: Store, site: Site, norm: NeuronNorm) -> DecodedModel | None:
     """The model's map at a site and norm: its stored decoding, if that is finished, else None."""
-    run = find_run(store, decode_spec(loaded, site, norm, TOP_K).key)
+    run = find_run(store, find_spec(loaded, store, site, norm).key)
     return read_decoded(loaded, store, run.key, site) if run is not None and run.finished else None
 
 
 @lru_cache(maxsize=6)
 def _read_decoded(store: Store, run: str, blocks: tuple[Block, ...]) -> DecodedModel:
-    arrays = {name: np.concatenate(read_arrays(store, run, name)) for name in _FIELDS}
+    stored = [name for name in _FIELDS if name not in _LATER]
+    arrays = {name: np.concatenate(read_arrays(store, run, name)) for name in stored}
+    arrays |= {name: _read_later(store, run, name, blocks) for name in _LATER}
     places = index_neurons(blocks)
     return DecodedModel(blocks=blocks, first=places.first, layer=places.layer, run=run, **arrays)
 
 
-@dataclass(frozen=True)
-class NeuronFilter:
-    """Which neurons a table shows, and in which order.
-
-    layers: first and last, both included. minimum: smallest label probability. kinds: of the label; all if
-    empty.
-    end: whether the label is the top or the bottom token. order: `probability` (largest first), `entropy`
-    (smallest first), `weight_norm` (largest first) or `address`.
-    """
-
-    layers: tuple[int, int] | None = None
-    minimum: float = 0.0
-    kinds: frozenset[TokenKind] = frozenset()
-    end: Literal["top", "bottom"] = "top"
-    order: Literal["probability", "entropy", "weight_norm", "address"] = "probability"
-
-
-def filter_neurons(loaded: LoadedModel, decoded: DecodedModel, wanted: NeuronFilter) -> IntArray:
-    """Indices of the neurons that pass the filter, in order."""
-    label_p = decoded.probability(bottom=wanted.end == "bottom")[:, 0]
-    keep = label_p >= wanted.minimum
-    if wanted.layers is not None:
-        keep &= (decoded.layer >= wanted.layers[0]) & (decoded.layer <= wanted.layers[1])
-    if wanted.kinds:
-        ids = decoded.top_ids if wanted.end == "top" else decoded.bottom_ids
-        kinds = np.isin(loaded.vocabulary.kinds, sorted(wanted.kinds))
-        keep &= kinds[ids[:, 0]]
-    index = np.flatnonzero(keep)
-    keys: dict[str, np.ndarray[Any, Any]] = {
-        "probability": -label_p,
-        "entropy": decoded.entropy,
-        "weight_norm": -decoded.weight_norm,
-        "address": np.arange(len(decoded)),
-    }
-    order = np.argsort(keys[wanted.order][index], kind="stable")
-    return np.asarray(index[order], dtype=np.int32)
+def _read_later(store: Store, run: str, name: str, blocks: Sequence[Block]) -> FloatArray:
+    """An array that earlier versions did not store; NaN where it is not there."""
+    parts = read_arrays_held(store, run, name)
+    absent = (np.full(block.d_ff, np.nan, np.float32) for block in blocks)
+    return np.concatenate([fill if part is None else part for part, fill in zip(parts, absent, strict=True)])

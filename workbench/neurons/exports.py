@@ -22,10 +22,11 @@ from analysis.opening.models import LoadedModel
 from store.csv_cells import write_csv
 from workbench.files import ExportError, check_writable, replace_file, table_csv
 from workbench.neurons.decoding import DecodedModel
-from workbench.neurons.rows import DecodedNeuron, read_rows
+from workbench.neurons.rows import SHAPE, DecodedNeuron, read_rows
 from workbench.runs import Progress
 
 Row = dict[str, Any]
+_NUMBERS = ("weight_norm", "log_z", "entropy", *SHAPE)
 _TOKENS = pa.list_(
     pa.struct(
         [
@@ -44,7 +45,7 @@ SCHEMA = pa.schema(
         pa.field("neuron", pa.int32(), nullable=False),
         pa.field("top", _TOKENS),
         pa.field("bottom", _TOKENS),
-        *(pa.field(name, pa.float32()) for name in ("weight_norm", "log_z", "entropy")),
+        *(pa.field(name, pa.float32()) for name in _NUMBERS),
     ]
 )
 
@@ -77,7 +78,7 @@ def neuron_row(neuron: DecodedNeuron) -> Row:
         "neuron": neuron.address.neuron,
         "top": [_finite(asdict(score)) for score in neuron.top],
         "bottom": [_finite(asdict(score)) for score in neuron.bottom],
-        **_finite({name: getattr(neuron, name) for name in ("weight_norm", "log_z", "entropy")}),
+        **_finite({name: getattr(neuron, name) for name in _NUMBERS}),
     }
 
 
@@ -117,7 +118,7 @@ _CSV_TOKEN = ("token", "probability")
 
 def _csv_header(k: int) -> list[str]:
     ends = [f"{end}_{what}_{i + 1}" for end in ("top", "bottom") for i in range(k) for what in _CSV_TOKEN]
-    return ["layer", "expert", "shared", "neuron", *ends, "weight_norm", "log_z", "entropy"]
+    return ["layer", "expert", "shared", "neuron", *ends, *_NUMBERS]
 
 
 def _csv_row(row: Row) -> list[Any]:
@@ -125,7 +126,7 @@ def _csv_row(row: Row) -> list[Any]:
     return [
         *(row[name] for name in ("layer", "expert", "shared", "neuron")),
         *(value for score in scores for value in (score["token"], score["probability"])),
-        *(row[name] for name in ("weight_norm", "log_z", "entropy")),
+        *(row[name] for name in _NUMBERS),
     ]
 
 

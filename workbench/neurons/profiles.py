@@ -16,13 +16,14 @@ from analysis.anatomy.anatomy import Site
 from analysis.intervening.clamps import CLAMP_SITES, Clamp, ClampSite
 from analysis.intervening.interventions import Change, check_changes
 from analysis.neurons import activations
-from analysis.neurons.activations import BlockProfile, neuron_firing, profile_blocks
+from analysis.neurons.activations import BlockProfile, profile_blocks
 from analysis.neurons.decoding import NeuronNorm
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.prompts import WINDOW, decode_tokens, encode_text, reference_passages, reference_windows
+from analysis.running.prompts import WINDOW, reference_passages, reference_windows
 from store import RunSpec, Store, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
+from workbench.neurons.firing import FiringText, ReferenceReading
 from workbench.neurons.rows import DecodedNeuron, decode_rows
 from workbench.runs import DoneUnit, Progress, UnitResult, run_missing_units, run_spec, time_units
 
@@ -135,14 +136,6 @@ class SiteProfile:
 
 
 @dataclass(frozen=True)
-class FiringText:
-    """One neuron along one text. values[site] (T,) with NaN for tokens not routed to its expert."""
-
-    tokens: tuple[str, ...]
-    values: dict[ClampSite, np.ndarray[Any, Any]]
-
-
-@dataclass(frozen=True)
 class NeuronView:
     """Everything a neuron's page shows.
 
@@ -168,11 +161,13 @@ def view_neuron(
     address: NeuronAddress,
     *,
     norm: NeuronNorm = "none",
+    reading: ReferenceReading | None = None,
 ) -> NeuronView:
     """A neuron's tokens at each site and its activations; profiles the model on the reference text if
     necessary.
 
-    A model whose weights stay on disk has no activations: no profile, texts, samples.
+    reading: one that this neuron is in; read to its end. A model whose weights stay on disk has no
+    activations: no profile, texts, samples.
     """
     block = loaded.anatomy.block(address)
     decoded = decode_neuron(loaded, store, address, norm=norm)
@@ -180,8 +175,10 @@ def view_neuron(
         return NeuronView(address, block.d_ff, block.gated, decoded, None, 0, 0, (), np.zeros(0))
     run = profile_model(loaded, store)
     stored = read_profile(store, run, loaded.anatomy.index(block.address))
-    windows = reference_windows(loaded)
-    firings = [measure_firing(loaded, address, window) for window in windows]
+    reading = ReferenceReading(loaded, [address]) if reading is None else reading
+    while not reading.finished:
+        reading.read_next(loaded)
+    firings = reading.firings[address]
     peak = [np.nan_to_num(np.abs(f.values["key"][1:]), nan=0.0).max(initial=0.0) for f in firings]
     best = np.argsort(peak, kind="stable")[::-1][:BEST_TEXTS]
     return NeuronView(
@@ -191,7 +188,7 @@ def view_neuron(
         decoded=decoded,
         profile=_site_profiles(stored, address.neuron, gated=block.gated) if stored.count else None,
         count=stored.count,
-        positions=sum(len(window) - 1 for window in windows),
+        positions=sum(len(window) - 1 for window in reading.windows),
         texts=tuple(firings[i] for i in best if peak[i] > 0),
         samples=np.concatenate([f.values["key"][1:] for f in firings]),
     )
@@ -227,15 +224,3 @@ def _site_profiles(profile: BlockProfile, neuron: int, *, gated: bool) -> dict[C
         site: SiteProfile(*(float(array[CLAMP_SITES.index(site), neuron]) for array in arrays))
         for site in sites
     }
-
-
-def try_text(loaded: LoadedModel, address: NeuronAddress, text: str) -> FiringText:
-    """A neuron's activations along a typed text. Raises EmptyPrompt, PromptTooLong."""
-    return measure_firing(loaded, address, encode_text(loaded, text))
-
-
-def measure_firing(loaded: LoadedModel, address: NeuronAddress, ids: Sequence[int]) -> FiringText:
-    """A neuron's activations along a sequence of token ids."""
-    firing = neuron_firing(loaded, address, ids)
-    values = {site: value.numpy() for site, value in firing.values.items()}
-    return FiringText(tuple(decode_tokens(loaded, ids)), values)

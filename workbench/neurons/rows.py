@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,13 @@ import torch
 from analysis.anatomy.addresses import NeuronAddress
 from analysis.anatomy.anatomy import Site
 from analysis.neurons.decoding import Decoding, NeuronNorm, decode_vectors, read_block_vectors
+from analysis.neurons.io_cosines import IoCosines, measure_io_cosines
 from analysis.opening.models import LoadedModel
 from store import Store
 from workbench.neurons.decoding import TOP_K, DecodedModel, find_decoded
+
+SHAPE = ("kurtosis", "up_gate", "up_down", "gate_down")
+"""Numbers of a neuron's vectors that maps of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,9 @@ class TokenScore:
 
 @dataclass(frozen=True)
 class DecodedNeuron:
-    """One row of the table."""
+    """One row of the table. kurtosis, and the cosines of the neuron's own vectors (up_gate, up_down,
+    gate_down): None where an earlier version made the map, or where there is none: no gate, no spread.
+    """
 
     address: NeuronAddress
     top: tuple[TokenScore, ...]
@@ -37,6 +44,10 @@ class DecodedNeuron:
     weight_norm: float
     log_z: float
     entropy: float
+    kurtosis: float | None = None
+    up_gate: float | None = None
+    up_down: float | None = None
+    gate_down: float | None = None
 
 
 def decode_rows(
@@ -67,7 +78,8 @@ def decode_alone(
     with torch.inference_mode():
         vectors, lengths = _gather_vectors(loaded, addresses, site, norm)
         found = decode_vectors(vectors, loaded.head, TOP_K, weight_norm=lengths)
-    arrays = {name: getattr(found, name).numpy() for name in Decoding.__dataclass_fields__}
+        cosines = _gather_cosines(loaded, addresses)
+    arrays = {name: getattr(found, name).numpy() for name in Decoding.__dataclass_fields__} | cosines
     return [_make_row(loaded, address, arrays, i) for i, address in enumerate(addresses)]
 
 
@@ -90,6 +102,16 @@ def _gather_vectors(
     )
 
 
+def _gather_cosines(loaded: LoadedModel, addresses: Sequence[NeuronAddress]) -> dict[str, Any]:
+    """The cosines of these neurons' own vectors (n,), in order, by name."""
+    blocks = dict.fromkeys(loaded.anatomy.block(address) for address in addresses)
+    found = {block.address: measure_io_cosines(block, loaded.parameters) for block in blocks}
+    return {
+        name: np.array([float(getattr(found[a.block], name)[a.neuron]) for a in addresses])
+        for name in IoCosines.__dataclass_fields__
+    }
+
+
 def read_rows(loaded: LoadedModel, decoded: DecodedModel, indices: Sequence[int]) -> Iterator[DecodedNeuron]:
     """The decoded neurons at some indices, one at a time, so that an export of millions streams."""
     for index in indices:
@@ -106,7 +128,12 @@ def _make_row(
         weight_norm=float(arrays["weight_norm"][index]),
         log_z=float(arrays["log_z"][index]),
         entropy=float(arrays["entropy"][index]),
+        **{name: _finite(arrays[name][index]) for name in SHAPE},
     )
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _list_tokens(loaded: LoadedModel, arrays: dict[str, Any], index: int, end: str) -> tuple[TokenScore, ...]:

@@ -154,7 +154,7 @@ def _score_all(
     def unit(index: int) -> UnitResult:
         vectors = read_block_vectors(loaded.anatomy, blocks[index], loaded.parameters, site, norm)
         with torch.inference_mode():
-            found = score_word(vectors, loaded.head, tokens)
+            found = score_word(vectors, loaded.head, tokens, (blocks[index].address, site, norm))
         return UnitResult(
             str(blocks[index].address), {name: getattr(found, name).numpy() for name in _SCORES}
         )

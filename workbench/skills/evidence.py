@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.opening.models import LoadedModel
-from analysis.recipes.recipes import versions
 from analysis.skills.metrics import wilson_interval
 from analysis.unlearning.guards.key_boxes import SLACK
 from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from store import Finding, Store
-from workbench.keeping import keep_evidence
+from workbench.keeping import describe_run, keep_evidence
 from workbench.skills.key_space import KeySpaceQuestion
 
 
@@ -61,10 +60,7 @@ def key_space_document(
             for name, (share, count) in zip(space.names, space.count_refused(layers, alpha), strict=True)
         ],
         **({} if tried is None else _query(*tried, layers, alpha)),
-        "dtype": loaded.dtype,
-        "device": loaded.ref.device,
-        "revision": loaded.ref.revision,
-        "versions": versions(),
+        **describe_run(loaded),
     }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MixtralConfig
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig
 
 from analysis.checkpoints import loading
 from analysis.checkpoints.headers import read_stored_tensors
@@ -160,3 +161,37 @@ def test_another_threads_weights_stay_while_a_model_without_any_is_built(
     thread.join()
     assert not here.weight.is_meta
     assert all(p.is_meta for p in built[0].parameters())
+
+
+def test_models_built_at_once_leave_the_default_dtype_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    second_begun, first_done = threading.Event(), threading.Event()
+    original = LlamaForCausalLM.__init__
+
+    def meet(model: Any, config: Any) -> None:
+        if torch.get_default_dtype() == torch.bfloat16 and not second_begun.is_set():
+            second_begun.wait(0.5)  # in vain where one builds at a time
+        else:
+            second_begun.set()
+            first_done.wait(0.5)
+        original(model, config)
+
+    def build(dtype: torch.dtype) -> None:
+        empty_model(LlamaConfig(vocab_size=VOCAB, **sizes), dtype)
+        if dtype == torch.bfloat16:
+            first_done.set()
+
+    monkeypatch.setattr(LlamaForCausalLM, "__init__", meet)
+    first = threading.Thread(target=build, args=(torch.bfloat16,))
+    second = threading.Thread(target=build, args=(torch.float32,))
+    before = torch.get_default_dtype()
+    try:
+        first.start()
+        while torch.get_default_dtype() != torch.bfloat16 and first.is_alive():
+            time.sleep(0.001)
+        second.start()
+        first.join()
+        second.join()
+        assert torch.get_default_dtype() == before
+    finally:
+        torch.set_default_dtype(before)

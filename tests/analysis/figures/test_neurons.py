@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.figures.anatomy import BlockTable, anatomy_figure
+from analysis.figures.anatomy import BlockTable, anatomy_figure, group_layers
 from analysis.figures.neurons import (
     MOST_COLUMNS,
     LayerMap,
@@ -11,12 +11,12 @@ from analysis.figures.neurons import (
     activation_histogram,
     layer_map_figure,
 )
-from analysis.figures.theme import DIVERGING, SEQUENTIAL
+from analysis.figures.theme import SEQUENTIAL
 
 
-def cells(value: np.ndarray, *, signed: bool = False) -> LayerMap:
+def cells(value: np.ndarray) -> LayerMap:
     texts = np.full(value.shape, "text", dtype=object)
-    return LayerMap(np.arange(len(value)), np.arange(1, value.shape[1] + 1), value, texts, signed, "score")
+    return LayerMap(np.arange(len(value)), np.arange(1, value.shape[1] + 1), value, texts, "score")
 
 
 def mixture() -> BlockTable:
@@ -25,20 +25,46 @@ def mixture() -> BlockTable:
     return BlockTable(np.array([0, 1, 1, 1, 1, 1]), kinds, np.array([8, 2, 2, 2, 2, 3]))
 
 
-def test_the_anatomy_has_one_bar_per_layer_and_kind() -> None:
-    bars = {bar.name: list(bar.x) for bar in anatomy_figure(mixture()).data}
-    assert bars == {"dense block": [8, 0], "routed experts": [0, 8], "shared experts": [0, 3]}
+def boxes(blocks: BlockTable) -> list[str]:
+    """What stands in the boxes, from the bottom up."""
+    return [note.text for note in anatomy_figure(group_layers(blocks)).layout.annotations if note.x < 0.5]
 
 
-def test_the_anatomy_says_how_many_experts_a_layer_has() -> None:
-    routed = anatomy_figure(mixture()).data[1]
-    assert routed.hovertext[1] == "L1: 4 routed experts × 2 neurons"
+def dense(*widths: int) -> BlockTable:
+    return BlockTable(np.arange(len(widths)), np.array(["dense"] * len(widths)), np.array(widths))
 
 
-def test_a_dense_model_has_no_bars_of_experts_and_no_legend() -> None:
-    figure = anatomy_figure(BlockTable(np.array([0, 1]), np.array(["dense", "dense"]), np.array([4, 6])))
-    assert [list(bar.x) for bar in figure.data] == [[4, 6]]
-    assert figure.layout.showlegend is False
+def test_layers_that_are_alike_are_one_box() -> None:
+    assert boxes(dense(*[1536] * 30)) == [
+        "embedding",
+        "30 × a feed-forward block of 1,536 neurons",
+        "language-model head",
+    ]
+    assert group_layers(dense(4, 4, 4))[0].name == "L0 to L2"
+
+
+def test_layers_that_differ_are_boxes_of_their_own_and_experts_are_counted() -> None:
+    assert boxes(mixture())[1:-1] == [
+        "1 × a feed-forward block of 8 neurons",
+        "1 × 4 routed experts of 2 neurons and 1 shared expert of 3 neurons",
+    ]
+
+
+def test_layers_that_alternate_are_grouped_by_kind() -> None:
+    groups = group_layers(dense(*[4, 6] * 10))
+    assert [(group.name, len(group.layers)) for group in groups] == [
+        ("L0, L2 … L18", 10),
+        ("L1, L3 … L19", 10),
+    ]
+
+
+def test_a_layer_between_that_has_no_block_is_not_counted() -> None:
+    blocks = BlockTable(np.array([0, 2]), np.array(["dense", "dense"]), np.array([4, 4]))
+    assert [group.layers for group in group_layers(blocks)] == [(0,), (2,)]
+
+
+def test_of_many_kinds_of_layers_the_first_are_drawn() -> None:
+    assert boxes(dense(*range(1, 31)))[-2] == "18 more kinds of layers"
 
 
 def test_blocks_of_an_unknown_kind_are_refused() -> None:
@@ -51,13 +77,10 @@ def test_blocks_of_unequal_arrays_are_refused() -> None:
         BlockTable(np.array([0, 1]), np.array(["dense"]), np.array([4]))
 
 
-def test_magnitudes_start_at_zero_and_signed_values_lie_around_it() -> None:
-    value = np.array([[0.5, 0.1], [-0.2, np.nan]])
-    plain, signed = (layer_map_figure(cells(value, signed=s)).data[0] for s in (False, True))
-    assert (plain.zmin, plain.zmax) == (0, 0.5)
-    assert (signed.zmin, signed.zmax) == (-0.5, 0.5)
-    assert [tuple(step) for step in plain.colorscale] == SEQUENTIAL
-    assert [tuple(step) for step in signed.colorscale] == DIVERGING
+def test_magnitudes_start_at_zero() -> None:
+    heat = layer_map_figure(cells(np.array([[0.5, 0.1], [0.2, np.nan]]))).data[0]
+    assert (heat.zmin, heat.zmax) == (0, 0.5)
+    assert [tuple(step) for step in heat.colorscale] == SEQUENTIAL
 
 
 def test_a_map_without_values_is_still_drawn() -> None:
@@ -72,7 +95,7 @@ def test_marks_carry_their_names_to_where_their_cell_is() -> None:
 
 def test_a_map_checks_its_shapes() -> None:
     with pytest.raises(ValueError, match="cells"):
-        LayerMap(np.arange(2), np.arange(3), np.ones((2, 2)), np.ones((2, 3)), False, "score")
+        LayerMap(np.arange(2), np.arange(3), np.ones((2, 2)), np.ones((2, 3)), "score")
 
 
 def test_a_map_wider_than_a_screen_is_refused() -> None:
@@ -109,7 +132,7 @@ def test_a_histogram_needs_one_value_per_position() -> None:
 
 def test_figures_lie_on_any_paper() -> None:
     figures = [
-        anatomy_figure(mixture()),
+        anatomy_figure(group_layers(mixture())),
         layer_map_figure(cells(np.ones((1, 1)))),
         activation_histogram(np.ones(3)),
     ]

@@ -57,7 +57,7 @@ def test_names_and_texts_are_shown_as_they_are() -> None:
         assert "<" not in text
         assert "$" not in text
     curve = abstention_figure([1, 2], [(HOSTILE, [0, 1]), ("o", [0, 0])], alpha=1.5, bound=0.05)
-    cells = abstention_map(["L0"], [HOSTILE, "o"], np.array([[0.5, 0.2]]), [3, 4], dark=False)
+    cells = abstention_map(["L0"], [HOSTILE, "o"], np.array([[0.5, 0.2]]), [3, 4])
     assert "<" not in curve.data[0].name
     assert "<" not in cells.layout.xaxis.ticktext[0]
     assert "<" not in cells.data[0].text[0][0]
@@ -75,16 +75,13 @@ def test_the_skill_is_amber_and_unrelated_text_grey_and_no_other_is(count: int) 
     assert not {POSITIVE, NEUTRAL, "#e69f00", "#d55e00"} & set(colours[1:-1])
 
 
-def test_the_map_tells_every_share_in_an_ink_that_its_cell_allows() -> None:
+def test_the_map_tells_every_share_in_the_pages_colour() -> None:
     shares = np.array([[0.9, 0.1], [0.75, np.nan]])
-    for dark, faint in ((False, "#10141c"), (True, "#f0eee9")):
-        figure = abstention_map(["L0", "all"], ["mine", "none"], shares, [20, 0], dark=dark)
-        weak, strong = figure.data[1:]
-        assert list(strong.text) == ["90%", "75%"]
-        assert list(weak.text) == ["10%", "–"]
-        assert (strong.textfont.color, weak.textfont.color) == ("#10141c", faint)
-        assert (list(strong.x), list(strong.y)) == ([0, 0], [0, 1])
-        assert figure.data[0].text[1][1] == "all, none, 0 queries: – refused"
+    heat, told = abstention_map(["L0", "all"], ["mine", "none"], shares, [20, 0]).data
+    places = zip(told.x, told.y, told.text, strict=True)
+    assert set(places) == {(0, 0, "90%"), (1, 0, "10%"), (0, 1, "75%"), (1, 1, "–")}
+    assert told.textfont.color is None
+    assert heat.text[1][1] == "all, none, 0 queries: – refused"
 
 
 def test_a_querys_depth_is_filled_where_the_box_holds_it() -> None:

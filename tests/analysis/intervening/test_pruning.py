@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.anatomy.addresses import BlockAddress, parse_part
-from analysis.errors import AddressOutOfRange, BadAddress, ExpertError, RecipeError
-from analysis.intervening.clamps import parse_clamp
+from analysis.anatomy.addresses import BlockAddress, NeuronAddress, parse_part
+from analysis.errors import AddressOutOfRange, BadAddress, ClampError, ExpertError, RecipeError
+from analysis.intervening.clamps import Scope, parse_clamp
 from analysis.intervening.interventions import Change, intervene
-from analysis.intervening.pruning import PruneExpert
+from analysis.intervening.pruning import PruneColumn, PruneExpert
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import read_recipe, use_recorded_raw, write_recipe_document
 from analysis.super_experts.controls import make_pruning, parse_parts
@@ -129,8 +129,20 @@ def test_the_share_of_tokens_that_were_routed_to_it_is_reported() -> None:
 def test_a_dense_column_is_pruned_by_its_neuron() -> None:
     loaded = loaded_from(tiny_model("llama"))
     pruned = logits(loaded, ["L1.N7"])
+    clamp = parse_clamp("L1.N7:ablate").resolve(largest=1.0, mean=0.0)
+    with torch.no_grad(), intervene(loaded, [clamp], positions=POSITIONS):
+        assert torch.equal(pruned, loaded.model(input_ids=IDS, use_cache=False).logits)
     loaded.parameters["model.layers.1.mlp.down_proj.weight"][:, 7] = 0.0
     assert torch.equal(pruned, logits(loaded, []))
+
+
+def test_a_pruned_column_does_nothing_else() -> None:
+    where = NeuronAddress(BlockAddress(1), 7)
+    for odd in ({"mode": "set", "value": 1.0}, {"scope": Scope("last")}, {"site": "up"}, {"raw": 2.0}):
+        with pytest.raises(ClampError, match="writes 0 everywhere"):
+            PruneColumn(where, **odd)  # type: ignore[arg-type]
+    with pytest.raises(AddressOutOfRange):
+        logits(loaded_from(tiny_model("llama")), ["L1.N9999"])
 
 
 class TestRefusals:
@@ -187,6 +199,26 @@ class TestRecipes:
         assert list(use_recorded_raw(document)) == changes
         assert [str(change) for change in read_recipe(document)] == [str(change) for change in changes]
 
+    @pytest.mark.parametrize(("entry", "part"), [("llama", "L1.N7"), ("qwen2_moe", "L1.E2.N3")])
+    def test_a_weight_column_is_an_entry_of_its_own(self, entry: str, part: str) -> None:
+        changes = make_pruning([parse_part(part)])
+        document = write_recipe_document(loaded_from(build(entry)), changes)
+        (written,) = document["interventions"]
+        assert (written["kind"], set(written)) == (
+            "prune_column", {"kind", "layer", "expert", "shared", "neuron"},
+        )  # fmt: skip
+        assert list(use_recorded_raw(document)) == changes
+        assert isinstance(changes[0], PruneColumn)
+
+    def test_a_recipe_of_an_earlier_version_still_holds_the_neuron(self) -> None:
+        """Columns were written as clamps."""
+        entry = {
+            "kind": "clamp", "layer": 1, "expert": None, "shared": False, "neuron": 7, "site": "key",
+            "mode": "ablate", "value": None, "unit": "raw", "raw": 0.0, "scope": "all",
+        }  # fmt: skip
+        (held,) = use_recorded_raw({"headlamp_recipe": 1, "interventions": [entry]})
+        assert str(held) == str(make_pruning([parse_part("L1.N7")])[0])
+
     def test_a_whole_dense_block_travels_too(self) -> None:
         changes = [PruneExpert(BlockAddress(1))]
         document = write_recipe_document(loaded_from(tiny_model("llama")), changes)
@@ -200,6 +232,8 @@ class TestRecipes:
         [
             ({"kind": "prune_layer", "layer": 1}, "this version supports: clamp, prune_expert"),
             ({"kind": "prune_expert"}, "cannot be read: KeyError"),
+            ({"kind": "prune_column", "layer": 1}, "cannot be read: KeyError"),
+            ({"kind": "prune_column", "layer": 1, "neuron": "3"}, "not a whole number"),
             ({"kind": "prune_expert", "layer": -1, "expert": 0}, "intervention 0"),
             ({"kind": "prune_expert", "layer": 1, "expert": True}, "not a whole number"),
             (

@@ -272,6 +272,17 @@ def test_position_0_takes_the_median_of_the_others_and_alone_its_own() -> None:
     assert torch.equal(found[2], sizes[2])
 
 
+def test_position_0_is_the_same_with_and_without_an_answer_behind_the_prompt() -> None:
+    sizes = torch.tensor([[900.0, 2.0, 4.0, 8.0, 50.0, 60.0, 70.0], [900.0, 7.0, 50.0, 60.0, 1.0, 2.0, 3.0]])
+    positions = torch.arange(7).expand(2, -1)
+    found = replace_first(sizes, positions, torch.tensor([4, 1]))
+    assert found[:, 0].tolist() == [4.0, 900.0]
+    assert torch.equal(found[:, 1:], sizes[:, 1:])
+    assert torch.equal(found[:1, :4], replace_first(sizes[:1, :4], positions[:1, :4]))
+    unknown = replace_first(sizes, positions, torch.tensor([0, 0]))
+    assert torch.equal(unknown, replace_first(sizes, positions))
+
+
 def test_a_block_whose_residual_is_not_found_is_refused(llama: LoadedModel, monkeypatch: Any) -> None:
     monkeypatch.setattr("analysis.intervening.residual_units.find_residual_places", lambda trace, blocks: {})
     with pytest.raises(ClampError, match="cannot be told from the structure; give the value as 8x"):

@@ -11,7 +11,7 @@ import torch
 from analysis.anatomy.addresses import parse_address
 from analysis.anatomy.anatomy import Block
 from analysis.intervening.interventions import Observe, intervene
-from analysis.neurons.activations import neuron_firing, profile_blocks
+from analysis.neurons.activations import neuron_firing, neuron_firings, profile_blocks
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.prompts import encode_text, reference_passages, reference_windows
 from tests.analysis.conftest import FAMILIES
@@ -80,6 +80,26 @@ def test_a_neurons_firing_is_what_a_plain_hook_reads(tiny: TinyModel) -> None:
     firing = neuron_firing(loaded, parse_address("L1.N7"), WINDOWS[0])
     assert torch.equal(firing.values["key"], seen[0][0, :, 7])
     assert set(firing.values) == {"key", "up", "gate"}
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_several_neurons_fire_in_one_pass_as_each_does_alone(tiny: TinyModel, family: str) -> None:
+    loaded = tiny(family)
+    blocks = [str(block.address) for block in loaded.anatomy.blocks]
+    addresses = [
+        parse_address(f"{block}.N{number}") for block in (blocks[0], blocks[-1]) for number in (3, 7)
+    ]
+    alone = {address: neuron_firing(loaded, address, WINDOWS[0]) for address in addresses}
+    passes: list[object] = []
+    handle = loaded.model.register_forward_hook(lambda *args: passes.append(None))
+    together = neuron_firings(loaded, addresses, WINDOWS[0])
+    handle.remove()
+    assert len(passes) == 1
+    assert list(together) == addresses
+    for address, firing in together.items():
+        assert set(firing.values) == set(alone[address].values)
+        for site, values in firing.values.items():
+            assert torch.equal(values.nan_to_num(9e9), alone[address].values[site].nan_to_num(9e9))
 
 
 def test_an_experts_firing_is_blank_where_it_was_not_routed(tiny: TinyModel) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from analysis.anatomy.anatomy import Block
 from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
 from analysis.errors import AddressOutOfRange, HeadlampError
-from analysis.neurons import decoding
+from analysis.neurons import vocabulary_scan
 from analysis.neurons.decoding import NORMS, decode_vectors, read_block_vectors
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from tests.analysis.conftest import FAMILIES
@@ -65,8 +65,8 @@ def test_tiles_of_neurons_and_vocabulary_change_nothing(monkeypatch: pytest.Monk
     torch.manual_seed(0)
     vectors, head = torch.randn(70, 16), head_of(torch.randn(1000, 16))
     whole = decode_vectors(vectors, head, 7)
-    monkeypatch.setattr(decoding, "NEURON_TILE", 9)
-    monkeypatch.setattr(decoding, "VOCAB_TILE", 130)
+    monkeypatch.setattr(vocabulary_scan, "NEURON_TILE", 9)
+    monkeypatch.setattr(vocabulary_scan, "VOCAB_TILE", 130)
     check(vectors, head, 7)
     tiled = decode_vectors(vectors, head, 7)
     assert torch.equal(tiled.top_ids, whole.top_ids)
@@ -77,17 +77,19 @@ def test_memory_beyond_the_result_depends_on_the_tile_not_on_the_sizes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[int] = []
-    original = decoding._extremes
+    original = vocabulary_scan._allocate
 
-    def spy(z: Tensor, k: int, offset: int, *, largest: bool) -> tuple[Tensor, Tensor]:
-        seen.append(z.numel())
-        return original(z, k, offset, largest=largest)
+    def spy(vectors: Tensor, head: HeadMatrix) -> vocabulary_scan._Space:
+        space = original(vectors, head)
+        seen.append(space.logits.numel())
+        assert space.scratch.numel() <= 2 * space.logits.numel()
+        return space
 
-    monkeypatch.setattr(decoding, "_extremes", spy)
-    monkeypatch.setattr(decoding, "NEURON_TILE", 64)
-    monkeypatch.setattr(decoding, "VOCAB_TILE", 256)
+    monkeypatch.setattr(vocabulary_scan, "_allocate", spy)
+    monkeypatch.setattr(vocabulary_scan, "NEURON_TILE", 64)
+    monkeypatch.setattr(vocabulary_scan, "VOCAB_TILE", 256)
     decode_vectors(torch.randn(900, 4), head_of(torch.randn(3000, 4)), 3)
-    assert max(seen) == 64 * 256
+    assert seen == [64 * 256]
 
 
 def test_the_length_of_a_vector_is_that_of_the_stored_one() -> None:

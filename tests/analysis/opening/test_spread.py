@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from analysis.anatomy.addresses import NeuronAddress
-from analysis.intervening.clamps import CLAMP_SITES, Clamp
+from analysis.intervening.clamps import CLAMP_SITES, Clamp, Scope
+from analysis.levers.readings import WordReader
 from analysis.neurons.activations import neuron_firing, profile_blocks
 from analysis.neurons.decoding import NORMS, decode_vectors, read_block_vectors
-from analysis.neurons.effects import measure_answer_probabilities
 from analysis.neurons.word_search import score_word
 from analysis.opening.models import LoadedModel
 from analysis.running.generation import Sampling, generate_steps
@@ -47,7 +47,8 @@ def answers(loaded: LoadedModel) -> Iterator[Any]:
         yield tuple(cosine for _, cosine in find_nearest_neurons(loaded, address))
         sites = CLAMP_SITES if block.gated else CLAMP_SITES[:2]
         clamps = [Clamp(address, site, "set", 2.0, "raw", raw=2.0) for site in sites]
-        yield measure_answer_probabilities(loaded, IDS, clamps, 4)
+        reader = WordReader(loaded, IDS, [(4,), (6, 8)], Scope("all"), exact=True)
+        yield reader.read([(clamp,) for clamp in clamps]).log_p
         for step in generate_steps(loaded, IDS, clamps, Sampling(max_new_tokens=3)):
             yield step.tokens, step.log_probabilities, step.reach.acted
 

@@ -55,6 +55,15 @@ def test_a_word_is_found_in_every_form_it_has_as_one_token() -> None:
         assert found == {" dog", "dog", " Dog"}
 
 
+def test_what_is_typed_is_completed_by_whole_words_frequent_ones_first() -> None:
+    texts = (" dogs", "dog", " Dog", " dogma", "doge", " dot", " dog.", "<s> do", "x")
+    vocabulary = Vocabulary(texts, frozenset({7}), 0)
+    assert vocabulary.words == ("dog", "dogma", "dogs", "dot")
+    assert vocabulary.complete(" DO", 3) == ("dogs", "dog", "dogma")
+    assert vocabulary.complete("dog", 9) == ("dogs", "dogma")
+    assert vocabulary.complete("z", 9) == vocabulary.complete(" ", 9) == ()
+
+
 def test_a_word_of_several_tokens_shows_its_pieces() -> None:
     tokenizer = byte_level()
     vocabulary = read_vocabulary(tokenizer, len(tokenizer))

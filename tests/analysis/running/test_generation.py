@@ -27,7 +27,7 @@ from analysis.running.generation import (
     GenerationStep,
     Sampling,
     generate_steps,
-    read_answer_position,
+    read_best_tokens,
 )
 from analysis.running.prompts import decode_answer, encode_prompt
 from tests.analysis.conftest import FAMILIES, VOCAB, loaded_from, lock_is_free, tiny_model, tiny_tokenizer
@@ -135,7 +135,7 @@ def test_a_clamp_that_breaks_the_model_is_named(tiny: TinyModel) -> None:
 def test_the_answer_position_lists_the_best_of_either_row_with_both_probabilities(tiny: TinyModel) -> None:
     loaded = tiny("llama")
     step = next(iter(generate_steps(loaded, PROMPT, [held("L1.N7:set:25")], Sampling(1))))
-    answer = read_answer_position(step, best=5)
+    answer = read_best_tokens(step, best=5)
     p = step.log_probabilities.exp()
     assert set(p[0].topk(5).indices.tolist()) | set(p[1].topk(5).indices.tolist()) == set(answer.token_ids)
     assert answer.changed == pytest.approx(p[1, list(answer.token_ids)].tolist(), rel=1e-5)

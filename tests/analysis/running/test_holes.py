@@ -10,7 +10,7 @@ from analysis.neurons.decoding import decode_vectors, read_block_vectors
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.opening.vocabulary import read_vocabulary
 from analysis.running.batches import make_batches, run_batch, takes_padding
-from analysis.running.generation import Sampling, generate_steps, read_answer_position
+from analysis.running.generation import Sampling, generate_steps, read_best_tokens
 from analysis.running.perplexity import measure_window_nll
 from analysis.running.prompts import encode_prompt
 from analysis.skills.answering import answer_prompts
@@ -66,7 +66,7 @@ def test_no_hole_is_sampled_or_listed(moved: LoadedModel) -> None:
     holes = sorted(moved.vocabulary.holes)
     assert torch.isneginf(step.log_probabilities[:, holes]).all()
     assert step.log_probabilities.exp().sum(-1) == pytest.approx(1, abs=1e-4)
-    assert not set(read_answer_position(step, best=4020).token_ids) & set(holes)
+    assert not set(read_best_tokens(step, best=4020).token_ids) & set(holes)
 
 
 def test_batches_and_perplexity_leave_holes_out(moved: LoadedModel, chat: LoadedModel) -> None:
@@ -82,7 +82,7 @@ def test_decoding_leaves_holes_out_of_labels_and_sums(
     moved: LoadedModel, chat: LoadedModel, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head_matrix, "VOCAB_TILE", tile)
-    monkeypatch.setattr("analysis.neurons.decoding.VOCAB_TILE", tile)
+    monkeypatch.setattr("analysis.neurons.vocabulary_scan.VOCAB_TILE", tile)
     vectors = read_block_vectors(moved.anatomy, moved.anatomy.blocks[0], moved.parameters, "up")[:6]
     heads = [
         head_matrix.read_head_matrix(x.anatomy, x.parameters, len(x.vocabulary), x.vocabulary.holes)

@@ -13,9 +13,17 @@ from analysis.intervening.clamps import parse_clamp
 from analysis.intervening.interventions import intervene
 from analysis.opening.models import LoadedModel, ModelRef, load_model
 from analysis.running.conversations import Conversation
-from analysis.running.generation import Sampling, generate_steps
+from analysis.running.generation import LEAST, Sampling, generate_steps
 from analysis.running.prompts import encode_conversation
-from analysis.running.words import LONGEST, list_spellings, read_word_probability
+from analysis.running.words import (
+    LONGEST,
+    continues_word,
+    goes_on,
+    list_excluded,
+    list_spellings,
+    read_word_probability,
+)
+from tests.analysis.conftest import loaded_from, tiny_model, tiny_tokenizer
 
 TinyModel = Callable[[str], LoadedModel]
 PROMPT = Conversation(" my dog is the")
@@ -27,12 +35,29 @@ def whole_pass(loaded: LoadedModel, ids: Sequence[int], spelling: Sequence[int])
     return float(sum(logits[len(ids) - 1 + n, piece] for n, piece in enumerate(spelling)).exp())  # type: ignore[union-attr]
 
 
+def ending_pass(loaded: LoadedModel, ids: Sequence[int], spelling: Sequence[int]) -> float:
+    """The same, times the probability that no token behind it, by its text, makes it a longer word."""
+    logits = loaded.model(torch.tensor([[*ids, *spelling]])).logits[0, -1].double()
+    texts, special = loaded.vocabulary.texts, loaded.vocabulary.special
+    ends = logits[: len(texts)].softmax(-1)
+    going = sum(
+        float(p)
+        for i, (p, text) in enumerate(zip(ends, texts, strict=True))
+        if i not in special and (text[:1].isalnum() or (text[:1] == "'" and text[1:2].isalpha()))
+    )
+    return whole_pass(loaded, ids, spelling) * (1 - going)
+
+
+@pytest.mark.parametrize("word", ["dog the cat", "dog"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mixtral"])
-def test_the_probability_is_that_of_whole_passes_at_every_position(tiny: TinyModel, family: str) -> None:
+def test_the_probability_is_that_of_whole_passes_at_every_position(
+    tiny: TinyModel, family: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.running.generation.LEAST", 0.0)
     loaded = tiny(family)
     ids = encode_conversation(loaded, PROMPT)
-    spellings = [s.token_ids for s in list_spellings(loaded, PROMPT, "dog the cat")]
-    assert {len(spelling) for spelling in spellings} == {3}
+    spellings = [s.token_ids for s in list_spellings(loaded, PROMPT, word)]
+    assert {len(spelling) for spelling in spellings} == {len(word.split())}
     (name,) = [f"{block.address}.N7" for block in loaded.anatomy.blocks[:1]]
     clamp = parse_clamp(f"{name}:set:9@0-3").resolve(largest=1, mean=0)
     steps = list(generate_steps(loaded, ids, [clamp], Sampling(4), spellings))
@@ -41,14 +66,33 @@ def test_the_probability_is_that_of_whole_passes_at_every_position(tiny: TinyMod
         for step in steps:
             if step.tokens[row] is None:
                 break
-            positions = torch.arange(len(text) + 3)[None]
+            positions = torch.arange(len(text) + len(word.split()))[None]
             with intervene(loaded, [clamp] * row, positions=positions, prompt_length=len(ids)):
-                expected = sum(whole_pass(loaded, text, spelling) for spelling in spellings)
+                expected = sum(ending_pass(loaded, text, spelling) for spelling in spellings)
             assert step.word is not None
             assert step.word[row] == pytest.approx(expected, rel=1e-3, abs=1e-12)
             text.append(step.tokens[row] or 0)
     assert steps[0].word is not None
     assert steps[0].word[0] != pytest.approx(steps[0].word[1], rel=1e-3)
+
+
+def test_a_word_below_the_least_is_too_high_by_less_than_that_behind_the_first_position(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = encode_conversation(llama, PROMPT)
+    spellings = [(6,), (5,)]
+
+    def measure(least: float) -> list[tuple[float, float]]:
+        monkeypatch.setattr("analysis.running.generation.LEAST", least)
+        steps = generate_steps(llama, ids, [], Sampling(12), spellings)
+        return [step.word for step in steps if step.word is not None]
+
+    exact, cheap, never = measure(0.0), measure(LEAST), measure(2.0)
+    assert len(exact) > 8
+    assert exact[0] == cheap[0] == never[0]
+    assert all(0 <= a[0] - b[0] < 2 * LEAST for a, b in zip(cheap, exact, strict=True))
+    assert any(a > b for a, b in zip(never[1:], exact[1:], strict=True))
+    assert exact != cheap != never
 
 
 def test_a_text_is_the_same_whether_a_word_is_measured(tiny: TinyModel) -> None:
@@ -88,6 +132,71 @@ def test_the_same_tokens_count_once() -> None:
     assert both == pytest.approx((0.25 + 0.75 * 0.75, 0.5 + 0.25))
 
 
+def test_a_spelling_that_begins_a_longer_one_does_not_count_its_piece(llama: LoadedModel) -> None:
+    """dog, and  dog + "the": what follows  dog to make the other one counts once, there."""
+    dog, the, end = 5, 9, 4
+    excluded = list_excluded(llama, [(dog,), (dog, the)])
+    assert excluded[0] is not None
+    assert excluded[0][the]
+    assert excluded[1] is not None
+    assert not excluded[1][the]
+    assert excluded[1][end]
+    logs = torch.full((1, len(llama.vocabulary)), 1e-9)
+    logs[0, [dog, the, end]] = torch.tensor([0.5, 0.3, 0.2])
+    found = read_word_probability(
+        logs.log(),
+        [(dog,), (dog, the)],
+        lambda pieces: logs.log()[:, None].expand(1, len(pieces), -1),
+        excluded,
+    )
+    assert found[0] == pytest.approx(0.5 * 0.5 + 0.5 * 0.3 * 0.8, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "does"),
+    [
+        ("s", True),
+        ("5", True),
+        ("é", True),
+        ("\u0301", True),
+        ("'s", True),
+        ("’s", True),
+        ("-like", True),
+        ("<0xC3>", True),
+        (" s", False),
+        ("'", False),
+        ("' s", False),
+        ("-", False),
+        (".", False),
+        ("\n", False),
+        ("<0x41>", False),
+        ("犬", False),
+        ("", False),
+    ],
+)
+def test_a_word_goes_on_with_letters_and_what_joins_them(text: str, does: bool) -> None:
+    assert goes_on(text) is does
+
+
+def test_nothing_goes_on_behind_a_script_without_spaces_or_a_sign() -> None:
+    words = ["犬", "$", "s", "'s", "é"]
+    loaded = loaded_from(tiny_model("llama"), tiny_tokenizer(words))
+    ids = [loaded.vocabulary.texts.index(text) for text in words]
+    masks = list_excluded(loaded, [(i,) for i in ids])
+    assert [mask is None for mask in masks] == [True, True, False, False, False]
+    going = continues_word(loaded)
+    assert [bool(going[i]) for i in ids] == [False, False, True, True, True]
+    assert not going[sorted(loaded.vocabulary.special)].any()
+    assert len(going) == len(loaded.vocabulary)
+    tokenizer = tiny_tokenizer(["END", "s"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["END"]})
+    special = loaded_from(tiny_model("llama"), tokenizer)
+    assert {special.vocabulary.texts[i] for i in special.vocabulary.special} >= {"END"}
+    places = [special.vocabulary.texts.index(text) for text in ("END", "s")]
+    assert [bool(continues_word(special)[i]) for i in places] == [False, True]
+    assert continues_word(loaded) is going
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -117,6 +226,6 @@ def test_a_word_of_a_sentencepiece_model_is_spelled_exactly(real_folder: Path) -
     ids = encode_conversation(loaded, asked)
     (step,) = generate_steps(loaded, ids, [], Sampling(1), [s.token_ids for s in found])
     with torch.no_grad():
-        expected = sum(whole_pass(loaded, ids, s.token_ids) for s in found)
+        expected = sum(ending_pass(loaded, ids, s.token_ids) for s in found)
     assert step.word is not None
     assert step.word[0] == pytest.approx(expected, rel=1e-4)

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.workbench.conftest import CONTEXT, ROWS, Cli
+from workbench.neurons.rows import SHAPE
 
 TOKEN = {"token_id", "token", "logit", "probability"}
 PROMPT = ("--prompt", "the dog", "--max-new-tokens", "8")
@@ -147,11 +148,12 @@ def test_find_needs_no_decoding_and_gives_a_probability_where_there_is_one(cli: 
 
 
 def test_neuron_shows_tokens_profile_and_text(cli: Cli, tiny: Path) -> None:
-    found = cli("neuron", tiny, "L1.N5", "--text", "the dog", "--json").document
+    found = cli("neuron", tiny, "L1.N5", "--text", "the dog", "--profile", "--json").document
     assert list(found) == ["address", "sites", "text", "profile"]
     assert list(found["sites"]) == ["up", "gate", "down"]
     for site in found["sites"].values():
-        assert set(site) == {"top", "bottom", "log_z", "weight_norm"}
+        assert set(site) == {"top", "bottom", "log_z", "weight_norm", *SHAPE}
+        assert all(isinstance(site[name], float) for name in SHAPE)
         assert all(set(token) == TOKEN for token in (*site["top"], *site["bottom"]))
     assert list(found["text"]) == ["tokens", "key", "up", "gate"]
     assert found["text"]["tokens"] == ["t", "h", "e", " dog"]
@@ -176,7 +178,7 @@ def test_neuron_fires_where_the_model_says(cli: Cli, tiny: Path) -> None:
 
 
 def test_a_plain_neuron_has_no_gate(cli: Cli, plain: Path) -> None:
-    found = cli("neuron", plain, "L0.N5", "--text", "the dog", "--json").document
+    found = cli("neuron", plain, "L0.N5", "--text", "the dog", "--profile", "--json").document
     assert list(found["sites"]) == ["up", "down"]
     assert found["text"]["gate"] is None
     assert found["profile"]["gate"] is None
@@ -184,7 +186,7 @@ def test_a_plain_neuron_has_no_gate(cli: Cli, plain: Path) -> None:
 
 
 def test_an_expert_that_saw_nothing_has_no_profile_and_null_values(cli: Cli, experts: Path) -> None:
-    never = cli("neuron", experts, "L0.E3.N1", "--text", "the dog", "--json").document
+    never = cli("neuron", experts, "L0.E3.N1", "--text", "the dog", "--profile", "--json").document
     assert never["profile"] is None
     assert never["text"]["key"] == [None] * 4
     often = cli("neuron", experts, "L0.E2.N1", "--text", "the dog", "--json").document["profile"]
@@ -227,14 +229,27 @@ def greedy(model: Any, ids: torch.Tensor, vocabulary: int, count: int) -> tuple[
     return new, first
 
 
+def ends(folder: Path, model: Any, ids: torch.Tensor, word: int) -> float:
+    """The probability that a word behind ids goes on with no letter or part of one."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    with torch.no_grad():
+        logits = model(torch.cat([ids, torch.tensor([[word]])], 1)).logits[0, -1, : len(names)]
+    p = logits.softmax(-1)
+    return 1 - sum(float(p[i]) for i, name in enumerate(names) if name[0].isalpha() and name[0] != "Ġ")
+
+
 def test_generate_under_a_clamp_equals_a_hook_written_by_hand(cli: Cli, tiny: Path) -> None:
     found = cli("generate", tiny, *PROMPT, "--clamp", "L1.N5:key:set:9", "--word", "dog", "--json").document
     assert list(found) == ["prompt", "seed", "base", "changed", "answer", "word"]
     model, ids = opened(tiny, "the dog")
     vocabulary = len(AutoTokenizer.from_pretrained(tiny))
+    (dog,) = AutoTokenizer.from_pretrained(tiny).encode(" dog")
     base, base_p = greedy(model, ids, vocabulary, 8)
+    word = {"base": float(base_p[dog]) * ends(tiny, model, ids, dog)}
     with held(model.model.layers[1].mlp.down_proj, 5, 9.0):
         changed, changed_p = greedy(model, ids, vocabulary, 8)
+        word["changed"] = float(changed_p[dog]) * ends(tiny, model, ids, dog)
     assert base != changed
     assert found["base"]["token_ids"] == base[: len(found["base"]["token_ids"])]
     assert found["changed"]["token_ids"] == changed[: len(found["changed"]["token_ids"])]
@@ -243,8 +258,7 @@ def test_generate_under_a_clamp_equals_a_hook_written_by_hand(cli: Cli, tiny: Pa
         for token in found["answer"][row]:
             assert set(token) == {"token_id", "token", "probability"}
             assert token["probability"] == pytest.approx(float(p[token["token_id"]]), abs=1e-5)
-        (dog,) = AutoTokenizer.from_pretrained(tiny).encode(" dog")
-        assert found["word"][row] == pytest.approx(float(p[dog]), abs=1e-5)
+        assert found["word"][row] == pytest.approx(word[row], abs=1e-5)
     listed = [[t["token_id"] for t in found["answer"][row]] for row in ("base", "changed")]
     assert listed[0] == listed[1]
     best = {int(i) for p in (base_p, changed_p) for i in p.topk(20).indices}

@@ -36,8 +36,8 @@ def sections(repo_root: Path) -> dict[str, str]:
 
 def test_these_are_the_commands() -> None:
     assert list(commands()) == [
-        *("models", "inspect", "decode", "find", "neuron", "compare", "generate", "experts"),
-        *("unlearn", "tars", "harness", "repair"),
+        *("models", "inspect", "decode", "find", "neuron", "compare", "generate", "sweep"),
+        *("levers", "concepts", "experts", "unlearn", "tars", "save", "harness", "repair"),
         *(f"skill {name}" for name in ("fit", "check", "import")),
         *(f"findings {name}" for name in ("list", "show", "export", "import", "rerun")),
         *(f"runs {name}" for name in ("list", "delete", "resume", "export", "import")),
@@ -70,7 +70,10 @@ def test_every_command_takes_the_common_options(command: str) -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_only_a_command_that_draws_takes_a_seed(command: str) -> None:
-    draws = command in ("generate", "experts", "unlearn", "tars", "harness")
+    draws = command in (
+        *("generate", "sweep", "levers", "concepts"),
+        *("experts", "unlearn", "tars", "harness"),
+    )
     assert ("--seed" in commands()[command]) == draws
 
 

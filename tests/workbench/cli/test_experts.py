@@ -74,10 +74,12 @@ def test_the_document_has_the_promised_shape(cli: Cli, planted: Path, text: Path
         "rule", "percentile", "percentile_value", "ratio", "ratio_value", "layers",
     }  # fmt: skip
     assert set(found["experts"][0]) >= {
-        "layer", "expert", "shared", "max_abs", "token", "position", "count", "row", "column", "super",
+        "layer", "expert", "shared", "max_abs", "token", "position", "count", "row", "column", "forms",
+        "formed_jointly", "sink_share", "super",
     }  # fmt: skip
     assert len(found["experts"]) == 18
     assert [row["layer"] for row in found["massive"]] == [0, 1, 2]
+    assert set(found["massive"][0]) >= {"layer", "after", "formed_here"}
     prune = found["prune"]
     assert set(prune) >= {"base", "super", "random", "same_layer", "sink_mass", "sink_decay"}
     assert (len(prune["random"]), len(prune["same_layer"])) == (3, 3)
@@ -97,7 +99,12 @@ def test_the_planted_super_expert_is_found_with_its_weight(cli: Cli, planted: Pa
     assert row["token"] == read[row["window"]][row["position"]]
     assert found["tokens"] == sum(map(len, read))
     assert sum(row["count"] for row in found["experts"] if row["layer"] == 0) == 2 * found["tokens"]
-    assert [row["massive"] for row in found["massive"]] == [False, True, False]
+    assert [row["after"] for row in found["massive"]] == [False, True, True]
+    assert [row["formed_here"] for row in found["massive"]] == [False, True, False]
+    assert (row["forms"], row["formed_jointly"], row["formed_column"]) == (1.0, 0.0, COLUMN)
+    assert {other["forms"] for other in found["experts"] if not other["super"]} == {0.0}
+    assert sum(other["sink_share"] for other in found["experts"] if other["layer"] == 0) == 2.0
+    assert found["windows"] == {"count": 6, "length": CONTEXT, "begins": None, "bos": False}
     assert found["prune"] is None
 
 
@@ -110,10 +117,15 @@ def test_thresholds_move_without_reading_the_text_again(cli: Cli, planted: Path,
     assert found["threshold"]["as_released"]
     assert found["threshold"]["layers"] == [0, 1]
     assert (
-        cli("experts", planted, "--text", text, "--layers", "all", "--ratio", 1, "--json").document["super"]
+        cli(
+            *("experts", planted, "--text", text, "--rule", "percentile", "--layers", "all", "--ratio", 1),
+            "--json",
+        ).document["super"]
         == []
     )
-    assert [(run.key, run.seconds) for run in runs("experts")] == before
+    stored = [(run.key, run.seconds) for run in runs("experts") if run.dtype == "float32"]
+    assert stored == before
+    assert [run.dtype for run in runs("experts")].count("bfloat16") == 1  # as released reads by itself
 
 
 def test_pruning_is_measured_beside_random_experts(cli: Cli, planted: Path, text: Path) -> None:
@@ -121,8 +133,9 @@ def test_pruning_is_measured_beside_random_experts(cli: Cli, planted: Path, text
         "prune"
     ]
     assert prune["pruned"] == [PLANTED]
-    assert (prune["windows"], prune["base"]["delta_nll"]) == (2, 0.0)
-    assert prune["targets"] == (64 - 1) + (480 - 7 * 64 - 1)
+    assert (prune["windows"], prune["base"]["delta_nll"]) == (6, 0.0)  # of 16 letters, the fewest
+    assert prune["targets"] == 6 * 15
+    assert any("6 windows, so the intervals are rough" in remark for remark in prune["remarks"])
     assert prune["super"]["delta_nll"] != 0
     ratio = torch.tensor(prune["super"]["perplexity"] / prune["base"]["perplexity"]).log()
     assert prune["super"]["delta_nll"] == pytest.approx(float(ratio), abs=1e-5)
@@ -148,7 +161,7 @@ def test_any_experts_are_pruned_by_hand_and_written_as_a_recipe(
     answer = cli("experts", plain_moe, "--text", text, *chosen, "--json")
     prune = answer.document["prune"]
     assert prune["pruned"] == ["L0.E1", "L2.E3"]
-    assert (prune["random"], prune["same_layer"], prune["remarks"]) == ([], [], [])
+    assert (prune["random"], prune["same_layer"]) == ([], [])
     kinds = [(e["kind"], e["layer"], e["expert"]) for e in json.loads(recipe.read_text())["interventions"]]
     assert kinds == [("prune_expert", 0, 1), ("prune_expert", 2, 3)]
     pair = cli("generate", plain_moe, "--prompt", prune["prompt"], "--recipe", recipe, "--json").document
@@ -158,11 +171,14 @@ def test_any_experts_are_pruned_by_hand_and_written_as_a_recipe(
 
 
 def test_nothing_planted_is_nothing_found_with_the_reason(cli: Cli, plain_moe: Path, text: Path) -> None:
+    found = cli("experts", plain_moe, "--text", text, "--json").document
+    assert (found["super"], found["prune"]) == ([], None)
+    assert any("No layer forms massive activations" in remark for remark in found["remarks"])
     answer = cli("experts", plain_moe, "--text", text, "--prune", "super", "--json")
-    assert answer.document["super"] == []
-    assert answer.document["prune"] is None
-    assert "Nothing was pruned, because no expert is super" in answer.err
-    assert any("No layer forms massive activations" in remark for remark in answer.document["remarks"])
+    assert (answer.code, answer.out) == (2, "")
+    assert "Nothing is super under the rule forms, so there is nothing to prune" in answer.err
+    assert "No layer forms massive activations: the largest |h|" in answer.err
+    assert "Name what to prune instead" in answer.err
 
 
 def test_a_dense_model_gets_the_table_of_its_blocks(cli: Cli, tiny: Path, text: Path) -> None:
@@ -194,6 +210,53 @@ def test_a_dense_model_with_a_super_weight(cli: Cli, tmp_path: Path, text: Path)
     assert all(one["experts"][0].startswith("L2.N") for one in found["prune"]["same_layer"])
 
 
+def test_a_weight_column_is_pruned_beside_columns_of_its_block(
+    cli: Cli, tiny: Path, text: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.json"
+    asked = ("--text", text, "--prune", "L1.N3", "--draws", 4, "--recipe-out", recipe, "--json")
+    prune = cli("experts", tiny, *asked).document["prune"]
+    assert prune["pruned"] == ["L1.N3"]
+    assert len(prune["same_layer"]) == 4
+    for one in prune["same_layer"]:
+        assert [name.split(".N")[0] for name in one["experts"]] == ["L1"]
+        assert one["experts"] != ["L1.N3"]
+        assert len(one["delta_nll_interval"]) == 2
+    entry = {"kind": "prune_column", "layer": 1, "shared": False, "expert": None, "neuron": 3}
+    assert json.loads(recipe.read_text())["interventions"] == [entry]
+
+
+def test_windows_are_as_long_as_asked_and_else_so_many_that_there_are_twenty(
+    cli: Cli, plain_moe: Path, tmp_path: Path
+) -> None:
+    letters = [chr(97 + i * 7 % 26) for i in range(2600)]
+    (tmp_path / "long.txt").write_text("".join(letters))
+    asked = ("--text", tmp_path / "long.txt", "--evaluation", tmp_path / "long.txt", "--prune", "L0.E1")
+    found = cli("experts", plain_moe, *asked, "--draws", 0, "--json").document
+    assert found["windows"]["length"] == CONTEXT
+    assert 20 <= found["prune"]["windows"] <= 60
+    found = cli("experts", plain_moe, *asked, "--draws", 0, "--window", 32, "--json").document
+    assert (found["windows"]["length"], found["windows"]["count"]) == (32, 62)
+    assert found["prune"]["windows"] == 20
+    assert not any("rough" in remark for remark in found["prune"]["remarks"])
+    refused = cli("experts", plain_moe, *asked, "--window", 8, "--json")
+    assert (refused.code, refused.out) == (2, "")
+
+
+def test_as_released_reads_whole_windows_in_bfloat16(
+    cli: Cli, planted: Path, text: Path, tmp_path: Path
+) -> None:
+    found = cli("experts", planted, "--text", text, "--as-released", "--json").document
+    assert found["windows"] == {"count": 6, "length": CONTEXT, "begins": None, "bos": False}
+    assert found["tokens"] == 6 * CONTEXT
+    assert {run.dtype for run in runs("experts")} == {"bfloat16"}
+    refused = cli("experts", planted, "--text", text, "--as-released", "--dtype", "float32")
+    assert "leave --dtype out" in refused.err
+    (tmp_path / "short.txt").write_text("the dog the cat " * 6)
+    short = cli("experts", planted, "--text", tmp_path / "short.txt", "--as-released")
+    assert "give a text of at least 64 tokens" in short.err
+
+
 @pytest.mark.slow
 def test_the_texts_that_ship_are_used_where_none_is_given_and_the_models_own_before_them(
     cli: Cli, plain_moe: Path, tmp_path: Path
@@ -211,7 +274,8 @@ def test_the_texts_that_ship_are_used_where_none_is_given_and_the_models_own_bef
 @pytest.mark.slow
 def test_the_table_says_it_in_words(cli: Cli, planted: Path, text: Path) -> None:
     answer = cli("experts", planted, "--text", text, "--prune", "super", "--draws", 2)
-    for told in ("super: L1.E2", "rule small: a > ", "forms massive activations", "pruned L1.E2; 2 windows",
+    for told in ("super: L1.E2", "rule forms: supplies half", "formed here", "100%",
+                 "6 windows of at most 64", "pruned L1.E2; 6 windows",
                  "same layers, largest", "mean sink decay"):  # fmt: skip
         assert told in answer.out
     assert re.search(r"^base \(\d+% of its 4-grams repeated\): \w+\|", answer.out, re.MULTILINE)
@@ -236,6 +300,7 @@ REFUSED = {
     "an address that is none": (["--prune", "L1.E2,x"], "'x' is not an expert, block or neuron address"),
     "nothing named": (["--prune", " ,"], "is not an expert, block or neuron address"),
     "a percentile of 100": (["--percentile", "100"], "between 0 and 100"),
+    "a rule of earlier versions": (["--rule", "small"], "choose forms"),
     "as released and another ratio": (["--as-released", "--ratio", "0.2"], "fixes rule"),
     "a recipe of nothing": (["--recipe-out", "MISSING"], "name that with --prune"),
 }

@@ -39,7 +39,8 @@ def test_json_lines_equal_an_independent_product_in_float64(cli: Cli, tiny: Path
     assert [(r["layer"], r["neuron"]) for r in found] == [(a, b) for a in range(2) for b in range(24)]
     for row in found:
         assert list(row) == [
-            *("layer", "expert", "shared", "neuron", "top", "bottom", "weight_norm", "log_z", "entropy")
+            *("layer", "expert", "shared", "neuron", "top", "bottom", "weight_norm", "log_z", "entropy"),
+            *("kurtosis", "up_gate", "up_down", "gate_down"),
         ]
         here, q = z[row["layer"], row["neuron"]], p[row["layer"], row["neuron"]]
         assert (row["expert"], row["shared"]) == (None, False)
@@ -77,7 +78,8 @@ def test_csv_has_the_same_neurons_and_runs_no_formula(cli: Cli, tiny: Path, tmp_
     with (tmp_path / "d.csv").open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     assert list(found[0])[:6] == ["layer", "expert", "shared", "neuron", "top_token_1", "top_probability_1"]
-    assert list(found[0])[-3:] == ["weight_norm", "log_z", "entropy"]
+    assert list(found[0])[-7:-4] == ["weight_norm", "log_z", "entropy"]
+    assert list(found[0])[-4:] == ["kurtosis", "up_gate", "up_down", "gate_down"]
     assert len(found) == len(rows)
     for ours, row in zip(found, rows, strict=True):
         assert (int(ours["layer"]), int(ours["neuron"]), ours["expert"]) == (row["layer"], row["neuron"], "")

@@ -150,7 +150,7 @@ def test_rerun_knows_that_it_must_be_close(cli: Cli, keep: Keep, monkeypatch: py
 
 def test_runs_are_listed_and_deleted(cli: Cli, tiny: Path) -> None:
     run = cli("decode", tiny, "--json").document["run"]
-    cli("neuron", tiny, "L0.N0")
+    cli("neuron", tiny, "L0.N0", "--profile")
     listed = cli("runs", "list", "--json").document
     assert set(listed) == {"runs", "storage", "unreadable"}
     assert set(listed["storage"]) == {"file_bytes", "reclaimable_bytes"}

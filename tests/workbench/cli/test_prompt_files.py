@@ -44,7 +44,8 @@ def test_each_prompt_gives_what_it_gives_alone(cli: Cli, tiny: Path, prompts: Pa
     pairs = np.array([[one["word"]["base"], one["word"]["changed"]] for one in found["prompts"]])
     word = found["word"]
     assert word["n"] == 3
-    assert word["controls"] is None
+    assert 1 <= word["controls"]["n"] <= 20
+    assert 0 < word["controls"]["mean"] <= word["controls"]["largest"] <= 1
     assert [word["mean"]["base"], word["mean"]["changed"]] == pytest.approx(list(pairs.mean(0)))
     assert word["mean"]["change"] == pytest.approx(float((pairs[:, 1] - pairs[:, 0]).mean()))
     for name, value in word["mean"].items():
@@ -128,3 +129,30 @@ def test_a_recipe_of_several_prompts_holds_the_clamps(
     assert cli("generate", tiny, "--prompts", prompts, *CLAMP, "--recipe-out", out).code == 0
     (entry,) = json.loads(out.read_text(encoding="utf-8"))["interventions"]
     assert (entry["value"], entry["unit"], entry["raw"]) == (2.0, "residual", None)
+
+
+def test_a_sweep_is_on_the_lines_of_its_word_that_are_to_choose_on(
+    cli: Cli, tiny: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "words.jsonl"
+    lines = [
+        {"prompt": "the cat is a", "word": "dog"},
+        {"prompt": "he is a", "word": "cat"},
+        {"prompt": "it was the", "split": "held_out"},
+        {"prompt": "it was a", "split": "other"},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    sweep = ("sweep", tiny, "--neuron", "L0.N1", "--values", "1r", "--controls", 0, "--prompts", path)
+    assert len(cli(*sweep, "--word", "dog", "--json").document["base"]["probability"]) == 1
+    path.write_text(json.dumps(lines[2]))
+    assert "no prompt's split is select" in cli(*sweep, "--word", "dog").err
+    path.write_text(json.dumps(lines[1]))
+    for command in (sweep + ("--word", "dog"), ("levers", tiny, "dog", "--prompts", path)):
+        answer = cli(*command)
+        assert (answer.code, "words.jsonl has no prompt for 'dog'" in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize("command", [("levers",), ("sweep", "--neuron", "L0.N1", "--word")])
+def test_an_answer_prefix_without_prompts_is_refused(cli: Cli, tiny: Path, command: tuple[str, ...]) -> None:
+    answer = cli(command[0], tiny, *command[1:], "dog", "--answer-prefix", "it is a")
+    assert (answer.code, answer.err.count("--answer-prefix begins the answers to prompts")) == (2, 1)

@@ -171,20 +171,60 @@ def test_pruned_neurons_are_baked_into_a_model(
     assert pair["changed"] != pair["base"]
 
 
-def test_a_concept_is_removed(cli: Cli, tiny: Path, tmp_path: Path) -> None:
-    ask = ("--concept", "dog", "--prompt", "the cat the", "--prompt", "the", "--recipe", tmp_path / "t.json")
-    found = cli("tars", tiny, *ask, "--edits", "2", "--json").document
-    assert list(found) == ["concept", "edits", "target", "probability", "kl", "version"]
-    assert 1 <= len(found["edits"]) <= 2
-    assert found["probability"]["after"] < found["probability"]["before"]
-    assert found["kl"]["n"] > 5
+def test_a_concept_is_removed(cli: Cli, tmp_path: Path) -> None:
+    lines = [
+        {"prompt": "What is the capital of France?", "word": "Paris"},
+        {"prompt": "Which city is the capital of France?", "word": "Paris", "split": "held_out"},
+        {"prompt": "What is the capital of Greece?", "word": "Athens"},
+        {"prompt": "Which animal barks?", "split": "other"},
+    ]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ask = ("demo/chat", "--concept", "Paris", "--prompts", file, "--max-kl", "0.05")
+    out = ("--db", tmp_path / "t.db", "--recipe", tmp_path / "t.json")
+    found = cli("tars", *ask, *out, "--json").document
+    assert list(found) == [
+        *("verdict", "concepts", "kl", "answers_unchanged", "other_answers", "head_row_baseline", "version")
+    ]
+    (one,) = found["concepts"]
+    assert one["probability"]["aimed"][1] <= 0.01 < one["probability"]["aimed"][0]
+    assert len(one["probability"]["held_out"]) == 1
+    assert set(found["kl"]["chat"]) == {"median", "p95", "max", "n"}
     changed = cli(
-        "generate", tiny, "--prompt", "the", "--recipe", tmp_path / "t.json", "--word", "dog", "--json"
+        *("generate", "demo/chat", "--prompt", "What is the capital of France?", "--word", "Paris"),
+        *("--recipe", tmp_path / "t.json", "--json"),
     )
-    assert changed.document["word"]["changed"] != changed.document["word"]["base"]
-    refused = cli("tars", tiny, "--concept", "dog", "--prompt", "the", "--threshold", "1")
+    word = changed.document["word"]
+    assert word["changed"] < 0.02 < word["base"]
+    shown = cli("tars", *ask, *out)
+    assert shown.out.splitlines()[0] == found["verdict"]
+    assert "head row zeroed" in shown.out
+    refused = cli("tars", *ask, "--threshold", "1", "--no-head-rows")
     assert refused.code == 2
     assert "lower the threshold" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--concept", "Athens", "--prompt", "What is the capital of France?"), "does not say 'Athens'"),
+        (("--concept", "Paris"), "no prompt that leads to 'Paris'"),
+        (("--concept", "the", "--prompt", "Say it."), "a word that any text needs"),
+        (("--concept", "Paris", "--prompt", "Is it Paris?"), "contains 'Paris' itself"),
+        (("--concept", "Paris", "--prompt", "a", "--goal", "1"), "above 0 and below 1"),
+        (
+            ("--concept", "Paris", "--concept", "Athens", "--prompt", "a", "--held-out", "b"),
+            "are of one concept",
+        ),
+    ],
+)
+def test_a_concept_that_cannot_be_removed_is_refused(
+    cli: Cli, arguments: tuple[str, ...], message: str
+) -> None:
+    answer = cli("tars", "demo/chat", *arguments)
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.out == ""
 
 
 REFUSED: dict[str, tuple[tuple[object, ...], str]] = {

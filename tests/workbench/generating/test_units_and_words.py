@@ -52,7 +52,7 @@ def test_texts_without_a_word_keep_their_key_and_those_with_one_have_another() -
     assert generation_spec(llama, plain, [1, 5, 9]).key == KEY_WITHOUT_WORD
     spec = generation_spec(llama, replace(plain, word="dog"), [1, 5, 9])
     assert spec.key != KEY_OF_SINGLE_TOKENS
-    assert spec.method_version == "2"
+    assert spec.method_version == "3"
     other = replace(plain, clamps=(parse_clamp("L1.N7:set:8r@last"),))
     assert generation_spec(llama, other, [1, 5, 9]).key != KEY_WITHOUT_WORD
 
@@ -100,7 +100,13 @@ def test_a_finding_whose_word_was_measured_otherwise_does_not_compare_it(
     again = rerun_finding(database, finding.id)
     assert again.same
     assert "P(word) was measured by single tokens then" in again.explanation
-    newer = replace(finding, evidence={**finding.evidence, "word": {**older, "position": 4}})
+    middle = replace(finding, evidence={**finding.evidence, "word": {**older, "position": 4}})
+    monkeypatch.setattr("workbench.findings.findings.get_finding", lambda store, finding_id: middle)
+    again = rerun_finding(database, finding.id)
+    assert again.same
+    assert "together with the words that it begins, then, so it is not compared" in again.explanation
+    placed = {**older, "position": 4, "source": "first"}
+    newer = replace(finding, evidence={**finding.evidence, "word": placed})
     monkeypatch.setattr("workbench.findings.findings.get_finding", lambda store, finding_id: newer)
     assert not rerun_finding(database, finding.id).same
 
@@ -124,7 +130,9 @@ def test_the_command_line_prints_both_rows_of_a_word_of_several_tokens(cli: Cli,
         logs = loaded.model(torch.tensor([[*before, *spelling]])).logits[0].double()
         logs = logs[:, : len(loaded.vocabulary)].log_softmax(-1)
         steps = [logs[len(before) - 1 + n, piece] for n, piece in enumerate(spelling)]
-        expected += float(torch.stack(steps).sum().exp())
+        longer = [text[:1].isalnum() or text.startswith("<0x") for text in loaded.vocabulary.texts]
+        ends = 1 - logs[-1].exp()[torch.tensor(longer)].sum()
+        expected += float(torch.stack(steps).sum().exp() * ends)
     assert word["per_position"]["base"][position] == pytest.approx(expected, rel=1e-3)
 
 

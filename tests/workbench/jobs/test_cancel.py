@@ -143,7 +143,7 @@ class StopsAtATile:
 
 
 def test_decoding_can_be_cancelled_between_two_tiles(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.neurons.decoding.NEURON_TILE", 4)
+    monkeypatch.setattr("analysis.neurons.vocabulary_scan.NEURON_TILE", 4)
     gate = Gate(at=1)
     jobs = Jobs(desk.store, StopsAtATile(gate))
     job = jobs.submit(desk.order())

@@ -55,7 +55,7 @@ def test_a_pool_stores_byte_for_byte_what_a_thread_stores(
 
 @pytest.mark.slow
 def test_a_worker_that_reads_the_libraries_itself_works_too(desk: Desk) -> None:
-    assert len(stored_with(InProcesses(1), desk, DECODE)) == 4 * 9
+    assert len(stored_with(InProcesses(1), desk, DECODE)) == 4 * 13
 
 
 def test_engines_are_made_by_their_names() -> None:

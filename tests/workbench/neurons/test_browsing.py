@@ -1,7 +1,5 @@
-"""Views for the pages, and the concept table that is made of the same searches."""
+"""Views for the pages."""
 
-import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +11,10 @@ import torch
 from analysis.anatomy.addresses import parse_address
 from analysis.neurons.decoding import read_block_vectors
 from analysis.opening.models import ModelRef
-from store import Store, open_store
-from store.errors import DatabaseReadOnly
-from training import concepts
-from training.concepts import concept, main
+from store import open_store
 from workbench.models import open_model
 from workbench.neurons.browsing import cut_excerpt, find_nearest_neurons, find_neighbours, rank_layers
-from workbench.neurons.profiles import FiringText
+from workbench.neurons.firing import FiringText
 
 
 def test_layers_are_ranked_best_first_and_a_shared_column_shows_the_strongest() -> None:
@@ -60,54 +55,3 @@ def test_an_excerpt_stands_around_the_peak_and_leaves_the_first_position_out() -
     part = cut_excerpt(firing, "key", before=1, after=1)
     assert (part.tokens, part.first, part.cut_before, part.cut_after) == (("c", "d", "e"), 2, True, True)
     assert FiringText.__dataclass_fields__.keys() >= {"tokens", "values"}
-
-
-def idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No candidate was ever active on the reference text."""
-    monkeypatch.setattr(concepts, "_raws", lambda *_: [])
-
-
-def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["training.concepts", *arguments])
-    return main()
-
-
-def test_a_word_without_an_active_candidate_has_no_row(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    idle(monkeypatch)
-    store = open_store(tmp_path / "s.db")
-    with open_model(ModelRef(str(tiny)), store) as loaded:
-        assert concept(loaded, store, "dog", "animal") is None
-
-
-def test_a_skipped_word_is_named_in_table_and_document_and_does_not_pass(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    idle(monkeypatch)
-    assert run_main(monkeypatch, str(tiny), "--words", "dog", "cat") == 0
-    assert "dog       — no candidate active" in (table := capsys.readouterr().out)
-    assert "0 of 2 pass" in table
-    assert run_main(monkeypatch, str(tiny), "--words", "dog", "cat", "--json") == 0
-    document = json.loads(capsys.readouterr().out)
-    assert (document["skipped"], document["concepts"], document["of"]) == (["dog", "cat"], [], 2)
-
-
-def test_a_concept_has_a_row_with_its_controls_in_both_forms(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_main(monkeypatch, str(tiny), "--words", "dog", "--controls", "2", "--json") == 0
-    document = json.loads(capsys.readouterr().out)
-    assert (document["skipped"], document["of"]) == ([], 1)
-    assert [(row["word"], len(row["controls"])) for row in document["concepts"]] == [("dog", 2)]
-
-
-def test_a_store_that_cannot_be_used_ends_the_concepts_with_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken() -> Store:
-        raise DatabaseReadOnly("headlamp.db cannot be written")
-
-    monkeypatch.setattr(concepts, "open_store", broken)
-    assert run_main(monkeypatch, "demo/base") == 2
-    assert capsys.readouterr().err == "headlamp.db cannot be written\n"

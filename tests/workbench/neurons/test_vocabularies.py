@@ -81,6 +81,6 @@ def test_a_reference_text_that_the_model_cannot_read_is_refused_in_a_sentence(
 ) -> None:
     folder = model_with(10, tmp_path / "model")
     said = "the model has 10 tokens; use the tokenizer that belongs to the model"
-    refused(cli, "neuron", folder, "L0.N0", says=said)
+    refused(cli, "neuron", folder, "L0.N0", "--profile", says=said)
     refused(cli, "generate", folder, "--prompt", "a", "--clamp", "L0.N0:set:8x", says=said)
     assert cli("decode", folder).code == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ from workbench.neurons.comparing import (
     rank_changes,
     read_changed_neurons,
 )
-from workbench.neurons.rows import TokenScore
+from workbench.neurons.comparison_evidence import comparison_document, format_share
 
 LISTED = 20
 
@@ -50,32 +50,8 @@ def compare_(
         with show_bar(f"decoding {site}") as progress:
             found = compare_models(one, other, here.store, site=site, norm=norm, progress=progress)
         changed = read_changed_neurons(one, other, found, rank_changes(found)[:limit])
-        here.show(_document(found, changed), _text(found, changed))
-
-
-def _document(found: Comparison, changed: list[ChangedNeuron]) -> dict[str, Any]:
-    return {
-        "agreement": found.agreement.share,
-        "neurons": len(found.base),
-        "by_layer": [
-            {"layer": row.layer, "agreement": row.share, "same": row.same, "neurons": row.neurons}
-            for row in found.agreement.layers
-        ],
-        "changed_count": len(found.agreement.changed),
-        "changed": [
-            {
-                "address": str(pair.base.address),
-                "base": _label(pair.base.top[0]),
-                "tuned": _label(pair.tuned.top[0]),
-            }
-            for pair in changed
-        ],
-        "runs": [found.base.run, found.tuned.run],
-    }
-
-
-def _label(score: TokenScore) -> dict[str, Any]:
-    return {"token_id": score.token_id, "token": score.token, "probability": score.probability}
+        document = comparison_document(found, changed) | {"runs": [found.base.run, found.tuned.run]}
+        here.show(document, _text(found, changed))
 
 
 def _text(found: Comparison, changed: list[ChangedNeuron]) -> str:
@@ -88,7 +64,7 @@ def _text(found: Comparison, changed: list[ChangedNeuron]) -> str:
         )
         for pair in changed
     ]
-    head = f"{found.agreement.share:.1%} of {len(found.base)} neurons have the same label at {found.site}"
+    head = f"{format_share(found)} of {len(found.base)} neurons have the same label at {found.site}"
     parts = [head, format_table(("layer", "same", "neurons"), layers)]
     if labels:
         parts.append(format_table(("changed", "base", "p", "tuned", "p"), labels))

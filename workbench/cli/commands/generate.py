@@ -20,6 +20,7 @@ from store import Store
 from store.evidence import make_token_visible
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, check_readable_text
 from workbench.cli.shared.output import format_number, format_table, say
+from workbench.cli.shared.prompt_options import AnswerPrefix, Raw, System, Turns
 from workbench.cli.shared.recipe_files import apply_recipe, check_recipe, read_recipe_file, write_recipe
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.several_prompts import format_several, generate_several, list_several, read_prompts
@@ -28,6 +29,7 @@ from workbench.findings.pair_evidence import check_keepable, list_outputs
 from workbench.generating.clamping import Generation, stream_pair
 from workbench.generating.requests import GenerationRequest, describe_used
 from workbench.generating.several import average_word
+from workbench.levers.random_clamps import measure_random_clamps
 
 
 def generate(
@@ -51,33 +53,10 @@ def generate(
             "answer_prefix, system, word, split.",
         ),
     ] = None,
-    answer_prefix: Annotated[
-        str,
-        typer.Option(
-            "--answer-prefix",
-            metavar="TEXT",
-            callback=check_readable_text,
-            help="Forced beginning of the answer.",
-        ),
-    ] = "",
-    system: Annotated[
-        str,
-        typer.Option(
-            "--system", metavar="TEXT", callback=check_readable_text, help="System prompt of a chat model."
-        ),
-    ] = "",
-    turn: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--turn",
-            metavar="ROLE:TEXT",
-            callback=check_readable_text,
-            help="An earlier turn, user:TEXT or assistant:TEXT, before the prompt; may be repeated.",
-        ),
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Feed the prompt to a chat model without its chat template.")
-    ] = False,
+    answer_prefix: AnswerPrefix = "",
+    system: System = "",
+    turn: Turns = None,
+    raw: Raw = False,
     clamp: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,10 +85,13 @@ def generate(
             "--word",
             metavar="WORD",
             callback=check_readable_text,
-            help="A word whose probability is reported at every position, over its spellings; several tokens "
-            "are fine.",
+            help="A word whose probability is reported, over its spellings: behind --answer-prefix, else "
+            "where a chat model's own answer says it, and at every position. Several tokens are fine.",
         ),
     ] = "",
+    fold_case: Annotated[
+        bool, typer.Option("--fold-case", help="Count every case of --word: dog, Dog and DOG.")
+    ] = False,
     keep: Annotated[
         str | None,
         typer.Option(
@@ -140,13 +122,16 @@ def generate(
     lines = read_prompts(asked, prompts, keep)
     if recipe_out is not None:
         check_recipe(recipe_out, tensors=given is not None and bool(given.tensors))
+    if fold_case and not word.strip() and not any(line.word.strip() for line in lines):
+        raise HeadlampError("--fold-case counts every case of a word, and none is given; add --word")
     if keep is not None and not keep.strip():
         raise HeadlampError("--keep needs a title; write in a few words what the finding shows")
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         first = () if given is None else apply_recipe(given, loaded)
         changes = (*first, *clamps)
+        first_prompt = lines[0].prompt if lines else asked[0]
         request = GenerationRequest(
-            lines[0].prompt if lines else asked[0], changes, answer_prefix, sampling, word, system, turns, raw
+            first_prompt, changes, answer_prefix, sampling, word, system, turns, raw, fold_case
         )
         if keep is not None:
             check_keepable(request.clamps)
@@ -159,7 +144,11 @@ def generate(
             if recipe_out is not None:
                 write_recipe(recipe_out, write_recipe_files(loaded, found[0].request.clamps, "recipe"))
             mean = average_word(found, seed)
-            here.show(list_several(found, lines, seed, mean), format_several(found, lines, mean))
+            controls = measure_random_clamps(loaded, [pair.request for pair in found], seed)
+            here.show(
+                list_several(found, lines, seed, mean, controls),
+                format_several(found, lines, mean, controls),
+            )
             return
         result = _generate(loaded, here.store, request)
         if recipe_out is not None:
@@ -207,15 +196,17 @@ def _format_result(result: Generation) -> str:
     if result.word is not None:
         base, changed = (format_number(p) for p in result.word)
         highest = _format_highest(result)
-        parts.append(f"P({result.request.word.strip()}): {base} base, {changed} changed{highest}")
+        said = f"\n{result.place.said}" if result.place else ""
+        parts.append(f"P({result.request.word.strip()}): {base} base, {changed} changed{highest}{said}")
     return "\n\n".join(parts)
 
 
 def _format_highest(result: Generation) -> str:
     """Where in the texts the word is likelier than at the answer position."""
     said = []
-    for name, path in zip(("base", "changed"), result.per_position or ((), ()), strict=True):
+    paths = zip(("base", "changed"), result.per_position or ((), ()), result.word or (1, 1), strict=True)
+    for name, path, here in paths:
         known = [p for p in path if p is not None]
-        if known and max(known) > known[0]:
+        if known and max(known) > 1.001 * here:
             said.append(f"{format_number(max(known))} {name} (token {known.index(max(known)) + 1})")
     return f"; highest in the text: {', '.join(said)}" if said else ""

@@ -17,14 +17,16 @@ from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, c
 from workbench.cli.shared.output import format_number, format_table, format_tokens
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.findings.findings import neuron_document
+from workbench.neurons.firing import FiringText, try_text
 from workbench.neurons.profiles import (
-    FiringText,
     decode_neuron,
     find_neuron_profile,
+    is_profiled,
     profile_model,
     read_profile,
-    try_text,
 )
+
+_UNREAD = "on the reference text: not read by this model yet; --profile reads it"
 
 
 def neuron(
@@ -43,6 +45,14 @@ def neuron(
             help="Also show its activations along this text.",
         ),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Read the whole reference text first if this model has not read it, which takes a while; "
+            "else its activations there are shown where they are stored.",
+        ),
+    ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     db: Db = None,
@@ -50,7 +60,7 @@ def neuron(
 ) -> None:
     """Show one neuron.
 
-    Its tokens at each site, its activations on the reference text, and those along a given text.
+    Its tokens at each site, its activations on the reference text where it was read, and those along a text.
     """
     where = parse_address(address)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
@@ -60,9 +70,12 @@ def neuron(
             "address": str(where),
             "sites": {site: neuron_document(one) for site, one in decoded.items()},
             "text": None if fired is None else _text_document(fired),
-            "profile": _profile_document(loaded, here.store, where),
+            "profile": None,
         }
-        here.show(found, _format_neuron(found))
+        read = profile or is_profiled(loaded, here.store)
+        if read:
+            found["profile"] = _profile_document(loaded, here.store, where)
+        here.show(found, _format_neuron(found, read))
 
 
 def _text_document(fired: FiringText) -> dict[str, Any]:
@@ -91,15 +104,31 @@ def _profile_document(loaded: LoadedModel, store: Store, address: NeuronAddress)
     return found
 
 
-def _format_neuron(found: dict[str, Any]) -> str:
+def _format_neuron(found: dict[str, Any], read: bool) -> str:
+    """read: whether the model has read the reference text."""
     parts = [found["address"]]
     for site, decoded in found["sites"].items():
         ends = [f"  {end:<7}{format_tokens(decoded[end])}" for end in ("top", "bottom")]
-        parts.append("\n".join([f"{site}: ‖w‖ {format_number(decoded['weight_norm'])}", *ends]))
-    parts.append(_profile_table(found["profile"]))
+        parts.append("\n".join([f"{site}: {_format_shape(decoded)}", *ends]))
+    parts.append(_format_cosines(found["sites"]))
+    parts.append(_profile_table(found["profile"]) if read else _UNREAD)
     if found["text"] is not None:
         parts.append(_text_table(found["text"]))
     return "\n\n".join(parts)
+
+
+def _format_shape(decoded: dict[str, Any]) -> str:
+    kurtosis = "–" if decoded["kurtosis"] is None else format_number(decoded["kurtosis"])
+    return f"‖w‖ {format_number(decoded['weight_norm'])}, kurtosis {kurtosis}"
+
+
+def _format_cosines(sites: dict[str, Any]) -> str:
+    """The cosines of its own vectors: the same at every site, but in a map of an earlier version."""
+    shown = []
+    for name, title in (("up_gate", "up·gate"), ("up_down", "up·down"), ("gate_down", "gate·down")):
+        known = [site[name] for site in sites.values() if site[name] is not None]
+        shown.append(f"{title} {format_number(known[0]) if known else '–'}")
+    return f"cosines: {', '.join(shown)}"
 
 
 def _profile_table(profile: dict[str, Any] | None) -> str:

@@ -18,11 +18,10 @@ from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, c
 from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.jobs.engines import ENGINES
-from workbench.kinds import make_order
 from workbench.neurons.decoding import (
     DECODE,
     TOP_K,
-    decode_spec,
+    order_decoding,
     read_decoded,
 )
 from workbench.neurons.exports import check_target, write_decoding
@@ -88,10 +87,9 @@ def decode(
         open_session(db, as_json) as here,
         here.model(model, device, dtype, streamed=from_disk, shards=shards) as loaded,
     ):
-        order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=top_k)
-        run = answer_order(
-            here.store, ENGINES[engine](workers), order, decode_spec(loaded, site, norm, top_k)
-        )
+        order = order_decoding(loaded, here.store, site=site, norm=norm, top_k=top_k)
+        spec = DECODE.spec(loaded, order.parameters)
+        run = answer_order(here.store, ENGINES[engine](workers), order, spec)
         if out is not None:
             with show_bar(f"writing {out.name}") as progress:
                 write_decoding(out, loaded, read_decoded(loaded, here.store, run.run.key, site), progress)

@@ -13,13 +13,29 @@ from analysis.errors import SkillError
 from analysis.skills.files import MOST_HUB_ROWS, read_hub_skill, read_skill, write_skill_lines
 from analysis.skills.items import JudgeName, SkillItem
 from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
+from analysis.unlearning.edits.tars_search import GOAL, MOST_KL
+from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, check_readable_text
 from workbench.cli.shared.output import format_facts, format_number, format_table
+from workbench.cli.shared.prompt_options import (
+    AnswerPrefix,
+    PromptFile,
+    Raw,
+    System,
+    Turns,
+    read_common,
+    read_lines,
+)
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
+from workbench.cli.shared.removal_tables import format_removal, read_concepts
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.files import check_writable, replace_file
+from workbench.jobs.engines import InThread
+from workbench.kinds import make_order
 from workbench.skills.fitted import check_query, find_fitted_skill, fit_skill
-from workbench.unlearning.tars import remove_concept
+from workbench.unlearning.concepts import ConceptQuestion
+from workbench.unlearning.removals import check_concepts
+from workbench.unlearning.tars import TARS, find_removal, removal_spec
 
 skill = typer.Typer(no_args_is_help=True, help="Detect a skill by the keys of its queries.")
 
@@ -180,25 +196,77 @@ def tars(
     model: ModelName,
     *,
     concept: Annotated[
-        str,
+        list[str],
         typer.Option(
-            "--concept", metavar="WORD", callback=check_readable_text, help="One token, such as Paris."
+            "--concept",
+            metavar="WORD",
+            callback=check_readable_text,
+            help="One token, such as Paris; may be repeated, to remove one after the other.",
         ),
     ],
     prompt: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--prompt",
             metavar="TEXT",
             callback=check_readable_text,
-            help="A text that leads to it; may be repeated.",
+            help="A prompt that the model answers with it; may be repeated.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    prompts: PromptFile = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--held-out",
+            metavar="TEXT",
+            callback=check_readable_text,
+            help="Another wording, only measured; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    language: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--language",
+            metavar="TEXT",
+            callback=check_readable_text,
+            help="A prompt in another language, only measured; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    synonym: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--synonym",
+            metavar="TEXT",
+            callback=check_readable_text,
+            help="What would say the same; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    answer_prefix: AnswerPrefix = "",
+    system: System = "",
+    turn: Turns = None,
+    raw: Raw = False,
     edits: Annotated[
-        int, typer.Option("--edits", min=1, help="Largest number of vectors to reverse.")
+        int, typer.Option("--edits", min=1, help="Largest number of vectors to reverse, per concept.")
     ] = MOST_EDITS,
+    goal: Annotated[float, typer.Option("--goal", help="P(concept) at which it counts as removed.")] = GOAL,
+    max_kl: Annotated[
+        float, typer.Option("--max-kl", help="Largest median KL on neutral text, in nats.")
+    ] = MOST_KL,
+    no_head_rows: Annotated[
+        bool, typer.Option("--no-head-rows", help="Leave the rows of the LM head as they are.")
+    ] = False,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=-1, max=1, help="Smallest cosine of a reversed vector.")
+        float,
+        typer.Option(
+            "--threshold",
+            min=0,
+            max=1,
+            help="Smallest |cosine| of a reversed vector; the concept's own head rows are tried anyway.",
+        ),
     ] = THRESHOLD,
     noise: Annotated[
         float, typer.Option("--noise", help="Initial size of a perturbation, relative to the vector's own.")
@@ -212,20 +280,23 @@ def tars(
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a concept by reversing the vectors that point at it."""
+    """Remove concepts by reversing the vectors that point at them.
+
+    Measured where the model says them, in other wordings, on other text, and beside their head rows zeroed.
+    """
     if recipe is not None:
         check_recipe(recipe, tensors=True)
+    lines, common = read_lines(prompt, prompts), read_common(answer_prefix, system, turn, raw)
+    concepts, other = read_concepts(concept, lines, common, held_out or (), language or (), synonym or ())
+    asked = ConceptQuestion(concepts, other, edits, threshold, noise, goal, max_kl, not no_head_rows, seed)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        found = remove_concept(
-            loaded, concept, prompt, edits=edits, threshold=threshold, noise=noise, seed=seed
-        )
+        stored = find_removal(loaded, here.store, asked)
+        if stored is None or stored.earlier:
+            check_concepts(loaded, asked)
+            order = make_order(TARS, loaded.ref, **asked.document())
+            answer_order(here.store, InThread(), order, removal_spec(loaded, asked.document()))
+            stored = find_removal(loaded, here.store, asked)
+        assert stored is not None  # the job is done
         if recipe is not None:
-            write_recipe(recipe, found.recipe)
-        rows = [(str(edit.address), edit.site, format_number(edit.cosine)) for edit in found.edits.edits]
-        before, after = format_number(found.before), format_number(found.after)
-        here.show(
-            found.document(),
-            f"{format_table(('vector', 'of', 'cosine'), rows)}\n\nP({concept}): {before} base, {after} "
-            "changed\n"
-            f"median KL on other text {format_number(found.kl_median)} ({found.positions} positions)",
-        )
+            write_recipe(recipe, stored.files)
+        here.show(stored.document, format_removal(stored.document))

@@ -11,10 +11,10 @@ from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
-from workbench.cli.commands.unlearn_exports import Exports
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.session import open_session, show_bar
+from workbench.cli.shared.unlearn_exports import Exports
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.checks import check_methods, parse_layers
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn

@@ -22,10 +22,11 @@ from workbench.files import ExportError, check_writable, replace_file
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe with the tensors of the file it names."""
+    """A recipe with the tensors of the file it names. files: both as they lie on disk."""
 
     document: Any
     tensors: Mapping[str, Tensor]
+    files: Mapping[str, bytes]
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
@@ -47,7 +48,10 @@ def read_recipe_file(path: Path) -> RecipeFile:
                 _check_raw(number, value)
     except (HeadlampError, OverflowError) as error:
         raise RecipeError(f"{path}: {error}") from error
-    return RecipeFile(document, tensors)
+    files = {"recipe.json": text.encode()}
+    if tensors:
+        files["recipe.safetensors"] = (path.parent / document["tensors"]["file"]).read_bytes()
+    return RecipeFile(document, tensors, files)
 
 
 def apply_recipe(recipe: RecipeFile, loaded: LoadedModel) -> tuple[Change, ...]:

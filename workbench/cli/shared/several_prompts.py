@@ -16,6 +16,7 @@ from workbench.generating.clamping import Generation
 from workbench.generating.prompt_files import PromptLine, parse_prompts
 from workbench.generating.requests import GenerationRequest
 from workbench.generating.several import WordMean, generate_pairs
+from workbench.levers.random_clamps import RandomClamps
 
 
 def read_prompts(prompts: Sequence[str], path: Path | None, keep: str | None) -> tuple[PromptLine, ...]:
@@ -44,7 +45,11 @@ def generate_several(
 
 
 def list_several(
-    found: Sequence[Generation], lines: Sequence[PromptLine], seed: int, mean: WordMean | None
+    found: Sequence[Generation],
+    lines: Sequence[PromptLine],
+    seed: int,
+    mean: WordMean | None,
+    controls: RandomClamps | None,
 ) -> dict[str, Any]:
     """As `generate --json` prints it for several prompts."""
     return {
@@ -54,12 +59,17 @@ def list_several(
             | list_outputs(pair)
             for line, pair in zip(lines, found, strict=True)
         ],
-        "word": mean and mean.to_document(),
+        "word": mean and mean.to_document() | {"controls": controls and controls.to_document()},
     }
 
 
-def format_several(found: Sequence[Generation], lines: Sequence[PromptLine], mean: WordMean | None) -> str:
-    """A row for each prompt, then the mean of P(word)."""
+def format_several(
+    found: Sequence[Generation],
+    lines: Sequence[PromptLine],
+    mean: WordMean | None,
+    controls: RandomClamps | None,
+) -> str:
+    """A row for each prompt, then the mean of P(word), and what random neurons give."""
     rows = [
         (
             _cut(line.prompt),
@@ -75,6 +85,9 @@ def format_several(found: Sequence[Generation], lines: Sequence[PromptLine], mea
     if mean is not None:
         said = [_format_mean(mean, at) for at in range(3)]
         parts.append(f"mean P(word) of {mean.n}: {said[0]} base, {said[1]} changed, {said[2]} difference")
+    if controls is not None:
+        largest, n = format_number(controls.means[0]), len(controls.means)
+        parts.append(f"{n} sets of random neurons at the same values: largest mean P(word) {largest}")
     return "\n\n".join(parts)
 
 

@@ -1,0 +1,83 @@
+"""How long work will take: by earlier runs on this model and machine, else by a short measurement."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from analysis.opening.models import LoadedModel
+from store import Run, Store, list_runs
+
+PROBE_ROWS, PROBE_TOKENS, PROBE_PASSES = 8, 32, 5
+"""Size of the batch by which the reading rate is measured, and how often it is read at most."""
+PROBE_SECONDS = 0.4
+"""After this time no further pass begins."""
+LOCK_SECONDS = 0.1
+"""How long a measurement waits for a model that is at work."""
+
+
+def find_usual_seconds(loaded: LoadedModel, store: Store, kind: str, **alike: Any) -> float | None:
+    """The median time of earlier runs of a kind on this model, device and dtype; None without one.
+
+    alike: parameters that these runs share.
+    """
+    seconds = [
+        run.seconds
+        for run in list_runs(store, kind=kind, model_fingerprint=loaded.fingerprint)
+        if run.finished and is_alike(loaded, run) and _agrees(run.parameters, alike)
+    ]
+    return statistics.median(seconds) if seconds else None
+
+
+def find_seconds_per_unit(loaded: LoadedModel, store: Store, kind: str, **alike: Any) -> float | None:
+    """The median time of a unit in earlier runs of a kind, as `find_usual_seconds`; None without one."""
+    seconds = [
+        run.seconds / run.units
+        for run in list_runs(store, kind=kind, model_fingerprint=loaded.fingerprint)
+        if run.finished and run.units and is_alike(loaded, run) and _agrees(run.parameters, alike)
+    ]
+    return statistics.median(seconds) if seconds else None
+
+
+def is_alike(loaded: LoadedModel, run: Run) -> bool:
+    """Whether a run was made on this device in this dtype, so that its time says something."""
+    return (run.device, run.dtype) == (loaded.ref.device, loaded.dtype)
+
+
+def measure_reading_rate(loaded: LoadedModel) -> float | None:
+    """Tokens per second (> 0) that the model reads at its best in batches of up to 8 × 32; a large model, for
+    which that takes long, reads one row once. None while the model is at work: nothing waits for it.
+    """
+    length = min(PROBE_TOKENS, loaded.anatomy.context)
+    started, best = time.perf_counter(), _read_tokens(loaded, 1, length)
+    for _ in range(PROBE_PASSES):
+        if time.perf_counter() - started > PROBE_SECONDS:
+            break
+        rate = _read_tokens(loaded, PROBE_ROWS, length)
+        best = None if best is None or rate is None else max(best, rate)
+    return best
+
+
+def _read_tokens(loaded: LoadedModel, rows: int, length: int) -> float | None:
+    """Tokens per second of one pass over arbitrary tokens, under the model's lock: what a job has attached
+    must not see them. None if the lock is not free.
+    """
+    place = next(loaded.model.parameters()).device
+    ids = torch.arange(rows * length, device=place).view(rows, length) % len(loaded.vocabulary)
+    if not loaded.lock.acquire(timeout=LOCK_SECONDS):
+        return None
+    try:
+        with torch.inference_mode():
+            started = time.perf_counter()
+            loaded.model(input_ids=ids, use_cache=False).logits[0, -1, 0].item()  # waits for an accelerator
+            return rows * length / max(time.perf_counter() - started, 1e-6)
+    finally:
+        loaded.lock.release()
+
+
+def _agrees(parameters: Mapping[str, Any], alike: Mapping[str, Any]) -> bool:
+    return all(parameters.get(name) == value for name, value in alike.items())

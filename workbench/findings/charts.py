@@ -1,0 +1,55 @@
+"""Interactive charts of findings for the HTML report: levers, dose curves, pruning, unlearning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from analysis.figures.doses import dose_figure
+from analysis.figures.embedding import embed_figure, read_library
+from analysis.figures.levers import lever_figure
+from analysis.figures.pruning import effect_figure
+from store import Finding
+from store.evidence import EvidenceView, read_evidence
+from store.report_charts import Chart, ReportCharts
+from workbench.levers.pictures import (
+    HOW_TO_READ_DOSES,
+    HOW_TO_READ_LEVERS,
+    list_doses,
+    make_dose_lines,
+    make_lever_bars,
+)
+
+MOST_CURVES = 12
+"""Dose curves drawn of one finding."""
+
+
+def make_report_charts(findings: Sequence[Finding]) -> ReportCharts:
+    """The charts of each finding that has some, with plotly's library once."""
+    drawn = {finding.id: list(_draw(read_evidence(finding.evidence))) for finding in findings}
+    drawn = {key: charts for key, charts in drawn.items() if charts}
+    return ReportCharts(read_library(), drawn) if drawn else ReportCharts()
+
+
+def group_effects(shown: EvidenceView) -> dict[str, list[float]]:
+    """Δ mean NLL of a pruning's sets by group, the pruned set first; empty for other findings."""
+    groups: dict[str, list[float]] = {}
+    for one in shown.pruned_sets:
+        if one.delta_nll is not None and one.group != "base":
+            groups.setdefault(one.group, []).append(one.delta_nll)
+    return groups
+
+
+def _draw(shown: EvidenceView) -> Iterator[Chart]:
+    said = shown.said
+    if said.levers:
+        figure = lever_figure(said.word, make_lever_bars(said))
+        yield Chart("Levers", embed_figure(figure), HOW_TO_READ_LEVERS)
+    for neuron in list(dict.fromkeys(dose.neuron for dose in said.doses))[:MOST_CURVES]:
+        lines = make_dose_lines(said, list_doses(said, neuron))
+        if lines.values:
+            figure = dose_figure(said.word, lines, unit=said.unit)
+            yield Chart(f"Dose curve of {neuron}", embed_figure(figure), HOW_TO_READ_DOSES)
+    groups = group_effects(shown)
+    if groups:
+        caption = "Change of the mean NLL on held-out text; each grey dot is a random set of as many experts."
+        yield Chart("Effect of pruning", embed_figure(effect_figure(groups)), caption)
