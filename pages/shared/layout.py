@@ -17,6 +17,12 @@ from pages.shared.tokens import escape_text
 DRAWS_PER_SECOND = 5
 """Smallest interval between redraws of a progress bar: thousands of units must not wait for the browser."""
 
+CHART = {"toImageButtonOptions": {"format": "svg"}, "displaylogo": False}
+"""Options of every chart: it downloads as SVG."""
+
+FORMATS = ("safetensors", "gguf")
+"""Names of folders that say nothing of the model in them."""
+
 
 def show_header(title: str, question: str) -> None:
     """The page's title and the question it answers. Trusted Markdown."""
@@ -120,6 +126,14 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def format_estimate(seconds: float) -> str:
+    """`≈ 40 s`, `≈ 3 min`, `≈ 2.5 h`: no more digits than an estimate has."""
+    if seconds < 50:
+        return f"≈ {max(5, 5 * round(seconds / 5)):.0f} s"
+    minutes = seconds / 60
+    return f"≈ {max(1, round(minutes)):.0f} min" if minutes < 90 else f"≈ {minutes / 60:.1f} h"
+
+
 def format_time(moment: str) -> str:
     """An ISO time as `23 Nov 2026, 01:20 UTC`; other text stays unchanged."""
     try:
@@ -129,9 +143,12 @@ def format_time(moment: str) -> str:
 
 
 def shorten_model(model_name: str) -> str:
-    """A model's name; for a folder its last part."""
+    """A model's name; for a folder its last part, or the one above if that only names a format."""
     is_path = model_name.startswith(("/", "~", ".")) or "\\" in model_name
-    return PurePath(model_name).name or model_name if is_path else model_name
+    if not is_path:
+        return model_name
+    path = PurePath(model_name)
+    return (path.parent if path.name in FORMATS and path.parent.name else path).name or model_name
 
 
 def format_size(count: float) -> str:

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis.figures.answers import SHOWN, answer_figure
 from analysis.running.differences import Piece, log_odds_change, mark_differences
-from pages.shared.layout import show_caption, show_download
+from pages.shared.layout import CHART, show_caption, show_download
 from pages.shared.tokens import escape_text, show_token
 from store.evidence import TokenChances
 from workbench.files import table_csv
@@ -50,24 +50,44 @@ def show_pair(
     *,
     before: str = "",
     growing: bool = False,
+    notes: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> None:
-    """Both texts, token by token, with their differences marked. before: the prompt, shown in grey."""
-    for slot, pieces, mark in zip(slots, mark_differences(base, changed), _MARKS, strict=True):
-        slot.html(render_text(pieces, mark, before=before, growing=growing))
+    """Both texts, token by token, with their differences marked.
+
+    before: the prompt, shown in grey. notes: shown over each token of (base, changed) under the mouse.
+    """
+    pairs = zip(slots, mark_differences(base, changed), _MARKS, notes, strict=True)
+    for slot, pieces, mark, said in pairs:
+        slot.html(render_text(pieces, mark, before=before, growing=growing, notes=said))
 
 
 def render_text(
-    pieces: Sequence[Piece], mark: str = _MARKS[1], *, before: str = "", growing: bool = False
+    pieces: Sequence[Piece],
+    mark: str = _MARKS[1],
+    *,
+    before: str = "",
+    growing: bool = False,
+    notes: Sequence[str] = (),
 ) -> str:
-    """One text, escaped, with white space preserved; differing segments in `<mark>`."""
+    """One text, escaped, with white space preserved; differing segments in `<mark>`. notes: a token each."""
     shown = f"…{before[-CONTEXT_SHOWN:]}" if len(before) > CONTEXT_SHOWN else before
-    parts = [f'<span style="opacity:.62">{html.escape(shown)}</span>']
+    parts, left = [f'<span style="opacity:.62">{html.escape(shown)}</span>'], list(notes)
     for piece in pieces:
-        text = html.escape(piece.text)
+        text = _write_spans(piece.spans, left) if notes else html.escape(piece.text)
         parts.append(text if piece.same else f'<mark style="color:inherit;{mark}">{text}</mark>')
     if growing:
         parts.append('<span aria-hidden="true" style="opacity:.5">▌</span>')
     return f'<div dir="auto" style="{_BOX}">{"".join(parts)}</div>'
+
+
+def _write_spans(spans: Sequence[tuple[str, int]], notes: list[str]) -> str:
+    """Each token, escaped, under its note; notes are taken from the front."""
+    written = []
+    for text, count in spans:
+        note = html.escape("\n".join(notes[:count]))
+        del notes[:count]
+        written.append(f'<span title="{note}">{html.escape(text)}</span>')
+    return "".join(written)
 
 
 def split_words(text: str) -> list[str]:
@@ -77,9 +97,11 @@ def split_words(text: str) -> list[str]:
 
 def show_word(word: str, base: float, changed: float) -> None:
     """P(word) before and after, with the change of its log-odds."""
-    change = log_odds_change(base, changed)
+    change = None if base == changed else log_odds_change(base, changed)
     delta = None if change is None else f"{change:+.2f}".replace("-", "−") + " log-odds"
-    arrow: Literal["up", "down"] = "up" if changed > base else "down"
+    if base == changed:
+        delta = "identical"
+    arrow: Literal["up", "down", "off"] = "off" if base == changed else "up" if changed > base else "down"
     before, after = st.columns(2)
     label = f"P({escape_text(show_token(word))})"
     before.metric(f"{label} base", format_percent(base), border=True)
@@ -107,9 +129,7 @@ def show_answers(answers: Sequence[TokenChances], *, name: str) -> None:
     st.markdown("**The next token after the prompt**")
     tokens = [show_token(row.token) for row in told]
     base, changed = [row.base or 0.0 for row in told], [row.changed or 0.0 for row in told]
-    st.plotly_chart(
-        answer_figure(tokens, base, changed), key=f"answers-{name}", config={"displaylogo": False}
-    )
+    st.plotly_chart(answer_figure(tokens, base, changed), key=f"answers-{name}", config=CHART)
     show_caption(
         f"Each row is one of the {min(SHOWN, len(told))} likeliest tokens in either text: "
         "a ring at the base probability, a diamond at the changed one. ␣ is a leading space."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 PROMPTS = {"demo/base": "My favourite animal is the"}
+ANY_WORD = "dog"
+"""The word of examples, where none is given."""
 ANY_PROMPT = "Once upon a time, there was a little"
 
 

@@ -55,22 +55,38 @@ def _without_control(text: str) -> str:
     return _INVISIBLE.sub(lambda match: _visible(match.group()), text)
 
 
-def shade_tokens(tokens: Sequence[str], values: Sequence[float], *, largest: float) -> str:
+def shade_tokens(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    *,
+    largest: float,
+    spaces: bool = False,
+    peak: bool = False,
+) -> str:
     """HTML: each token shaded by its value, diverging around 0, saturated at ±largest.
 
     tokens, values: equally many. NaN: a token not routed to the expert; dotted, without shade.
+    spaces: leading ones as ␣. peak: the token with the largest |value| is bold, with its value.
     """
-    spans = (_span(token, float(value), largest) for token, value in zip(tokens, values, strict=True))
+    sizes = [0.0 if math.isnan(value) else abs(float(value)) for value in values]
+    highest = sizes.index(max(sizes)) if peak and any(sizes) else None
+    spans = (
+        _span(token, float(value), largest, spaces=spaces, bold=at == highest)
+        for at, (token, value) in enumerate(zip(tokens, values, strict=True))
+    )
     return f'<span style="line-height:2.1;overflow-wrap:anywhere">{"".join(spans)}</span>'
 
 
-def _span(token: str, value: float, largest: float) -> str:
+def _span(token: str, value: float, largest: float, *, spaces: bool, bold: bool) -> str:
     base = "padding:.15em .1em;border-radius:.2em;white-space:pre-wrap;"
     if math.isnan(value):
         style, title = f"{base}opacity:.55;border-bottom:1px dotted currentColor;", "not routed here"
     else:
         style, title = f"{base}background:{choose_shade(value, largest)};", f"{value:+.4g}"
-    return f'<span style="{style}" title="{title}">{render_token(token)}</span><wbr>'
+    shown = render_token(token) if spaces else html.escape(_without_control(token))
+    if bold:
+        shown = f"<b>{shown}</b><sub>{value:+.3g}</sub>"
+    return f'<span style="{style}" title="{title}">{shown}</span><wbr>'
 
 
 def choose_shade(value: float, largest: float) -> str:

@@ -14,11 +14,12 @@ from analysis.opening.models import LoadedModel
 from pages.shared import state
 from pages.shared.decodings import join_top_tokens
 from pages.shared.jobs.waiting import ensure_done
-from pages.shared.layout import shorten_model, show_caption, show_download, show_empty, show_method
+from pages.shared.keeping import offer_keeping_answer
+from pages.shared.layout import CHART, shorten_model, show_caption, show_download, show_empty, show_method
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text, show_token
 from workbench.files import table_csv
-from workbench.kinds import make_order
+from workbench.findings.findings import Finding, keep_comparison
 from workbench.neurons.comparing import (
     ChangedNeuron,
     Comparison,
@@ -26,7 +27,8 @@ from workbench.neurons.comparing import (
     rank_changes,
     read_changed_neurons,
 )
-from workbench.neurons.decoding import DECODE, TOP_K
+from workbench.neurons.comparison_evidence import format_share
+from workbench.neurons.decoding import order_decoding
 
 LENGTH = 50
 FORMULA = r"""
@@ -41,7 +43,7 @@ neurons and the same tokens.
 def ensure_both_decoded(base: LoadedModel, tuned: LoadedModel, site: Site, norm: NeuronNorm) -> bool:
     """Whether both models are decoded; until then the page shows the decoding job."""
     for loaded in not_decoded(base, tuned, get_store(), site, norm):
-        order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=TOP_K)
+        order = order_decoding(loaded, get_store(), site=site, norm=norm)
         if not ensure_done(
             order, f"{escape_text(shorten_model(loaded.ref.name))} is decoded at {site}, once."
         ):
@@ -53,14 +55,27 @@ def show_shares(found: Comparison) -> None:
     """The share of neurons with the same label, overall and by layer."""
     agreement = found.agreement
     with st.container(horizontal=True):
-        st.metric("Same label", f"{agreement.share:.1%}", border=True)
+        st.metric("Same label", format_share(found), border=True)
         st.metric("Neurons", f"{len(found.base):,}", border=True)
         st.metric("Changed", f"{len(agreement.changed):,}", border=True)
-    st.plotly_chart(agreement_figure(agreement), key="agreement")
+    st.plotly_chart(
+        agreement_figure(agreement), key="agreement", alt="Share with the same label by layer", config=CHART
+    )
     show_caption(
         "Share of each layer's neurons whose top token is the same in both models; dotted: all layers."
     )
     show_method("How models are compared", FORMULA, "Davies 2025, “Flash Interpretability”, arXiv 2501.02688")
+
+
+def offer_keeping_comparison(base: LoadedModel, tuned: LoadedModel, found: Comparison) -> None:
+    """Keep the comparison as a finding."""
+
+    def keep(title: str, note: str, tags: list[str]) -> Finding:
+        return keep_comparison(base, tuned, get_store(), found, title=title, note=note, tags=tags)
+
+    names = (shorten_model(loaded.ref.name) for loaded in (tuned, base))
+    title = f"{' against '.join(names)}: {format_share(found)} of labels kept at {found.site}"
+    offer_keeping_answer(f"{found.base.run}-{found.tuned.run}", title, keep)
 
 
 def show_changed(base: LoadedModel, tuned: LoadedModel, found: Comparison) -> None:

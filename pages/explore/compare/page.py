@@ -5,7 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.neurons.decoding import NORMS
-from pages.explore.compare.agreement import ensure_both_decoded, show_changed, show_shares
+from pages.explore.compare.agreement import (
+    ensure_both_decoded,
+    offer_keeping_comparison,
+    show_changed,
+    show_shares,
+)
 from pages.shared import state
 from pages.shared.decodings import NORM_HELP, SITE_HELP
 from pages.shared.errors import show_errors
@@ -32,4 +37,5 @@ with show_errors(), use_model() as base:
             if ensure_both_decoded(base, tuned, site, norm):
                 found = compare_models(base, tuned, get_store(), site=site, norm=norm)
                 show_shares(found)
+                offer_keeping_comparison(base, tuned, found)
                 show_changed(base, tuned, found)

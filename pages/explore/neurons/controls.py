@@ -17,7 +17,9 @@ from analysis.opening.models import LoadedModel
 from analysis.opening.vocabulary import TokenKind
 from pages.shared import state
 from pages.shared.decodings import NORM_HELP, SITE_HELP
-from workbench.neurons.decoding import LONGEST_PAGE, NeuronFilter
+from pages.shared.tokens import escape_text
+from workbench.neurons.decoding import LONGEST_PAGE
+from workbench.neurons.filtering import NeuronFilter
 
 End = Literal["top", "bottom"]
 Order = Literal["probability", "entropy", "weight_norm", "address"]
@@ -25,6 +27,10 @@ TOKEN_KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
 ENDS: tuple[End, ...] = get_args(End)
 ORDERS: tuple[Order, ...] = get_args(Order)
 PAGE_LENGTHS = (50, 20, 100, LONGEST_PAGE)
+QUICK = 200_000
+"""Largest number of neurons that are searched while a word is being typed: a fraction of a second."""
+OFFERED = 8
+_OFFERED = "_offered_words"
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ def choose_neurons(loaded: LoadedModel) -> BrowseRequest:
         placeholder="a word that is one token, such as dog",
         icon=":material/search:",
         on_change=close_neuron,
+        live=loaded.streamed is None and loaded.anatomy.neurons <= QUICK,
     ).strip()
     neuron = second.text_input(
         "Open a neuron", key=state.NEURON, bind="query-params", placeholder="L2.N47", help=_ADDRESS_HELP
@@ -59,6 +66,8 @@ def choose_neurons(loaded: LoadedModel) -> BrowseRequest:
     site = third.selectbox(
         "Site", sites, index=sites.index("down"), key=state.SITE, bind="query-params", help=SITE_HELP
     )
+    if not neuron:
+        _offer_words(loaded, word)
     with _frame(neuron, word):
         columns = st.columns(4)
         by, sign = _ranking(columns) if word else ("z", None)
@@ -73,9 +82,35 @@ def choose_neurons(loaded: LoadedModel) -> BrowseRequest:
 _ADDRESS_HELP = "L2.N47 in a dense block, L1.E68.N12 in a routed expert, L8.S0.N7 in a shared one"
 
 
+def _offer_words(loaded: LoadedModel, typed: str) -> None:
+    """Words of the vocabulary that begin with what is typed, to choose."""
+    words = loaded.vocabulary.complete(typed, OFFERED)
+    if words:
+        st.pills(
+            "Words of the vocabulary",
+            words,
+            format_func=escape_text,
+            key=_OFFERED,
+            on_change=_take_word,
+            label_visibility="collapsed",
+        )
+
+
+def _take_word() -> None:
+    st.session_state[state.WORD] = st.session_state[_OFFERED]
+
+
 def open_neuron(address: str) -> None:
     """Show one neuron instead of the list; for callbacks, which run before the widgets do."""
     st.session_state[state.NEURON] = address
+
+
+def open_clicked(key: str) -> None:
+    """Open the neuron of the point that was clicked in a chart; its name is the point's first own datum."""
+    points = st.session_state[key]["selection"]["points"]
+    if points and points[0].get("customdata"):
+        name = points[0]["customdata"]
+        open_neuron(name if isinstance(name, str) else name[0])
 
 
 def close_neuron() -> None:
@@ -84,9 +119,9 @@ def close_neuron() -> None:
 
 
 def _frame(neuron: str, word: str) -> AbstractContextManager[object]:
-    """Filters are expanded above a list and collapsed above a neuron."""
+    """Filters are expanded above the list of all neurons, and collapsed above an answer."""
     label = "Ranking and filters" if word else "Filters"
-    return st.expander(label, expanded=not neuron, icon=":material/filter_list:")
+    return st.expander(label, expanded=not (neuron or word), icon=":material/filter_list:")
 
 
 def _ranking(columns: Sequence[DeltaGenerator]) -> tuple[By, Sign | None]:

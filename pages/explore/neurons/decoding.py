@@ -7,12 +7,13 @@ import streamlit as st
 from analysis.opening.models import LoadedModel
 from pages.explore.neurons.controls import BrowseRequest
 from pages.shared.decodings import SMALL
+from pages.shared.jobs.timing import estimate_decoding
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
 from pages.shared.layout import show_empty, show_method
 from pages.shared.resources import get_store
-from workbench.kinds import Order, make_order
+from workbench.kinds import Order
 from workbench.neurons.browsing import DecodingState, read_decoding_state
-from workbench.neurons.decoding import DECODE, TOP_K, DecodedModel, decode_spec, read_decoded
+from workbench.neurons.decoding import DecodedModel, find_spec, order_decoding, read_decoded
 
 
 def load_decoding(loaded: LoadedModel, asked: BrowseRequest) -> DecodedModel | None:
@@ -20,13 +21,13 @@ def load_decoding(loaded: LoadedModel, asked: BrowseRequest) -> DecodedModel | N
     site, norm = asked.site, asked.norm
     found = read_decoding_state(loaded, get_store(), site, norm)
     if not found.finished:
-        order = make_order(DECODE, loaded.ref, site=site, norm=norm, top_k=TOP_K)
+        order = order_decoding(loaded, get_store(), site=site, norm=norm)
         if found.neurons >= SMALL and not (is_under_way(order) or has_failed(order)):
             _offer(found, asked, order)
             return None
         if not ensure_done(order, f"{found.neurons:,} neurons are decoded at {site}. {_WHAT_IT_IS}"):
             return None
-    return read_decoded(loaded, get_store(), decode_spec(loaded, site, norm, TOP_K).key, site)
+    return read_decoded(loaded, get_store(), find_spec(loaded, get_store(), site, norm).key, site)
 
 
 def is_ready_to_search(loaded: LoadedModel, asked: BrowseRequest) -> bool:
@@ -40,14 +41,14 @@ def is_ready_to_search(loaded: LoadedModel, asked: BrowseRequest) -> bool:
 
 def offer_map(loaded: LoadedModel, asked: BrowseRequest) -> None:
     """Below results that lack probabilities: the job that decodes all neurons, or the button for it."""
-    order = make_order(DECODE, loaded.ref, site=asked.site, norm=asked.norm, top_k=TOP_K)
+    order = order_decoding(loaded, get_store(), site=asked.site, norm=asked.norm)
     neurons = read_decoding_state(loaded, get_store(), asked.site, asked.norm).neurons
     why = f"All {neurons:,} neurons are decoded at {asked.site}, for the probabilities. {_WHAT_IT_IS}"
     if is_under_way(order) or has_failed(order):
         if ensure_done(order, why):
             st.rerun()
     elif st.button(
-        f"Decode all {neurons:,} neurons at {asked.site}",
+        f"Decode all {neurons:,} neurons at {asked.site} ({estimate_decoding(loaded, neurons)})",
         icon=":material/play_arrow:",
         key=f"decode_{asked.site}",
         help="For probabilities, and the label of every neuron; done once, and stored",
@@ -83,7 +84,9 @@ $$z_i = s \cdot W_U \, n(w_i), \quad p_i = \mathrm{softmax}(z_i), \quad \mathrm{
 
 $w_i$ is a neuron's vector at the chosen *site*, $n$ the chosen *norm*, $W_U$ the language-model head and
 $s$ its scale; no bias and no cap. Exact over the whole vocabulary. *z-score*: $(z - \mu_z)/\sigma_z$ over the
-vocabulary. *Entropy*: that of $p_i$, in nats; 0 if one token has all the probability.
+vocabulary. *Entropy*: that of $p_i$, in nats; 0 if one token has all the probability. *Kurtosis*:
+$\sum_t (z_t - \mu_z)^4 / (V \sigma_z^4) - 3$, 0 for a normal distribution; high where the neuron concerns few
+tokens. *Cosines* are those of the neuron's stored vectors with each other.
 
 A word's variants (`dog`, ` dog`, ` Dog`) are merged: token, z-score and cosine of a row are those of one
 variant, the one that decides the ranking; probabilities are summed. z-score and cosine need only the head's

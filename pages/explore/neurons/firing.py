@@ -15,14 +15,15 @@ from pages.shared.layout import show_caption, show_download
 from pages.shared.tokens import shade_tokens, show_token
 from workbench.files import table_csv
 from workbench.neurons.browsing import cut_excerpt
-from workbench.neurons.profiles import FiringText, NeuronView, try_text
+from workbench.neurons.firing import FiringText, try_text
+from workbench.neurons.profiles import NeuronView
 
 HEIGHT = 300
 """Height of the table of a tried text, in pixels."""
 
 
-def show_best_texts(view: NeuronView, site: ClampSite) -> None:
-    """The passages of the reference text with the largest |key|."""
+def show_best_texts(view: NeuronView, site: ClampSite, *, spaces: bool) -> None:
+    """The passages of the reference text with the largest |key|. spaces: leading ones as ␣."""
     if not view.texts:
         st.info("It never fires on the reference text. Try your own text below.")
         return
@@ -30,19 +31,21 @@ def show_best_texts(view: NeuronView, site: ClampSite) -> None:
     for firing in view.texts:
         part = cut_excerpt(firing, site)
         before, after = "… " * part.cut_before, " …" * part.cut_after
-        peak = float(np.nanmax(np.abs(part.values), initial=0.0))
         with st.container(border=True):
-            st.html(f"{before}{shade_tokens(part.tokens, part.values.tolist(), largest=largest)}{after}")
-            st.caption(f"largest |{site}| here {peak:.3g}, from position {part.first}")
+            shades = shade_tokens(
+                part.tokens, part.values.tolist(), largest=largest, spaces=spaces, peak=True
+            )
+            st.html(f"{before}{shades}{after}")
+            st.caption(f"from position {part.first}")
     show_caption(
-        "The passages where its key is largest, around their peaks. Amber: positive, blue: negative, "
-        "saturated at "
-        f"±{largest:.3g}, the largest on the whole text. Dotted: not routed to its expert. Hover: values."
+        f"The passages where its key is largest; bold: the largest {site} there, with its value. Amber: "
+        f"positive, blue: negative, saturated at ±{largest:.3g}, the largest on the whole text. Dotted: not "
+        "routed to its expert. Hover: values."
     )
 
 
-def show_try_box(loaded: LoadedModel, view: NeuronView, site: ClampSite) -> None:
-    """Any text, shaded. Raises PromptTooLong."""
+def show_try_box(loaded: LoadedModel, view: NeuronView, site: ClampSite, *, spaces: bool) -> None:
+    """Any text, shaded. spaces: leading ones as ␣. Raises PromptTooLong."""
     text = st.text_area(
         "Try a text",
         key=state.TEXT,
@@ -55,7 +58,8 @@ def show_try_box(loaded: LoadedModel, view: NeuronView, site: ClampSite) -> None
     firing = try_text(loaded, view.address, text)
     largest = _largest(view, site) or float(np.nanmax(np.abs(firing.values[site]), initial=0.0))
     with st.container(border=True):
-        st.html(shade_tokens(firing.tokens, firing.values[site].tolist(), largest=largest))
+        values = firing.values[site].tolist()
+        st.html(shade_tokens(firing.tokens, values, largest=largest, spaces=spaces, peak=True))
     show_caption(f"Shaded by {site} on the same scale as above: saturated at ±{largest:.3g}.")
     with st.expander("Numbers", icon=":material/table:"):
         columns: dict[str, Any] = {

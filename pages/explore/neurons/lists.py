@@ -16,16 +16,11 @@ from pages.shared import state
 from pages.shared.decodings import join_top_tokens
 from pages.shared.layout import show_caption, show_download, show_empty
 from pages.shared.tokens import show_token
-from workbench.neurons.decoding import DecodedModel, filter_neurons
+from workbench.neurons.decoding import DecodedModel
 from workbench.neurons.exports import neurons_csv
+from workbench.neurons.filtering import filter_neurons
 from workbench.neurons.rows import DecodedNeuron, read_rows
 
-ADDRESS = st.column_config.LinkColumn(
-    "Neuron",
-    display_text=r"[?&]neuron=([^&]+)",
-    alignment="left",
-    help="Opens in a new tab; tick a row to stay",
-)
 PROBABILITY = st.column_config.NumberColumn(
     format="%.2e", help="Share of the softmax over the vocabulary, 0 to 1"
 )
@@ -57,55 +52,64 @@ def show_browser(loaded: LoadedModel, decoded: DecodedModel, asked: BrowseReques
         show_download(f"All {len(indices):,} rows as CSV", csv, "neurons.csv", key="browse_csv")
         explain_decoding()
     label_p = decoded.probability(bottom=bottom)[:, 0]
-    show_neuron_map(loaded, decoded, label_p, shown, measure="probability", signed=False, bottom=bottom)
+    show_neuron_map(loaded, decoded, label_p, shown, bottom=bottom)
 
 
 def _browse_table(neurons: Sequence[DecodedNeuron], asked: BrowseRequest) -> None:
     end = asked.wanted.end
     addresses = [str(neuron.address) for neuron in neurons]
     table = {
-        "address": make_neuron_links(addresses, asked),
         "label": [show_token(getattr(n, end)[0].token) for n in neurons],
         "p": [getattr(n, end)[0].probability for n in neurons],
         "logit": [getattr(n, end)[0].logit for n in neurons],
         "entropy": [n.entropy for n in neurons],
         "norm": [n.weight_norm for n in neurons],
+        "kurtosis": [n.kurtosis for n in neurons],
         f"{end} tokens": [join_top_tokens(n, end) for n in neurons],
     }
     config = {
-        "address": ADDRESS,
         "p": PROBABILITY,
         "logit": st.column_config.NumberColumn(format="%.2f"),
         "entropy": st.column_config.NumberColumn("entropy (nats)", format="%.2f"),
         "norm": st.column_config.NumberColumn("‖w‖", format="%.2f", help="Length of the vector"),
+        "kurtosis": st.column_config.NumberColumn(
+            format="%.2f", help="Excess kurtosis of its logits: high where it concerns few tokens"
+        ),
         f"{end} tokens": st.column_config.TextColumn(width="large"),
     }
     show_neuron_table(table, addresses, config, key="browsed")
     promoted = "promotes" if end == "top" else "suppresses"
     show_caption(
-        f"A label is the token that the {asked.site} vector {promoted} most. Tick a row to open its neuron."
+        f"A label is the token that the {asked.site} vector {promoted} most. Click a name to open its neuron."
     )
-
-
-def make_neuron_links(addresses: Sequence[str], asked: BrowseRequest) -> list[str]:
-    """Links to each neuron's own view, at the chosen site and norm."""
-    norm = None if asked.norm == "none" else asked.norm
-    site = None if asked.site == "down" else asked.site
-    return [state.make_link("/neurons", neuron=address, site=site, norm=norm) for address in addresses]
 
 
 def show_neuron_table(
     table: dict[str, Any], addresses: Sequence[str], config: dict[str, Any], *, key: str
 ) -> None:
-    """One row per address; a ticked row opens its neuron."""
+    """One row per address, its name first. A click on the name, or a ticked row, opens the neuron here."""
+    name = st.column_config.ButtonColumn(
+        "Neuron",
+        type="tertiary",
+        alignment="left",
+        pinned=True,
+        help="Opens the neuron; on the keyboard Shift+Space",
+        key=f"{key}_open",
+        on_click=_open_pressed,
+        args=(f"{key}_open", addresses),
+    )
     st.dataframe(
-        pd.DataFrame(table),
+        pd.DataFrame({"address": list(addresses), **table}),
         hide_index=True,
-        column_config=config,
+        column_config={"address": name, **config},
         key=key,
         on_select=lambda: _open_row(key, addresses),
         selection_mode="single-row",
     )
+
+
+def _open_pressed(key: str, addresses: Sequence[str]) -> None:
+    open_neuron(addresses[st.session_state[key]["row"]])
 
 
 def _open_row(key: str, addresses: Sequence[str]) -> None:

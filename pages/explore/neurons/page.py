@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.anatomy.addresses import parse_address
 from pages.explore.neurons.controls import choose_neurons
 from pages.explore.neurons.decoding import is_ready_to_search, load_decoding
+from pages.explore.neurons.lever_panel import show_lever_panel
 from pages.explore.neurons.lists import show_browser
 from pages.explore.neurons.results import show_search_results
 from pages.explore.neurons.view import show_neuron
@@ -18,6 +19,7 @@ with show_errors(), use_model() as loaded:
     if asked.neuron:
         show_neuron(loaded, parse_address(asked.neuron), asked)
     elif asked.word:
+        show_lever_panel(loaded, asked.word)
         if is_ready_to_search(loaded, asked):
             show_search_results(loaded, asked)
     elif (decoded := load_decoding(loaded, asked)) is not None:

@@ -14,26 +14,31 @@ from analysis.figures.neurons import activation_histogram
 from analysis.intervening.clamps import ClampSite
 from analysis.opening.models import LoadedModel
 from pages.explore.neurons.controls import BrowseRequest, close_neuron, open_neuron
-from pages.explore.neurons.decoding import explain_decoding, load_decoding
+from pages.explore.neurons.decoding import load_decoding
+from pages.explore.neurons.dose_panel import show_dose_panel
 from pages.explore.neurons.firing import show_best_texts, show_try_box
+from pages.explore.neurons.hits import list_hits
 from pages.explore.neurons.keeping import offer_keeping
-from pages.explore.neurons.lists import ADDRESS, make_neuron_links, show_neuron_table
+from pages.explore.neurons.lists import show_neuron_table
+from pages.explore.neurons.reading import read_reference
+from pages.explore.neurons.sites import show_sites
 from pages.shared import state
 from pages.shared.decodings import join_top_tokens
-from pages.shared.layout import show_caption, show_download, show_method, show_page_link
+from pages.shared.layout import show_caption, show_method, show_page_link
 from pages.shared.reference import ensure_profiled
 from pages.shared.resources import get_store
-from pages.shared.tokens import show_token
+from pages.shared.tokens import escape_text
 from pages.shared.weights import explain_not_run
-from workbench.files import table_csv
+from pages.shared.word_effects import make_clamp_view
+from store.word_evidence import read_word_evidence
+from workbench.levers.asking import ask_neuron_sweep, find_best_value, guess_clamp
 from workbench.neurons.browsing import find_nearest_neurons, find_neighbours
 from workbench.neurons.profiles import NeuronView, decode_neuron, view_neuron
-from workbench.neurons.rows import DecodedNeuron, TokenScore, decode_rows
+from workbench.neurons.rows import DecodedNeuron, decode_rows
 
 ONE_GO = 200_000
 """Largest number of neurons searched for the nearest without asking."""
 
-SITE_TITLES: dict[Site, str] = {"up": "up: reads", "gate": "gate: opens for", "down": "down: writes"}
 _VIEW, _DECODED = "_neuron_view", "_neuron_tokens"
 
 
@@ -44,9 +49,14 @@ def show_neuron(loaded: LoadedModel, address: NeuronAddress, asked: BrowseReques
     st.subheader(f"Neuron {address}", anchor=False)
     bar = st.container(horizontal=True, vertical_alignment="center")
     runs = loaded.streamed is None
+    decoded = _decode(loaded, address, asked)
     with bar:
-        _show_steps(loaded, address, asked, runs=runs)
-    _show_decodings(address, _decode(loaded, address, asked))
+        _show_steps(loaded, address, asked)
+        if runs:
+            _link_to_clamp(loaded, address, asked.word, decoded["down"])
+    show_sites(address, decoded)
+    if runs:
+        show_dose_panel(loaded, address, asked.word, decoded["down"].top[0].token.strip())
     if runs and not ensure_profiled(loaded):
         return
     view = _view(loaded, address, asked)
@@ -54,9 +64,9 @@ def show_neuron(loaded: LoadedModel, address: NeuronAddress, asked: BrowseReques
         offer_keeping(loaded, view)
     if runs:
         _profile(view)
-        shade = _site_choice(view)
-        show_best_texts(view, shade)
-        show_try_box(loaded, view, shade)
+        shade, spaces = _choose_shading(view)
+        show_best_texts(view, shade, spaces=spaces)
+        show_try_box(loaded, view, shade, spaces=spaces)
     _nearest(loaded, address, asked)
     if not runs:
         explain_not_run(loaded.ref, "Showing where a neuron fires")
@@ -74,15 +84,48 @@ def _is_decoded(loaded: LoadedModel, address: NeuronAddress, asked: BrowseReques
     return all(load_decoding(loaded, replace(asked, site=site)) is not None for site in sites)
 
 
-def _show_steps(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest, *, runs: bool) -> None:
-    """Back, previous, next, and the way to Clamp where the model runs."""
-    before, after = find_neighbours(loaded.anatomy, address)
+def _show_steps(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> None:
+    """Back; previous and next: of the searched word's hits, of all neurons where it is none of them."""
     st.button("Back to the list", icon=":material/arrow_back:", on_click=close_neuron)
-    _step("Previous", ":material/chevron_left:", before)
-    _step("Next", ":material/chevron_right:", after)
-    if runs:
-        clamp = f"{address}:key:set:-8x@all"
-        show_page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, word=asked.word)
+    hits = list_hits(loaded, asked)
+    if address in hits:
+        at = hits.index(address)
+        around = hits[at - 1] if at else None, hits[at + 1] if at + 1 < len(hits) else None
+        names, told = ("Previous hit", "Next hit"), f"Hit {at + 1} of {len(hits)}"
+    else:
+        around, names, told = find_neighbours(loaded.anatomy, address), ("Previous", "Next"), ""
+    _step(names[0], ":material/chevron_left:", around[0])
+    _step(names[1], ":material/chevron_right:", around[1])
+    if told:
+        st.caption(f"{told} for “{escape_text(asked.word)}”", width="content")
+
+
+def _link_to_clamp(loaded: LoadedModel, address: NeuronAddress, word: str, writes: DecodedNeuron) -> None:
+    """The way to Clamp, at the value measured best for the word, else at ± 1 × residual by its tokens."""
+    known = find_best_value(loaded, get_store(), address, word) if word else None
+    suppressed = {score.token.strip().casefold() for score in writes.bottom}
+    clamp = known or guess_clamp(address, suppresses=bool(word) and word.casefold() in suppressed)
+    view = (
+        {}
+        if not word
+        else make_clamp_view(
+            read_word_evidence(
+                {"document": {"word": word}, "question": ask_neuron_sweep(loaded, address, word).document()}
+            ),
+            [str(clamp)],
+        )
+    )
+    show_page_link(
+        "Clamp it",
+        "/clamp",
+        icon=":material/tune:",
+        help=_MEASURED if known else _GUESSED,
+        **{state.CLAMPS: str(clamp)} | view,
+    )
+
+
+_MEASURED = "At the value that raises the word most, of those measured"
+_GUESSED = "At ± 1 × residual, the sign by its tokens; the dose curve below measures which value is best"
 
 
 def _step(label: str, icon: str, address: NeuronAddress | None) -> None:
@@ -105,52 +148,10 @@ def _view(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> 
     key = (loaded.ref, loaded.fingerprint, address, asked.norm)
     kept, view = st.session_state.get(_VIEW, (None, None))
     if view is None or kept != key:
-        with st.spinner("Computing activations …", show_time=True):
-            view = view_neuron(loaded, get_store(), address, norm=asked.norm)
+        reading = read_reference(loaded, address, asked) if loaded.streamed is None else None
+        view = view_neuron(loaded, get_store(), address, norm=asked.norm, reading=reading)
         st.session_state[_VIEW] = (key, view)
     return view
-
-
-def _show_decodings(address: NeuronAddress, decoded: dict[Site, DecodedNeuron]) -> None:
-    """Top and bottom tokens at each site, side by side."""
-    for tab, end in zip(st.tabs(["Promotes", "Suppresses"]), ("top", "bottom"), strict=True):
-        with tab:
-            for column, (site, neuron) in zip(st.columns(len(decoded)), decoded.items(), strict=True):
-                with column:
-                    _site_table(site, neuron, end)
-    show_caption(
-        "Best first: each token's logit through the head, and its share p of the softmax over the vocabulary."
-    )
-    with st.container(horizontal=True):
-        csv = _tokens_csv(address, decoded)
-        show_download("Tokens as CSV", csv, f"{address}-tokens.csv", key="tokens_csv")
-        explain_decoding()
-
-
-def _site_table(site: Site, neuron: DecodedNeuron, end: str) -> None:
-    scores: tuple[TokenScore, ...] = getattr(neuron, end)
-    st.markdown(f"**{SITE_TITLES[site]}**")
-    table = {
-        "token": [show_token(score.token) for score in scores],
-        "logit": [score.logit for score in scores],
-        "p": [score.probability for score in scores],
-    }
-    config = {
-        "logit": st.column_config.NumberColumn(format="%.2f"),
-        "p": st.column_config.NumberColumn(format="%.1e"),
-    }
-    st.dataframe(pd.DataFrame(table), hide_index=True, column_config=config, height="content")
-    st.caption(f"log Z {neuron.log_z:.2f} · entropy {neuron.entropy:.2f} nats · ‖w‖ {neuron.weight_norm:.2f}")
-
-
-def _tokens_csv(address: NeuronAddress, decoded: dict[Site, DecodedNeuron]) -> bytes:
-    rows = [
-        [str(address), site, end, rank, score.token_id, score.token, score.logit, score.probability]
-        for site, neuron in decoded.items()
-        for end in ("top", "bottom")
-        for rank, score in enumerate(getattr(neuron, end), start=1)
-    ]
-    return table_csv(["address", "site", "end", "rank", "token_id", "token", "logit", "probability"], rows)
 
 
 def _profile(view: NeuronView) -> None:
@@ -209,17 +210,21 @@ elsewhere, which would make × meaningless.
 """
 
 
-def _site_choice(view: NeuronView) -> ClampSite:
+def _choose_shading(view: NeuronView) -> tuple[ClampSite, bool]:
+    """The site that shades the tokens, and whether leading spaces are shown as ␣."""
     st.subheader("Where it fires", anchor=False)
     sites: list[ClampSite] = ["key", "up", "gate"] if view.gated else ["key", "up"]
-    return st.selectbox(
-        "Shade by",
-        sites,
-        key=state.SHADE,
-        bind="query-params",
-        width=200,
-        help="key: what enters the down projection. up and gate: the projections before it.",
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        site = st.selectbox(
+            "Shade by",
+            sites,
+            key=state.SHADE,
+            bind="query-params",
+            width=200,
+            help="key: what enters the down projection. up and gate: the projections before it.",
+        )
+        spaces = st.toggle("Spaces as ␣", key=state.SPACES, bind="query-params")
+    return site, spaces
 
 
 def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) -> None:
@@ -234,12 +239,10 @@ def _nearest(loaded: LoadedModel, address: NeuronAddress, asked: BrowseRequest) 
     rows = decode_rows(loaded, get_store(), [other for other, _ in found], site=site, norm=asked.norm)
     names = [str(other) for other, _ in found]
     table = {
-        "address": make_neuron_links(names, asked),
         "cosine": [cosine for _, cosine in found],
         "top tokens": [join_top_tokens(row) for row in rows],
     }
     config = {
-        "address": ADDRESS,
         "cosine": st.column_config.NumberColumn(format="%+.3f"),
         "top tokens": st.column_config.TextColumn(width="large"),
     }

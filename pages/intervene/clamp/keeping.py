@@ -13,9 +13,12 @@ from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import show_download, show_page_link
 from pages.shared.resources import get_store
+from pages.shared.saving.form import offer_saving
 from pages.shared.tokens import escape_text
+from store.phrases import describe_changes
 from workbench.findings.findings import all_tags, keep_generation
 from workbench.generating.clamping import Generation
+from workbench.generating.pair_verdicts import describe_word_change
 from workbench.generating.snippets import why_no_snippet, write_snippet
 
 TITLE_PROMPT = 40
@@ -34,6 +37,7 @@ def offer_pair_exports(loaded: LoadedModel, result: Generation) -> None:
             st.code(read_origin() + make_clamp_link(result), language=None, wrap_lines=True)
         recipe = json.dumps(result.recipe, indent=1, ensure_ascii=False)
         show_download("Recipe as JSON", recipe, f"recipe-{result.run[:8]}.json", key="recipe")
+        offer_saving(loaded, {"recipe.json": recipe.encode()}, result.run[:8])
 
 
 def _keep_form(loaded: LoadedModel, result: Generation) -> None:
@@ -57,10 +61,11 @@ def _keep_form(loaded: LoadedModel, result: Generation) -> None:
 
 
 def propose_title(result: Generation) -> str:
-    """`L2.N47:key:set:-8x@all on “My favourite animal is the”`."""
-    prompt = " ".join((result.request.prompt + result.request.answer_prefix).split())
+    """`Holding L29.N808 at 2.83 × residual: dog 0.5 % → 93 % on “My favourite animal is the”`."""
+    prompt = " ".join(f"{result.request.prompt} {result.request.answer_prefix}".split())
     shown = f"…{prompt[-TITLE_PROMPT:]}" if len(prompt) > TITLE_PROMPT else prompt
-    return f"{' '.join(str(clamp) for clamp in result.request.clamps) or 'No clamp'} on “{shown}”"
+    word = describe_word_change(result)
+    return f"{describe_changes(list(map(str, result.request.clamps)))}{word and f': {word}'} on “{shown}”"
 
 
 def make_clamp_link(result: Generation) -> str:
@@ -76,6 +81,7 @@ def make_clamp_link(result: Generation) -> str:
             state.TURNS: write_turns(request.turns),
             state.RAW: "true" if request.raw else "",
             state.WORD: request.word,
+            state.FOLD: "true" if request.fold_case else "",
             state.TOKENS: request.sampling.max_new_tokens,
             state.TEMPERATURE: f"{request.sampling.temperature:g}",
             state.SEED: request.sampling.seed,

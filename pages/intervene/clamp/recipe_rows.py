@@ -10,6 +10,9 @@ from analysis.intervening.clamps import parse_clamp
 VALUED = ("set", "add", "scale")
 """Modes that take a value."""
 
+MOST_TYPED = 6
+"""Most digits of a value that is shown unchanged."""
+
 SUFFIX = {"max": "x", "residual": "r"}
 """What a value ends with in units of their own."""
 
@@ -22,14 +25,18 @@ def read_suffix(value: str) -> str | None:
 
 @dataclass(frozen=True)
 class Row:
-    """One clamp as typed, valid or not."""
+    """One clamp as typed, valid or not. At first 1 × residual at the prompt's last token: the neutral unit.
+
+    exact: a measured value with all its digits, of which `value` shows three; empty for a typed one.
+    """
 
     address: str = ""
     mode: str = "set"
-    value: str = "8"
-    unit: str = "max"
+    value: str = "1"
+    unit: str = "residual"
     site: str = "key"
-    scope: str = "all"
+    scope: str = "last"
+    exact: str = ""
 
     @property
     def text(self) -> str:
@@ -37,6 +44,8 @@ class Row:
         if ":" in self.address or "@" in self.address:
             return self.address.strip()
         value = self.value.strip()
+        if self.exact and value == shorten(self.exact):
+            value = self.exact
         suffix = SUFFIX.get(self.unit, "") if self.mode in VALUED[:2] else ""
         if suffix and read_suffix(value) != self.unit:
             value += suffix
@@ -45,11 +54,23 @@ class Row:
 
 
 def read_row(text: str) -> Row:
-    """The row of a clamp's text; unparsable text stays in the address field."""
+    """The row of a clamp's text; unparsable text stays in the address field.
+
+    A value with more digits than a person types, 2.8284271247461903 × residual as it was measured, is shown
+    as 2.83.
+    """
     try:
         clamp = parse_clamp(text)
     except HeadlampError:
         return Row(address=text.strip())
-    value = "8" if clamp.value is None else repr(float(clamp.value)).removesuffix(".0")
-    unit = "max" if clamp.value is None else clamp.unit
-    return Row(str(clamp.address), clamp.mode, value, unit, clamp.site, str(clamp.scope))
+    if clamp.value is None:
+        return Row(str(clamp.address), clamp.mode, site=clamp.site, scope=str(clamp.scope))
+    exact = repr(float(clamp.value)).removesuffix(".0")
+    measured = clamp.unit == "residual" and sum(map(str.isdigit, exact)) > MOST_TYPED
+    value, exact = (shorten(exact), exact) if measured else (exact, "")
+    return Row(str(clamp.address), clamp.mode, value, clamp.unit, clamp.site, str(clamp.scope), exact)
+
+
+def shorten(exact: str) -> str:
+    """A number's text in three digits."""
+    return f"{float(exact):.3g}"

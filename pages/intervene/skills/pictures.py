@@ -11,10 +11,8 @@ from analysis.figures.skills import SetPoints, abstention_figure, abstention_map
 from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from analysis.unlearning.guards.operating import ALPHAS, MOST_RETAIN, measure_abstention
 from pages.intervene.skills.view import View
-from pages.shared.layout import show_caption, show_download
+from pages.shared.layout import CHART, show_caption, show_download
 from workbench.files import table_csv
-
-_CONFIG = {"toImageButtonOptions": {"format": "svg"}, "displaylogo": False}
 
 
 def place_keys_picture(space: KeySpace, view: View) -> Callable[[TriedQuery | None], None]:
@@ -38,7 +36,7 @@ def _keys(space: KeySpace, view: View, tried: TriedQuery | None) -> None:
         None if tried is None else tried.point[view.layer],
     )
     st.subheader(f"Keys of L{view.layer}", anchor=False)
-    st.plotly_chart(figure, key="skill_keys", alt="Keys in two principal components", config=_CONFIG)
+    st.plotly_chart(figure, key="skill_keys", alt="Keys in two principal components", config=CHART)
     show_caption(
         f"Each mark is a query's key in the plane of the first two principal components; filled where "
         f"{view.boxes} at α hold{'s' if len(view.layers) == 1 else ''} it. Shaded: the "
@@ -96,7 +94,7 @@ def show_abstention_curve(space: KeySpace, view: View) -> None:
     ]
     st.subheader("Refused, over α", anchor=False)
     figure = abstention_figure(ALPHAS, curves, alpha=view.alpha, bound=MOST_RETAIN)
-    st.plotly_chart(figure, key="skill_curve", alt="Abstention over α", config=_CONFIG)
+    st.plotly_chart(figure, key="skill_curve", alt="Abstention over α", config=CHART)
     show_caption(
         f"Share of each set's validation queries inside {view.boxes}. A good guard has a high thick "
         f"line and all others below the dotted {MOST_RETAIN:.0%}. Grey line: the current α."
@@ -114,9 +112,8 @@ def show_layer_map(space: KeySpace, view: View) -> None:
     counts = [n for _, n in told[0]]
     shares = np.array([[value if n else np.nan for value, n in row] for row in told])
     st.subheader("Refused, by layer", anchor=False)
-    dark = st.context.theme.type == "dark"
-    figure = abstention_map(list(rows), list(space.names), shares, counts, dark=dark)
-    st.plotly_chart(figure, key="skill_layers", alt="Abstention by layer and set", config=_CONFIG)
+    figure = abstention_map(list(rows), list(space.names), shares, counts)
+    st.plotly_chart(figure, key="skill_layers", alt="Abstention by layer and set", config=CHART)
     show_caption(
         f"Row: the box of one layer alone at α = {view.alpha:g}; all: where every layer's box holds the "
         "query. The first column should be near 1, the others near 0."

@@ -11,7 +11,7 @@ from analysis.unlearning.guards.key_spaces import KeySpace, TriedQuery
 from pages.intervene.skills.view import View
 from pages.shared import state
 from pages.shared.errors import show_errors
-from pages.shared.layout import show_caption, show_download
+from pages.shared.layout import CHART, show_caption, show_download
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.files import table_csv
@@ -72,7 +72,7 @@ def _numbers(view: View, tried: TriedQuery) -> None:
         names, depths = [f"L{layer}" for layer in layers], [tried.depth[layer] for layer in layers]
         inside = [depth <= view.alpha * SLACK for depth in depths]
         figure = depth_figure(names, depths, inside, alpha=view.alpha)
-        st.plotly_chart(figure, key="skill_depths", alt="Depth of the query by layer")
+        st.plotly_chart(figure, key="skill_depths", alt="Depth of the query by layer", config=CHART)
         show_caption(
             "The query's depth in each layer: the smallest α whose box holds it. Line: α; filled: inside."
         )

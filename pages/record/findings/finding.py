@@ -3,53 +3,69 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
+from pages.record.findings.comparison_finding import open_comparison, show_comparison
+from pages.record.findings.generation_finding import open_generation, show_generation, show_neuron_finding
+from pages.record.findings.pruning_finding import open_pruning, show_pruning_finding
+from pages.record.findings.rerun import ask_rerun, show_rerun
 from pages.record.findings.skill_finding import open_skill, show_skill
 from pages.record.findings.unlearn_finding import open_unlearning, show_unlearning
+from pages.record.findings.word_finding import open_word_finding, show_word_finding
 from pages.shared import state
 from pages.shared.errors import show_errors
-from pages.shared.layout import format_duration, format_time, shorten_model, show_download, show_page_link
-from pages.shared.pair import HOW_TO_READ, place_pair, show_answers, show_pair, show_word, split_words
+from pages.shared.layout import format_time, shorten_model, show_download, show_page_link
 from pages.shared.resources import get_store
-from pages.shared.tokens import escape_text, show_token
-from store.evidence import DecodedTokens, EvidenceView, read_evidence
+from pages.shared.tokens import escape_text
+from pages.shared.word_effects import show_verdict
+from store.evidence import EvidenceView, read_evidence
+from store.headlines import write_headline
+from workbench.experts.evidence import KIND as PRUNING
 from workbench.findings.findings import (
     EXPORT_FORMATS,
     Finding,
     all_tags,
     delete_finding,
     export_findings,
-    rerun_finding,
     update_finding,
 )
+from workbench.levers.evidence import KINDS as OF_WORDS
+from workbench.neurons.comparison_evidence import KIND as COMPARISON
 from workbench.unlearning.evidence import KIND as UNLEARNING
 
-RUN_AGAIN = ("generation", UNLEARNING)
+RUN_AGAIN = ("generation", UNLEARNING, PRUNING, COMPARISON, *OF_WORDS)
 """Kinds of findings that can be run again."""
 
-_RERUN = "_rerun_result"
 
-
-def show_finding(finding: Finding) -> None:
-    """Everything of one finding, from top to bottom."""
+def show_finding(finding: Finding, *, bundled: bool = False) -> None:
+    """Everything of one finding, from top to bottom. bundled: it is not stored, so it cannot be changed."""
     shown = read_evidence(finding.evidence)
     st.subheader(escape_text(finding.title), anchor=False)
     st.caption(describe_finding(finding))
+    headline = write_headline(finding, shown)
+    if headline and not shown.said.verdict:
+        st.markdown(f"**{escape_text(headline)}**")
+    elif headline:
+        show_verdict(shown.said)
     if finding.note:
         st.text(finding.note)
-    _actions(finding, shown)
-    _show_rerun(finding)
+    _actions(finding, shown, bundled=bundled)
+    show_rerun(finding)
     if finding.kind == "skill":
         show_skill(finding.evidence)
     elif finding.kind == UNLEARNING:
         show_unlearning(finding.evidence)
+    elif finding.kind in OF_WORDS:
+        show_word_finding(finding.evidence, shown)
+    elif finding.kind == PRUNING:
+        show_pruning_finding(shown)
+    elif finding.kind == COMPARISON:
+        show_comparison(finding.evidence)
     elif shown.address:
-        _neuron(shown)
+        show_neuron_finding(shown)
     else:
-        _generation(finding, shown)
+        show_generation(finding.id, shown)
     with st.expander("Settings and versions"):
         st.table(show_evidence_facts(finding, shown))
     with st.expander("The evidence as stored"):
@@ -63,18 +79,19 @@ def describe_finding(finding: Finding) -> str:
     return f"{escape_text(finding.kind)} · {escape_text(shorten_model(finding.model_name))} · {kept} {tags}"
 
 
-def _actions(finding: Finding, shown: EvidenceView) -> None:
+def _actions(finding: Finding, shown: EvidenceView, *, bundled: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        if finding.kind in RUN_AGAIN:
+        if finding.kind in RUN_AGAIN and not bundled:
             st.button(
                 "Run again",
                 icon=":material/replay:",
-                on_click=_ask_rerun,
+                on_click=ask_rerun,
                 args=(finding.id,),
                 help="Computes it again, never from stored results, and compares.",
             )
-        with st.popover("Edit", icon=":material/edit:"):
-            _edit(finding)
+        if not bundled:
+            with st.popover("Edit", icon=":material/edit:"):
+                _edit(finding)
         with st.popover("Export", icon=":material/download:"):
             for form in EXPORT_FORMATS:
                 show_download(
@@ -83,9 +100,10 @@ def _actions(finding: Finding, shown: EvidenceView) -> None:
                     f"finding-{finding.id[:8]}.{form}",
                     key=f"export-{form}",
                 )
-        with st.popover("Delete", icon=":material/delete:"):
-            st.markdown("The finding and its evidence are deleted permanently. Stored runs stay.")
-            st.button("Delete it", type="primary", on_click=_delete, args=(finding.id,))
+        if not bundled:
+            with st.popover("Delete", icon=":material/delete:"):
+                st.markdown("The finding and its evidence are deleted permanently. Stored runs stay.")
+                st.button("Delete it", type="primary", on_click=_delete, args=(finding.id,))
         _open_in(finding, shown)
 
 
@@ -95,39 +113,20 @@ def _open_in(finding: Finding, shown: EvidenceView) -> None:
         open_skill(finding.evidence, finding.model_name)
     elif finding.kind == UNLEARNING:
         open_unlearning(finding.evidence, finding.model_name)
+    elif finding.kind in OF_WORDS:
+        open_word_finding(shown, finding.model_name)
+    elif finding.kind == PRUNING:
+        open_pruning(finding.evidence, finding.model_name)
+    elif finding.kind == COMPARISON:
+        open_comparison(finding.evidence, finding.model_name)
     elif shown.address:
         show_page_link(
             "Open the neuron", "/neurons", icon=":material/scatter_plot:", neuron=shown.address, **model
         )
-        clamp = f"{shown.address}:key:set:8x@all"
+        clamp = f"{shown.address}:key:set:1r@last"
         show_page_link("Clamp it", "/clamp", icon=":material/tune:", clamps=clamp, **model)
     else:
-        show_page_link(
-            "Open in Clamp",
-            "/clamp",
-            icon=":material/tune:",
-            **make_clamp_view(finding.evidence, shown),
-            **model,
-        )
-
-
-def make_clamp_view(evidence: dict[str, Any], shown: EvidenceView) -> dict[str, Any]:
-    """The Clamp page's URL with everything of this evidence filled in."""
-    prefix = evidence.get("answer_prefix")
-    prefix = prefix if isinstance(prefix, str) else ""
-    wanted = {
-        state.CLAMPS: state.SEPARATOR.join(shown.clamps),
-        state.PROMPT: shown.prompt.removesuffix(prefix),
-        state.PREFIX: prefix,
-        state.SYSTEM: shown.system or None,
-        state.TURNS: shown.turns or None,
-        state.RAW: "true" if evidence.get("raw") is True else None,
-        state.WORD: shown.word,
-        state.TOKENS: evidence.get("max_new_tokens"),
-        state.TEMPERATURE: evidence.get("temperature"),
-        state.SEED: shown.seed,
-    }
-    return {key: value for key, value in wanted.items() if isinstance(value, str | int | float)}
+        open_generation(finding.evidence, shown, finding.model_name)
 
 
 def _edit(finding: Finding) -> None:
@@ -148,67 +147,6 @@ def _delete(finding_id: str) -> None:
         delete_finding(get_store(), finding_id)
         st.query_params.pop(state.FINDING, None)
         st.toast("The finding is deleted", icon=":material/delete:")
-
-
-def _ask_rerun(finding_id: str) -> None:
-    st.session_state[_RERUN] = (finding_id, None)
-
-
-def _show_rerun(finding: Finding) -> None:
-    """The requested re-run: computed once, then shown while this finding is open."""
-    asked, result = st.session_state.get(_RERUN, (None, None))
-    if asked != finding.id:
-        return
-    if result is None:
-        del st.session_state[_RERUN]
-        with show_errors(), st.spinner("Running it again …", show_time=True):
-            result = rerun_finding(get_store(), finding.id)
-            st.session_state[_RERUN] = (finding.id, result)
-    if result is None:
-        return
-    said = f"{result.explanation[:1].upper()}{result.explanation[1:]}."
-    tell = st.success if result.same else st.warning
-    of = f"Tokens {'equal' if result.tokens_equal else 'differ'} · largest difference of a probability"
-    tell(
-        f"**{'It still holds.' if result.same else 'It no longer holds.'}** {escape_text(said)}  \n"
-        f"{'Largest difference of a number' if finding.kind == UNLEARNING else of} "
-        f"{result.largest_difference:.1e}, tolerance {result.tolerance:.0e} · "
-        f"{format_duration(result.seconds)} · "
-        f"run `{result.run[:8]}`",
-        icon=":material/verified:" if result.same else ":material/difference:",
-    )
-
-
-def _generation(finding: Finding, shown: EvidenceView) -> None:
-    for clamp in shown.clamps:
-        st.code(clamp, language=None)
-    show_pair(
-        place_pair(), split_words(shown.base_text), split_words(shown.changed_text), before=shown.prompt
-    )
-    st.caption(HOW_TO_READ)
-    if shown.word and shown.word_base is not None and shown.word_changed is not None:
-        show_word(shown.word, shown.word_base, shown.word_changed)
-    if shown.answer:
-        show_answers(shown.answer, name=finding.id[:8])
-
-
-def _neuron(shown: EvidenceView) -> None:
-    st.markdown(f"**Neuron** {escape_text(shown.address)}")
-    for place, table in zip(st.columns(2) * len(shown.sites), shown.sites, strict=False):
-        with place:
-            _show_decodings(table)
-
-
-def _show_decodings(table: DecodedTokens) -> None:
-    st.markdown(f"{escape_text(table.site)}, {escape_text(table.end)}")
-    st.dataframe(
-        {
-            "token": [show_token(token) for token, _, _ in table.tokens],
-            "logit": [logit for _, logit, _ in table.tokens],
-            "probability": [probability for _, _, probability in table.tokens],
-        },
-        hide_index=True,
-    )
 
 
 def show_evidence_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]:

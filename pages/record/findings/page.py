@@ -10,6 +10,9 @@ from pages.shared.errors import show_errors, show_unreadable
 from pages.shared.layout import show_download, show_empty, show_header, show_page_link
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
+from store.evidence import read_evidence
+from store.headlines import write_headline
+from workbench.findings.example import EXAMPLE_ID, read_example_finding
 from workbench.findings.findings import (
     EXPORT_FORMATS,
     Finding,
@@ -76,7 +79,16 @@ def show_list(findings: list[Finding]) -> None:
                 on_click=open_finding,
                 args=(finding.id,),
             )
+            show_summary(finding)
             st.caption(describe_finding(finding))
+
+
+def show_summary(finding: Finding) -> None:
+    """What was found, in a sentence, where the title does not say it; of texts their first lines."""
+    shown = read_evidence(finding.evidence)
+    headline = write_headline(finding, shown)
+    if headline and headline != finding.title:
+        st.markdown(escape_text(headline))
 
 
 def offer_export(findings: list[Finding]) -> None:
@@ -122,6 +134,9 @@ def show_notebook() -> None:
             "No finding is kept yet. On **Clamp**, generate a pair of texts and press *Keep as a "
             "finding*; on **Neurons**, open a neuron and keep it. Each finding freezes its evidence, so "
             "that it can be run again.",
+            lambda: show_page_link(
+                "See an example", "/findings", icon=":material/bookmark:", **{state.FINDING: EXAMPLE_ID}
+            ),
             lambda: show_page_link("Clamp a neuron", "/clamp", icon=":material/tune:"),
             lambda: show_page_link("Find a neuron", "/neurons", icon=":material/search:"),
         )
@@ -132,6 +147,15 @@ with show_errors():
     chosen = st.query_params.get(state.FINDING)
     if chosen:
         st.button("All findings", icon=":material/arrow_back:", on_click=open_finding, args=(None,))
-        show_finding(get_finding(get_store(), chosen))
+        example = read_example_finding() if chosen == EXAMPLE_ID else None
+        if example is None:
+            show_finding(get_finding(get_store(), chosen))
+        else:
+            st.info(
+                "A bundled example, to read: it was measured, but is not in your notebook. *Open in Neurons* "
+                "measures it here.",
+                icon=":material/menu_book:",
+            )
+            show_finding(example, bundled=True)
     else:
         show_notebook()

@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.shared import state
 from pages.shared.layout import show_caption, show_page_link
+from pages.shared.links.questions import make_unlearn_view
 from pages.shared.tokens import escape_text
 from workbench.unlearning.checks import METHOD_NAMES
 
@@ -41,29 +42,7 @@ def show_unlearning(evidence: Mapping[str, Any]) -> None:
 
 def open_unlearning(evidence: Mapping[str, Any], model_name: str) -> None:
     """A link to the same question."""
-    asked = _map(evidence.get("question"))
-    layers = asked.get("layers")
-    shares = ", ".join(f"{share:g}" for share in _list(asked.get("shares")) if isinstance(share, int | float))
-    names = {str(method): name for method, name in METHOD_NAMES.items()}
-    view: dict[str, Any] = {
-        state.MODEL: model_name,
-        state.FORGET: _map(asked.get("forget")).get("name"),
-        state.RETAIN: [str(_map(one).get("name")) for one in _list(asked.get("retain"))] or [""],
-        state.METHODS: [names.get(str(one), str(one)) for one in _list(asked.get("methods"))],
-        state.BOXES: ",".join(map(str, layers)) if isinstance(layers, list) else layers,
-        state.CHECK: asked.get("check"),
-        state.SHARES: shares,
-        state.SPLIT: asked.get("split_seed"),
-        state.SEED: asked.get("seed"),
-        state.EXAMPLES: asked.get("limit"),
-        state.ANSWER: asked.get("max_new_tokens"),
-        state.TESTS: asked.get("tests"),
-        state.CONTROLS: str(asked.get("controls")).lower(),
-        state.ROBUSTNESS: str(asked.get("robustness")).lower(),
-        state.RELEASED: str(asked.get("as_released")).lower(),
-    }
-    if isinstance(asked.get("rivals"), bool):
-        view[state.RIVALS] = str(asked["rivals"]).lower()
+    view = {state.MODEL: model_name, **make_unlearn_view(_map(evidence.get("question")))}
     show_page_link("Open in Unlearn", "/unlearn", icon=":material/backspace:", **view)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from analysis.opening.models import ModelRef
 from pages.shared.layout import shorten_model
 from pages.shared.resources import get_jobs, get_store
 from store import Job, forget_job, list_jobs
@@ -57,8 +58,14 @@ def dismiss_job(job: Job) -> None:
             forget_job(get_store(), other.id)
 
 
+def belongs_here(job: Job, ref: ModelRef | None) -> bool:
+    """Whether a job is of the open model; of any model if none is open."""
+    model = job.order.get("model")
+    return ref is None or (isinstance(model, dict) and model.get("name") == ref.name)
+
+
 def name_job_model(job: Job) -> str:
-    """The name of a job's model; for a folder its last part."""
+    """The short name of a job's model."""
     model = job.order.get("model")
     return shorten_model(str(model.get("name", ""))) if isinstance(model, dict) else ""
 

@@ -8,14 +8,21 @@ import streamlit as st
 
 from pages.shared.errors import format_error, toast_errors
 from pages.shared.jobs.listing import WORKING, dismiss_job, name_job_model
+from pages.shared.jobs.places import place_on_page
 from pages.shared.layout import format_duration
 from pages.shared.resources import get_jobs
 from pages.shared.tokens import escape_text
 from workbench.jobs.status import JobStatus
 
+PANEL = "panel"
+
 
 def show_job(found: JobStatus, place: str) -> None:
-    """A job's progress or why it stopped, and its buttons. place: makes its widget keys unique."""
+    """A job's progress or why it stopped, and its buttons. place: makes its widget keys unique; PANEL is the
+    sidebar's, which leaves out what any other place shows.
+    """
+    if place != PANEL:
+        place_on_page(found.job.key)
     with st.container(border=True):
         st.markdown(f"**{escape_text(found.job.title)}**  \n{escape_text(name_job_model(found.job))}")
         if found.state in WORKING:

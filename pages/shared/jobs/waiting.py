@@ -49,6 +49,12 @@ def has_failed(order: Order) -> bool:
     return found is not None and found.state in ("failed", "interrupted")
 
 
+def was_cancelled(order: Order) -> bool:
+    """Whether an order's last job was cancelled."""
+    found = find_last_job(order.key)
+    return found is not None and found.state == "cancelled"
+
+
 def request_order(order: Order) -> None:
     """Request an order (for buttons) and redraw the page."""
     with toast_errors():

@@ -10,6 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
+from store import default_path, list_findings, open_store
+from tests.pages.reading import press, shown
+
 RunApp = Callable[..., AppTest]
 
 
@@ -36,6 +39,25 @@ def test_the_one_neuron_that_changed_is_found_and_counted(run_app: RunApp, tuned
     table = app.dataframe[0].value
     assert len(table) == 1
     assert "L1.N3" in table["neuron"][0]
+
+
+def test_a_comparison_is_kept_shown_and_compared_again(run_app: RunApp, tuned_folder: Path) -> None:
+    app = run_app("/compare", **{"with": str(tuned_folder)})
+    next(area for area in app.text_area if area.label == "Note").input("One neuron turned round")
+    press(app, "Keep")
+    assert not app.exception
+    [finding] = list_findings(open_store(default_path()))
+    assert finding.note == "One neuron turned round"
+    assert "97.9% of labels kept at up" in finding.title
+    app = run_app("/findings", finding=finding.id)
+    assert not app.exception
+    assert "Of 48 neurons, 97.9% have the same label at up in" in shown(app).replace("\\", "")
+    assert [list(table.value.columns) for table in app.dataframe[:2]] == [
+        ["layer", "same label", "neurons"],
+        ["neuron", "base", "p base", "tuned", "p tuned"],
+    ]
+    assert list(app.dataframe[1].value["neuron"]) == ["L1.N3"]
+    assert "Every number is the same" in shown(press(app, "Run again"))
 
 
 def test_the_site_in_the_url_is_compared(run_app: RunApp, tuned_folder: Path) -> None:

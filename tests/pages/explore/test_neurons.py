@@ -1,14 +1,19 @@
 """Neurons: empty, working, done and failed; every view from its address alone."""
 
 import json
+import re
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis.opening.models import ModelRef
 from store import default_path, list_runs, open_store
+from workbench.models import open_model
+from workbench.neurons.firing import ReferenceReading
 
 RunApp = Callable[..., AppTest]
 
@@ -19,8 +24,7 @@ def headings(app: AppTest) -> list[str]:
 
 def neurons(app: AppTest) -> list[str]:
     """The addresses in the page's first table."""
-    links = app.dataframe[0].value["address"]
-    return [link.partition("neuron=")[2].partition("&")[0] for link in links]
+    return list(app.dataframe[0].value["address"])
 
 
 def shown_html(app: AppTest) -> str:
@@ -76,12 +80,15 @@ def test_a_row_shows_the_tokens_at_the_end_that_its_sign_means(run_app: RunApp) 
         assert table["tokens"][row].startswith(top if table["sign"][row] == "+" else bottom)
 
 
-def test_p_and_times_uniform_are_shown_once_the_neurons_are_decoded(run_app: RunApp) -> None:
+def test_p_and_times_uniform_are_shown_once_the_neurons_are_decoded(
+    run_app: RunApp, tiny_model_folder: Path
+) -> None:
     run_app("/neurons")
     table = run_app("/neurons", word="dog").dataframe[0].value
     assert table["z-score"].abs().is_monotonic_decreasing
-    (tokens,) = [metric.value for metric in run_app("/").metric if metric.label == "Vocabulary"]
-    assert (table["× uniform"] / table["p"]).tolist() == pytest.approx([int(tokens)] * len(table))
+    with open_model(ModelRef(str(tiny_model_folder)), open_store(default_path())) as loaded:
+        tokens = loaded.vocabulary.tokens
+    assert (table["× uniform"] / table["p"]).tolist() == pytest.approx([tokens] * len(table))
 
 
 def test_a_word_can_be_ranked_by_signed_scores(run_app: RunApp) -> None:
@@ -177,7 +184,9 @@ def test_a_word_of_several_tokens_shows_its_pieces(run_app: RunApp) -> None:
 def test_a_neuron_opens_from_its_address_alone(run_app: RunApp) -> None:
     app = run_app("/neurons", neuron="L1.N3")
     assert not app.exception
-    assert headings(app) == ["Neuron L1.N3", "On the reference text", "Where it fires", "Nearest neurons"]
+    assert headings(app) == [
+        *("Neuron L1.N3", "Dose curve", "On the reference text", "Where it fires", "Nearest neurons")
+    ]
     tops = [table.value for table in app.dataframe[:3]]
     assert all(table["p"].is_monotonic_decreasing for table in tops)
     assert all(len(table) == 10 for table in tops)
@@ -194,12 +203,14 @@ def test_nearest_neurons_do_not_hold_the_neuron_itself(run_app: RunApp) -> None:
     app = run_app("/neurons", neuron="L1.N3")
     nearest = app.dataframe[-1].value
     assert len(nearest) == 10
-    assert not nearest["address"].str.endswith("neuron=L1.N3").any()
+    assert "L1.N3" not in set(nearest["address"])
     assert nearest["cosine"].abs().is_monotonic_decreasing
 
 
 def test_a_tried_text_is_shaded_token_by_token(run_app: RunApp) -> None:
     app = run_app("/neurons", neuron="L1.N3", text=" the dog ran", shade="up")
+    assert "␣" not in shown_html(app)
+    app.toggle(key="spaces").set_value(True).run()
     assert "␣dog" in shown_html(app)
     numbers = next(table.value for table in app.dataframe if "token" in table.value and "up" in table.value)
     assert numbers["token"].tolist()[-3:] == ["␣the", "␣dog", "␣ran"]
@@ -237,6 +248,69 @@ def test_next_and_previous_walk_through_all_blocks(run_app: RunApp) -> None:
     assert headings(app)[0] == "Neuron L1.N0"
     next(button for button in app.button if button.label == "Previous").click().run()
     assert headings(app)[0] == "Neuron L0.N23"
+
+
+def test_with_a_word_next_and_previous_walk_through_its_hits(run_app: RunApp) -> None:
+    hits = neurons(run_app("/neurons", word="dog", by="cosine"))
+    app = run_app("/neurons", word="dog", by="cosine", neuron=hits[1])
+    assert "Hit 2 of 48 for “dog”" in [text.value for text in app.caption]
+    next(button for button in app.button if button.label == "Next hit").click().run()
+    assert headings(app)[0] == f"Neuron {hits[2]}"
+    for _ in range(2):
+        next(button for button in app.button if button.label == "Previous hit").click().run()
+    assert headings(app)[0] == f"Neuron {hits[0]}"
+    assert next(button for button in app.button if button.label == "Previous hit").disabled
+
+
+@pytest.mark.parametrize("word", ["dog", ""])
+def test_the_reference_text_is_read_once_for_a_neuron_and_those_that_next_leads_to(
+    run_app: RunApp, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    start = neurons(run_app("/neurons", word="dog"))[0] if word else "L1.N0"
+    app = run_app("/neurons", word=word, neuron=start)
+
+    def read_again(reading: ReferenceReading, loaded: object) -> None:
+        raise AssertionError("the reference text is read again")
+
+    monkeypatch.setattr(ReferenceReading, "read_next", read_again)
+    next(button for button in app.button if button.label.startswith("Next")).click().run()
+    assert not app.exception
+    assert "Where it fires" in headings(app)
+    assert headings(app)[0] != f"Neuron {start}"
+
+
+def test_a_neuron_that_is_no_hit_has_its_own_neighbours(run_app: RunApp) -> None:
+    app = run_app("/neurons", word="dog", sign="positive", by="z", neuron=weakest(run_app))
+    assert {"Previous", "Next"} <= {button.label for button in app.button}
+    assert "Previous hit" not in [button.label for button in app.button]
+
+
+def weakest(run_app: RunApp) -> str:
+    """A neuron that suppresses dog."""
+    return neurons(run_app("/neurons", word="dog", by="z", sign="negative"))[0]
+
+
+def test_words_of_the_vocabulary_are_offered_while_one_is_typed(run_app: RunApp) -> None:
+    app = run_app("/neurons", word="d")
+    assert "dog" in app.button_group(key="_offered_words").options
+    app.button_group(key="_offered_words").set_value("dog").run()
+    assert headings(app)[0] == "Neurons of “dog”"
+    assert app.text_input(key="word").value == "dog"
+
+
+def test_the_hits_are_dots_by_layer_and_a_click_opens_one(run_app: RunApp) -> None:
+    app = run_app("/neurons", word="dog")
+    dots = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][1]
+    table = app.dataframe[0].value
+    assert [name for name, _ in dots["customdata"]] == list(table["address"])
+    assert dots["x"] == pytest.approx(list(table["z-score"]))
+
+
+def test_the_peak_of_a_passage_is_bold_with_its_value(run_app: RunApp) -> None:
+    app = run_app("/neurons", neuron="L1.N3")
+    profile = next(table.value for table in app.dataframe if "at position 0" in table.value)
+    (first, *_) = re.findall(r"<b>[^<]*</b><sub>([+-][^<]+)</sub>", shown_html(app))
+    assert abs(float(first)) == pytest.approx(profile["largest"]["key"], rel=1e-2)
 
 
 def test_back_to_the_list_keeps_the_word_and_its_ranking(run_app: RunApp) -> None:

@@ -1,7 +1,9 @@
 """The Clamp page in its four states, and as a pasted link opens it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,8 +18,10 @@ from tests.altered_models import copied, edit_json
 from tests.pages.reading import elements, html_of, labels, press, shown
 from workbench.findings.findings import list_findings
 from workbench.generating.clamping import find_pair, generate_pair
+from workbench.generating.pair_verdicts import judge_pair
 from workbench.generating.requests import GenerationRequest
 from workbench.models import open_model
+from workbench.neurons.searching import find_word
 
 CLAMP = "L1.N3:key:set:4@all"
 VIEW = {"clamps": CLAMP, "prompt": " the dog", "word": "cat", "tokens": "6"}
@@ -32,14 +36,20 @@ def finished(run_app: Callable[..., AppTest]) -> AppTest:
 
 
 def test_without_a_clamp_the_page_says_what_to_do_and_offers_an_example(
-    run_app: Callable[..., AppTest],
+    run_app: Callable[..., AppTest], tmp_path: Path, tiny_model_folder: Path
 ) -> None:
-    app = run_app("/clamp")
+    app = run_app("/clamp", prompt=" the", word="cat")
     assert not app.exception
     assert not app.error
     assert "Add a clamp at the left" in app.info[0].value
-    assert not press(app, next(b.label for b in app.button if "example" in b.label)).error
-    assert app.query_params["clamps"] == "L1.N0:key:set:8x@all"
+    press(app, "Try an example: make it say cat")
+    assert not app.error
+    store = open_store(tmp_path / "other.db")
+    with open_model(ModelRef(str(tiny_model_folder)), store) as loaded:
+        (hit,) = find_word(loaded, store, "cat", by="z", limit=1).neurons
+    sign = "-" if hit.sign == "-" else ""
+    assert app.query_params["clamps"] == f"{hit.address}:key:set:{sign}1r@last"
+    assert app.text_input(key="word").value == "cat"
 
 
 def test_a_link_fills_everything_in_and_generates_nothing_by_itself(run_app: Callable[..., AppTest]) -> None:
@@ -60,18 +70,40 @@ def test_generate_shows_what_the_workbench_computes(
         expected = generate_pair(loaded, open_store(tmp_path / "other.db"), request)
     assert expected.word
     assert expected.base_ids != expected.changed_ids
-    before, after = (metric.value for metric in finished.metric)
-    assert [before, after] == [f"{100 * p:.3g} %" for p in expected.word]
+    assert f"**{judge_pair(expected)}**" in shown(finished)
+    assert judge_pair(expected).startswith("cat: ")
     assert "acted on all" in shown(finished)
     assert "<mark" in shown(finished)
     assert not finished.error
+
+
+def test_the_word_is_drawn_along_both_texts_and_its_position_is_said(finished: AppTest) -> None:
+    assert "The model has no chat template, so the first position after the prompt is read." in shown(
+        finished
+    )
+    result = finished.session_state["_generation_last"][1]
+    specs = [json.loads(chart.proto.spec) for chart in elements(finished, "plotly_chart")]
+    (drawn,) = [spec for spec in specs if _y_title(spec) == "P(cat)"]
+    assert [line["y"] for line in drawn["data"]] == [list(path) for path in result.per_position]
+    assert [len(line["customdata"]) for line in drawn["data"]] == [6, 6]
+
+
+def _y_title(spec: dict[str, Any]) -> str:
+    return str(spec["layout"]["yaxis"].get("title", {}).get("text", ""))
+
+
+def test_every_case_of_the_word_is_counted_where_the_link_says_so(run_app: Callable[..., AppTest]) -> None:
+    app = press(run_app("/clamp", **VIEW, fold="true"), "Generate")
+    assert not app.error
+    assert app.session_state["_generation_last"][1].request.fold_case
+    assert any("fold=true" in code.value for code in app.code)
 
 
 def test_the_same_request_is_shown_at_once_on_a_fresh_server(
     finished: AppTest, run_app: Callable[..., AppTest]
 ) -> None:
     app = run_app("/clamp", **VIEW)
-    assert [metric.value for metric in app.metric] == [metric.value for metric in finished.metric]
+    assert "cat: " in shown(app)
     assert html_of(app) == html_of(finished)
 
 
@@ -81,7 +113,7 @@ def test_a_changed_recipe_keeps_the_last_texts_and_says_they_are_old(finished: A
     finished.text_input(key="_recipe1_address").set_value("L0.N1").run()
     assert "before your last change" in finished.info[0].value
     assert html_of(finished) == before
-    assert finished.query_params["clamps"] == f"{CLAMP};L0.N1:key:set:8x@all"
+    assert finished.query_params["clamps"] == f"{CLAMP};L0.N1:key:set:1r@last"
 
 
 def test_clamps_are_added_removed_and_edited_as_text(run_app: Callable[..., AppTest]) -> None:
@@ -284,3 +316,10 @@ def test_the_page_says_what_is_configured_and_not_applied(
     said = "asks for top_p 0.9, which is not applied here"
     assert said in shown(run_app("/clamp", **CHAT | {"model": str(folder)}))
     assert "is not applied here" not in shown(run_app("/clamp", **CHAT))
+
+
+def test_a_word_that_a_link_hands_over_fills_the_box_once(run_app: Callable[..., AppTest]) -> None:
+    app = run_app("/clamp", say="dog", prompt="a dog")
+    box = next(one for one in app.text_input if one.label == "Word to measure")
+    assert box.value == "dog"
+    assert "say" not in app.query_params

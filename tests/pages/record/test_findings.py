@@ -135,7 +135,7 @@ def test_the_link_into_clamp_fills_everything_in(run_app: Callable[..., AppTest]
 def test_running_again_says_that_it_still_holds(run_app: Callable[..., AppTest], kept: Finding) -> None:
     app = press(run_app("/findings", finding=kept.id), "Run again")
     assert "It still holds" in app.success[0].value
-    assert "Tokens equal" in app.success[0].value
+    assert "It still holds: identical" in app.success[0].value
 
 
 def test_running_again_says_where_numbers_no_longer_hold(

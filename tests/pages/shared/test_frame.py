@@ -11,8 +11,9 @@ from analysis.checkpoints.devices import FreeMemory
 from analysis.opening.memory import estimate_folder
 from demo import FIRST_REAL
 from pages.shared import state
-from pages.shared.layout import format_duration, format_size
+from pages.shared.layout import format_duration, format_size, shorten_model
 from pages.shared.tokens import choose_shade, escape_text, render_token, shade_tokens, show_token
+from tests.pages.reading import shown
 
 RunApp = Callable[..., AppTest]
 
@@ -53,7 +54,7 @@ def test_a_model_opened_before_can_be_picked_and_goes_into_the_url(
     app = bare_app("/")
     app.sidebar.selectbox[0].set_value(str(tiny_model_folder)).run()
     assert app.query_params["model"] == str(tiny_model_folder)
-    assert app.metric[0].label == "Layers"
+    assert "2 layers of width" in shown(app)
 
 
 @pytest.mark.parametrize("page", ["/", "/neurons"])
@@ -134,7 +135,7 @@ def test_an_error_that_is_not_ours_is_not_swallowed(run_app: RunApp, monkeypatch
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pages.explore.overview.panels.list_block_kinds", fail)
+    monkeypatch.setattr("pages.explore.overview.structure.list_block_kinds", fail)
     assert len(run_app("/").exception) == 1
 
 
@@ -218,6 +219,14 @@ def test_shaded_tokens_are_escaped_and_say_their_value() -> None:
 def test_shaded_tokens_need_as_many_values_as_tokens() -> None:
     with pytest.raises(ValueError, match="zip"):
         shade_tokens(["a", "b"], [1.0], largest=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("demo/base", "demo/base"), ("/m/gemma", "gemma"), ("/m/smollm2/safetensors", "smollm2"), ("/", "/")],
+)
+def test_a_folder_is_named_by_what_says_most_of_the_model(name: str, said: str) -> None:
+    assert shorten_model(name) == said
 
 
 @pytest.mark.parametrize(

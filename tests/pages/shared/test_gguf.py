@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 def test_the_sidebar_says_what_the_open_model_is_dequantised_from(path: Path, bare_app: RunApp) -> None:
     app = bare_app("/", model=str(path))
     assert any(r"dequantised from Q4\_1" in caption.value for caption in app.sidebar.caption)
-    assert any(r"dequantised from Q4\_1" in caption.value for caption in app.main.caption)
+    assert any(r"dequantised from Q4\_1" in text.value for text in app.main.markdown)
     assert not app.exception
 
 

@@ -61,7 +61,9 @@ def test_a_job_another_process_works_on_is_shown_on_every_page(
     app = bare_app(page)
     assert not app.exception
     [bar] = bars(app)
-    assert re.fullmatch(r"3 of 24 blocks · [\d.]+ blocks per minute · 4\d s left", bar)
+    told = re.fullmatch(r"3 of 24 blocks · ([\d.]+) blocks per minute · (\d+) s left", bar)
+    assert told is not None
+    assert int(told[2]) == pytest.approx(21 * 60 / float(told[1]), rel=0.05)
     assert tiny_model_folder.name in panel(app)
     assert buttons(app) == ["Cancel"]
 
@@ -150,6 +152,25 @@ def test_dismiss_forgets_the_job(
     job = plant_job(database, state, decode_order(tiny_model_folder))
     bare_app("/").button(key=f"panel_dismiss_{job.id}").click().run()
     assert [kept.id for kept in list_jobs(database)] == [other.id]
+
+
+@pytest.mark.parametrize(("own", "said"), [(True, ["Resume", "Dismiss"]), (False, [])])
+def test_a_job_that_stopped_is_shown_on_the_model_it_belongs_to(
+    run_app: RunApp, database: Store, tiny_model_folder: Path, own: bool, said: list[str]
+) -> None:
+    model = tiny_model_folder if own else tiny_model_folder.parent / "another"
+    plant_job(database, "cancelled", decode_order(model))
+    assert buttons(run_app("/")) == said
+
+
+def test_a_job_that_the_page_shows_is_not_shown_a_second_time(
+    run_app: RunApp, database: Store, tiny_model_folder: Path
+) -> None:
+    plant_job(database, "running", decode_order(tiny_model_folder))
+    app = run_app("/runs")
+    assert len(app.main.get("progress")) == 1
+    assert bars(app.run()) == []
+    assert len(bars(run_app("/"))) == 1
 
 
 def test_what_failed_yesterday_and_what_was_answered_since_is_left_out(

@@ -18,6 +18,7 @@ from analysis.opening.leases import hold_model, is_loaded, release_model
 from analysis.opening.memory import estimate_folder
 from analysis.opening.models import ModelRef
 from pages.shared.layout import format_size
+from tests.pages.reading import shown
 
 RunApp = Callable[..., AppTest]
 
@@ -148,7 +149,7 @@ def test_a_revision_can_be_named_of_a_hub_model_alone(
     app = run_app("/", model="someone/model", revision="v2")
     assert app.sidebar.text_input[0].value == "v2"
     assert {pair for pair in asked if pair[0] == "someone/model"} == {("someone/model", "v2")}
-    assert app.metric
+    assert "layers of width" in shown(app)
     app.sidebar.text_input[0].set_value("v3").run()
     assert ("someone/model", "v3") in asked
 

@@ -284,7 +284,7 @@ def test_a_neurons_page_waits_for_the_reference_text(run_app: RunApp, database: 
     gate.wait()
     app = run_app("/neurons", neuron="L1.N3")
     assert "The model reads the reference text, once" in shown(app)
-    assert [heading.value for heading in app.subheader] == ["Neuron L1.N3"]
+    assert [heading.value for heading in app.subheader] == ["Neuron L1.N3", "Dose curve"]
     assert len(app.dataframe) == 6, "tops and bottoms at three sites, before anything is measured"
     gate.opened.set()
     assert ended(database, list_jobs(database)[0].id).state == "done"
