@@ -1,5 +1,6 @@
 """People in browsers of their own on one app, half of them clamping: everybody reads their own text.
 
+The texts of a round are held until all of them grow, so that they grow at once on any machine, quick or busy.
 Greedy texts do not depend on the seed, but a run's key does: with a seed of its own, every text is
 generated anew and must come out as the one that this process generates with nobody else at work.
 """
@@ -14,7 +15,6 @@ from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from analysis.intervening.clamps import parse_clamp
 from analysis.opening.models import ModelRef
@@ -35,8 +35,6 @@ ROUNDS = count(quick=2, full=25)
 LEAVES_EVERY = 5
 """In the first of so many rounds one page is closed while its text grows."""
 TOKENS = 80
-TRIES, LOOK_MS = 6, 3_000
-"""How often, and for how long each time, a text is looked for that grows."""
 PROMPTS = [" the dog", " my cat", " the cat is", " my dog is", " a dog", " the", " my", " is the cat"]
 
 
@@ -78,10 +76,10 @@ def browser() -> Iterator[Browser]:
 class Crowd:
     """Everybody's pages, and how it went."""
 
-    def __init__(self, chromium: Browser, asked: list[Asked]) -> None:
-        self._chromium, self.asked = chromium, asked
+    def __init__(self, chromium: Browser, asked: list[Asked], hold: Path) -> None:
+        self._chromium, self.asked, self._hold = chromium, asked, hold
         self.pages = [self._page(person) for person in range(PEOPLE)]
-        self.read, self.left, self.most_at_once = 0, 0, 0
+        self.read, self.left = 0, 0
         self.wrong: list[tuple[int, str, str]] = []
 
     def _page(self, person: int) -> Page:
@@ -91,30 +89,22 @@ class Crowd:
 
     def write(self, seed: int, *, one_leaves: bool) -> None:
         """Everybody generates at once; who leaves comes back with a page of their own for the next round."""
+        self._hold.touch()
         for page in self.pages:
             generate(page, seed)
-        self.most_at_once = max(self.most_at_once, sum(growing(page) for page in self.pages))
-        leaver = self._leave(seed) if one_leaves else None
+        for page in self.pages:
+            page.get_by_role("button", name="Stop").wait_for()
+        leaver = PEOPLE - 1 if one_leaves else None
+        if leaver is not None:
+            self.pages[leaver].context.close()
+            self.left += 1
+        self._hold.unlink()
         for person, page in enumerate(self.pages):
             if person != leaver:
                 page.get_by_text(f"seed {seed} · greedy").wait_for()
                 self._compare(person, settled(page))
         if leaver is not None:
             self.pages[leaver] = self._page(leaver)
-
-    def _leave(self, seed: int) -> int:
-        """The last person's page is closed while its text grows; on a quick machine it takes a few tries."""
-        leaver = PEOPLE - 1
-        page = self.pages[leaver]
-        for again in range(1, TRIES):
-            try:
-                page.get_by_role("button", name="Stop").wait_for(timeout=LOOK_MS)
-                break
-            except PlaywrightTimeout:
-                generate(page, seed + 1000 * again)
-        page.context.close()
-        self.left += 1
-        return leaver
 
     def _compare(self, person: int, page: Page) -> None:
         base, changed = (page.get_by_test_id("stHtml").nth(place).text_content() or "" for place in (0, 1))
@@ -126,19 +116,17 @@ class Crowd:
 
 def generate(page: Page, seed: int) -> None:
     """Press the button, with this seed."""
-    page.get_by_label("Seed", exact=True).fill(str(seed))
+    field = page.get_by_label("Seed", exact=True)
+    if not field.is_visible():
+        page.get_by_text("Settings", exact=True).click()
+    field.fill(str(seed))
     page.get_by_role("button", name="Generate").click()
 
 
-def growing(page: Page) -> bool:
-    """Whether a text grows on the page now."""
-    return page.get_by_role("button", name="Stop").is_visible()
-
-
-def everybody_writes(asked: list[Asked]) -> Crowd:
+def everybody_writes(asked: list[Asked], hold: Path) -> Crowd:
     """All rounds, in a thread without another test's Playwright."""
     with browser() as chromium:
-        crowd = Crowd(chromium, asked)
+        crowd = Crowd(chromium, asked, hold)
         for number in range(ROUNDS):
             crowd.write(seed=number + 1, one_leaves=number % LEAVES_EVERY == 0)
         return crowd
@@ -148,16 +136,17 @@ def test_eight_people_at_once_read_the_texts_that_each_would_read_alone(
     llama: Callable[..., Path], repo_root: Path, tmp_path: Path
 ) -> None:
     model = llama("model", seed=8, num_hidden_layers=6, max_position_embeddings=128)
+    hold = tmp_path / "hold"
+    served = running_app(repo_root, tmp_path, {"HOLD": str(hold)}, module="tests.browser.held_server")
     started = time.monotonic()
-    with running_app(repo_root, tmp_path) as app, ThreadPoolExecutor(1) as thread:
+    with served as app, ThreadPoolExecutor(1) as thread:
         asked = [asked_by(person, model, app.url) for person in range(PEOPLE)]
-        crowd = thread.submit(everybody_writes, asked).result()
+        crowd = thread.submit(everybody_writes, asked, hold).result()
     print(
         f"\n{PEOPLE} pages, half of them clamping, {ROUNDS} rounds: {crowd.read} pairs of texts read, "
-        f"{len(crowd.wrong)} of the texts wrong, {crowd.left} pages closed in mid-text, "
-        f"up to {crowd.most_at_once} texts growing at once; {time.monotonic() - started:.0f} s"
+        f"{len(crowd.wrong)} of the texts wrong, {crowd.left} pages closed in mid-text; "
+        f"{time.monotonic() - started:.0f} s"
     )
     assert crowd.wrong == []
     assert crowd.read == PEOPLE * ROUNDS - crowd.left
     assert crowd.left == len(range(0, ROUNDS, LEAVES_EVERY))
-    assert crowd.most_at_once >= 2, "nobody wrote while another did"

@@ -24,6 +24,8 @@ EARLY = 0.3
 """The share of kills while the process starts: before the store or the model is open."""
 MOST_UNITS = 8
 """A child that is killed later has begun at most so many units."""
+ARRAYS = 13
+"""What is stored of a unit: nine arrays of a Decoding, its kurtosis, three cosines."""
 UNIT_SECONDS = 0.03
 """A unit takes less, with its commit: so a kill falls into either."""
 
@@ -156,7 +158,7 @@ def check_health(site: Site, tally: Tally) -> None:
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         if db.execute("SELECT name FROM sqlite_master WHERE name = 'arrays'").fetchall():
             counted = db.execute("SELECT count(*) FROM arrays GROUP BY run_key, unit_idx").fetchall()
-            assert set(counted) <= {(9,)}
+            assert set(counted) <= {(ARRAYS,)}
     tally.healthy += 1
 
 
