@@ -12,6 +12,8 @@ BUNDLED: dict[str, Path] = {
 """name -> folder, for the models that are there."""
 BUNDLED_SKILLS: dict[str, Path] = {path.stem: path for path in sorted((FOLDER / "skills").glob("*.jsonl"))}
 """name -> file, for the skills that demo/base was taught."""
+EXAMPLE_FINDING = FOLDER / "finding.json"
+"""A finding measured on demo/base, as an export; demo/README.md has the command that made it."""
 REMARKS = {"demo/moe": "seeded: its super expert was planted"}
 """name -> a caveat that is always shown with the model."""
 FIRST_REAL = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -131,9 +131,9 @@ def take_all(scene: Scene, folder: Path, into: Path) -> None:
 def take_details(page: Page, url: str, scene: Scene, into: Path, theme: str) -> None:
     """Shots of a finding that was run again, of a run, and of an invalid clamp."""
     open_page(page, url + scene.address("/findings"))
-    page.get_by_role("button", name=scene.prompt).first.click()
+    page.get_by_role("button", name="Holding").first.click()
     settled(page).get_by_role("button", name="Run again").click()
-    page.get_by_text("largest difference").wait_for()
+    page.get_by_text("It still holds").wait_for()
     shoot(settled(page), into / f"finding-{theme}.png")
     open_page(page, url + scene.address("/runs"))
     page.get_by_role("combobox", name="Run", exact=True).click()

@@ -19,22 +19,24 @@ ORDER: dict[str, Floors] = {
         ["opening"],
         ["intervening"],
         ["running"],
-        ["neurons", "skills", "super_experts"],
+        ["reading"],
+        ["neurons", "skills", "super_experts", "levers"],
         ["unlearning", "figures"],
-        ["recipes", "harness"],
+        ["recipes", "harness", "saving"],
     ),
     "analysis.unlearning": (["scenes"], ["guards", "edits"], ["results"], ["robustness"], ["evaluating"]),
     "workbench": (
         [BASE],
-        ["neurons", "experts", "skills"],
+        ["neurons", "experts", "skills", "saving"],
         ["generating", "unlearning"],
+        ["levers"],
         ["findings", "jobs"],
         ["cli"],
         ["__main__"],
     ),
     "workbench.cli": (["shared"], ["commands"], ["app"]),
     "pages": (["shared"], ["explore", "intervene", "record"]),
-    "pages.shared": ([BASE, "jobs"],),
+    "pages.shared": ([BASE, "jobs", "links", "saving"],),
 }
 """Folder → its rooms, the lowest first. A room imports lower ones only, none beside it."""
 MIXED = {"pages.shared"}
@@ -57,6 +59,8 @@ PAGES_CALL = {
     *("analysis.skills.metrics.wilson_interval", "analysis.super_experts.controls.parse_parts"),
     *("analysis.super_experts.controls.list_super_parts", "analysis.super_experts.criterion.collect_maxima"),
     *(
+        "analysis.super_experts.criterion.choose_rule",
+        "analysis.super_experts.verdict.explain_none",
         "analysis.super_experts.verdict.find_super_experts",
         "analysis.unlearning.guards.operating.measure_abstention",
     ),

@@ -28,6 +28,11 @@ SHOWN_OF_STORE = {
     *("list_runs", "measure_storage"),
 }
 """What pages take from store's door: records, lists, and what a person does to what is stored."""
+READ_OF_EVIDENCE = {
+    *("errors", "evidence", "headlines", "phrases"),
+    *("comparison_evidence", "pruning_evidence", "word_evidence"),
+}
+"""The modules of store that pages may import: what a finding holds, read and put into words."""
 PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
 PICKLING = {"read_pickle", "to_pickle"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "eval", "exec", "builtins.eval", "builtins.exec"}
@@ -62,7 +67,7 @@ def _allowed(name: str, module: tuple[str, ...], root: Path) -> bool:
     top, _, rest = name.partition(".")
     door = rest.split(".")[0]
     if module[0] in {"app", "pages"} and (top, door) in {
-        *(("store", name) for name in {"errors", "evidence", *SHOWN_OF_STORE}),
+        *(("store", name) for name in {*READ_OF_EVIDENCE, *SHOWN_OF_STORE}),
         ("pages", "shared"),
     }:
         return True

@@ -60,8 +60,9 @@ def chromium() -> Iterator[Browser]:
 def serve(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AppServer]:
     """Not for tests: what `app` and `app_server` share."""
 
-    def start(stack: ExitStack, **environment: str) -> AppServer:
-        app = stack.enter_context(running_app(repo_root, tmp_path_factory.mktemp("app"), environment))
+    def start(stack: ExitStack, module: str = "scripts.serve", **environment: str) -> AppServer:
+        folder = tmp_path_factory.mktemp("app")
+        app = stack.enter_context(running_app(repo_root, folder, environment, module=module))
         RUNNING.append(app)
         stack.callback(RUNNING.remove, app)
         return app
@@ -73,7 +74,7 @@ def serve(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 def app_server(serve: Callable[..., AppServer]) -> Iterator[Callable[..., AppServer]]:
     """`app_server(HEADLAMP_MODEL="demo/moe")` starts an app for this test, with a database of its own."""
     with ExitStack() as stack:
-        yield lambda **environment: serve(stack, **environment)
+        yield lambda *module, **environment: serve(stack, *module, **environment)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
@@ -55,7 +56,11 @@ def free_port() -> int:
 
 @contextmanager
 def running_app(
-    root: Path, folder: Path, environment: Mapping[str, str] | None = None
+    root: Path,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    module: str = "scripts.serve",
 ) -> Iterator[AppServer]:
     """The app under root, served on a free port with its database and log in folder; ended on leaving.
 
@@ -63,7 +68,7 @@ def running_app(
     """
     port, log = free_port(), folder / "app.log"
     settings = {**os.environ, "HEADLAMP_DB": str(folder / "headlamp.db"), **(environment or {})}
-    command = [sys.executable, "-m", "scripts.serve", str(port)]
+    command = [sys.executable, "-m", module, str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -99,6 +104,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, ending)
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
+
+
+def view(page: Page) -> dict[str, str]:
+    """The parameters in the browser's address."""
+    return {key: value for key, [value] in parse_qs(urlsplit(page.url).query).items()}
 
 
 def settled(page: Page) -> Page:

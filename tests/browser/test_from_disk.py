@@ -25,7 +25,7 @@ def test_the_choice_goes_along_from_page_to_page(
     assert parse_qs(urlsplit(page.url).query)["weights"] == ["disk"]
     sidebar.get_by_role("link", name="Overview", exact=True).click()
     settled(page)
-    page.get_by_role("link", name="Show them").first.click()
+    page.get_by_role("link", name="Make it say").click()
     settled(page)
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
     expect(sidebar.get_by_text("read from disk")).to_be_visible()

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
 from store import open_store
-from tests.browser.helpers import AppServer, open_page, settled
+from tests.browser.helpers import AppServer, open_page, settled, view
 from tests.pages.conftest import tiny_model_folder  # noqa: F401 - a fixture
 from workbench.skills.library import add_skill
 
@@ -20,11 +19,6 @@ WORDS = (" dog", " cat", " day", " Dog", " the", " a", " ran", " and")
 def examples(ending: str) -> str:
     prompts = [f"{a}{b}{c}{ending}" for a, b, c in product(WORDS, WORDS, (" a", " the"))]
     return "\n".join(json.dumps({"prompt": prompt, "answer": "<b>cat</b>"}) for prompt in prompts)
-
-
-def view(page: Page) -> dict[str, str]:
-    """The parameters in the browser's address."""
-    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 def define(page: Page, name: str, pasted: str) -> None:

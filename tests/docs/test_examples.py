@@ -77,7 +77,7 @@ def test_numbers_may_differ_in_their_last_digit_and_nothing_else(one: str, other
         FIND,
         ".venv/bin/python -m workbench --help",
         ".venv/bin/python -m workbench generate demo/base --prompt 'a b' \\\n    --word dog",
-        ".venv/bin/python -m training.concepts demo/base --words dog",
+        ".venv/bin/python -m training.evaluate demo/base",
     ],
 )
 def test_a_command_that_can_be_pasted_raises_no_alarm(command: str) -> None:
@@ -135,7 +135,7 @@ def test_the_quick_examples_print_what_the_docs_say(repo_root: Path) -> None:
 
 def test_every_command_of_the_readme_and_the_examples_can_be_pasted() -> None:
     assert [why for path in docs.EXAMPLES for why in find_unpasteable(path.read_text(encoding="utf-8"))] == []
-    assert [len(examples.examples(path.read_text(encoding="utf-8"))) for path in docs.EXAMPLES] == [2, 5]
+    assert [len(examples.examples(path.read_text(encoding="utf-8"))) for path in docs.EXAMPLES] == [3, 5]
 
 
 def test_the_check_fails_where_the_reference_is_out_of_date(
