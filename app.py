@@ -6,7 +6,9 @@ from streamlit.navigation.page import Page
 from pages.shared.brand import ICON, LOGO
 from pages.shared.errors import show_errors
 from pages.shared.jobs.panel import show_job_panel
+from pages.shared.jobs.places import draw_page
 from pages.shared.picker import pick_model, show_open_model
+from pages.shared.style import apply_style
 
 SECTIONS = {
     "Explore": (
@@ -34,10 +36,12 @@ def page(script: str, title: str, icon: str, path: str) -> Page:
 
 st.set_page_config(page_title="Headlamp", page_icon=ICON, layout="wide")
 st.logo(LOGO, size="large")
+apply_style()
 here = st.navigation({section: [page(*row) for row in rows] for section, rows in SECTIONS.items()})
 with show_errors():
     open_model = pick_model()
-    with st.sidebar:
-        show_job_panel()
-    here.run()
+    with draw_page(here.url_path):
+        with st.sidebar:
+            show_job_panel()
+        here.run()
     show_open_model(open_model)
