@@ -1,4 +1,4 @@
-"""The app, whose jobs and texts wait after a few units or tokens for as long as the file named by HOLD exists.
+"""The app, whose jobs and texts wait after a few units or tokens while the file named by HOLD exists.
 
 So that a browser has all the time it takes to look at long work, on quick machines and on busy ones.
 """
