@@ -9,21 +9,26 @@ from typing import Any, Literal
 from analysis.intervening.interventions import Change
 from analysis.skills.items import Skill
 from analysis.skills.metrics import Change as SkillChange
-from analysis.skills.metrics import Divergence
+from analysis.skills.metrics import Divergence, Interval
 from analysis.skills.tasks import MeasuredItems, MeasureOptions
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.guard_fits import LayerChoice
-from analysis.unlearning.guards.key_guards import Check
+from analysis.unlearning.guards.key_guards import Check, KeyPlace, Measure
 from analysis.unlearning.scenes import Method
 
 Role = Literal["forget", "retain"]
+AskedRole = Literal["retain", "near", "unlisted", "prose"]
+"""What must go on being answered: skills to keep, near questions (same subject, other relation), sets that
+no fit knows, and plain text."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """How methods are fitted and measured. rivals: boxes of the retain skills compete with those of the
     forget skill. shares: q in %. controls: also boxes of shuffled skills, or as many random neurons.
-    robustness: also other forms of the forget skill; other_languages: the skill in other languages, for that.
+    robustness: also other forms of the forget skill; other_languages: the skill in other languages, for
+    that. measure, key, wrap: of a guard, see `guards/guard_fits.py`. mmlu: multiple choice whose accuracy is
+    measured before and after, whatever the method.
     """
 
     layers: LayerChoice | tuple[int, ...] = "best"
@@ -36,6 +41,10 @@ class FitSettings:
     controls: bool = True
     robustness: bool = True
     other_languages: tuple[Skill, ...] = ()
+    measure: Measure = "box"
+    key: KeyPlace = "last"
+    wrap: bool = False
+    mmlu: Skill | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,42 @@ class FormResult:
 
 
 @dataclass(frozen=True)
+class AskedResult:
+    """Queries that must go on being answered. refused: the share a guard refuses, in [0, 1]; kl_median: of
+    next-token distributions, nats, over those answered (None: all refused). form: "" as asked, else a name of
+    `robustness.py`.
+    """
+
+    role: AskedRole
+    skill: str
+    form: str
+    n: int
+    refused: float
+    interval: Interval
+    kl_median: float | None
+
+
+@dataclass(frozen=True)
+class Utility:
+    """What a method costs in general, whatever was kept. mmlu: accuracy of multiple choice before and after;
+    None: none was given. perplexity_ratio: changed / base over n neutral passages; kl_median: nats, next
+    tokens of these passages.
+    """
+
+    mmlu: SkillChange | None
+    perplexity_ratio: float
+    perplexity_interval: Interval
+    kl_median: float
+    n: int
+
+
+@dataclass(frozen=True)
 class MethodResult:
-    """A method's test. over_refusal: share of the retain skills' test prompts refused; None: no
-    retain skill. sweep: the candidates on validation. control: relative drop per skill under the control."""
+    """A method's test. interventions: empty where no candidate is eligible. over_refusal: share of the
+    retain skills' test prompts refused; None: no retain skill. sweep: the candidates on validation. control:
+    relative drop per skill under the control. cut_off: largest share of a skill's answers that ended at the
+    token limit, on the unchanged model.
+    """
 
     method: Method
     parameters: dict[str, Any]
@@ -83,3 +125,6 @@ class MethodResult:
     control: dict[str, float | None]
     robustness: tuple[FormResult, ...]
     curve: dict[str, list[float]]
+    asked: tuple[AskedResult, ...] = ()
+    utility: Utility | None = None
+    cut_off: float = 0.0

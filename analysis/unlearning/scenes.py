@@ -14,7 +14,7 @@ from typing import Literal
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.skills.forms import Form, select_fitting
-from analysis.skills.items import SkillItem
+from analysis.skills.items import Skill, SkillItem
 from analysis.skills.splits import Split, find_shared_prompts
 
 METHOD_VERSION = "3"
@@ -24,24 +24,32 @@ METHODS: tuple[Method, ...] = ("ksd", "na", "sp")
 
 @dataclass(frozen=True)
 class Scene:
-    """One forget skill and retain skills. Raises SkillError if the forget skill is also a retain skill."""
+    """One forget skill and retain skills. near: questions on the same subject, other relations: their probes
+    may be fitted on, and only whether they are answered counts. unlisted: sets that no fit sees.
+
+    Raises SkillError if the forget skill is also one of the others.
+    """
 
     forget: Split
     retain: tuple[Split, ...]
+    near: tuple[Split, ...] = ()
+    unlisted: tuple[Skill, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [self.forget.skill, *(split.skill for split in self.retain)]
+        names = [self.forget.skill, *(split.skill for split in (*self.retain, *self.near))]
+        names += [skill.name for skill in self.unlisted]
         if len(set(names)) < len(names):
             raise SkillError(
                 f"two skills have the same name among {', '.join(names)}; give each its own name"
             )
         mine = [*self.forget.probe, *self.forget.validation, *self.forget.test]
-        for split in self.retain:
-            both = find_shared_prompts(mine, [*split.probe, *split.validation, *split.test])
+        others = {s.skill: (*s.probe, *s.validation, *s.test) for s in (*self.retain, *self.near)}
+        for name, items in (others | {skill.name: skill.items for skill in self.unlisted}).items():
+            both = find_shared_prompts(mine, items)
             if both:
                 raise SkillError(
                     f"{len(both)} prompts of {self.forget.skill}, {both[0][:60]!r} first, are in "
-                    f"{split.skill} too, a retain skill; remove them from one of the two"
+                    f"{name} too, which is to be kept; remove them from one of the two"
                 )
 
     @property

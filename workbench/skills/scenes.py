@@ -13,6 +13,8 @@ def read_scene(
     first: SkillSource,
     others: Sequence[SkillSource] = (),
     *,
+    near: Sequence[SkillSource] = (),
+    unlisted: Sequence[SkillSource] = (),
     seed: int = 0,
     fractions: tuple[float, float, float] = FRACTIONS,
     hold_wordings: bool = True,
@@ -25,6 +27,12 @@ def read_scene(
     """
     splits = [
         split_skill(source.read(limit), seed=seed, fractions=fractions, hold_wordings=hold_wordings)
-        for source in (first, *others)
+        for source in (first, *others, *near)
     ]
-    return Scene(splits[0], tuple(splits[1:]))
+    retain = splits[1 : 1 + len(others)]
+    return Scene(
+        splits[0],
+        tuple(retain),
+        tuple(splits[1 + len(others) :]),
+        tuple(source.read(limit) for source in unlisted),
+    )

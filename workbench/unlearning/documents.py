@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.skills.metrics import Change
 from analysis.unlearning.guards.operating import ALPHAS
-from analysis.unlearning.results import MethodResult, SkillResult
+from analysis.unlearning.results import MethodResult, SkillResult, Utility
 from analysis.unlearning.scenes import Scene
 
 
@@ -49,7 +49,21 @@ def method_document(found: MethodResult) -> dict[str, Any]:
             {"form": r.form, "lang": r.lang or None} | change_document(r.change) for r in found.robustness
         ],
         "curve": {"alphas": list(ALPHAS), "abstention": found.curve} if found.curve else None,
+        "asked": [asdict(one) for one in found.asked],
+        "utility": None if found.utility is None else utility_document(found.utility),
+        "cut_off": found.cut_off,
     }
+
+
+def utility_document(utility: Utility) -> dict[str, Any]:
+    """What a method costs in general, as JSON."""
+    told = {
+        "perplexity_ratio": utility.perplexity_ratio,
+        "perplexity_interval": utility.perplexity_interval,
+        "kl": utility.kl_median,
+        "n": utility.n,
+    }
+    return {"mmlu": None if utility.mmlu is None else change_document(utility.mmlu)} | told
 
 
 def _skill_document(skill: SkillResult) -> dict[str, Any]:

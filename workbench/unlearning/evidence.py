@@ -21,6 +21,7 @@ from workbench.reruns import (
 from workbench.skills.library import list_skills
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.unlearning import (
+    SOURCES,
     UnlearningAnswer,
     UnlearningQuestion,
     read_question,
@@ -75,14 +76,10 @@ def _read_question(store: Store, finding: Finding) -> tuple[ModelRef, Unlearning
         then = list(finding.evidence["document"]["methods"])
         ref = read_ref(finding)
     here = {source.digest: source for source in list_skills(store)}
-    question = replace(
-        asked,
-        forget=_here(asked.forget, here),
-        retain=tuple(_here(source, here) for source in asked.retain),
-        other_language=tuple(_here(source, here) for source in asked.other_language),
-        # an untrusted finding must not allow code to run without a sandbox here
-        tests="contained" if asked.tests == "unsafe" else asked.tests,
-    )
+    moved = {name: tuple(_here(source, here) for source in getattr(asked, name)) for name in SOURCES}
+    # an untrusted finding must not allow code to run without a sandbox here
+    tests = "contained" if asked.tests == "unsafe" else asked.tests
+    question = replace(asked, forget=_here(asked.forget, here), tests=tests, **moved)  # type: ignore[arg-type]
     return ref, question, then
 
 

@@ -15,6 +15,7 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import NEW_TOKENS
+from analysis.skills.items import Skill
 from analysis.skills.splits import FRACTIONS
 from analysis.skills.tasks import MeasureOptions
 from analysis.skills.unit_tests import UnitTests
@@ -24,7 +25,7 @@ from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.evaluating import evaluate_method, measure_baseline
 from analysis.unlearning.guards import key_boxes
 from analysis.unlearning.guards.guard_fits import LayerChoice
-from analysis.unlearning.guards.key_guards import Check
+from analysis.unlearning.guards.key_guards import Check, KeyPlace, Measure
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
@@ -36,6 +37,12 @@ from workbench.skills.sources import SkillSource
 from workbench.unlearning.documents import method_document, split_document
 from workbench.unlearning.progress import PassCounter, count_examples
 
+SOURCES = ("retain", "other_language", "near", "unlisted", "mmlu")
+"""The question's fields that are lists of skills."""
+
+MMLU_SAMPLE = 200
+"""Examples of the multiple choice that is measured as utility, evenly spaced over all."""
+
 MOST_COUNTED = 100_000
 """Largest number of runs searched for earlier uses of a test."""
 
@@ -46,7 +53,8 @@ class UnlearningQuestion:
 
     tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill,
     evenly spaced; 0 for all. other_language: the forget skill in other languages, only measured
-    before and after. Raises SkillError for methods that do not exist, or the same one twice.
+    before and after. near, unlisted: see `Scene`. mmlu: multiple choice, of which MMLU_SAMPLE examples are
+    measured as utility. Raises SkillError for methods that do not exist, or the same one twice.
     """
 
     forget: SkillSource
@@ -67,6 +75,12 @@ class UnlearningQuestion:
     controls: bool = True
     robustness: bool = True
     other_language: tuple[SkillSource, ...] = ()
+    near: tuple[SkillSource, ...] = ()
+    unlisted: tuple[SkillSource, ...] = ()
+    mmlu: tuple[SkillSource, ...] = ()
+    measure: Measure = "box"
+    key: KeyPlace = "last"
+    wrap: bool = False
 
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(METHODS):
@@ -97,6 +111,10 @@ class UnlearningQuestion:
             controls=self.controls,
             robustness=self.robustness,
             other_languages=tuple(source.read(self.limit) for source in self.other_language),
+            measure=self.measure,
+            key=self.key,
+            wrap=self.wrap,
+            mmlu=read_utility(self.mmlu),
         )
 
     def scene(self) -> Scene:
@@ -104,6 +122,8 @@ class UnlearningQuestion:
         scene = read_scene(
             self.forget,
             self.retain,
+            near=self.near,
+            unlisted=self.unlisted,
             seed=self.split_seed,
             fractions=self.fractions,
             hold_wordings=self.hold_wordings,
@@ -111,6 +131,22 @@ class UnlearningQuestion:
         )
         check_languages(scene.splits, self.plan.other_languages)
         return scene
+
+
+def read_utility(sources: Sequence[SkillSource]) -> Skill | None:
+    """MMLU_SAMPLE multiple-choice questions, evenly spaced over all of the files; None if there is none.
+
+    Raises SkillError if they are not multiple choice.
+    """
+    if not sources:
+        return None
+    items = [item for source in sources for item in source.read().items]
+    if any(item.judge != "choice" for item in items):
+        raise SkillError(
+            f"{', '.join(source.name for source in sources)}: the utility sample is multiple choice; give "
+            "files in MMLU's layout"
+        )
+    return Skill("MMLU sample", tuple(items)).subsample(MMLU_SAMPLE)
 
 
 def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
@@ -121,7 +157,7 @@ def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
     if isinstance(fields["layers"], list):
         fields["layers"] = tuple(fields["layers"])
     fields["forget"] = SkillSource(**fields["forget"])
-    for name in ("retain", "other_language"):
+    for name in SOURCES:
         fields[name] = tuple(SkillSource(**source) for source in fields.get(name, ()))
     return UnlearningQuestion(**fields)
 
@@ -129,7 +165,7 @@ def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
 def unlearn_spec(loaded: LoadedModel, question: UnlearningQuestion) -> RunSpec:
     """The run that answers a question; the files' location does not matter."""
     parameters = question.document()
-    for source in (parameters["forget"], *parameters["retain"], *parameters["other_language"]):
+    for source in (parameters["forget"], *(one for name in SOURCES for one in parameters[name])):
         del source["path"]
     units = len(question.methods)
     version = ".".join(part.METHOD_VERSION for part in (scenes, key_boxes, neuron_adjust, selective_prune))

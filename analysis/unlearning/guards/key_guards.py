@@ -29,6 +29,8 @@ from analysis.unlearning.guards.key_boxes import SLACK, KeyBox, dense_block
 
 REFUSAL = "Sorry, I do not know."
 Check = Literal["prefill", "each_step"]
+Measure = Literal["box", "gauss"]
+KeyPlace = Literal["last", "user_last", "user_mean"]
 
 
 @dataclass(frozen=True, eq=False)
