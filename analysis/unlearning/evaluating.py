@@ -5,7 +5,7 @@ controls.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from analysis.errors import TooFewExamples
 from analysis.intervening.interventions import Change
@@ -17,7 +17,6 @@ from analysis.skills.likelihoods import score_next_tokens
 from analysis.skills.metrics import Divergence, measure_change, measure_damage, measure_divergence
 from analysis.skills.splits import Split
 from analysis.skills.tasks import MeasuredItems, measure_items
-from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.unlearning.edits.neuron_shares import (
     FrontierPoint,
     choose_candidate,
@@ -25,14 +24,11 @@ from analysis.unlearning.edits.neuron_shares import (
     list_candidates,
     measure_moments,
 )
-from analysis.unlearning.guards.guard_fits import (
-    fit_guard,
-    measure_guard_curve,
-    measure_unrelated_depths,
-    shuffle_probes,
-)
-from analysis.unlearning.guards.key_guards import REFUSAL, KeyGuard
-from analysis.unlearning.guards.operating import measure_abstention
+from analysis.unlearning.guarding import fit_described_guard
+from analysis.unlearning.guards.key_guards import REFUSAL
+from analysis.unlearning.guards.linear_guards import Guard
+from analysis.unlearning.measuring import measure_under
+from analysis.unlearning.over_refusal import measure_over_refusal
 from analysis.unlearning.results import Baseline, FitSettings, MethodResult, Role, SkillResult
 from analysis.unlearning.robustness import measure_robustness
 from analysis.unlearning.scenes import Method, Scene, encode_queries
@@ -69,7 +65,9 @@ def evaluate_method(
     """Fit a method on probes, choose on validation, measure once on the test."""
     fit = _fit_guard if method == "ksd" else _fit_share
     parameters, chosen, sweep, control, curve = fit(loaded, scene, method, plan, base, pulse)
-    after = {s.skill: measure_items(loaded, s.test, [chosen], plan.ways, pulse) for s in scene.splits}
+    after = {
+        name: measure_under(loaded, before, chosen, plan.ways, pulse) for name, before in base.test.items()
+    }
     skills = tuple(
         _skill_result(loaded, split, "retain" if i else "forget", base.test, after, chosen, plan)
         for i, split in enumerate(scene.splits)
@@ -83,11 +81,12 @@ def evaluate_method(
         skills=skills,
         over_refusal=refused / len(kept) if kept else None,
         sweep=sweep,
-        control=_drops(loaded, scene, base.test, control, plan, "test", pulse) if control else {},
+        control=_drops(loaded, scene, base.test, control, plan, pulse) if control else {},
         robustness=measure_robustness(loaded, scene.forget, skills[0].unseen, chosen, plan, pulse)
         if plan.robustness
         else (),
         curve=curve,
+        asked=measure_over_refusal(loaded, scene, chosen, plan, pulse),
     )
 
 
@@ -98,50 +97,8 @@ _Fit = tuple[dict[str, Any], Change, tuple[dict[str, Any], ...], Change | None, 
 def _fit_guard(
     loaded: LoadedModel, scene: Scene, method: Method, plan: FitSettings, base: Baseline, pulse: Pulse
 ) -> _Fit:
-    how: dict[str, Any] = {
-        "layers": plan.layers,
-        "rivals": plan.rivals,
-        "check_at": plan.check_at,
-        "as_released": plan.as_released,
-        "max_new_tokens": plan.ways.max_new_tokens,
-    }
-    fit = fit_guard(loaded, scene, **how, pulse=pulse)
-    guard = fit.guard
-    control = None
-    if plan.controls and scene.retain:
-        layers = tuple(box.layer for box in guard.boxes)
-        mixed = shuffle_probes(scene, plan.seed)
-        control = fit_guard(loaded, scene, **how | {"layers": layers}, probes=mixed, pulse=pulse).guard
-    sweep = tuple(
-        {
-            "layers": list(one.layers),
-            "alpha": p.alpha,
-            "margin": p.margin,
-            "forget": p.forget,
-            "worst_retain": p.worst_retain,
-        }
-        for one in fit.curves
-        for p in one.curve
-    )
-    parameters = {
-        "layers": [box.layer for box in guard.boxes],
-        "alpha": guard.alpha,
-        "margin": guard.margin if guard.rivals else None,
-        "rivals": [rival.skill for rival in guard.rivals],
-        "k": [box.k for box in guard.boxes],
-        "n": guard.boxes[0].n,
-        "check": guard.check_at,
-        "as_released": guard.as_released,
-        "validation": {"forget": fit.chosen.chosen.forget, "worst_retain": fit.chosen.chosen.worst_retain},
-    }
-    curve = measure_guard_curve(loaded, guard, {split.skill: split.test for split in scene.splits})
-    unrelated = measure_unrelated_depths(loaded, guard)
-    parameters["unrelated"] = {
-        "refused": measure_abstention(unrelated, [guard.alpha])[0],
-        "n": len(unrelated),
-    }
-    curve[UNRELATED] = measure_abstention(unrelated)
-    return parameters, guard, sweep, control, curve
+    found = fit_described_guard(loaded, scene, plan, pulse)
+    return found.parameters, found.guard, found.sweep, found.control, found.curve
 
 
 def _fit_share(
@@ -151,7 +108,7 @@ def _fit_share(
     points, tried = [], []
     how: dict[str, Any] = {"seed": plan.seed, "as_released": plan.as_released}
     for q, change in list_candidates(loaded, method, moments, plan.shares, **how):
-        drops = _drops(loaded, scene, base.validation, change, plan, "validation", pulse)
+        drops = _drops(loaded, scene, base.validation, change, plan, pulse)
         points.append(_point(scene, q, drops))
         tried.append(change)
     best = choose_candidate(points)
@@ -180,14 +137,13 @@ def _drops(
     base: Mapping[str, MeasuredItems],
     change: Change,
     plan: FitSettings,
-    part: Literal["validation", "test"],
     pulse: Pulse,
 ) -> dict[str, float | None]:
-    """Every skill's `measure_damage` on one part of its split."""
+    """Every skill's `measure_damage` on the part of its split that `base` is of."""
     return {
         split.skill: measure_damage(
             measure_change(
-                base[split.skill], measure_items(loaded, getattr(split, part), [change], plan.ways, pulse)
+                base[split.skill], measure_under(loaded, base[split.skill], change, plan.ways, pulse)
             )
         )
         for split in scene.splits
@@ -232,5 +188,5 @@ def _divergence(
     ids = encode_queries(loaded, items, plan.ways.form)
     base, _ = score_next_tokens(loaded, ids, batch_size=plan.ways.batch_size)
     changed, refused = score_next_tokens(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
-    refusal = chosen.refusal if isinstance(chosen, KeyGuard) else REFUSAL
+    refusal = chosen.refusal if isinstance(chosen, Guard) else REFUSAL
     return measure_divergence(base, changed, refused, refusal_ids(loaded, refusal)[0])

@@ -13,7 +13,8 @@ from analysis.skills.metrics import Divergence, Interval
 from analysis.skills.tasks import MeasuredItems, MeasureOptions
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.guard_fits import LayerChoice
-from analysis.unlearning.guards.key_guards import Check, KeyPlace, Measure
+from analysis.unlearning.guards.key_guards import Check, Measure
+from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.scenes import Method
 
 Role = Literal["forget", "retain"]
@@ -41,9 +42,9 @@ class FitSettings:
     controls: bool = True
     robustness: bool = True
     other_languages: tuple[Skill, ...] = ()
-    measure: Measure = "box"
-    key: KeyPlace = "last"
-    wrap: bool = False
+    measure: Measure = "linear"
+    key: KeyPlace = "both"
+    wrap: bool = True
     mmlu: Skill | None = None
 
 

@@ -15,7 +15,7 @@ from analysis.opening.models import LoadedModel, ModelRef
 from analysis.recipes.files import rename_recipe
 from analysis.saving.baking import why_not_baked
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust
-from analysis.unlearning.guards.key_guards import KeyGuard
+from analysis.unlearning.guards.linear_guards import Guard
 from store import Store
 from workbench.models import open_model
 from workbench.saving.saving import read_changes, save_model
@@ -39,7 +39,7 @@ def zip_recipe(files: Mapping[str, bytes], stem: str) -> bytes:
 def why_no_script(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
     """Why a change has no script; empty if it has."""
     changes = read_changes(files)
-    guard = _only(KeyGuard, changes)
+    guard = _find_guard(changes)
     if guard is not None:
         one = "a guard as released judges whole batches; fit it without that option"
         return one if guard.as_released else ""
@@ -55,7 +55,7 @@ def write_change_script(loaded: LoadedModel, files: Mapping[str, bytes], stem: s
     if reason := why_no_script(loaded, files):
         raise HeadlampError(reason)
     changes, recipe = read_changes(files), Path(f"{stem}.json")
-    if (guard := _only(KeyGuard, changes)) is not None:
+    if (guard := _find_guard(changes)) is not None:
         return write_guard_snippet(loaded, guard, recipe, prompt)
     if (adjust := _only(NeuronAdjust, changes)) is not None:
         return write_adjust_snippet(loaded, adjust, recipe, prompt)
@@ -83,6 +83,10 @@ def zip_baked_model(ref: ModelRef, store: Store, files: Mapping[str, bytes]) -> 
         save_model(loaded, read_changes(files), folder, files)
         files_in = sorted(path for path in folder.rglob("*") if path.is_file())
         return _zip({str(path.relative_to(folder)): path.read_bytes() for path in files_in})
+
+
+def _find_guard(changes: Sequence[Change]) -> Guard | None:
+    return next((change for change in changes if isinstance(change, Guard)), None)
 
 
 def _only(kind: type[_C], changes: Sequence[Change]) -> _C | None:

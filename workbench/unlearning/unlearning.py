@@ -25,7 +25,8 @@ from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.evaluating import evaluate_method, measure_baseline
 from analysis.unlearning.guards import key_boxes
 from analysis.unlearning.guards.guard_fits import LayerChoice
-from analysis.unlearning.guards.key_guards import Check, KeyPlace, Measure
+from analysis.unlearning.guards.key_guards import Check, Measure
+from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
@@ -78,9 +79,9 @@ class UnlearningQuestion:
     near: tuple[SkillSource, ...] = ()
     unlisted: tuple[SkillSource, ...] = ()
     mmlu: tuple[SkillSource, ...] = ()
-    measure: Measure = "box"
-    key: KeyPlace = "last"
-    wrap: bool = False
+    measure: Measure = "linear"
+    key: KeyPlace = "both"
+    wrap: bool = True
 
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(METHODS):
@@ -90,6 +91,20 @@ class UnlearningQuestion:
         if self.other_language and not self.robustness:
             raise SkillError(
                 "another language is part of the robustness check, which is off; leave out one of the two"
+            )
+        if self.measure == "linear" and "ksd" in self.methods and not self.as_released:
+            self._check_linear()
+
+    def _check_linear(self) -> None:
+        if not self.rivals:
+            raise SkillError(
+                "a linear guard is fitted to tell the skill from what is kept, so it needs rivals; choose the "
+                "measure box for a guard without"
+            )
+        if self.check == "each_step":
+            raise SkillError(
+                "a linear guard is fitted on prompts, so it cannot check what is generated; choose the measure "
+                "box, or prefill"
             )
 
     def document(self) -> dict[str, Any]:
@@ -150,8 +165,10 @@ def read_utility(sources: Sequence[SkillSource]) -> Skill | None:
 
 
 def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
-    """The question that `UnlearningQuestion.document` wrote."""
-    fields = dict(document)
+    """The question that `UnlearningQuestion.document` wrote; earlier versions' had boxes at the last
+    token.
+    """
+    fields: dict[str, Any] = {"measure": "box", "key": "last", "wrap": False} | dict(document)
     for name in ("methods", "shares", "fractions"):
         fields[name] = tuple(fields[name])
     if isinstance(fields["layers"], list):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
-from analysis.unlearning.guards.key_guards import KeyGuard
+from analysis.unlearning.guards.linear_guards import Guard
 from store import Store, get_run
 from workbench.cli.shared.output import format_json
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
@@ -65,7 +65,7 @@ class Exports:
         if self.recipe is not None:
             write_recipe(self.recipe, files)
         changes = read_changes(files)
-        guard = next((change for change in changes if isinstance(change, KeyGuard)), None)
+        guard = next((change for change in changes if isinstance(change, Guard)), None)
         if self.snippet is not None and self.recipe is not None and guard is not None:
             prompt = question.forget.read().items[0].prompt
             with replace_file(self.snippet) as stream:

@@ -21,7 +21,7 @@ from analysis.running.probing import last_keys
 from analysis.skills.answering import answer_prompts
 from analysis.unlearning.edits.selective_prune import SelectivePrune
 from analysis.unlearning.guards.key_boxes import KeyBox
-from analysis.unlearning.guards.key_guards import KeyGuard, Rival
+from analysis.unlearning.guards.key_guards import KeyGuard, KeySet, Rival
 from tests.analysis.unlearning.guards.boxes_made import box_of, random_keys
 from tests.analysis.unlearning.guards.guards_made import PROMPTS, guard_around, with_rival
 
@@ -103,8 +103,9 @@ def test_a_guard_of_another_model_or_layer_is_refused(
             KeyGuard(guard.boxes, alpha)
 
 
-def exact_depth(box: KeyBox, key: Tensor) -> float:
+def exact_depth(box: KeySet, key: Tensor) -> float:
     """A key's depth by the definition, in NumPy's float64."""
+    assert isinstance(box, KeyBox)
     x, mean, sigma = (np.asarray(a, dtype=np.float64) for a in (key, box.mean, box.sigma))
     return float((np.abs(x - mean) / sigma).max() / box.k)
 
