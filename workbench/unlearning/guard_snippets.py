@@ -8,7 +8,6 @@ from analysis.errors import HeadlampError
 from analysis.intervening.hooks import site_module
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_boxes import SLACK, dense_block
-from analysis.unlearning.guards.key_guards import KeyGuard
 from analysis.unlearning.guards.key_places import find_surroundings, list_places
 from analysis.unlearning.guards.linear_guards import Guard, LinearGuard
 from workbench.scripts import adapt_script, list_facts, write_encoding
@@ -22,10 +21,9 @@ def write_guard_snippet(loaded: LoadedModel, guard: Guard, recipe: Path, prompt:
     if guard.as_released:
         raise HeadlampError("a guard as released judges whole batches; fit it without --as-released")
     guard.check(loaded)
-    linear = isinstance(guard, LinearGuard)
     layers = guard.layers if isinstance(guard, LinearGuard) else [box.layer for box in guard.boxes]
     before, behind = find_surroundings(loaded)
-    own = {
+    own: dict[str, object] = {
         "TENSORS": str(recipe.with_suffix(".safetensors")),
         "RECIPE": str(recipe),
         "PROMPT": prompt,
@@ -34,14 +32,12 @@ def write_guard_snippet(loaded: LoadedModel, guard: Guard, recipe: Path, prompt:
         "BEFORE": before,  # tokens of the template before what is typed, and behind it
         "BEHIND": behind,
     }
-    decide = _LINEAR if linear else _DEPTHS[guard.measure] if isinstance(guard, KeyGuard) else ""
-    facts, encode = (
-        list_facts(loaded, own | ({} if linear else {"SLACK": SLACK})),
-        write_encoding(loaded, prompt),
-    )
-    return adapt_script(
-        _HEAD + facts + _READ + decide + ("" if linear else _NEAREST) + encode + _LOOP, loaded
-    )
+    if isinstance(guard, LinearGuard):
+        decide = _LINEAR
+    else:
+        own["SLACK"], decide = SLACK, _DEPTHS[guard.measure] + _NEAREST
+    facts, encode = list_facts(loaded, own), write_encoding(loaded, prompt)
+    return adapt_script(_HEAD + facts + _READ + decide + encode + _LOOP, loaded)
 
 
 _HEAD = '''"""One prompt answered under a key-space guard: it abstains where its keys lie in the boxes."""

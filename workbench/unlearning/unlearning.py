@@ -98,13 +98,13 @@ class UnlearningQuestion:
     def _check_linear(self) -> None:
         if not self.rivals:
             raise SkillError(
-                "a linear guard is fitted to tell the skill from what is kept, so it needs rivals; choose the "
-                "measure box for a guard without"
+                "a linear guard is fitted to tell the skill from what is kept, so it needs rivals; choose "
+                "the measure box for a guard without"
             )
         if self.check == "each_step":
             raise SkillError(
-                "a linear guard is fitted on prompts, so it cannot check what is generated; choose the measure "
-                "box, or prefill"
+                "a linear guard is fitted on prompts, so it cannot check what is generated; choose the "
+                "measure box, or prefill"
             )
 
     def document(self) -> dict[str, Any]:
