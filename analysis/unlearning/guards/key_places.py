@@ -7,7 +7,8 @@ the mean, are of the question itself. Without a template both ends are what was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -26,8 +27,8 @@ from analysis.running.prompts import encode_prompt
 
 KeyPlace = Literal["last", "user_last", "user_mean", "both"]
 KEY_PLACES: tuple[KeyPlace, ...] = get_args(KeyPlace)
-SAMPLES = ("A cat?", "Thank you.", "7 of 9")
-"""Prompts whose common beginning and end are the template's."""
+SAMPLES, SAMPLED_TOKENS = ("A cat?", "Thank you.", "7 of 9"), 12
+"""Prompts whose common beginning and end are the template's: these, and so many single tokens."""
 
 Take = Callable[[int, BlockAddress, Tensor, Tensor], None]
 """Called with the number of a place, a block, which queries (n,), and their keys (n, m)."""
@@ -38,12 +39,22 @@ _known: WeakKeyDictionary[LoadedModel, tuple[int, int]] = WeakKeyDictionary()
 def find_surroundings(loaded: LoadedModel) -> tuple[int, int]:
     """How many tokens stand before and behind what is typed: a template's, or a token that begins a text."""
     if loaded not in _known:
-        try:
-            samples = [encode_prompt(loaded, text) for text in SAMPLES]
-        except HeadlampError:  # a context too short for the template: nothing can be asked at all
-            samples = [[0], [1]]
+        samples = list(_sample_prompts(loaded))
+        longer = [
+            ids for ids in samples if len(ids) > min(map(len, samples))
+        ]  # the tokenizer drops some texts
+        samples = longer if len(longer) > 1 else samples or [[0]]
         _known[loaded] = _common(samples), _common([ids[::-1] for ids in samples])
     return _known[loaded]
+
+
+def _sample_prompts(loaded: LoadedModel) -> Iterator[list[int]]:
+    """Prompts as they are fed; none if the context is too short for the template."""
+    step = max(1, len(loaded.vocabulary) // SAMPLED_TOKENS)
+    tokens = (loaded.tokenizer.decode([i]).strip() for i in range(step - 1, len(loaded.vocabulary), step))
+    for text in (*SAMPLES, *tokens):
+        with suppress(HeadlampError):
+            yield encode_prompt(loaded, text)
 
 
 def _common(samples: Sequence[Sequence[int]]) -> int:

@@ -44,7 +44,12 @@ def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene
     assert len({point["margin"] for point in found.sweep}) > 20
     assert {tuple(point["layers"]) for point in found.sweep} == {(0,), (1,), (0, 1)}
     assert found.parameters["rivals"] == ["two", "unrelated text"]
-    assert [r.form for r in found.robustness] == ["paraphrase", "few_shot", "harmless_prefix"]
+    assert [r.form for r in found.robustness] == [
+        "paraphrase",
+        "few_shot",
+        "harmless_prefix",
+        "instruction_before",
+    ]
     assert found.robustness[0].change == forget.unseen
 
 
@@ -57,7 +62,7 @@ def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
         assert {item.group.split("-")[0] for item in mixed[split.skill]} == {"one", "two"}
     assert {i for dealt in mixed.values() for i in dealt} == {i for s in scene.splits for i in s.probe}
     swapped = {"one": scene.retain[0].probe, "two": scene.forget.probe}  # drops that are not the guard's own
-    monkeypatch.setattr("analysis.unlearning.evaluating.shuffle_probes", lambda scene, seed: swapped)
+    monkeypatch.setattr("analysis.unlearning.guarding.shuffle_probes", lambda scene, seed: swapped)
     found, base = run(llama, scene, "ksd", robustness=False)
     control = fit_guard(llama, scene, layers=(0, 1), probes=swapped).guard
     for name, split, skill in zip(("one", "two"), scene.splits, found.skills, strict=True):
@@ -174,7 +179,7 @@ def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
         fed.extend(zip(map(len, sequences), lengths, strict=True))
         return read_checked_keys(loaded, sequences, lengths, *rest, **named)
 
-    monkeypatch.setattr("analysis.unlearning.guards.guard_fits.read_checked_keys", checked)
+    monkeypatch.setattr("analysis.unlearning.guards.key_fits.read_checked_keys", checked)
     fit_guard(llama, cut, check_at="each_step", max_new_tokens=6)
     assert len(free.token_ids) == 6
     assert fed == [(fed[0][1], fed[0][1])]  # the first token ends it, and no step comes after
