@@ -147,7 +147,7 @@ def _fit_guard(
 def _fit_share(
     loaded: LoadedModel, scene: Scene, method: Method, plan: FitSettings, base: Baseline, pulse: Pulse
 ) -> _Fit:
-    moments = measure_moments(loaded, scene, pulse)
+    moments = measure_moments(loaded, scene, pulse, as_released=plan.as_released)
     points, tried = [], []
     how: dict[str, Any] = {"seed": plan.seed, "as_released": plan.as_released}
     for q, change in list_candidates(loaded, method, moments, plan.shares, **how):
@@ -165,7 +165,7 @@ def _fit_share(
         {"q": p.parameters["q"], "forget_drop": p.forget_drop, "worst_retain_drop": p.worst_retain_drop}
         for p in points
     )
-    control = draw_control(loaded, method, moments, q, plan.seed) if plan.controls else None
+    control = draw_control(loaded, method, moments, q, **how) if plan.controls else None
     return parameters, chosen, sweep, control, {}
 
 

@@ -11,7 +11,7 @@ import torch
 from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.probing import Moments, Place, probe
+from analysis.running.probing import Moments, Place, Where, probe
 from analysis.skills.forms import encode_answered
 from analysis.skills.items import SkillItem
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
@@ -24,31 +24,42 @@ MOST_RETAIN_DROP = 0.1
 
 @dataclass(frozen=True, eq=False)
 class SkillMoments:
-    """Moments of the forget skill and of all retain skills, gate and key sites, without position 0."""
+    """Moments of the forget skill and of all retain skills, gate and key sites."""
 
     forget: dict[Place, Moments]
     retain: dict[Place, Moments]
 
 
 def measure_moments(
-    loaded: LoadedModel, scene: Scene, pulse: Pulse = lambda done, total: None
+    loaded: LoadedModel,
+    scene: Scene,
+    pulse: Pulse = lambda done, total: None,
+    *,
+    as_released: bool = False,
 ) -> SkillMoments:
-    """One pass over the probes, each with its answer. Raises TooFewExamples without retain skills."""
+    """One pass over the probes, each with its answer; all positions but 0, as_released all of them.
+
+    Raises TooFewExamples without retain skills.
+    """
     retained = [item for split in scene.retain for item in split.probe]
     if not retained or not scene.forget.probe:
         raise TooFewExamples(
             "Neuron Adjust and selective pruning compare a forget skill with retain skills: give at "
             "least one to retain"
         )
-    return SkillMoments(_moments(loaded, scene.forget.probe, pulse), _moments(loaded, retained, pulse))
+    where: Where = "all" if as_released else "all but first"
+    forget, retain = (_moments(loaded, items, where, pulse) for items in (scene.forget.probe, retained))
+    return SkillMoments(forget, retain)
 
 
-def _moments(loaded: LoadedModel, items: Sequence[SkillItem], pulse: Pulse) -> dict[Place, Moments]:
+def _moments(
+    loaded: LoadedModel, items: Sequence[SkillItem], where: Where, pulse: Pulse
+) -> dict[Place, Moments]:
     blocks = loaded.anatomy.blocks
     sites: dict[Any, Any] = {"key": blocks}
     for block in blocks:
         sites.setdefault(gate_site(block), []).append(block)
-    return probe(loaded, encode_answered(loaded, items), sites, where="all but first", pulse=pulse)
+    return probe(loaded, encode_answered(loaded, items), sites, where=where, pulse=pulse)
 
 
 def list_candidates(
@@ -61,27 +72,30 @@ def list_candidates(
     as_released: bool = False,
 ) -> Iterator[tuple[float, NeuronAdjust | SelectivePrune]]:
     """One (q, intervention) per share in %."""
+    sets = moments.forget, moments.retain
     for q in shares:
         if method == "na":
-            yield (
-                q,
-                fit_neuron_adjust(
-                    loaded, moments.forget, moments.retain, q, seed=seed, as_released=as_released
-                ),
-            )
+            yield q, fit_neuron_adjust(loaded, *sets, q, seed=seed, as_released=as_released)
         else:
-            yield q, fit_selective_prune(loaded, moments.forget, moments.retain, q)
+            yield q, fit_selective_prune(loaded, *sets, q, as_released=as_released)
 
 
 def draw_control(
-    loaded: LoadedModel, method: Method, moments: SkillMoments, q: float, seed: int
+    loaded: LoadedModel,
+    method: Method,
+    moments: SkillMoments,
+    q: float,
+    *,
+    seed: int = 0,
+    as_released: bool = False,
 ) -> NeuronAdjust | SelectivePrune:
     """As many neurons as the top q %, drawn at random, with the method's own change."""
     if method == "sp":
-        return draw_prune(loaded, q, seed)
+        return draw_prune(loaded, q, seed, as_released=as_released)
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(loaded.anatomy.neurons, generator=generator, dtype=torch.float64)
-    return fit_neuron_adjust(loaded, moments.forget, moments.retain, q, seed=seed, scores=scores)
+    sets = moments.forget, moments.retain
+    return fit_neuron_adjust(loaded, *sets, q, seed=seed, as_released=as_released, scores=scores)
 
 
 @dataclass(frozen=True)
