@@ -39,10 +39,8 @@ def zip_recipe(files: Mapping[str, bytes], stem: str) -> bytes:
 def why_no_script(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
     """Why a change has no script; empty if it has."""
     changes = read_changes(files)
-    guard = _only(KeyGuard, changes)
-    if guard is not None:
-        one = "a guard as released judges whole batches; fit it without that option"
-        return one if guard.as_released else ""
+    if _only(KeyGuard, changes) is not None:
+        return ""
     adjust = _only(NeuronAdjust, changes)
     return why_not_baked(changes) if adjust is None else why_no_adjust_script(loaded, adjust)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -52,9 +52,10 @@ class UnlearningQuestion:
     """What to forget, what to retain, and how.
 
     tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill,
-    evenly spaced; 0 for all. other_language: the forget skill in other languages, only measured
-    before and after. near, unlisted: see `Scene`. mmlu: multiple choice, of which MMLU_SAMPLE examples are
-    measured as utility. Raises SkillError for methods that do not exist, or the same one twice.
+    evenly spaced; 0 for all. max_new_tokens: the limit to begin with, see `measure_baseline`. as_released:
+    decide as the authors' code does, see `plan`. other_language: the forget skill in other languages, only
+    measured before and after. near, unlisted: see `Scene`. mmlu: multiple choice, of which MMLU_SAMPLE
+    examples are measured as utility. Raises SkillError for methods that do not exist, or the same one twice.
     """
 
     forget: SkillSource
@@ -98,7 +99,26 @@ class UnlearningQuestion:
 
     @property
     def plan(self) -> FitSettings:
-        """How methods are fitted and measured."""
+        """How methods are fitted and measured. As released, a guard is a box of the last layer without
+        rivals, checked at each step, and the model is asked one query at a time, whatever else is chosen.
+        """
+        plan = self._plan
+        if not self.as_released:
+            return plan
+        return replace(
+            plan,
+            layers="last",
+            rivals=False,
+            check_at="each_step",
+            measure="box",
+            key="last",
+            wrap=False,
+            ways=replace(plan.ways, batch_size=1),
+        )
+
+    @property
+    def _plan(self) -> FitSettings:
+        """Every option as chosen."""
         tests = {"off": None, "contained": UnitTests(), "unsafe": UnitTests(unsafe=True)}[self.tests]
         return FitSettings(
             layers=self.layers,

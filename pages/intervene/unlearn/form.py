@@ -203,5 +203,6 @@ _TESTS = (
 _CONTROLS = "Boxes fitted on shuffled skills, and as many random neurons: the effect to expect by chance."
 _ROBUSTNESS = "The forget skill in other forms: after answered examples, after a harmless prefix …"
 _RELEASED = (
-    "Follow the released code where it differs from the paper: variance for σ, one flag for a whole batch."
+    "Decide as the authors' code does where it differs from the paper, one query at a time. It also means a "
+    "box of the last layer, without rivals, checked at each step, whatever is chosen above."
 )

@@ -66,6 +66,19 @@ def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
         assert found.control[name] != skill.change.relative_drop
 
 
+def test_as_released_no_query_is_refused_for_another(llama: LoadedModel, scene: Scene) -> None:
+    """Over-refusal and drops are those of queries asked one by one, in batches of any size."""
+    how: dict[str, Any] = {"layers": "last", "rivals": False, "check_at": "each_step", "as_released": True}
+    how |= {"robustness": False, "controls": False}
+    one, many = (run(llama, scene, "ksd", **how, ways=replace(WAYS, batch_size=n))[0] for n in (1, 32))
+    guard = one.interventions
+    asked = [[llama.tokenizer.encode(item.prompt)] for item in scene.retain[0].test]
+    alone = [answer_prompts(llama, ids, guard, max_new_tokens=2)[0].abstained for ids in asked]
+    assert one.over_refusal == many.over_refusal == sum(alone) / len(alone)
+    assert one.skills[0].change == many.skills[0].change
+    assert one.skills[0].change.abstained > sum(alone) / len(alone)
+
+
 @pytest.mark.parametrize("rivals", [False, True])
 def test_the_curve_on_the_test_is_what_the_guard_did(llama: LoadedModel, scene: Scene, rivals: bool) -> None:
     found, _ = run(llama, scene, "ksd", robustness=False, controls=False, rivals=rivals)

@@ -77,6 +77,23 @@ def test_a_stored_answer_is_read_with_the_methods_that_are_done(
     assert half.document["methods"] == found.document["methods"][:1]
 
 
+def test_as_released_alone_decides_layers_rivals_checks_and_batches(question: UnlearningQuestion) -> None:
+    own: dict[str, Any] = {
+        "layers": "all",
+        "check": "prefill",
+        "measure": "gauss",
+        "key": "user_last",
+        "wrap": True,
+    }
+    chosen, released = (replace(question, as_released=flag, **own).plan for flag in (False, True))
+    assert (chosen.layers, chosen.rivals, chosen.check_at) == ("all", True, "prefill")
+    assert (chosen.measure, chosen.key, chosen.wrap) == ("gauss", "user_last", True)
+    assert (released.layers, released.rivals, released.check_at) == ("last", False, "each_step")
+    assert (released.measure, released.key, released.wrap) == ("box", "last", False)
+    assert released.ways == replace(chosen.ways, batch_size=1)
+    assert released.as_released
+
+
 def test_another_version_of_a_method_is_another_run(
     loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
 ) -> None:

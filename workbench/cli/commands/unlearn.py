@@ -65,7 +65,11 @@ def unlearn_(
     ] = None,
     as_released: Annotated[
         bool,
-        typer.Option("--as-released", help="Follow the authors' code where it differs from the paper."),
+        typer.Option(
+            "--as-released",
+            help="Decide as the authors' code does where it differs from the paper, one query at a time. "
+            "Alone it also means a box of the last layer, without rivals, checked at each step.",
+        ),
     ] = False,
     split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the split.")] = 0,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Examples used of each skill; 0 for all.")] = 0,

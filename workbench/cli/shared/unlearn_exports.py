@@ -41,10 +41,10 @@ class Exports:
         if self.bake is not None:
             check_new_folder(self.bake)
         first = question.methods[0]
-        if self.snippet is not None and (self.recipe is None or first != "ksd" or question.as_released):
+        if self.snippet is not None and (self.recipe is None or first != "ksd"):
             raise HeadlampError(
                 "--snippet writes a script for a guard, which reads its recipe: make ksd the first --method, "
-                "without --as-released, and give --recipe too"
+                "and give --recipe too"
             )
         if self.bake is not None and first != "sp":
             raise HeadlampError(
