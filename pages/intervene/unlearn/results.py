@@ -135,13 +135,14 @@ def _parameters(one: Document) -> str:
     parts += [f"q {told['q']:g} %"] if isinstance(told.get("q"), int | float) else []
     parts += [f"{told['neurons']:,} neurons"] if "neurons" in told else []
     parts += [f"{told['n']:,} probes"] if "n" in told else []
-    return "Chosen on validation: " + (" · ".join(parts) or "nothing")
+    none = f"nothing; {escape_text(told['why'])}" if told.get("why") else "nothing"
+    return "Chosen on validation: " + (" · ".join(parts) or none)
 
 
 def _control(one: Document) -> str:
     kind = one["control"]["kind"]
     if not one["control"]["drop"]:
-        return "No control: it was turned off, or there is no retain skill."
+        return "No control: it was turned off, there is no retain skill, or nothing was chosen."
     return f"Last column: the control, the drop by {escape_text(kind)} under the same procedure."
 
 

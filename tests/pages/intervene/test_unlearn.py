@@ -135,6 +135,18 @@ def test_what_can_be_taken_away_is_offered_and_what_cannot_is_explained(
     assert "No edited weights: KeyGuard depends on the input" in shown(app)
 
 
+def test_where_no_share_is_eligible_the_page_says_so_and_offers_nothing(
+    run_app: RunApp, skills: Skills
+) -> None:
+    app = press(page(run_app, methods="Selective pruning", shares="100", robustness="false"), GO)
+    assert not app.exception
+    assert not app.error
+    assert "no share of neurons is eligible; already at 100 %: it costs two" in shown(app)
+    assert "nothing was changed: nothing to export" in shown(app)
+    assert "No method changes anything, so there is nothing to compare" in shown(app)
+    assert "Recipe (zip)" not in labels(app, "download_button")
+
+
 def test_it_can_be_asked_and_a_refusal_is_said(
     run_app: RunApp, answer: tuple[Store, UnlearningAnswer], skills: Skills
 ) -> None:

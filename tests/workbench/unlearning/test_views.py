@@ -20,6 +20,7 @@ import pytest
 from analysis.errors import HeadlampError, SkillError, TooFewExamples
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
+from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import answer_prompts
 from store import Store, open_store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
@@ -120,7 +121,10 @@ def test_the_tables_hold_the_documents_numbers(found: UnlearningAnswer) -> None:
     assert float(ways[1]["after"]) == methods[2]["skills"][0]["unseen"]["after"]
     points = table(sweep_csv(found.document))
     assert len(points) == sum(len(method["sweep"]) for method in methods)
-    assert [p["q"] for p in points if p["method"] == "na"] == ["5.0", "30.0"]
+    shares = [p for p in points if p["method"] == "na"]
+    assert [p["q"] for p in shares] == ["5.0", "30.0"]
+    assert [(p["eligible"], p["cost_two_by"]) for p in shares] == [("True", "drop"), ("False", "drop")]
+    assert float(shares[1]["cost_two"]) == methods[1]["sweep"][1]["costs"][0]["cost"] > 0.1
     curve = table(curve_csv(methods[0]))
     assert [float(row["one"]) for row in curve] == methods[0]["curve"]["abstention"]["one"]
 
@@ -166,6 +170,20 @@ def test_only_what_is_exact_is_offered_as_a_script_or_as_weights(
     assert [bool(why_no_weights(loaded, files)) for files in (guard, adjust, prune)] == [True, True, False]
     with pytest.raises(HeadlampError, match="depends on the input"):
         zip_baked_model(loaded.ref, store, guard)
+
+
+def test_a_method_that_changed_nothing_exports_nothing(loaded: LoadedModel, store: Store) -> None:
+    files = write_recipe_files(loaded, (), "recipe")
+    assert read_changes(files) == ()
+    for why in (why_no_script(loaded, files), why_no_weights(loaded, files)):
+        assert why == "no share of neurons was eligible, so nothing was changed: nothing to export"
+    for export in (
+        lambda: zip_recipe(files, "mine"),
+        lambda: write_change_script(loaded, files, "mine", "abc"),
+        lambda: zip_baked_model(loaded.ref, store, files),
+    ):
+        with pytest.raises(HeadlampError, match="nothing to export"):
+            export()
 
 
 def test_a_model_too_large_for_a_browser_is_not_handed_out(
