@@ -5,6 +5,7 @@ controls.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analysis.errors import TooFewExamples
@@ -40,26 +41,27 @@ from analysis.unlearning.guards.operating import measure_abstention
 from analysis.unlearning.results import Baseline, FitSettings, MethodResult, Role, SkillResult
 from analysis.unlearning.robustness import measure_robustness
 from analysis.unlearning.scenes import Method, Scene, encode_queries
+from analysis.unlearning.token_limits import answer_within_limit
 
 
 def measure_baseline(
     loaded: LoadedModel, scene: Scene, plan: FitSettings, pulse: Pulse = lambda done, total: None
 ) -> Baseline:
-    """Measure every skill on the unchanged model. Raises TooFewExamples if one has no test examples."""
+    """Measure every skill on the unchanged model, with a limit on tokens that is raised by itself.
+
+    Raises TooFewExamples if one has no test examples.
+    """
     for split in scene.splits:
         if not split.test:
             raise TooFewExamples(
                 f"{split.skill} has no test example: its examples form too few groups, and no split "
                 "divides a group; give it more, or leave it out"
             )
-    found = [
-        {
-            split.skill: measure_items(loaded, getattr(split, part), (), plan.ways, pulse)
-            for split in scene.splits
-        }
-        for part in ("validation", "test")
-    ]
-    return Baseline(*found)
+    parts = {split.skill: split.validation for split in scene.splits}
+    validation, limit = answer_within_limit(loaded, parts, plan.ways, pulse)
+    ways = replace(plan.ways, max_new_tokens=limit)
+    test = {split.skill: measure_items(loaded, split.test, (), ways, pulse) for split in scene.splits}
+    return Baseline(validation, test, limit)
 
 
 def evaluate_method(
@@ -74,6 +76,7 @@ def evaluate_method(
 
     Where nothing is eligible, nothing is chosen: the result is that of the unchanged model.
     """
+    plan = replace(plan, ways=replace(plan.ways, max_new_tokens=base.max_new_tokens))
     fit = _fit_guard if method == "ksd" else _fit_share
     parameters, chosen, sweep, control, curve = fit(loaded, scene, method, plan, base, pulse)
     after = base.test
@@ -87,7 +90,7 @@ def evaluate_method(
     refused = sum(v.abstained or REFUSAL in v.text for v in kept)
     return MethodResult(
         method=method,
-        parameters=parameters,
+        parameters=parameters | {"max_new_tokens": base.max_new_tokens},
         interventions=() if chosen is None else (chosen,),
         skills=skills,
         over_refusal=refused / len(kept) if kept else None,
@@ -97,6 +100,7 @@ def evaluate_method(
         if plan.robustness and chosen is not None
         else (),
         curve=curve,
+        cut_off=base.cut_off,
     )
 
 

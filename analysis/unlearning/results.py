@@ -49,10 +49,19 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Every skill of a scene on the unchanged model, on validation and on the test; by name."""
+    """Every skill of a scene on the unchanged model, on validation and on the test; by name.
+
+    max_new_tokens: the limit on answers with which they were measured, and methods are.
+    """
 
     validation: Mapping[str, MeasuredItems]
     test: Mapping[str, MeasuredItems]
+    max_new_tokens: int
+
+    @property
+    def cut_off(self) -> float:
+        """The largest share of a skill's answers on the test that ended at the limit, in [0, 1]."""
+        return max(measured.cut_off for measured in self.test.values())
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.token_limits import LONGEST
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import show_empty
@@ -131,7 +132,7 @@ def _more() -> None:
         help="Evenly spaced; 0 uses all. Fewer are faster, with wider intervals.",
     )
     answer.number_input(
-        "New tokens", 1, LONGEST_ANSWER, NEW_TOKENS, key=state.ANSWER, bind="query-params", help="Per answer."
+        "New tokens", 1, LONGEST_ANSWER, NEW_TOKENS, key=state.ANSWER, bind="query-params", help=_ANSWER
     )
     tests.selectbox("Unit tests", TESTS, key=state.TESTS, bind="query-params", help=_TESTS)
     split, seed = st.columns(2)
@@ -196,6 +197,10 @@ _RIVALS = (
     "skill, by a margin chosen on validation. Off: the paper's box alone, its α chosen on validation."
 )
 _CHECK = "prefill: once, at the prompt's last token. each_step: at every generated token too."
+_ANSWER = (
+    f"Of an answer, to begin with; doubled by itself, twice at most and up to {LONGEST}, where more than a "
+    "tenth of a skill's answers are cut off."
+)
 _TESTS = (
     "contained: model-written code is run against unit tests, without network or files and for 5 s "
     "at most; only if this machine has a sandbox. off: skills judged by tests are refused."

@@ -117,6 +117,11 @@ def test_a_table_is_printed_for_people(cli: Cli, tiny: Path, skills: dict[str, P
     assert "in wordings that no probe had" in shown
 
 
+def test_answers_that_are_cut_off_are_warned_of(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
+    done = cli("unlearn", tiny, *asked(skills, "--method", "ksd", "--no-controls"))
+    assert "% of a skill's answers are cut off at 12 tokens" in done.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ksd", "na", "sp"])
 def test_a_recipe_does_in_generate_what_it_did_in_the_test(

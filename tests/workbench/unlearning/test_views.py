@@ -27,6 +27,7 @@ from tests.workbench.unlearning.unlearned_made import found, loaded, question, s
 from workbench.runs import run_missing_units, time_units
 from workbench.saving.saving import read_changes
 from workbench.unlearning.checks import check_scene, parse_layers, parse_shares, pick_test_prompt
+from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.exports import (
     why_no_script,
     why_no_weights,
@@ -127,6 +128,14 @@ def test_the_tables_hold_the_documents_numbers(found: UnlearningAnswer) -> None:
     assert float(shares[1]["cost_two"]) == methods[1]["sweep"][1]["costs"][0]["cost"] > 0.1
     curve = table(curve_csv(methods[0]))
     assert [float(row["one"]) for row in curve] == methods[0]["curve"]["abstention"]["one"]
+
+
+def test_many_answers_cut_off_are_warned_of(found: UnlearningAnswer) -> None:
+    method = found.document["methods"][1] | {"cut_off": 0.25}
+    limit = method["parameters"]["max_new_tokens"]
+    assert warn_cut_off(method).startswith(f"25% of a skill's answers are cut off at {limit} tokens")
+    assert warn_cut_off(method | {"cut_off": 0.1}) == ""
+    assert warn_cut_off({name: value for name, value in method.items() if name != "cut_off"}) == ""
 
 
 def test_a_form_that_is_new_appears_by_itself(found: UnlearningAnswer) -> None:

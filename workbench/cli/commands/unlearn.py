@@ -11,12 +11,14 @@ from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.token_limits import LONGEST
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.checks import check_methods, parse_layers
+from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn
 
 
@@ -74,7 +76,14 @@ def unlearn_(
     split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the split.")] = 0,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Examples used of each skill; 0 for all.")] = 0,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, max=4096, help="Longest answer.")
+        int,
+        typer.Option(
+            "--max-new-tokens",
+            min=1,
+            max=4096,
+            help="Longest answer to begin with; doubled by itself, twice at most and up to "
+            f"{LONGEST}, where more than a tenth of a skill's answers are cut off.",
+        ),
     ] = NEW_TOKENS,
     tests: Annotated[
         bool, typer.Option("--tests", help="Run model-written code against unit tests, in a sandbox.")
@@ -162,6 +171,7 @@ def _warnings(found: UnlearningAnswer) -> list[str]:
         for skill in found.document["methods"][0]["skills"]
         if skill["warning"]
     ]
+    told += filter(None, [warn_cut_off(found.document["methods"][0])])
     for split in found.document["split"]["skills"]:
         if split["near_duplicates"]:
             told.append(
