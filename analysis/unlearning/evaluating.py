@@ -42,6 +42,7 @@ from analysis.unlearning.results import Baseline, FitSettings, MethodResult, Rol
 from analysis.unlearning.robustness import measure_robustness
 from analysis.unlearning.scenes import Method, Scene, encode_queries
 from analysis.unlearning.token_limits import answer_within_limit
+from analysis.unlearning.utility import measure_utility
 
 
 def measure_baseline(
@@ -61,7 +62,8 @@ def measure_baseline(
     validation, limit = answer_within_limit(loaded, parts, plan.ways, pulse)
     ways = replace(plan.ways, max_new_tokens=limit)
     test = {split.skill: measure_items(loaded, split.test, (), ways, pulse) for split in scene.splits}
-    return Baseline(validation, test, limit)
+    mmlu = None if plan.mmlu is None else measure_items(loaded, plan.mmlu.items, (), ways, pulse)
+    return Baseline(validation, test, limit, mmlu)
 
 
 def evaluate_method(
@@ -100,6 +102,7 @@ def evaluate_method(
         if plan.robustness and chosen is not None
         else (),
         curve=curve,
+        utility=measure_utility(loaded, () if chosen is None else (chosen,), plan, base.mmlu, pulse),
         cut_off=base.cut_off,
     )
 

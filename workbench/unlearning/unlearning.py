@@ -153,10 +153,12 @@ class UnlearningQuestion:
         return scene
 
 
-def read_utility(sources: Sequence[SkillSource]) -> Skill | None:
+@lru_cache(maxsize=4)
+def read_utility(sources: tuple[SkillSource, ...]) -> Skill | None:
     """MMLU_SAMPLE multiple-choice questions, evenly spaced over all of the files; None if there is none.
 
-    Raises SkillError if they are not multiple choice.
+    The last few are cached in memory: a source names its contents. Raises SkillError if they are not multiple
+    choice.
     """
     if not sources:
         return None

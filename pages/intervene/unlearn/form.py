@@ -19,7 +19,7 @@ from pages.shared.tokens import escape_text
 from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.checks import METHOD_NAMES, parse_layers, parse_shares, why_not_offered
-from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.unlearning import MMLU_SAMPLE, UnlearningQuestion
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")
@@ -35,15 +35,18 @@ def read_unlearn_question(loaded: LoadedModel) -> tuple[UnlearningQuestion | Non
         return None, False
     _report_unknown(skills)
     forget, retain = _skills(skills)
-    pressed = _settings(loaded)
+    pressed = _settings(loaded, list(skills))
     with show_errors():
-        return _question(skills[forget], [skills[name] for name in retain]), pressed
+        utility = [skills[name] for name in st.session_state[state.UTILITY]]
+        return _question(skills[forget], [skills[name] for name in retain], utility), pressed
     return None, False
 
 
 def _report_unknown(skills: dict[str, SkillSource]) -> None:
     """Report skills in a link that are not on this machine."""
-    named = [*st.query_params.get_all(state.FORGET), *st.query_params.get_all(state.RETAIN)]
+    named = [
+        name for key in (state.FORGET, state.RETAIN, state.UTILITY) for name in st.query_params.get_all(key)
+    ]
     unknown = sorted({name for name in named if name and name not in skills})
     if unknown:
         st.warning(
@@ -90,7 +93,7 @@ def _swap(bundled: list[str]) -> None:
     st.session_state[_SWAPPED] = True
 
 
-def _settings(loaded: LoadedModel) -> bool:
+def _settings(loaded: LoadedModel, skills: list[str]) -> bool:
     """The form; returns whether its button was pressed."""
     refused = {method: why for method in METHODS if (why := why_not_offered(loaded, method))}
     names = [METHOD_NAMES[method] for method in METHODS if method not in refused]
@@ -110,6 +113,14 @@ def _settings(loaded: LoadedModel) -> bool:
             st.caption(f"{escape_text(why)}.")
         with st.expander("More settings", icon=":material/tune:"):
             _more()
+            st.multiselect(
+                "Utility (multiple choice)",
+                skills,
+                key=state.UTILITY,
+                bind="query-params",
+                placeholder="none",
+                help=_UTILITY,
+            )
         return st.form_submit_button("Forget it and measure", type="primary", icon=":material/backspace:")
 
 
@@ -155,7 +166,9 @@ def _more() -> None:
     released.toggle("As the authors' code", key=state.RELEASED, bind="query-params", help=_RELEASED)
 
 
-def _question(forget: SkillSource, retain: list[SkillSource]) -> UnlearningQuestion:
+def _question(
+    forget: SkillSource, retain: list[SkillSource], utility: list[SkillSource]
+) -> UnlearningQuestion:
     """Raises SkillError, HeadlampError for what cannot be read."""
     now = st.session_state
     if not now[state.METHODS]:
@@ -178,6 +191,7 @@ def _question(forget: SkillSource, retain: list[SkillSource]) -> UnlearningQuest
         tests=now[state.TESTS],
         controls=now[state.CONTROLS],
         robustness=now[state.ROBUSTNESS],
+        mmlu=tuple(utility),
     )
 
 
@@ -207,6 +221,10 @@ _TESTS = (
 )
 _CONTROLS = "Boxes fitted on shuffled skills, and as many random neurons: the effect to expect by chance."
 _ROBUSTNESS = "The forget skill in other forms: after answered examples, after a harmless prefix …"
+_UTILITY = (
+    f"Skills of multiple choice, such as MMLU: {MMLU_SAMPLE} of their questions, evenly spaced, are answered "
+    "before and after, whatever the method."
+)
 _RELEASED = (
     "Decide as the authors' code does where it differs from the paper, one query at a time. It also means a "
     "box of the last layer, without rivals, checked at each step, whatever is chosen above."

@@ -14,7 +14,7 @@ from analysis.unlearning.guards.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
 from tests.workbench.skill_files_made import LETTERS, write_skill
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.unlearning import UnlearningQuestion, read_question
+from workbench.unlearning.unlearning import MMLU_SAMPLE, UnlearningQuestion, read_question
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
 
@@ -71,6 +71,45 @@ def test_the_second_time_it_is_read_and_another_question_is_counted(
     assert other["run"] != first["run"]
     elsewhere = cli("unlearn", tiny, *ask, "--split-seed", "1", "--json").document
     assert elsewhere["split"]["test_opened"] == 1
+
+
+def write_mmlu(path: Path, questions: int) -> Path:
+    """Questions in MMLU's layout, without a header."""
+    rows = (f"is it {n}?,yes,no,maybe,never,{'ABCD'[n % 4]}" for n in range(questions))
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_multiple_choice_is_measured_as_utility(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "mmlu"
+    folder.mkdir()
+    for name, count in (("law", 150), ("anatomy", 90)):
+        write_mmlu(folder / f"{name}_test.csv", count)
+    ask = asked(skills, "--method", "sp", "--share", "5", "--no-controls")
+    whole = cli("unlearn", tiny, *ask, "--mmlu", folder, "--json").document
+    utility = whole["methods"][0]["utility"]
+    assert utility["mmlu"]["n"] == MMLU_SAMPLE
+    assert utility["mmlu"]["chance"] == 0.25
+    assert utility["n"] == 16
+    assert (
+        utility["perplexity_interval"][0] <= utility["perplexity_ratio"] <= utility["perplexity_interval"][1]
+    )
+    few = cli("unlearn", tiny, *ask, "--mmlu", folder / "anatomy_test.csv", "--json").document
+    assert few["methods"][0]["utility"]["mmlu"]["n"] == 90
+    none = cli("unlearn", tiny, *ask, "--json").document
+    assert none["methods"][0]["utility"] == utility | {"mmlu": None}
+    assert whole["run"] != none["run"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for wrong, why in (
+        (empty, "holds no CSV file"),
+        (skills["two"], "the utility sample is multiple choice"),
+    ):
+        refused = cli("unlearn", tiny, *ask, "--mmlu", wrong)
+        assert refused.code == 2
+        assert why in refused.err
 
 
 def test_where_no_share_is_eligible_that_is_said_and_nothing_is_exported(

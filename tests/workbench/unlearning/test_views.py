@@ -26,6 +26,7 @@ from store import Store, open_store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.runs import run_missing_units, time_units
 from workbench.saving.saving import read_changes
+from workbench.skills.sources import SkillSource, make_skill_source
 from workbench.unlearning.checks import check_scene, parse_layers, parse_shares, pick_test_prompt
 from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.exports import (
@@ -38,11 +39,13 @@ from workbench.unlearning.exports import (
 from workbench.unlearning.progress import PassCounter, count_examples
 from workbench.unlearning.tables import curve_csv, forms_csv, skills_csv, sweep_csv
 from workbench.unlearning.unlearning import (
+    MMLU_SAMPLE,
     UnlearningAnswer,
     UnlearningQuestion,
     compute_units,
     find_unlearning_answer,
     read_method_recipe,
+    read_question,
     unlearn_spec,
 )
 
@@ -94,6 +97,26 @@ def test_as_released_alone_decides_layers_rivals_checks_and_batches(question: Un
     assert (released.measure, released.key, released.wrap) == ("box", "last", False)
     assert released.ways == replace(chosen.ways, batch_size=1)
     assert released.as_released
+
+
+def test_many_choices_are_read_once_and_sampled_evenly(
+    tmp_path: Path, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = []
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("\n".join(f"{name} {n}?,a,b,c,d,A" for n in range(1000)), encoding="utf-8")
+        sources.append(make_skill_source(path))
+    asked = replace(question, mmlu=tuple(sources))
+    utility = asked.plan.mmlu
+    assert utility is not None
+    assert [item.prompt.split("?")[0] for item in utility.items[::50]] == [
+        *("first 0", "first 500", "second 0", "second 500"),
+    ]
+    assert len(utility.items) == MMLU_SAMPLE
+    monkeypatch.setattr(SkillSource, "read", None)  # another reading would fail
+    assert asked.plan.mmlu == utility
+    assert read_question(asked.document()).plan.mmlu == utility
 
 
 def test_another_version_of_a_method_is_another_run(

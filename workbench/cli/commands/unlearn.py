@@ -16,10 +16,16 @@ from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, S
 from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
-from workbench.skills.sources import make_skill_source
+from workbench.skills.sources import make_skill_source, make_skill_sources
 from workbench.unlearning.checks import check_methods, parse_layers
 from workbench.unlearning.documents import warn_cut_off
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn
+from workbench.unlearning.unlearning import (
+    MMLU_SAMPLE,
+    UnlearningAnswer,
+    UnlearningQuestion,
+    read_method_recipe,
+    unlearn,
+)
 
 
 def unlearn_(
@@ -107,6 +113,15 @@ def unlearn_(
             "--other-language", metavar="FILE", help="The forget skill in another language; may be repeated."
         ),
     ] = None,
+    mmlu: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--mmlu",
+            metavar="PATH",
+            help=f"Multiple choice; {MMLU_SAMPLE} of its questions, evenly spaced, are answered before and "
+            "after, as utility. A file in MMLU's layout, or a folder of its CSV files; may be repeated.",
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", metavar="OUT", help="Write the first method's intervention as a recipe."),
@@ -151,6 +166,7 @@ def unlearn_(
         controls=not no_controls,
         robustness=not no_robustness,
         other_language=tuple(make_skill_source(path) for path in other_language or ()),
+        mmlu=tuple(source for path in mmlu or () for source in make_skill_sources(path)),
     )
     exports = Exports(recipe, snippet, bake, results)
     exports.check(question)
