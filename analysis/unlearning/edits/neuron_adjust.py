@@ -10,7 +10,7 @@ whole model.
 variance; one draw for all of a layer's neurons and positions in a forward call; position 0 belongs to the
 fit; no deviation is floored, so every neuron can be selected; selection by a threshold
 (`select_above_threshold`). Their loop has one query at a time. Here a draw is keyed by (seed, query, last
-position fed, layer), so that each query of a batch is adjusted as it is alone.
+position fed, layer), so that each query of a batch is adjusted as if it were alone.
 """
 
 from __future__ import annotations
