@@ -15,7 +15,6 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import NEW_TOKENS
-from analysis.skills.items import Skill
 from analysis.skills.splits import FRACTIONS
 from analysis.skills.tasks import MeasureOptions
 from analysis.skills.unit_tests import UnitTests
@@ -36,12 +35,10 @@ from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.documents import method_document, split_document
 from workbench.unlearning.progress import PassCounter, count_examples
+from workbench.unlearning.utility import read_utility
 
 SOURCES = ("retain", "other_language", "near", "unlisted", "mmlu")
 """The question's fields that are lists of skills."""
-
-MMLU_SAMPLE = 200
-"""Examples of the multiple choice that is measured as utility, evenly spaced over all."""
 
 MOST_COUNTED = 100_000
 """Largest number of runs searched for earlier uses of a test."""
@@ -151,24 +148,6 @@ class UnlearningQuestion:
         )
         check_languages(scene.splits, self.plan.other_languages)
         return scene
-
-
-@lru_cache(maxsize=4)
-def read_utility(sources: tuple[SkillSource, ...]) -> Skill | None:
-    """MMLU_SAMPLE multiple-choice questions, evenly spaced over all of the files; None if there is none.
-
-    The last few are cached in memory: a source names its contents. Raises SkillError if they are not multiple
-    choice.
-    """
-    if not sources:
-        return None
-    items = [item for source in sources for item in source.read().items]
-    if any(item.judge != "choice" for item in items):
-        raise SkillError(
-            f"{', '.join(source.name for source in sources)}: the utility sample is multiple choice; give "
-            "files in MMLU's layout"
-        )
-    return Skill("MMLU sample", tuple(items)).subsample(MMLU_SAMPLE)
 
 
 def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:

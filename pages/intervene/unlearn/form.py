@@ -19,7 +19,8 @@ from pages.shared.tokens import escape_text
 from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.checks import METHOD_NAMES, parse_layers, parse_shares, why_not_offered
-from workbench.unlearning.unlearning import MMLU_SAMPLE, UnlearningQuestion
+from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.utility import MMLU_SAMPLE
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")

@@ -39,7 +39,6 @@ from workbench.unlearning.exports import (
 from workbench.unlearning.progress import PassCounter, count_examples
 from workbench.unlearning.tables import curve_csv, forms_csv, skills_csv, sweep_csv
 from workbench.unlearning.unlearning import (
-    MMLU_SAMPLE,
     UnlearningAnswer,
     UnlearningQuestion,
     compute_units,
@@ -48,6 +47,7 @@ from workbench.unlearning.unlearning import (
     read_question,
     unlearn_spec,
 )
+from workbench.unlearning.utility import MMLU_SAMPLE
 
 
 def table(data: bytes) -> list[dict[str, str]]:

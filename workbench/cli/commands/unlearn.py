@@ -19,13 +19,8 @@ from workbench.cli.shared.unlearn_exports import Exports
 from workbench.skills.sources import make_skill_source, make_skill_sources
 from workbench.unlearning.checks import check_methods, parse_layers
 from workbench.unlearning.documents import warn_cut_off
-from workbench.unlearning.unlearning import (
-    MMLU_SAMPLE,
-    UnlearningAnswer,
-    UnlearningQuestion,
-    read_method_recipe,
-    unlearn,
-)
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn
+from workbench.unlearning.utility import MMLU_SAMPLE
 
 
 def unlearn_(
