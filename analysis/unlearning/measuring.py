@@ -22,7 +22,7 @@ from analysis.unlearning.guards.linear_guards import Guard, LinearGuard
 
 def only_reads(change: Change) -> bool:
     """Whether a change is a guard that checks each prompt once, for itself."""
-    return isinstance(change, Guard) and change.check_at == "prefill" and not change.as_released
+    return isinstance(change, Guard) and change.check_at == "prefill"
 
 
 def measure_under(

@@ -19,7 +19,7 @@ from analysis.unlearning.scenes import Method
 
 Role = Literal["forget", "retain"]
 AskedRole = Literal["retain", "near", "unlisted", "prose"]
-"""What must go on being answered: skills to keep, near questions (same subject, other relation), sets that
+"""What must go on being answered: retain skills, near questions (same subject, other relation), sets that
 no fit knows, and plain text."""
 
 
@@ -50,10 +50,21 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Every skill of a scene on the unchanged model, on validation and on the test; by name."""
+    """Every skill of a scene on the unchanged model, on validation and on the test; by name.
+
+    max_new_tokens: the limit on answers with which they were measured, and methods are. mmlu: the multiple
+    choice of the utility, if there is one.
+    """
 
     validation: Mapping[str, MeasuredItems]
     test: Mapping[str, MeasuredItems]
+    max_new_tokens: int
+    mmlu: MeasuredItems | None = None
+
+    @property
+    def cut_off(self) -> float:
+        """The largest share of a skill's answers on the test that ended at the limit, in [0, 1]."""
+        return max(measured.cut_off for measured in self.test.values())
 
 
 @dataclass(frozen=True)
@@ -98,14 +109,14 @@ class AskedResult:
 @dataclass(frozen=True)
 class Utility:
     """What a method costs in general, whatever was kept. mmlu: accuracy of multiple choice before and after;
-    None: none was given. perplexity_ratio: changed / base over n neutral passages; kl_median: nats, next
-    tokens of these passages.
+    None: none was given. perplexity_ratio: changed / base over n neutral passages, those that a guard refuses
+    left out; kl_median: nats, next tokens of these passages. All None where all are refused.
     """
 
     mmlu: SkillChange | None
-    perplexity_ratio: float
-    perplexity_interval: Interval
-    kl_median: float
+    perplexity_ratio: float | None
+    perplexity_interval: Interval | None
+    kl_median: float | None
     n: int
 
 

@@ -31,18 +31,26 @@ _MADE = (1980, 1, 1, 0, 0, 0)
 """Timestamp of every file in an archive: the same contents give the same bytes."""
 
 
+def why_nothing(changes: Sequence[Change]) -> str:
+    """Why a method's recipe cannot be exported; empty if it can."""
+    return "" if changes else "no share of neurons was eligible, so nothing was changed: nothing to export"
+
+
 def zip_recipe(files: Mapping[str, bytes], stem: str) -> bytes:
-    """A recipe's JSON and the safetensors file beside it, renamed, as one archive."""
+    """A recipe's JSON and the safetensors file beside it, renamed, as one archive.
+
+    Raises HeadlampError for a recipe without a change.
+    """
+    if reason := why_nothing(read_changes(files)):
+        raise HeadlampError(reason)
     return _zip(rename_recipe(files, stem))
 
 
 def why_no_script(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
     """Why a change has no script; empty if it has."""
     changes = read_changes(files)
-    guard = _find_guard(changes)
-    if guard is not None:
-        one = "a guard as released judges whole batches; fit it without that option"
-        return one if guard.as_released else ""
+    if not changes or _find_guard(changes) is not None:
+        return why_nothing(changes)
     adjust = _only(NeuronAdjust, changes)
     return why_not_baked(changes) if adjust is None else why_no_adjust_script(loaded, adjust)
 
@@ -64,7 +72,8 @@ def write_change_script(loaded: LoadedModel, files: Mapping[str, bytes], stem: s
 
 def why_no_weights(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
     """Why no weights equal a change, or they are too large to send; empty if available."""
-    reason = why_not_baked(read_changes(files))
+    changes = read_changes(files)
+    reason = why_nothing(changes) or why_not_baked(changes)
     size = sum(p.numel() * p.element_size() for p in loaded.parameters.values())
     if not reason and size > LARGEST_BAKED_BYTES:
         return f"the model's {size / 1e9:.1f} GB are too large for a browser; use unlearn --bake FOLDER"

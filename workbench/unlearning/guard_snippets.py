@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.errors import HeadlampError
 from analysis.intervening.hooks import site_module
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_boxes import SLACK, dense_block
@@ -16,10 +15,8 @@ from workbench.scripts import adapt_script, list_facts, write_encoding
 def write_guard_snippet(loaded: LoadedModel, guard: Guard, recipe: Path, prompt: str) -> str:
     """The script that answers a prompt under a guard with its recipe at `recipe`.
 
-    Raises HeadlampError for a guard as released, whose rows are not independent.
+    Raises SkillError for a guard of another model.
     """
-    if guard.as_released:
-        raise HeadlampError("a guard as released judges whole batches; fit it without --as-released")
     guard.check(loaded)
     layers = guard.layers if isinstance(guard, LinearGuard) else [box.layer for box in guard.boxes]
     before, behind = find_surroundings(loaded)

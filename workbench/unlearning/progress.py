@@ -23,10 +23,11 @@ def count_examples(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -
     rivals = probe + PROBES if plan.rivals and scene.retain else len(scene.forget.probe)
     fits = {"ksd": rivals + looks * validation}
     controls = plan.controls and bool(scene.retain)
-    total = validation + test
+    mmlu = 0 if plan.mmlu is None else len(plan.mmlu.items)
+    total = validation + test + mmlu
     for method in methods:
         total += fits.get(method, probe + len(plan.shares) * validation) + test
-        total += controls * (test + fits.get(method, 0))
+        total += mmlu + controls * (test + fits.get(method, 0))
         total += plan.robustness * 2 * FORMS * len(scene.forget.test)
     return total
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,6 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import NEW_TOKENS
-from analysis.skills.items import Skill
 from analysis.skills.splits import FRACTIONS
 from analysis.skills.tasks import MeasureOptions
 from analysis.skills.unit_tests import UnitTests
@@ -37,12 +36,10 @@ from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.documents import method_document, split_document
 from workbench.unlearning.progress import PassCounter, count_examples
+from workbench.unlearning.utility import read_utility
 
 SOURCES = ("retain", "other_language", "near", "unlisted", "mmlu")
 """The question's fields that are lists of skills."""
-
-MMLU_SAMPLE = 200
-"""Examples of the multiple choice that is measured as utility, evenly spaced over all."""
 
 MOST_COUNTED = 100_000
 """Largest number of runs searched for earlier uses of a test."""
@@ -53,9 +50,10 @@ class UnlearningQuestion:
     """What to forget, what to retain, and how.
 
     tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill,
-    evenly spaced; 0 for all. other_language: the forget skill in other languages, only measured
-    before and after. near, unlisted: see `Scene`. mmlu: multiple choice, of which MMLU_SAMPLE examples are
-    measured as utility. Raises SkillError for methods that do not exist, or the same one twice.
+    evenly spaced; 0 for all. max_new_tokens: the limit to begin with, see `measure_baseline`. as_released:
+    decide as the authors' code does, see `plan`. other_language: the forget skill in other languages, only
+    measured before and after. near, unlisted: see `Scene`. mmlu: multiple choice, of which MMLU_SAMPLE
+    examples are measured as utility. Raises SkillError for methods that do not exist, or the same one twice.
     """
 
     forget: SkillSource
@@ -113,7 +111,26 @@ class UnlearningQuestion:
 
     @property
     def plan(self) -> FitSettings:
-        """How methods are fitted and measured."""
+        """How methods are fitted and measured. As released, a guard is a box of the last layer without
+        rivals, checked at each step, and the model is asked one query at a time, whatever else is chosen.
+        """
+        plan = self._plan
+        if not self.as_released:
+            return plan
+        return replace(
+            plan,
+            layers="last",
+            rivals=False,
+            check_at="each_step",
+            measure="box",
+            key="last",
+            wrap=False,
+            ways=replace(plan.ways, batch_size=1),
+        )
+
+    @property
+    def _plan(self) -> FitSettings:
+        """Every option as chosen."""
         tests = {"off": None, "contained": UnitTests(), "unsafe": UnitTests(unsafe=True)}[self.tests]
         return FitSettings(
             layers=self.layers,
@@ -146,22 +163,6 @@ class UnlearningQuestion:
         )
         check_languages(scene.splits, self.plan.other_languages)
         return scene
-
-
-def read_utility(sources: Sequence[SkillSource]) -> Skill | None:
-    """MMLU_SAMPLE multiple-choice questions, evenly spaced over all of the files; None if there is none.
-
-    Raises SkillError if they are not multiple choice.
-    """
-    if not sources:
-        return None
-    items = [item for source in sources for item in source.read().items]
-    if any(item.judge != "choice" for item in items):
-        raise SkillError(
-            f"{', '.join(source.name for source in sources)}: the utility sample is multiple choice; give "
-            "files in MMLU's layout"
-        )
-    return Skill("MMLU sample", tuple(items)).subsample(MMLU_SAMPLE)
 
 
 def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:

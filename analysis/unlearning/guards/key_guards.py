@@ -80,9 +80,10 @@ class _Faces:
 class KeyGuard:
     """Abstains if a query's key is in the boxes at α and, with rivals, deeper than in theirs.
 
-    check_at: at the prompt's last token, or also at each generated token. as_released: one flag for the whole
-    batch, as the paper's code has it: one row inside makes every row abstain. margin: > 0, see the module;
-    used only with rivals. key: where the keys are taken; behind the prompt it is the last token always.
+    check_at: at the prompt's last token, or also at each generated token. as_released: fitted as the authors'
+    code does; their one flag serves a loop of one query at a time, so every query is judged alone here too.
+    margin: > 0, see the module; used only with rivals. key: where the keys are taken; behind the prompt it is
+    the last token always.
     """
 
     boxes: tuple[KeySet, ...]
@@ -198,5 +199,4 @@ class _Reading:
         inside = (depths <= self.guard.alpha * SLACK).to(self.row.device)
         if not bool(inside.any()):
             return
-        abstained = set((self.row if self.guard.as_released else self.row[inside]).tolist())
-        self.step.reach.abstained = sorted({*self.step.reach.abstained, *abstained})
+        self.step.reach.abstained = sorted({*self.step.reach.abstained, *self.row[inside].tolist()})

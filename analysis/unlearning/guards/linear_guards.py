@@ -45,7 +45,6 @@ class LinearGuard:
     refusal: str = REFUSAL
 
     check_at: ClassVar[Check] = "prefill"
-    as_released: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         wanted = (len(list_places(self.key)), len(self.layers))

@@ -10,6 +10,7 @@ from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.token_limits import LONGEST
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import show_empty
@@ -19,6 +20,7 @@ from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.checks import METHOD_NAMES, parse_layers, parse_shares, why_not_offered
 from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.utility import MMLU_SAMPLE
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")
@@ -34,15 +36,18 @@ def read_unlearn_question(loaded: LoadedModel) -> tuple[UnlearningQuestion | Non
         return None, False
     _report_unknown(skills)
     forget, retain = _skills(skills)
-    pressed = _settings(loaded)
+    pressed = _settings(loaded, list(skills))
     with show_errors():
-        return _question(skills[forget], [skills[name] for name in retain]), pressed
+        utility = [skills[name] for name in st.session_state[state.UTILITY]]
+        return _question(skills[forget], [skills[name] for name in retain], utility), pressed
     return None, False
 
 
 def _report_unknown(skills: dict[str, SkillSource]) -> None:
     """Report skills in a link that are not on this machine."""
-    named = [*st.query_params.get_all(state.FORGET), *st.query_params.get_all(state.RETAIN)]
+    named = [
+        name for key in (state.FORGET, state.RETAIN, state.UTILITY) for name in st.query_params.get_all(key)
+    ]
     unknown = sorted({name for name in named if name and name not in skills})
     if unknown:
         st.warning(
@@ -89,7 +94,7 @@ def _swap(bundled: list[str]) -> None:
     st.session_state[_SWAPPED] = True
 
 
-def _settings(loaded: LoadedModel) -> bool:
+def _settings(loaded: LoadedModel, skills: list[str]) -> bool:
     """The form; returns whether its button was pressed."""
     refused = {method: why for method in METHODS if (why := why_not_offered(loaded, method))}
     names = [METHOD_NAMES[method] for method in METHODS if method not in refused]
@@ -109,6 +114,14 @@ def _settings(loaded: LoadedModel) -> bool:
             st.caption(f"{escape_text(why)}.")
         with st.expander("More settings", icon=":material/tune:"):
             _more()
+            st.multiselect(
+                "Utility (multiple choice)",
+                skills,
+                key=state.UTILITY,
+                bind="query-params",
+                placeholder="none",
+                help=_UTILITY,
+            )
         return st.form_submit_button("Forget it and measure", type="primary", icon=":material/backspace:")
 
 
@@ -131,7 +144,7 @@ def _more() -> None:
         help="Evenly spaced; 0 uses all. Fewer are faster, with wider intervals.",
     )
     answer.number_input(
-        "New tokens", 1, LONGEST_ANSWER, NEW_TOKENS, key=state.ANSWER, bind="query-params", help="Per answer."
+        "New tokens", 1, LONGEST_ANSWER, NEW_TOKENS, key=state.ANSWER, bind="query-params", help=_ANSWER
     )
     tests.selectbox("Unit tests", TESTS, key=state.TESTS, bind="query-params", help=_TESTS)
     split, seed = st.columns(2)
@@ -154,7 +167,9 @@ def _more() -> None:
     released.toggle("As the authors' code", key=state.RELEASED, bind="query-params", help=_RELEASED)
 
 
-def _question(forget: SkillSource, retain: list[SkillSource]) -> UnlearningQuestion:
+def _question(
+    forget: SkillSource, retain: list[SkillSource], utility: list[SkillSource]
+) -> UnlearningQuestion:
     """Raises SkillError, HeadlampError for what cannot be read."""
     now = st.session_state
     if not now[state.METHODS]:
@@ -177,6 +192,7 @@ def _question(forget: SkillSource, retain: list[SkillSource]) -> UnlearningQuest
         tests=now[state.TESTS],
         controls=now[state.CONTROLS],
         robustness=now[state.ROBUSTNESS],
+        mmlu=tuple(utility),
     )
 
 
@@ -196,12 +212,21 @@ _RIVALS = (
     "skill, by a margin chosen on validation. Off: the paper's box alone, its α chosen on validation."
 )
 _CHECK = "prefill: once, at the prompt's last token. each_step: at every generated token too."
+_ANSWER = (
+    f"Of an answer, to begin with; doubled by itself, twice at most and up to {LONGEST}, where more than a "
+    "tenth of a skill's answers are cut off."
+)
 _TESTS = (
     "contained: model-written code is run against unit tests, without network or files and for 5 s "
     "at most; only if this machine has a sandbox. off: skills judged by tests are refused."
 )
 _CONTROLS = "Boxes fitted on shuffled skills, and as many random neurons: the effect to expect by chance."
 _ROBUSTNESS = "The forget skill in other forms: after answered examples, after a harmless prefix …"
+_UTILITY = (
+    f"Skills of multiple choice, such as MMLU: {MMLU_SAMPLE} of their questions, evenly spaced, are answered "
+    "before and after, whatever the method."
+)
 _RELEASED = (
-    "Follow the released code where it differs from the paper: variance for σ, one flag for a whole batch."
+    "Decide as the authors' code does where it differs from the paper, one query at a time. It also means a "
+    "box of the last layer, without rivals, checked at each step, whatever is chosen above."
 )

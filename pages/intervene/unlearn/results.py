@@ -23,6 +23,7 @@ from pages.intervene.unlearn.sentences import (
 from pages.shared.layout import show_caption, show_download, show_method
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
+from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.tables import skills_csv
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe
 
@@ -60,6 +61,8 @@ def show_results(loaded: LoadedModel, question: UnlearningQuestion, found: Unlea
     document = found.document
     for one in document["methods"]:
         _headline(one)
+    if wordy := warn_cut_off(document["methods"][0]):
+        st.warning(f"{escape_text(wordy)}.", icon=":material/content_cut:")
     show_method("How this is measured", METHOD, PAPER)
     show_matrix(document)
     for one in document["methods"]:
@@ -135,13 +138,14 @@ def _parameters(one: Document) -> str:
     parts += [f"q {told['q']:g} %"] if isinstance(told.get("q"), int | float) else []
     parts += [f"{told['neurons']:,} neurons"] if "neurons" in told else []
     parts += [f"{told['n']:,} probes"] if "n" in told else []
-    return "Chosen on validation: " + (" · ".join(parts) or "nothing")
+    none = f"nothing; {escape_text(told['why'])}" if told.get("why") else "nothing"
+    return "Chosen on validation: " + (" · ".join(parts) or none)
 
 
 def _control(one: Document) -> str:
     kind = one["control"]["kind"]
     if not one["control"]["drop"]:
-        return "No control: it was turned off, or there is no retain skill."
+        return "No control: it was turned off, there is no retain skill, or nothing was chosen."
     return f"Last column: the control, the drop by {escape_text(kind)} under the same procedure."
 
 

@@ -33,6 +33,8 @@ def make_unlearn_view(asked: Mapping[str, Any]) -> View:
         state.ROBUSTNESS: str(asked.get("robustness")).lower(),
         state.RELEASED: str(asked.get("as_released")).lower(),
     }
+    if utility := [read_named(one) for one in read_items(asked.get("mmlu"))]:
+        view[state.UTILITY] = utility
     if isinstance(asked.get("rivals"), bool):
         view[state.RIVALS] = str(asked["rivals"]).lower()
     return view

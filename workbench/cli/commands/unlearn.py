@@ -11,13 +11,16 @@ from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.token_limits import LONGEST
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
-from workbench.skills.sources import make_skill_source
+from workbench.skills.sources import make_skill_source, make_skill_sources
 from workbench.unlearning.checks import check_methods, parse_layers
+from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn
+from workbench.unlearning.utility import MMLU_SAMPLE
 
 
 def unlearn_(
@@ -65,12 +68,23 @@ def unlearn_(
     ] = None,
     as_released: Annotated[
         bool,
-        typer.Option("--as-released", help="Follow the authors' code where it differs from the paper."),
+        typer.Option(
+            "--as-released",
+            help="Decide as the authors' code does where it differs from the paper, one query at a time. "
+            "Alone it also means a box of the last layer, without rivals, checked at each step.",
+        ),
     ] = False,
     split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the split.")] = 0,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Examples used of each skill; 0 for all.")] = 0,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, max=4096, help="Longest answer.")
+        int,
+        typer.Option(
+            "--max-new-tokens",
+            min=1,
+            max=4096,
+            help="Longest answer to begin with; doubled by itself, twice at most and up to "
+            f"{LONGEST}, where more than a tenth of a skill's answers are cut off.",
+        ),
     ] = NEW_TOKENS,
     tests: Annotated[
         bool, typer.Option("--tests", help="Run model-written code against unit tests, in a sandbox.")
@@ -92,6 +106,15 @@ def unlearn_(
         list[Path] | None,
         typer.Option(
             "--other-language", metavar="FILE", help="The forget skill in another language; may be repeated."
+        ),
+    ] = None,
+    mmlu: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--mmlu",
+            metavar="PATH",
+            help=f"Multiple choice; {MMLU_SAMPLE} of its questions, evenly spaced, are answered before and "
+            "after, as utility. A file in MMLU's layout, or a folder of its CSV files; may be repeated.",
         ),
     ] = None,
     recipe: Annotated[
@@ -138,6 +161,7 @@ def unlearn_(
         controls=not no_controls,
         robustness=not no_robustness,
         other_language=tuple(make_skill_source(path) for path in other_language or ()),
+        mmlu=tuple(source for path in mmlu or () for source in make_skill_sources(path)),
     )
     exports = Exports(recipe, snippet, bake, results)
     exports.check(question)
@@ -158,6 +182,7 @@ def _warnings(found: UnlearningAnswer) -> list[str]:
         for skill in found.document["methods"][0]["skills"]
         if skill["warning"]
     ]
+    told += filter(None, [warn_cut_off(found.document["methods"][0])])
     for split in found.document["split"]["skills"]:
         if split["near_duplicates"]:
             told.append(

@@ -140,5 +140,5 @@ def test_what_cannot_be_fitted_or_used_is_refused(llama: LoadedModel, scene: Sce
         LinearGuard((0, 1), torch.zeros(1, 2, 5), 0.0, 0.0, 30)
     with pytest.raises(SkillError, match="must be finite"):
         LinearGuard((0,), torch.full((2, 1, 5), torch.nan), 0.0, 0.0, 30)
-    with pytest.raises(SkillError, match="5 weights per layer.*belongs to another model"):
+    with pytest.raises(SkillError, match=r"5 weights per layer.*belongs to another model"):
         answer_prompts(llama, PROMPTS, [LinearGuard((0,), torch.zeros(2, 1, 5), 0.0, 0.0, 30)])
