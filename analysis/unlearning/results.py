@@ -18,7 +18,7 @@ from analysis.unlearning.scenes import Method
 
 Role = Literal["forget", "retain"]
 AskedRole = Literal["retain", "near", "unlisted", "prose"]
-"""What must go on being answered: skills to keep, near questions (same subject, other relation), sets that
+"""What must go on being answered: retain skills, near questions (same subject, other relation), sets that
 no fit knows, and plain text."""
 
 

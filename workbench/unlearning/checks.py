@@ -12,9 +12,6 @@ from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, dense_block, den
 from analysis.unlearning.scenes import Method, Scene
 from workbench.unlearning.unlearning import UnlearningQuestion
 
-METHOD_NAMES: dict[Method, str] = {"ksd": "KSD", "na": "Neuron Adjust", "sp": "Selective pruning"}
-"""Display names of the methods."""
-
 
 def why_not_offered(loaded: LoadedModel, method: Method) -> str:
     """Why a method cannot work on this model; empty if it can."""

@@ -35,6 +35,7 @@ from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, ti
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.documents import method_document, split_document
+from workbench.unlearning.method_verdicts import judge_document
 from workbench.unlearning.progress import PassCounter, count_examples
 
 SOURCES = ("retain", "other_language", "near", "unlisted", "mmlu")
@@ -248,7 +249,9 @@ def _document(
     return {
         "forget": question.forget.name,
         "split": payloads[0]["split"] | {"test_opened": count_openings(loaded, store, question)},
-        "methods": [{k: v for k, v in payload.items() if k != "split"} for payload in payloads],
+        "methods": [
+            judge_document({k: v for k, v in payload.items() if k != "split"}) for payload in payloads
+        ],
         "run": key,
         "cached": True,
     }

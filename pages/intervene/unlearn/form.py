@@ -9,7 +9,7 @@ from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
-from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.scenes import METHOD_NAMES, METHODS, Method
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import show_empty
@@ -17,7 +17,7 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
-from workbench.unlearning.checks import METHOD_NAMES, parse_layers, parse_shares, why_not_offered
+from workbench.unlearning.checks import parse_layers, parse_shares, why_not_offered
 from workbench.unlearning.unlearning import UnlearningQuestion
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1

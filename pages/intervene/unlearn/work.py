@@ -5,13 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
+from analysis.unlearning.scenes import METHOD_NAMES
 from pages.shared.errors import show_errors
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
 from pages.shared.layout import show_empty
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.kinds import make_order
-from workbench.unlearning.checks import METHOD_NAMES, check_scene
+from workbench.unlearning.checks import check_scene
 from workbench.unlearning.unlearning import (
     UNLEARN,
     UnlearningAnswer,

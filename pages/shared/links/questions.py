@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.running.calibration import LONGEST
+from analysis.unlearning.scenes import METHOD_NAMES
 from pages.shared import state
-from workbench.unlearning.checks import METHOD_NAMES
 
 View = dict[str, Any]
 

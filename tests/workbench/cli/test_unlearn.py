@@ -40,7 +40,7 @@ def test_the_document_is_that_of_the_docs(cli: Cli, tiny: Path, skills: dict[str
     for method in found["methods"]:
         assert set(method) == {
             *("method", "parameters", "skills", "over_refusal", "frontier", "sweep", "control"),
-            *("robustness", "curve"),
+            *("robustness", "curve", "asked", "utility", "cut_off", "forms", "worst", "verdict"),
         }
         forget, retain = method["skills"]
         assert (forget["skill"], forget["role"], retain["skill"], retain["role"]) == (
@@ -86,6 +86,9 @@ def test_where_the_files_lie_does_not_matter(
 
 def test_a_table_is_printed_for_people(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
     shown = cli("unlearn", tiny, *asked(skills, "--method", "ksd", "--no-controls")).out
+    assert shown.startswith("KSD ")  # the verdict comes first, then its table
+    assert "drop as asked" in shown
+    assert "What it took: layers" in shown
     assert "one (forget)" in shown
     assert "over-refusal" in shown
     assert "in wordings that no probe had" in shown
@@ -257,7 +260,7 @@ def test_what_is_forgotten_cannot_be_kept(
     copy.write_bytes(skills["one"].read_bytes())
     answer = cli("unlearn", tiny, "--forget", skills["one"], "--retain", copy)
     assert answer.code == 2
-    assert "are in copy too, a retain skill" in answer.err
+    assert "are in copy too, which is to be kept" in answer.err
 
 
 def test_a_method_that_can_do_nothing_is_refused_before_any_other_has_worked(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -12,12 +12,13 @@ from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
-from workbench.cli.shared.output import format_number, format_table, say
+from workbench.cli.shared.output import say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
+from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.checks import check_methods, parse_layers
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn
+from workbench.unlearning.unlearning import UnlearningQuestion, read_method_recipe, unlearn
 
 
 def unlearn_(
@@ -147,76 +148,6 @@ def unlearn_(
             found = unlearn(loaded, here.store, question, progress)
         exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
         exports.write_results(loaded, here.store, found)
-        for warning in _warnings(found):
+        for warning in list_warnings(found.document):
             say(f"Warning: {warning}")
-        here.show(found.document, _format_answer(found))
-
-
-def _warnings(found: UnlearningAnswer) -> list[str]:
-    told = [
-        f"{skill['skill']}: {skill['warning']}"
-        for skill in found.document["methods"][0]["skills"]
-        if skill["warning"]
-    ]
-    for split in found.document["split"]["skills"]:
-        if split["near_duplicates"]:
-            told.append(
-                f"{split['skill']}: {split['near_duplicates']} pairs of prompts in the test and outside it "
-                "are near-duplicates"
-            )
-    return told
-
-
-def _format_answer(found: UnlearningAnswer) -> str:
-    opened = found.document["split"]["test_opened"]
-    parts = [
-        f"forget {found.document['forget']}; this test was used for {opened} question(s); run {found.run}"
-    ]
-    for method in found.document["methods"]:
-        rows = [
-            (
-                f"{s['skill']}{' (forget)' if s['role'] == 'forget' else ''}",
-                str(s["n"]),
-                format_number(s["before"]),
-                format_number(s["after"]),
-                format_number(s["relative_drop"]),
-                _interval(s["interval"]),
-            )
-            for s in method["skills"]
-        ]
-        unseen = method["skills"][0]["unseen"]
-        parts.append(f"{method['method']}: {_parameters(method['parameters'])}")
-        parts.append(format_table(("skill", "n", "before", "after", "drop", "95 %"), rows))
-        if unseen:
-            drop = format_number(unseen["relative_drop"])
-            parts.append(f"in wordings that no probe had ({unseen['n']} examples): drop {drop}")
-        if method["robustness"]:
-            parts.append(format_table(("other forms", "n", "before", "after", "drop"), _forms(method)))
-        parts.append(f"over-refusal {format_number(method['over_refusal'])}")
-        if unrelated := method["parameters"].get("unrelated"):
-            parts.append(
-                f"of unrelated text refused {format_number(unrelated['refused'])} ({unrelated['n']} passages)"
-            )
-    return "\n\n".join(parts)
-
-
-def _forms(method: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (
-            f"{form['form']} {form['lang'] or ''}".strip(),
-            str(form["n"]),
-            *(format_number(form[name]) for name in ("before", "after", "relative_drop")),
-        )
-        for form in method["robustness"]
-    ]
-
-
-def _parameters(parameters: dict[str, Any]) -> str:
-    shown = {
-        name: value for name, value in parameters.items() if name not in ("k", "validation", "unrelated")
-    }
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
-
-
-def _interval(interval: list[float] | None) -> str:
-    return "–" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}"
+        here.show(found.document, format_unlearned(found.document))
