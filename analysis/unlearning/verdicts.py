@@ -91,7 +91,7 @@ def list_took(parameters: Mapping[str, Any]) -> dict[str, str]:
         "probes": f"{parameters['n']:,}" if isinstance(parameters.get("n"), int) else "",
         "measure": str(parameters.get("measure") or ""),
         "key": str(parameters.get("key") or "").replace("_", " "),
-        "wrapped": {True: "yes", False: "no"}.get(parameters.get("wrap"), ""),  # type: ignore[arg-type]
+        "wrapped": {True: "yes", False: "no"}.get(parameters.get("wrapped", parameters.get("wrap")), ""),
     }
     return {name: value for name, value in told.items() if value}
 
