@@ -102,6 +102,6 @@ def _check_code(question: UnlearningQuestion, scene: Scene) -> None:
     for split in scene.splits:
         if any(item.judge == "tests" for item in (*split.probe, *split.validation, *split.test)):
             raise SkillError(
-                f"{split.skill} is judged by running model-written code, which is off; choose "
-                "contained unit tests, or another skill"
+                f"{split.skill} is judged by running model-written code, which is off; allow it "
+                "with --tests, on the page by contained unit tests, or choose another skill"
             )

@@ -63,6 +63,16 @@ def plan_time(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime 
     return PlannedTime(seconds, quick, estimate_seconds(small, quick.plan, quick.methods, costs))
 
 
+def format_minutes(seconds: float) -> str:
+    """`about 40 seconds`, `about 3 minutes`, `about 2.5 hours`: no more digits than an estimate has."""
+    if seconds < 55:
+        return f"about {max(5, 5 * round(seconds / 5))} seconds"
+    minutes = max(1, round(seconds / 60))
+    if minutes < 90:
+        return f"about {minutes} minute{'' if minutes == 1 else 's'}"
+    return f"about {seconds / 3600:.1f} hours"
+
+
 def _find_limit(question: UnlearningQuestion) -> int:
     """The fewest examples with which every skill that can has enough probes for a key box; 0: all."""
     sources = (question.forget, *question.retain)

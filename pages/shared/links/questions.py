@@ -31,6 +31,11 @@ def make_unlearn_view(asked: Mapping[str, Any]) -> View:
         state.TESTS: asked.get("tests"),
         state.CONTROLS: str(asked.get("controls")).lower(),
         state.ROBUSTNESS: str(asked.get("robustness")).lower(),
+        state.NEAR: [read_named(one) for one in read_items(asked.get("near"))],
+        state.UNLISTED: [read_named(one) for one in read_items(asked.get("unlisted"))],
+        state.MEASURE: asked.get("measure"),
+        state.KEY_PLACE: asked.get("key"),
+        state.WRAP: str(asked.get("wrap", False)).lower(),
         state.RELEASED: str(asked.get("as_released")).lower(),
     }
     if isinstance(asked.get("rivals"), bool):

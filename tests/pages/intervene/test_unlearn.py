@@ -60,7 +60,7 @@ def test_the_address_says_what_is_forgotten_kept_and_how(run_app: RunApp, skills
 
 
 def test_choosing_another_skill_keeps_the_one_before(run_app: RunApp, skills: Skills) -> None:
-    app = page(run_app)
+    app = page(run_app, methods="Selective pruning")
     app.selectbox(key="forget").set_value("two").run()
     assert app.multiselect(key="retain").value == ["one"]
     assert "forget **two**" in shown(app)

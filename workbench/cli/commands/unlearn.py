@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
+from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHODS, Method
+from store import Store
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.shared.output import say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
 from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.checks import check_methods, parse_layers
-from workbench.unlearning.unlearning import UnlearningQuestion, read_method_recipe, unlearn
+from workbench.unlearning.checks import parse_layers
+from workbench.unlearning.presets import format_minutes, make_quick, plan_time
+from workbench.unlearning.unlearning import (
+    UnlearningQuestion,
+    find_unlearning_answer,
+    read_method_recipe,
+    unlearn,
+)
 
 
 def unlearn_(
@@ -95,6 +104,48 @@ def unlearn_(
             "--other-language", metavar="FILE", help="The forget skill in another language; may be repeated."
         ),
     ] = None,
+    near: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--near",
+            metavar="FILE",
+            help="Questions on the same subject that must go on being answered; may be repeated.",
+        ),
+    ] = None,
+    unlisted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--unlisted",
+            metavar="FILE",
+            help="Questions that no fit sees and that must go on being answered; may be repeated.",
+        ),
+    ] = None,
+    measure: Annotated[
+        Literal["box", "gauss"],
+        typer.Option("--measure", help="What a guard compares: depth in key boxes, or Gaussian densities."),
+    ] = "box",
+    key: Annotated[
+        Literal["last", "user_last", "user_mean"],
+        typer.Option(
+            "--key",
+            help="Where a guard takes its key: the last token fed, the last one that the user typed, or the "
+            "mean over what the user typed.",
+        ),
+    ] = "last",
+    wrap: Annotated[
+        bool,
+        typer.Option(
+            "--wrap/--no-wrap", help="Fit a guard on probes in other forms too, the same on both sides."
+        ),
+    ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A first answer within minutes: one method, as few examples as it can, no controls; what is "
+            "given besides stays.",
+        ),
+    ] = False,
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", metavar="OUT", help="Write the first method's intervention as a recipe."),
@@ -139,11 +190,17 @@ def unlearn_(
         controls=not no_controls,
         robustness=not no_robustness,
         other_language=tuple(make_skill_source(path) for path in other_language or ()),
+        near=tuple(make_skill_source(path) for path in near or ()),
+        unlisted=tuple(make_skill_source(path) for path in unlisted or ()),
+        measure=measure,
+        key=key,
+        wrap=wrap,
     )
+    question = make_quick(question) if quick else question
     exports = Exports(recipe, snippet, bake, results)
     exports.check(question)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        check_methods(loaded, question)
+        _say_time(loaded, here.store, question)
         with show_bar("examples") as progress:
             found = unlearn(loaded, here.store, question, progress)
         exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
@@ -151,3 +208,18 @@ def unlearn_(
         for warning in list_warnings(found.document):
             say(f"Warning: {warning}")
         here.show(found.document, format_unlearned(found.document))
+
+
+def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> None:
+    """Refuse what cannot work, and say how long the rest takes, unless all of it is stored."""
+    found = find_unlearning_answer(loaded, store, question)
+    done = () if found is None else [method["method"] for method in found.document["methods"]]
+    missing = tuple(method for method in question.methods if method not in done)
+    if not missing:
+        return
+    planned = plan_time(loaded, replace(question, methods=missing))
+    if planned is None:
+        say("How long it takes is not known: the model is at work.")
+        return
+    quick = "" if planned.quick is None else f"; --quick takes {format_minutes(planned.quick_seconds)}"
+    say(f"This takes {format_minutes(planned.seconds)}, by a short measurement of the model{quick}.")
