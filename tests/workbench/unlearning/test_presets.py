@@ -13,7 +13,7 @@ from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.skills.unrelated import COUNT
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
-from tests.workbench.test_durations import HeldModel
+from tests.workbench.held_model_made import HeldModel
 from tests.workbench.unlearning.unlearned_made import loaded, question  # noqa: F401 - fixtures
 from workbench.durations import measure_answer_rates
 from workbench.unlearning.presets import QUICK_SHARES, format_minutes, make_quick, plan_time
