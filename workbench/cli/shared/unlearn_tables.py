@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import Any
 
 from store.unlearning_evidence import MEASURE_COLUMNS, read_method_verdict
 from workbench.cli.shared.output import format_number, format_table
 
 Document = Mapping[str, Any]
+WIDTH = 100
+"""Columns of the sentence."""
 MOST_CUT_OFF = 0.1
 """Share of answers ended by the token limit from which there is a warning."""
 
@@ -43,7 +46,7 @@ def format_unlearned(document: Document) -> str:
 def _format_method(method: Document) -> Iterator[str]:
     verdict = read_method_verdict(method)
     if verdict is not None:
-        yield verdict.sentence
+        yield fill(verdict.sentence, WIDTH)
         yield format_table(MEASURE_COLUMNS, [row.cells() for row in verdict.rows])
         yield f"What it took: {verdict.took or '–'}"
     rows = [
