@@ -12,6 +12,7 @@ from store.documents import clean_text
 from store.findings import Finding
 from store.odd_fields import read_field, read_list, read_map, read_number, read_turns
 from store.pruning_evidence import PrunedSet, read_pruned_sets
+from store.unlearning_evidence import MethodVerdict, read_method_verdicts
 from store.word_evidence import WordEvidence, read_word_evidence
 
 # Control characters and the bidirectional overrides, which would reorder the text around them.
@@ -42,7 +43,7 @@ class EvidenceView:
 
     turns: those before the prompt, each beginning a line with its role. said: of levers and sweeps.
     conversation: all before the answer where a chat template was used; opening: the prompt and the beginning
-    of the answer, or in a conversation that beginning alone.
+    of the answer, or in a conversation that beginning alone. methods: verdicts on methods of unlearning.
     """
 
     run_key: str
@@ -64,6 +65,7 @@ class EvidenceView:
     conversation: Turns
     opening: str
     pruned_sets: tuple[PrunedSet, ...]
+    methods: tuple[MethodVerdict, ...] = ()
 
     @property
     def tells(self) -> bool:
@@ -97,6 +99,7 @@ def read_evidence(evidence: Mapping[str, Any]) -> EvidenceView:
         conversation=conversation,
         opening=prefix if conversation else prompt + prefix,
         pruned_sets=read_pruned_sets(evidence),
+        methods=read_method_verdicts(evidence),
     )
 
 

@@ -19,7 +19,7 @@ def write_headline(finding: Finding, shown: EvidenceView) -> str:
     """One or a few plain sentences, with numbers; "" where the evidence says nothing. Never raises."""
     document = read_map(finding.evidence.get("document"))
     if finding.kind == "unlearning":
-        return _tell_unlearning(document)
+        return _tell_unlearning(document, shown)
     if finding.kind == "skill":
         return _tell_skill(finding.evidence)
     verdict = shown.said.verdict or read_field(document.get("verdict"))
@@ -75,7 +75,10 @@ def _tell_neuron(shown: EvidenceView) -> str:
     return f"Neuron {shown.address} {'; it '.join(said)}, read through the language-model head."
 
 
-def _tell_unlearning(document: Mapping[str, Any]) -> str:
+def _tell_unlearning(document: Mapping[str, Any], shown: EvidenceView) -> str:
+    """The verdicts; evidence of earlier versions has none, and is told by accuracy and its worst form."""
+    if shown.methods:
+        return " ".join(method.sentence for method in shown.methods)
     forget = read_field(document.get("forget"))
     said = [_tell_method(forget, read_map(one)) for one in read_list(document.get("methods"))]
     return " ".join(filter(None, said))
@@ -96,6 +99,14 @@ def _tell_method(forget: str, method: Mapping[str, Any]) -> str:
     ]
     verb = "takes" if after < before else "leaves"
     said = f"{names.get(code, code)} {verb} {forget} from {_percent(before)} to {_percent(after)} correct"
+    forms = [read_map(one) for one in read_list(method.get("robustness"))]
+    drops = [
+        (drop, read_field(one.get("form")).replace("_", " "))
+        for one in forms
+        if (drop := read_number(one.get("relative_drop"))) is not None
+    ]
+    if drops:
+        said += f" (drop in its worst other form, {min(drops)[1]}: {_percent(min(drops)[0])})"
     if not kept:
         return f"{said}; no retained skill was measured."
     worst = max(kept)

@@ -19,6 +19,7 @@ from store.findings import Finding
 from store.headlines import write_headline
 from store.pruning_evidence import SET_COLUMNS
 from store.report_charts import Chart, ReportCharts, write_chart_data
+from store.unlearning_evidence import MEASURE_COLUMNS, MethodVerdict
 from store.word_evidence import DOSE_COLUMNS, LEVER_COLUMNS, WordEvidence
 
 _HEAD = """<!doctype html>
@@ -28,10 +29,10 @@ _HEAD = """<!doctype html>
 <title>Headlamp findings</title>
 <style>
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --paper: #fff; --line: #d0d7de;
-        --base: #0072b2; --changed: #d55e00; }
+        --base: #0072b2; --changed: #d55e00; --good: #1a7f37; --bad: #b3402a; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6edf3; --dim: #9da7b1; --paper: #0d1117; --line: #30363d;
-          --base: #56b4e9; --changed: #e69f00; }
+          --base: #56b4e9; --changed: #e69f00; --good: #3fb950; --bad: #f0796b; }
 }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif;
        color: var(--ink); background: var(--paper); }
@@ -48,6 +49,9 @@ td.number { font-variant-numeric: tabular-nums; }
 .bar.changed { background: var(--changed); }
 .chart { display: block; width: 10rem; }
 .plot { min-height: 12rem; }
+.verdict { border-left: .4rem solid var(--dim); padding: .25rem .75rem; }
+.verdict.reached { border-color: var(--good); }
+.verdict.missed { border-color: var(--bad); }
 .how { color: var(--dim); font-size: .9rem; }
 .speaker { color: var(--dim); font-weight: 600; margin: .5rem 0 0; }
 </style></head><body>
@@ -69,8 +73,9 @@ def _finding(finding: Finding, charts: Sequence[Chart]) -> Iterator[str]:
     shown = read_evidence(finding.evidence)
     yield f'<h2 dir="auto">{_safe(finding.title)}</h2>'
     headline = write_headline(finding, shown)
-    if headline:
+    if headline and not shown.methods:
         yield f'<p dir="auto"><strong>{_safe(headline)}</strong></p>'
+    yield from (_method_verdict(method) for method in shown.methods)
     if finding.note:
         yield f'<p class="note" dir="auto">{_safe(finding.note)}</p>'
     for chart in charts:
@@ -81,6 +86,10 @@ def _finding(finding: Finding, charts: Sequence[Chart]) -> Iterator[str]:
     if shown.pruned_sets:
         rows = [list(map(_cell, one.cells())) for one in shown.pruned_sets]
         yield f"<h3>Sets of experts</h3>{_table(SET_COLUMNS, rows)}"
+    for method in shown.methods:
+        rows = [[_safe(cell) for cell in row.cells()] for row in method.rows]
+        yield f"<h3>{_safe(method.title)}: what was measured</h3>{_table(MEASURE_COLUMNS, rows)}"
+        yield f'<p class="how">What it took: {_safe(method.took or "–")}</p>'
     if shown.answer:
         yield "<h3>Answer position</h3>" + _answer(shown)
     for decoded in shown.sites:
@@ -109,6 +118,12 @@ def _texts(shown: EvidenceView) -> Iterator[str]:
             f'<div class="columns"><div><h3>Base{who}</h3>{base}</div>'
             f"<div><h3>Changed{who}</h3>{changed}</div></div>"
         )
+
+
+def _method_verdict(method: MethodVerdict) -> str:
+    """A verdict, framed in green where the goal is reached and in brick where it is not."""
+    state = {True: "reached", False: "missed", None: "open"}[method.reached]
+    return f'<p class="verdict {state}" dir="auto"><strong>{_safe(method.sentence)}</strong></p>'
 
 
 def _facts(finding: Finding, shown: EvidenceView) -> str:

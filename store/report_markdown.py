@@ -18,6 +18,7 @@ from store.evidence import (
 from store.findings import Finding
 from store.headlines import write_headline
 from store.pruning_evidence import SET_COLUMNS
+from store.unlearning_evidence import MEASURE_COLUMNS
 from store.word_evidence import DOSE_COLUMNS, LEVER_COLUMNS, WordEvidence
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
@@ -56,6 +57,10 @@ def _finding(finding: Finding) -> Iterator[str]:
     if shown.pruned_sets:
         rows = [[escape_markdown(format_cell(cell)) for cell in one.cells()] for one in shown.pruned_sets]
         yield "**Sets of experts**\n\n" + _table(SET_COLUMNS, rows)
+    for method in shown.methods:
+        rows = [list(map(escape_markdown, row.cells())) for row in method.rows]
+        yield f"**{escape_markdown(method.title)}: {escape_markdown(method.took)}**"
+        yield _table(MEASURE_COLUMNS, rows)
     yield from _tables(shown)
     facts = [(name, escape_markdown(fact)) for name, fact in list_facts(finding, shown).items()]
     yield "**Settings**\n\n" + _table(("", ""), facts)

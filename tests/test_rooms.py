@@ -36,7 +36,7 @@ ORDER: dict[str, Floors] = {
     ),
     "workbench.cli": (["shared"], ["commands"], ["app"]),
     "pages": (["shared"], ["explore", "intervene", "record"]),
-    "pages.shared": ([BASE, "jobs", "links", "saving"],),
+    "pages.shared": ([BASE, "jobs", "links", "saving", "verdicts"],),
 }
 """Folder → its rooms, the lowest first. A room imports lower ones only, none beside it."""
 MIXED = {"pages.shared"}
@@ -62,6 +62,7 @@ PAGES_CALL = {
         "analysis.super_experts.criterion.choose_rule",
         "analysis.super_experts.verdict.explain_none",
         "analysis.super_experts.verdict.find_super_experts",
+        "analysis.unlearning.form_names.name_form",
         "analysis.unlearning.guards.operating.measure_abstention",
     ),
     "analysis.unlearning.guards.operating.choose_point",

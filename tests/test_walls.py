@@ -30,7 +30,7 @@ SHOWN_OF_STORE = {
 """What pages take from store's door: records, lists, and what a person does to what is stored."""
 READ_OF_EVIDENCE = {
     *("errors", "evidence", "headlines", "phrases"),
-    *("comparison_evidence", "pruning_evidence", "word_evidence"),
+    *("comparison_evidence", "pruning_evidence", "unlearning_evidence", "word_evidence"),
 }
 """The modules of store that pages may import: what a finding holds, read and put into words."""
 PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}

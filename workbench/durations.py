@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from analysis.opening.models import LoadedModel
+from analysis.running.batches import BATCH
+from analysis.skills.answering import answer_prompts
 from store import Run, Store, list_runs
 
 PROBE_ROWS, PROBE_TOKENS, PROBE_PASSES = 8, 32, 5
 """Size of the batch by which the reading rate is measured, and how often it is read at most."""
 PROBE_SECONDS = 0.4
 """After this time no further pass begins."""
+STEPS = 4
+"""Steps of writing by which the time of one is measured."""
+ANSWER_SECONDS = 4.0
+"""Answers that would take longer than this are not written to the end: they count as the longest allowed."""
+FULL_SECONDS, PROBE_TRIES = 0.4, 2
+"""A model that reads a batch within this time is timed by a whole one, the better of so many tries."""
 LOCK_SECONDS = 0.1
 """How long a measurement waits for a model that is at work."""
 
@@ -60,6 +69,76 @@ def measure_reading_rate(loaded: LoadedModel) -> float | None:
         rate = _read_tokens(loaded, PROBE_ROWS, length)
         best = None if best is None or rate is None else max(best, rate)
     return best
+
+
+@dataclass(frozen=True)
+class AnswerRates:
+    """What answering costs on a model. read: seconds per prompt token, padding
+    included; step: seconds per new token of `rows`
+    answers side by side; lengths: new tokens of each prompt's answer.
+    """
+
+    read: float
+    step: float
+    rows: int
+    lengths: tuple[int, ...]
+
+
+def measure_answer_rates(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: Sequence[Sequence[str] | None],
+    max_new_tokens: int,
+) -> AnswerRates | None:
+    """Time some prompts (token ids) side by side: read, then answered up to `max_new_tokens` each where that
+    is quick. None while the model is at work: nothing waits for it.
+    """
+    if not loaded.lock.acquire(timeout=LOCK_SECONDS):
+        return None
+    try:
+        _time_answers(loaded, prompts[:1], stops[:1], 1)  # the first pass of a model is slower
+        reading = _time_answers(loaded, prompts, stops, 1)[0]
+        rows = len(prompts)
+        # where side by side is what counts, as many rows as a job has
+        copies = max(1, BATCH // rows) if reading * BATCH / rows < FULL_SECONDS else 1
+        many, ends = [*prompts] * copies, [*stops] * copies
+        if copies > 1:
+            reading = min(_time_answers(loaded, many, ends, 1)[0] for _ in range(PROBE_TRIES))
+        token = reading / (len(many) * max(map(len, many)))  # with the padding
+        step, lengths = _time_writing(loaded, many, ends, reading, max_new_tokens)
+        return AnswerRates(token, max(step, token * len(many)), len(many), lengths[:rows])
+    finally:
+        loaded.lock.release()
+
+
+def _time_answers(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], stops: Sequence[Sequence[str] | None], longest: int
+) -> tuple[float, tuple[int, ...]]:
+    """Seconds for answers of at most so many tokens, and the length of each."""
+    started = time.perf_counter()
+    found = answer_prompts(loaded, prompts, stops=stops, max_new_tokens=longest)
+    return time.perf_counter() - started, tuple(len(answer.token_ids) for answer in found)
+
+
+def _time_writing(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: Sequence[Sequence[str] | None],
+    reading: float,
+    longest: int,
+) -> tuple[float, tuple[int, ...]]:
+    """Seconds per step behind the first, and each answer's length: as written, or the longest where that is
+    slow. reading: seconds of the first step.
+    """
+    first = min(STEPS, longest)
+    took, lengths = _time_answers(loaded, prompts, stops, first)
+    step = (took - reading) / max(1, max(lengths) - 1)
+    if max(lengths) < first or first == longest:
+        return step, lengths
+    if step * longest > ANSWER_SECONDS:
+        return step, tuple(longest if length >= first else length for length in lengths)
+    took, lengths = _time_answers(loaded, prompts, stops, longest)
+    return (took - reading) / max(1, max(lengths) - 1), lengths
 
 
 def _read_tokens(loaded: LoadedModel, rows: int, length: int) -> float | None:

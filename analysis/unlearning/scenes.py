@@ -20,6 +20,8 @@ from analysis.skills.splits import Split, find_shared_prompts
 METHOD_VERSION = "4"
 Method = Literal["ksd", "na", "sp"]
 METHODS: tuple[Method, ...] = ("ksd", "na", "sp")
+METHOD_NAMES: dict[Method, str] = {"ksd": "KSD", "na": "Neuron Adjust", "sp": "Selective pruning"}
+"""Display names of the methods."""
 
 
 @dataclass(frozen=True)

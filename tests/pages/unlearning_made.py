@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.skills.answering import answer_prompts
+from analysis.unlearning.scenes import METHOD_NAMES
 from store import Store, default_path, open_store
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, unlearn
@@ -116,6 +117,17 @@ def page(run_app: RunApp, **changes: Any) -> AppTest:
     app = run_app("/unlearn", **CHOICES | changes)
     assert not app.exception
     return app
+
+
+def failures(app: AppTest) -> list[str]:
+    """The page's errors, without the verdicts of methods that miss the goal."""
+    return [str(error.value) for error in app.error if error.icon != ":material/cancel:"]
+
+
+def judged(app: AppTest) -> list[str]:
+    """The methods whose verdicts are shown."""
+    sentences = [str(element.value) for kind in (app.success, app.error, app.info) for element in kind]
+    return [name for name in METHOD_NAMES.values() if any(text.startswith(f"{name} ") for text in sentences)]
 
 
 def told(app: AppTest) -> str:

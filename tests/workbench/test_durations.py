@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
-from analysis.opening.models import LoadedModel, ModelRef
+from analysis.opening.models import ModelRef
 from store import open_store
+from tests.workbench.held_model_made import HeldModel
 from workbench.durations import find_seconds_per_unit, find_usual_seconds, measure_reading_rate
 from workbench.models import open_model
 from workbench.neurons.decoding import decode_model
@@ -34,27 +34,6 @@ def test_a_model_at_work_is_not_measured_and_nothing_of_it_runs(
     assert rate is not None
     assert rate > 0
     assert ran
-
-
-class HeldModel:
-    """The model's lock, held by another thread."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.taken, self.done = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self._hold, args=(loaded,))
-
-    def _hold(self, loaded: LoadedModel) -> None:
-        with loaded.lock:
-            self.taken.set()
-            self.done.wait(60)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-        self.taken.wait(60)
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
 
 
 def test_the_usual_time_is_that_of_runs_on_this_device_and_dtype_alone(tiny: Path, tmp_path: Path) -> None:

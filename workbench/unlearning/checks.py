@@ -12,9 +12,6 @@ from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, dense_block, den
 from analysis.unlearning.scenes import Method, Scene
 from workbench.unlearning.unlearning import UnlearningQuestion
 
-METHOD_NAMES: dict[Method, str] = {"ksd": "KSD", "na": "Neuron Adjust", "sp": "Selective pruning"}
-"""Display names of the methods."""
-
 
 def why_not_offered(loaded: LoadedModel, method: Method) -> str:
     """Why a method cannot work on this model; empty if it can."""
@@ -105,6 +102,6 @@ def _check_code(question: UnlearningQuestion, scene: Scene) -> None:
     for split in scene.splits:
         if any(item.judge == "tests" for item in (*split.probe, *split.validation, *split.test)):
             raise SkillError(
-                f"{split.skill} is judged by running model-written code, which is off; choose "
-                "contained unit tests, or another skill"
+                f"{split.skill} is judged by running model-written code, which is off; allow it "
+                "with --tests, on the page by contained unit tests, or choose another skill"
             )

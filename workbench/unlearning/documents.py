@@ -11,6 +11,7 @@ from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.results import MethodResult, SkillResult, Utility
 from analysis.unlearning.scenes import Scene
 from analysis.unlearning.token_limits import MOST_CUT_OFF
+from workbench.unlearning.method_verdicts import verdict_document
 
 
 def split_document(scene: Scene) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def method_document(found: MethodResult) -> dict[str, Any]:
         "asked": [asdict(one) for one in found.asked],
         "utility": None if found.utility is None else utility_document(found.utility),
         "cut_off": found.cut_off,
+        **verdict_document(found),
     }
 
 

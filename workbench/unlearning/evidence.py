@@ -67,7 +67,7 @@ def ask_again(store: Store, finding: Finding) -> MeasuredAgain:
     with open_unchanged(ref, finding, store) as loaded:
         started = time.perf_counter()
         now = remeasure_methods(loaded, question)
-        return MeasuredAgain(find_largest_difference(then, now), time.perf_counter() - started)
+        return MeasuredAgain(find_largest_difference(then, now, ("verdict",)), time.perf_counter() - started)
 
 
 def _read_question(store: Store, finding: Finding) -> tuple[ModelRef, UnlearningQuestion, list[Any]]:

@@ -1,35 +1,177 @@
-"""Progress of unlearning: consecutive passes over examples as one monotonic count."""
+"""Work of unlearning: its passes over examples, as one monotonic count, and as time at a model's rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
+from analysis.errors import TooFewExamples
+from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.skills.unrelated import PROBES
+from analysis.skills.forms import select_fitting
+from analysis.skills.items import SkillItem
+from analysis.skills.splits import Split
+from analysis.skills.unrelated import COUNT, PROBES
+from analysis.skills.unrelated import NAME as PROSE
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.scenes import Method, Scene
+from workbench.durations import AnswerRates, measure_answer_rates
 
-FORMS = 2
-"""Number of other forms of a forget skill, each in base and changed."""
+FORMS = 3
+"""Other forms of a skill: after answered examples, after a greeting, after an instruction."""
+SHOTS_LONGER = 2.0
+"""How much longer the forms are than the skill as asked, on average: one has three examples before it."""
+SAMPLED = 4
+"""Examples of each skill by which a model is timed."""
+
+
+@dataclass(frozen=True)
+class ExamplePass:
+    """A pass over n examples of a skill. answered: the model writes or scores answers; else it reads prompts.
+    longer: × the prompt's tokens. counted: whether it shows in the progress.
+    """
+
+    skill: str
+    n: int
+    answered: bool = False
+    longer: float = 1.0
+    counted: bool = True
+
+
+def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> Iterator[ExamplePass]:
+    """Every pass for these methods, including those of the unchanged model."""
+    for split in scene.splits:
+        yield ExamplePass(split.skill, len(split.validation), answered=True)
+        yield ExamplePass(split.skill, len(split.test), answered=True)
+    for method in methods:
+        again = method != "ksd" or plan.check_at == "each_step"  # a prefill guard answers as the model does
+        test = [ExamplePass(split.skill, len(split.test), answered=again) for split in scene.splits]
+        yield from _list_fits(scene, plan, method)
+        yield from test
+        for split in scene.splits:
+            yield ExamplePass(split.skill, (3 if method == "ksd" else 2) * len(split.test), counted=False)
+        if plan.controls and scene.retain:
+            yield from _list_fits(scene, plan, method) if method == "ksd" else ()
+            yield from test
+        if plan.robustness:
+            yield from _list_form_passes(scene.forget, plan, again)
+        yield from _list_asked(scene, plan)
+        if plan.mmlu is not None:
+            yield ExamplePass(plan.mmlu.name, 2 * len(plan.mmlu.items), answered=True)
+
+
+def _list_fits(scene: Scene, plan: FitSettings, method: Method) -> Iterator[ExamplePass]:
+    """Of a guard the probes, and the checks of validation; of the others validation at every share."""
+    rivals = plan.rivals and bool(scene.retain)
+    wrapped = 1 + FORMS if plan.wrap and method == "ksd" else 1
+    for split in (*scene.splits, *scene.near) if rivals or method != "ksd" else (scene.forget,):
+        yield ExamplePass(split.skill, wrapped * len(split.probe))
+    if method == "ksd" and rivals:
+        yield ExamplePass(PROSE, PROBES)
+    for split in scene.splits:
+        if method != "ksd":
+            yield ExamplePass(split.skill, len(plan.shares) * len(split.validation), answered=True)
+            continue
+        yield ExamplePass(split.skill, len(split.validation))
+        if plan.check_at == "each_step":
+            yield ExamplePass(split.skill, len(split.validation), answered=True)
+
+
+def _list_form_passes(forget: Split, plan: FitSettings, again: bool) -> Iterator[ExamplePass]:
+    """Every other form of the forget skill, unchanged and changed."""
+    other = sum(len(skill.items) for skill in plan.other_languages)
+    for answered in (True, again):
+        yield ExamplePass(forget.skill, FORMS * len(forget.test), answered, SHOTS_LONGER)
+        yield ExamplePass(forget.skill, other, answered)
+
+
+def _list_asked(scene: Scene, plan: FitSettings) -> Iterator[ExamplePass]:
+    """What must go on being answered, in every form: read unchanged and changed."""
+    sets = {split.skill: len(split.test) for split in (*scene.retain, *scene.near)}
+    sets |= {skill.name: len(skill.items) for skill in scene.unlisted} | {PROSE: COUNT}
+    for name, n in sets.items():
+        yield ExamplePass(name, 2 * n)
+        if plan.robustness:
+            yield ExamplePass(name, 2 * FORMS * n, longer=SHOTS_LONGER)
 
 
 def count_examples(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> int:
     """About how many examples are read or answered for these methods, including the unchanged model."""
-    probe, validation, test = (
-        sum(len(part) for part in parts)
-        for parts in zip(*((s.probe, s.validation, s.test) for s in scene.splits), strict=True)
-    )
-    looks = 2 if plan.check_at == "each_step" else 1  # answered first, then read
-    rivals = probe + PROBES if plan.rivals and scene.retain else len(scene.forget.probe)
-    fits = {"ksd": rivals + looks * validation}
-    controls = plan.controls and bool(scene.retain)
-    mmlu = 0 if plan.mmlu is None else len(plan.mmlu.items)
-    total = validation + test + mmlu
-    for method in methods:
-        total += fits.get(method, probe + len(plan.shares) * validation) + test
-        total += mmlu + controls * (test + fits.get(method, 0))
-        total += plan.robustness * 2 * FORMS * len(scene.forget.test)
-    return total
+    return sum(one.n for one in list_passes(scene, plan, methods) if one.counted)
+
+
+@dataclass(frozen=True)
+class ExampleCost:
+    """Seconds to read an example, and to write or score its answer besides."""
+
+    read: float
+    answer: float
+
+
+def measure_example_costs(
+    loaded: LoadedModel, scene: Scene, plan: FitSettings
+) -> Mapping[str, ExampleCost] | None:
+    """What an example of each set costs, by a few that are read and answered; None while the model is at
+    work. Raises TooFewExamples if no example fits into the context.
+    """
+    samples = _sample(loaded, scene, plan)
+    asked = [(item, ids) for split in scene.splits for item, ids in samples.get(split.skill, ())]
+    if not asked:
+        raise TooFewExamples("no example of these skills is short enough for this model's context")
+    prompts, stops = [ids for _, ids in asked], [item.stop for item, _ in asked]
+    rates = measure_answer_rates(loaded, prompts, stops, plan.ways.max_new_tokens)
+    if rates is None:
+        return None
+    steps = {item.prompt: length for (item, _), length in zip(asked, rates.lengths, strict=True)}
+    return {name: _cost(rows, rates, steps, plan.ways.batch_size) for name, rows in samples.items() if rows}
+
+
+def estimate_seconds(
+    scene: Scene, plan: FitSettings, methods: Sequence[Method], costs: Mapping[str, ExampleCost]
+) -> float:
+    """Seconds that these methods take. costs: by set; one without counts as the mean of the others, read."""
+    usual = ExampleCost(fmean(one.read for one in costs.values()), 0.0)
+    return sum(_price(one, costs.get(one.skill, usual)) for one in list_passes(scene, plan, methods))
+
+
+def _price(one: ExamplePass, cost: ExampleCost) -> float:
+    return one.n * (cost.read * one.longer + (cost.answer if one.answered else 0.0))
+
+
+_Sample = list[tuple[SkillItem, list[int]]]
+
+
+def _sample(loaded: LoadedModel, scene: Scene, plan: FitSettings) -> dict[str, _Sample]:
+    """A few examples of every set that fit into the context, with their prompts' token ids."""
+    sets: dict[str, Sequence[SkillItem]] = {
+        split.skill: split.test or split.probe for split in (*scene.splits, *scene.near)
+    }
+    sets |= {skill.name: skill.items for skill in scene.unlisted}
+    sets |= {} if plan.mmlu is None else {plan.mmlu.name: plan.mmlu.items}
+    found: dict[str, _Sample] = {}
+    for name, items in sets.items():
+        some = items[:: max(1, len(items) // SAMPLED)][:SAMPLED]
+        try:
+            kept, ids, _ = select_fitting(loaded, some)
+        except TooFewExamples:
+            kept, ids = [], []
+        found[name] = list(zip(kept, ids, strict=True))
+    return found
+
+
+def _cost(rows: _Sample, rates: AnswerRates, steps: Mapping[str, int], batch: int) -> ExampleCost:
+    """Of a set's example. A batch is done when its longest answer is, so the longest sampled one counts."""
+    read = fmean(len(ids) for _, ids in rows) * rates.read
+    written = [steps[item.prompt] for item, _ in rows if item.prompt in steps and _is_written(item)]
+    step = rates.step / min(batch, rates.rows)
+    answer = max(written, default=0) * step
+    choices = [len(item.choices) - 1 for item, _ in rows if item.judge == "choice"]
+    return ExampleCost(read, answer + (read * fmean(choices) if choices else 0.0))
+
+
+def _is_written(item: SkillItem) -> bool:
+    return item.judge not in ("choice", "perplexity")
 
 
 class PassCounter:

@@ -35,6 +35,7 @@ from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, ti
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
 from workbench.unlearning.documents import method_document, split_document
+from workbench.unlearning.method_verdicts import judge_document
 from workbench.unlearning.progress import PassCounter, count_examples
 from workbench.unlearning.utility import read_utility
 
@@ -78,8 +79,8 @@ class UnlearningQuestion:
     unlisted: tuple[SkillSource, ...] = ()
     mmlu: tuple[SkillSource, ...] = ()
     measure: Measure = "linear"
-    key: KeyPlace = "both"
-    wrap: bool = True
+    key: KeyPlace | None = None
+    wrap: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(METHODS):
@@ -144,8 +145,8 @@ class UnlearningQuestion:
             robustness=self.robustness,
             other_languages=tuple(source.read(self.limit) for source in self.other_language),
             measure=self.measure,
-            key=self.key,
-            wrap=self.wrap,
+            key=self.key or ("both" if self.measure == "linear" else "last"),
+            wrap=self.measure == "linear" if self.wrap is None else self.wrap,
             mmlu=read_utility(self.mmlu),
         )
 
@@ -169,7 +170,7 @@ def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
     """The question that `UnlearningQuestion.document` wrote; earlier versions' had boxes at the last
     token.
     """
-    fields: dict[str, Any] = {"measure": "box", "key": "last", "wrap": False} | dict(document)
+    fields: dict[str, Any] = {"measure": "box"} | dict(document)
     for name in ("methods", "shares", "fractions"):
         fields[name] = tuple(fields[name])
     if isinstance(fields["layers"], list):
@@ -266,7 +267,9 @@ def _document(
     return {
         "forget": question.forget.name,
         "split": payloads[0]["split"] | {"test_opened": count_openings(loaded, store, question)},
-        "methods": [{k: v for k, v in payload.items() if k != "split"} for payload in payloads],
+        "methods": [
+            judge_document({k: v for k, v in payload.items() if k != "split"}) for payload in payloads
+        ],
         "run": key,
         "cached": True,
     }

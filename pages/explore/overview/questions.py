@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
+from analysis.unlearning.scenes import METHOD_NAMES
 from pages.shared import state
 from pages.shared.jobs.timing import estimate_levers, estimate_pruning, estimate_unlearning
 from pages.shared.layout import show_page_link
 from pages.shared.tokens import escape_text
 from workbench.neurons.browsing import find_single_token_words
-from workbench.unlearning.checks import METHOD_NAMES
 
 CANDIDATES = ("dog", "cat", "day", "mom", "time", "water", "house", "girl", "the", "and")
 """Candidate words for the first question; the first that is a single token is used."""

@@ -13,6 +13,7 @@ from analysis.unlearning.edits.tars_search import GOAL, MOST_KL
 from pages.intervene.unlearn.removal_results import show_earlier_removal, show_removal
 from pages.shared import state
 from pages.shared.errors import show_errors
+from pages.shared.jobs.timing import estimate_removal
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
 from pages.shared.layout import show_empty, show_method
 from pages.shared.resources import get_store
@@ -155,7 +156,7 @@ def _load_removal(loaded: LoadedModel, asked: ConceptQuestion, *, pressed: bool)
             request_order(order)
         if not is_under_way(order) and not has_failed(order):
             word = escape_text(asked.concepts[0].word)
-            show_empty(f"Everything is filled in. **Remove it** removes {word}.")
+            show_empty(f"Everything is filled in. **Remove it** removes {word}. {estimate_removal(loaded)}")
         elif ensure_done(order, WHY):
             return find_removal(loaded, get_store(), asked)
     return None

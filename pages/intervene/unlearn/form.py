@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from analysis.errors import SkillError
@@ -9,8 +11,9 @@ from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
-from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.scenes import METHOD_NAMES, METHODS, Method
 from analysis.unlearning.token_limits import LONGEST
+from pages.intervene.unlearn.kept_sets import read_kept_sets, show_guard_choices, show_kept_sets
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import show_empty
@@ -18,14 +21,14 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
-from workbench.unlearning.checks import METHOD_NAMES, parse_layers, parse_shares, why_not_offered
+from workbench.unlearning.checks import parse_layers, parse_shares, why_not_offered
 from workbench.unlearning.unlearning import UnlearningQuestion
 from workbench.unlearning.utility import MMLU_SAMPLE
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")
 TESTS = ("off", "contained")
-_LAST_FORGET, _SWAPPED = "_unlearn_last_forget", "_unlearn_swapped"
+_LAST_FORGET, _SWAPPED, _QUICK = "_unlearn_last_forget", "_unlearn_swapped", "_unlearn_quick"
 
 
 def read_unlearn_question(loaded: LoadedModel) -> tuple[UnlearningQuestion | None, bool]:
@@ -36,18 +39,19 @@ def read_unlearn_question(loaded: LoadedModel) -> tuple[UnlearningQuestion | Non
         return None, False
     _report_unknown(skills)
     forget, retain = _skills(skills)
-    pressed = _settings(loaded, list(skills))
+    show_kept_sets(skills)
+    pressed = _settings(loaded, list(skills)) or st.session_state.pop(_QUICK, False)
     with show_errors():
         utility = [skills[name] for name in st.session_state[state.UTILITY]]
-        return _question(skills[forget], [skills[name] for name in retain], utility), pressed
+        question = _question(skills[forget], [skills[name] for name in retain], utility)
+        return replace(question, **read_kept_sets(skills)), pressed
     return None, False
 
 
 def _report_unknown(skills: dict[str, SkillSource]) -> None:
     """Report skills in a link that are not on this machine."""
-    named = [
-        name for key in (state.FORGET, state.RETAIN, state.UTILITY) for name in st.query_params.get_all(key)
-    ]
+    places = (state.FORGET, state.RETAIN, state.NEAR, state.UNLISTED, state.UTILITY)
+    named = [name for place in places for name in st.query_params.get_all(place)]
     unknown = sorted({name for name in named if name and name not in skills})
     if unknown:
         st.warning(
@@ -165,6 +169,16 @@ def _more() -> None:
     control.toggle("Controls", True, key=state.CONTROLS, bind="query-params", help=_CONTROLS)
     robust.toggle("Robustness", True, key=state.ROBUSTNESS, bind="query-params", help=_ROBUSTNESS)
     released.toggle("As the authors' code", key=state.RELEASED, bind="query-params", help=_RELEASED)
+    show_guard_choices()
+
+
+def choose_quick(quick: UnlearningQuestion) -> None:
+    """Fill the form as the quick preset has it, and start it; called before the page is drawn again."""
+    now = st.session_state
+    now[state.METHODS] = [METHOD_NAMES[method] for method in quick.methods]
+    now[state.EXAMPLES], now[state.CONTROLS] = quick.limit, quick.controls
+    now[state.SHARES] = ", ".join(f"{share:g}" for share in quick.shares)
+    now[_QUICK] = True
 
 
 def _question(
@@ -221,7 +235,7 @@ _TESTS = (
     "at most; only if this machine has a sandbox. off: skills judged by tests are refused."
 )
 _CONTROLS = "Boxes fitted on shuffled skills, and as many random neurons: the effect to expect by chance."
-_ROBUSTNESS = "The forget skill in other forms: after answered examples, after a harmless prefix …"
+_ROBUSTNESS = "The forget skill in other forms: after answered examples, after a greeting, an instruction …"
 _UTILITY = (
     f"Skills of multiple choice, such as MMLU: {MMLU_SAMPLE} of their questions, evenly spaced, are answered "
     "before and after, whatever the method."

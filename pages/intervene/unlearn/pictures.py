@@ -19,15 +19,9 @@ from analysis.figures.unlearning import (
     frontier_figure,
     ways_figure,
 )
-from pages.intervene.unlearn.sentences import (
-    LEAST_FORGOTTEN,
-    MOST_LOST,
-    format_drop,
-    format_interval,
-    format_value,
-    name_form,
-    name_method,
-)
+from analysis.unlearning.form_names import name_form
+from analysis.unlearning.verdict_rows import LEAST_FORGOTTEN, MOST_LOST
+from pages.intervene.unlearn.sentences import format_drop, format_interval, format_value, name_method
 from pages.shared.layout import CHART, show_caption, show_download
 from pages.shared.tokens import escape_text
 from workbench.unlearning.tables import curve_csv, forms_csv, list_forms, sweep_csv

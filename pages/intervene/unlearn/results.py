@@ -12,22 +12,19 @@ from analysis.opening.models import LoadedModel
 from pages.intervene.unlearn.asking import show_ask_box
 from pages.intervene.unlearn.exports import offer_unlearning_exports
 from pages.intervene.unlearn.pictures import show_abstention, show_forms, show_frontier, show_matrix
-from pages.intervene.unlearn.sentences import (
-    describe_result,
-    format_drop,
-    format_interval,
-    format_value,
-    judge_goal,
-    name_method,
-)
+from pages.intervene.unlearn.sentences import format_drop, format_interval, format_value, name_method
 from pages.shared.layout import show_caption, show_download, show_method
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
+from pages.shared.verdicts.methods import show_measures, show_method_verdict
+from store.unlearning_evidence import read_method_verdicts
 from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.tables import skills_csv
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe
 
 Document = Mapping[str, Any]
+MOST_CUT_OFF = 0.1
+"""Share of answers ended by the token limit from which there is a warning."""
 PAPER = (
     "KSD and Neuron Adjust: Li, Hsu and Weng, NAACL 2025, arXiv 2503.21730. Selective pruning: Pochinkov and "
     "Schoots 2024, arXiv 2403.01267"
@@ -51,16 +48,22 @@ boxes and is not a rival.
 Relative drop $= 1 - \text{after} / \text{before}$; a refused example is wrong. None where *before* is not
 above chance by two standard errors. Intervals: 95 %, bootstrap over facts, in pairs; Wilson's at none and all
 of $n$. Over-refusal: refused test prompts of retain skills. KL (nats, of what was answered) and
-Jensen–Shannon compare next-token distributions after the prompt. The paper's goal: a drop above 0.8, every
-other below 0.1.
+Jensen–Shannon compare next-token distributions after the prompt. The verdict is the worst form: the paper's
+goal, a drop above 0.8 and every cost below 0.1, must be kept in every form that was measured; a cost is a
+relative drop, a share refused, or a next-token KL in nats, whichever is largest.
 """
 
 
 def show_results(loaded: LoadedModel, question: UnlearningQuestion, found: UnlearningAnswer) -> None:
     """All results, or those of the methods finished so far."""
     document = found.document
+    verdicts = read_method_verdicts({"document": document})
+    for verdict in verdicts:
+        show_method_verdict(verdict)
+    for verdict in verdicts:
+        show_measures(verdict)
     for one in document["methods"]:
-        _headline(one)
+        _warn(one)
     if wordy := warn_cut_off(document["methods"][0]):
         st.warning(f"{escape_text(wordy)}.", icon=":material/content_cut:")
     show_method("How this is measured", METHOD, PAPER)
@@ -81,14 +84,6 @@ def show_results(loaded: LoadedModel, question: UnlearningQuestion, found: Unlea
     }
     offer_unlearning_exports(loaded, question, found, recipes)
     show_ask_box(loaded, question, found, recipes)
-
-
-def _headline(one: Document) -> None:
-    found = judge_goal(one)
-    said = {True: "Reaches the goal", False: "Misses the goal", None: "Cannot be compared with the goal"}
-    tell = {True: st.success, False: st.warning, None: st.info}[found.reached]
-    icons = {True: ":material/check_circle:", False: ":material/cancel:", None: ":material/help:"}
-    tell(f"{describe_result(one)}  \n{said[found.reached]}: {found.why}.", icon=icons[found.reached])
 
 
 def _numbers(one: Document) -> None:
@@ -115,7 +110,18 @@ def _numbers(one: Document) -> None:
         shown = shown.drop(columns="perplexity ×")
     with st.expander(f"Numbers: {escape_text(name_method(one))}", expanded=False):
         st.dataframe(shown, hide_index=True)
-        show_caption(f"{_parameters(one)}. In brackets: 95 % intervals. {_control(one)}")
+        show_caption(f"In brackets: 95 % intervals. {_control(one)}")
+
+
+def _warn(one: Document) -> None:
+    """Skills without a drop, and answers that were cut off."""
+    cut = one.get("cut_off") or 0.0
+    if cut > MOST_CUT_OFF:
+        st.warning(
+            f"{escape_text(name_method(one))}: {cut:.0%} of a skill's answers ended at the token limit "
+            "before they were finished, so they may be judged too early; raise **New tokens**.",
+            icon=":material/warning:",
+        )
     for skill in one["skills"]:
         if skill["warning"]:
             st.warning(
@@ -124,22 +130,6 @@ def _numbers(one: Document) -> None:
                 "no drop is given.",
                 icon=":material/warning:",
             )
-
-
-def _parameters(one: Document) -> str:
-    """`layers L0, L3 · α 1.35 · 71 probes`, as far as the document has them."""
-    told = one["parameters"]
-    parts = []
-    if "layers" in told:
-        parts.append("layers " + ", ".join(f"L{layer}" for layer in told["layers"]))
-    parts += [f"α {told['alpha']:g}"] if isinstance(told.get("alpha"), int | float) else []
-    parts += [f"margin {told['margin']:g}"] if isinstance(told.get("margin"), int | float) else []
-    parts += [f"{len(told['rivals'])} rivals"] if told.get("rivals") else []
-    parts += [f"q {told['q']:g} %"] if isinstance(told.get("q"), int | float) else []
-    parts += [f"{told['neurons']:,} neurons"] if "neurons" in told else []
-    parts += [f"{told['n']:,} probes"] if "n" in told else []
-    none = f"nothing; {escape_text(told['why'])}" if told.get("why") else "nothing"
-    return "Chosen on validation: " + (" · ".join(parts) or none)
 
 
 def _control(one: Document) -> str:

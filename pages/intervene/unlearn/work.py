@@ -5,13 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
+from analysis.unlearning.scenes import METHOD_NAMES
+from pages.intervene.unlearn.form import choose_quick
 from pages.shared.errors import show_errors
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
 from pages.shared.layout import show_empty
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.kinds import make_order
-from workbench.unlearning.checks import METHOD_NAMES, check_scene
+from workbench.unlearning.checks import check_scene
+from workbench.unlearning.presets import PlannedTime, format_minutes, plan_time
 from workbench.unlearning.unlearning import (
     UNLEARN,
     UnlearningAnswer,
@@ -19,6 +22,7 @@ from workbench.unlearning.unlearning import (
     find_unlearning_answer,
 )
 
+_PLANNED = "_unlearn_planned"
 WHY = (
     "Every skill is answered by the unchanged model, and under each method. A finished method stays "
     "stored, whatever happens to the others. The page continues automatically."
@@ -43,7 +47,7 @@ def load_unlearning_answer(
         elif found is not None:
             _go_on(question, found)
         else:
-            _nothing_yet(question)
+            _nothing_yet(loaded, question)
     return found
 
 
@@ -61,7 +65,9 @@ def _go_on(question: UnlearningQuestion, found: UnlearningAnswer) -> None:
     )
 
 
-def _nothing_yet(question: UnlearningQuestion) -> None:
+def _nothing_yet(loaded: LoadedModel, question: UnlearningQuestion) -> None:
+    """What will be done and how long it takes; or, where it cannot work, why."""
+    planned = _plan(loaded, question)
     names = ", ".join(METHOD_NAMES[method] for method in question.methods)
     kept = escape_text(", ".join(source.name for source in question.retain)) or "nothing"
     show_empty(
@@ -69,6 +75,37 @@ def _nothing_yet(question: UnlearningQuestion) -> None:
         f"{kept}. "
         "**Forget it and measure** fits each method on a part of the examples, chooses its setting on a "
         "second, and "
-        "measures once on a third. That takes a few minutes on a bundled model, and far longer on a larger "
-        "one. Fewer examples per skill, in **More settings**, are quicker, with wider intervals."
+        f"measures once on a third. {_say_time(planned)}"
     )
+    if planned is not None and planned.quick is not None:
+        st.button(
+            f"Quick answer ({format_minutes(planned.quick_seconds)})",
+            icon=":material/bolt:",
+            on_click=choose_quick,
+            args=(planned.quick,),
+            help=f"{METHOD_NAMES[planned.quick.methods[0]]} alone, on {_say_examples(planned.quick)}, "
+            "without controls; in every other form too. Wider intervals, and the same verdict's table.",
+        )
+
+
+def _say_time(planned: PlannedTime | None) -> str:
+    if planned is None:
+        return "Its time is measured once the model is no longer at work."
+    return f"That takes **{format_minutes(planned.seconds)}** here, by a short measurement of the model."
+
+
+def _say_examples(question: UnlearningQuestion) -> str:
+    return f"{question.limit} examples per skill" if question.limit else "all examples"
+
+
+def _plan(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime | None:
+    """The time of a question, measured once per session. Raises SkillError where it cannot work."""
+    known: dict[object, PlannedTime] = st.session_state.setdefault(_PLANNED, {})
+    key = (loaded.fingerprint, str(loaded.device), loaded.dtype, question)
+    if key not in known:
+        with st.spinner("Timing this model on a few of the examples …"):
+            planned = plan_time(loaded, question)
+        if planned is None:
+            return None
+        known[key] = planned
+    return known[key]

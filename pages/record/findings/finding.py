@@ -11,13 +11,14 @@ from pages.record.findings.generation_finding import open_generation, show_gener
 from pages.record.findings.pruning_finding import open_pruning, show_pruning_finding
 from pages.record.findings.rerun import ask_rerun, show_rerun
 from pages.record.findings.skill_finding import open_skill, show_skill
-from pages.record.findings.unlearn_finding import open_unlearning, show_unlearning
+from pages.record.findings.unlearn_finding import open_unlearning, read_verdicts, show_unlearning
 from pages.record.findings.word_finding import open_word_finding, show_word_finding
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import format_time, shorten_model, show_download, show_page_link
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
+from pages.shared.verdicts.methods import show_method_verdict
 from pages.shared.word_effects import show_verdict
 from store.evidence import EvidenceView, read_evidence
 from store.headlines import write_headline
@@ -44,9 +45,12 @@ def show_finding(finding: Finding, *, bundled: bool = False) -> None:
     st.subheader(escape_text(finding.title), anchor=False)
     st.caption(describe_finding(finding))
     headline = write_headline(finding, shown)
-    if headline and not shown.said.verdict:
+    verdicts = read_verdicts(finding.evidence) if finding.kind == UNLEARNING else ()
+    for verdict in verdicts:
+        show_method_verdict(verdict)
+    if headline and not (shown.said.verdict or verdicts):
         st.markdown(f"**{escape_text(headline)}**")
-    elif headline:
+    elif headline and shown.said.verdict:
         show_verdict(shown.said)
     if finding.note:
         st.text(finding.note)

@@ -8,15 +8,27 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from analysis.unlearning.scenes import METHOD_NAMES
 from pages.shared import state
 from pages.shared.layout import show_caption, show_page_link
 from pages.shared.links.questions import make_unlearn_view
 from pages.shared.tokens import escape_text
-from workbench.unlearning.checks import METHOD_NAMES
+from pages.shared.verdicts.methods import show_measures
+from store.unlearning_evidence import MethodVerdict, read_method_verdicts
+from workbench.unlearning.method_verdicts import judge_document
+
+
+def read_verdicts(evidence: Mapping[str, Any]) -> tuple[MethodVerdict, ...]:
+    """The methods' verdicts; of evidence of earlier versions made from its numbers, where it has enough."""
+    methods = _list(_map(evidence.get("document")).get("methods"))
+    judged = [judge_document(_map(method)) for method in methods]
+    return read_method_verdicts({"document": {"methods": judged}})
 
 
 def show_unlearning(evidence: Mapping[str, Any]) -> None:
-    """The effect of each method on each skill."""
+    """What was measured of each method, and its effect on each skill."""
+    for verdict in read_verdicts(evidence):
+        show_measures(verdict)
     document = _map(evidence.get("document"))
     names = {str(method): name for method, name in METHOD_NAMES.items()}
     rows = [

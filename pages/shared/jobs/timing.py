@@ -20,6 +20,8 @@ so that SmolLM2 (419 tokens a second: 40 and 25 s) and demo/base (10,784: 4.3 an
 """
 PRUNING = (0.0, 300_000)
 """Likewise of profile and pruning: 42 sets of experts on an evaluation text, and a calibration text."""
+REMOVAL = (0.0, 30_000)
+"""Likewise of removing a concept, with one prompt to aim with (demo/chat, 4,700 tokens a second: 6 s)."""
 UNLEARN_TOKENS = 250
 """What forgetting costs, in tokens read, for each example: its seconds on demo/base times the rate."""
 
@@ -37,6 +39,11 @@ def estimate_sweep(loaded: LoadedModel, **alike: Any) -> str:
 def estimate_pruning(loaded: LoadedModel) -> str:
     """A sentence on the time of profiling and pruning experts."""
     return _say(loaded, "prune", *PRUNING)
+
+
+def estimate_removal(loaded: LoadedModel) -> str:
+    """A sentence on the time of removing a concept."""
+    return _say(loaded, "tars", *REMOVAL)
 
 
 def estimate_evaluations(loaded: LoadedModel, count: int, tokens: int, **alike: Any) -> str:

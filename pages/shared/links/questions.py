@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.running.calibration import LONGEST
+from analysis.unlearning.scenes import METHOD_NAMES
 from pages.shared import state
-from workbench.unlearning.checks import METHOD_NAMES
 
 View = dict[str, Any]
 
@@ -31,6 +31,11 @@ def make_unlearn_view(asked: Mapping[str, Any]) -> View:
         state.TESTS: asked.get("tests"),
         state.CONTROLS: str(asked.get("controls")).lower(),
         state.ROBUSTNESS: str(asked.get("robustness")).lower(),
+        state.NEAR: [read_named(one) for one in read_items(asked.get("near"))],
+        state.UNLISTED: [read_named(one) for one in read_items(asked.get("unlisted"))],
+        state.MEASURE: asked.get("measure", "box"),  # as it was before there was a choice
+        state.KEY_PLACE: asked.get("key") or "usual",
+        state.WRAP: {"True": "on", "False": "off"}.get(str(asked.get("wrap")), "usual"),
         state.RELEASED: str(asked.get("as_released")).lower(),
     }
     if utility := [read_named(one) for one in read_items(asked.get("mmlu"))]:

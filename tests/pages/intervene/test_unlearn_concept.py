@@ -69,3 +69,9 @@ def test_without_a_concept_the_page_says_what_to_type(run_app: RunApp) -> None:
     app = run_app("/unlearn", remove="a concept")
     assert "Type a concept, one word such as" in shown(app)
     assert not app.exception
+
+
+def test_the_time_of_a_removal_is_said_before_it_starts(run_app: RunApp) -> None:
+    app = run_app("/unlearn", **CONCEPT)
+    assert "**Remove it** removes dog. ≈ " in shown(app)
+    assert "on this machine, by a short measurement." in shown(app)

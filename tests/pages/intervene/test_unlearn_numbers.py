@@ -27,19 +27,11 @@ def test_the_numbers_are_those_of_the_document(
     app = page(run_app)
     text = shown(app)
     for method, name, table in zip(
-        document["methods"], ("KSD", "Neuron Adjust", "Selective pruning"), app.dataframe, strict=False
+        document["methods"], ("KSD", "Neuron Adjust", "Selective pruning"), app.dataframe[3:], strict=False
     ):
         forget, kept = method["skills"]
-        drop, (low, high) = forget["relative_drop"], forget["interval"]
-        assert (
-            f"**{name}**: one {'falls' if drop else 'stays'} from {forget['before']:.3f} to "
-            f"{forget['after']:.3f} (relative drop {drop:.3f} [{low:.2f}, {high:.2f}])".replace("-", "−")
-            in text
-        )
-        assert f"{round(method['over_refusal'] * kept['n'])} of {kept['n']} retain prompts refused" in text
-        if unrelated := method["parameters"].get("unrelated"):
-            share = f"{round(unrelated['refused'] * unrelated['n'])} of {unrelated['n']}"
-            assert f"{share} passages of unrelated text refused" in text
+        assert method["verdict"]["sentence"].startswith(name)
+        assert method["verdict"]["sentence"] in text
         rows = table.value.set_index("skill")
         assert list(rows["role"]) == ["forget", "retain"]
         for skill in (forget, kept):
@@ -51,7 +43,7 @@ def test_the_numbers_are_those_of_the_document(
             control = method["control"]["drop"][skill["skill"]]
             assert row.iloc[-1] == f"{control:.3f}".replace("-", "−")
     assert "was used for **1** question on this model" in text
-    opened = app.dataframe[4].value.set_index("skill")
+    opened = app.dataframe[7].value.set_index("skill")
     split = document["split"]["skills"][0]
     assert list(opened.loc["one"])[:4] == [split[key] for key in _PARTS]
 
@@ -62,11 +54,11 @@ _PARTS = ("probe", "validation", "test", "unseen_wordings")
 def test_every_way_of_asking_that_the_document_has_is_a_row(
     run_app: RunApp, answer: tuple[Store, UnlearningAnswer]
 ) -> None:
-    table = page(run_app).dataframe[3].value
+    table = page(run_app).dataframe[6].value
     for name, method in zip(table["method"].unique(), answer[1].document["methods"], strict=True):
         rows = table[table["method"] == name].set_index("asked")
         assert list(rows.index)[:3] == ["the test, whole", "in unseen wordings", "in seen wordings"]
-        named = {"few_shot": "after answered examples", "harmless_prefix": "after a harmless prefix"}
+        named = {"few_shot": "after answered examples", "harmless_prefix": "after a greeting"}
         forget = method["skills"][0]
         told = {"in unseen wordings": forget["unseen"], "in seen wordings": forget["seen"]}
         told |= {named[form["form"]]: form for form in method["robustness"] if form["form"] in named}
@@ -153,8 +145,8 @@ def test_an_accuracy_that_is_not_above_chance_has_no_drop_but_a_warning(
     monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", given)
     app = press(page(run_app, methods="KSD", **QUICK), GO)
     assert "KSD, two: accuracy 0.000 before is not above chance (0.000)" in told(app)
-    assert "no retain skill has a drop" in shown(app)
-    assert app.dataframe[0].value["relative drop"][1] == "–"
+    assert "cost to a retain skill" in list(app.dataframe[0].value["measured"])
+    assert app.dataframe[1].value["relative drop"][1] == "–"
 
 
 def test_parts_that_nearly_share_prompts_are_told(answer: tuple[Store, UnlearningAnswer]) -> None:

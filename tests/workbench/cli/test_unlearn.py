@@ -41,7 +41,7 @@ def test_the_document_is_that_of_the_docs(cli: Cli, tiny: Path, skills: dict[str
     for method in found["methods"]:
         assert set(method) == {
             *("method", "parameters", "skills", "over_refusal", "frontier", "sweep", "control"),
-            *("robustness", "curve", "asked", "utility", "cut_off"),
+            *("robustness", "curve", "asked", "utility", "cut_off", "forms", "worst", "verdict"),
         }
         forget, retain = method["skills"]
         assert (forget["skill"], forget["role"], retain["skill"], retain["role"]) == (
@@ -152,6 +152,9 @@ def test_where_the_files_lie_does_not_matter(
 
 def test_a_table_is_printed_for_people(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
     shown = cli("unlearn", tiny, *asked(skills, "--method", "ksd", "--no-controls")).out
+    assert shown.startswith("KSD ")  # the verdict comes first, then its table
+    assert "drop as asked" in shown
+    assert "What it took: layers" in shown
     assert "one (forget)" in shown
     assert "over-refusal" in shown
     assert "in wordings that no probe had" in shown
@@ -304,7 +307,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "no such layer": (("--method", "ksd", "--layers", "7"), "layer 7 has no dense FFN block"),
     "layers in words": (("--layers", "some"), "write last, best, all, or numbers"),
     "a share of nothing": (("--method", "sp", "--share", "0"), "choose a share above 0"),
-    "too few": (("--method", "ksd", "--limit", "20"), "a box needs at least 30"),
+    "too few": (("--method", "ksd", "--limit", "20"), "a KSD box needs at least 30"),
     "a script without a recipe": (("--method", "ksd", "--snippet", "x.py"), "give --recipe too"),
     "a baked guard": (("--method", "ksd", "--bake", "baked"), "make sp the first --method"),
     "baked into what is there": (("--method", "sp", "--bake", "."), "is not empty"),
@@ -398,3 +401,47 @@ def test_another_language_that_is_none_is_refused(cli: Cli, tiny: Path, skills: 
     answer = cli("unlearn", tiny, *asked(skills), "--other-language", skills["two"])
     assert answer.code == 2
     assert "which is off" in answer.err
+
+
+def test_near_and_unlisted_sets_and_a_guards_choices_are_in_the_question(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = {}
+    for name in ("near", "far"):
+        lines = [json.loads(line) for line in skills["two"].read_text().splitlines()[:60]]
+        sets[name] = tmp_path / f"{name}.jsonl"
+        made = [line | {"prompt": f"{name[0]}{line['prompt']}"} for line in lines]
+        sets[name].write_text("\n".join(map(json.dumps, made)))
+    seen: list[UnlearningQuestion] = []
+
+    def stop(loaded: object, store: object, question: UnlearningQuestion, progress: object) -> None:
+        seen.append(question)
+        raise SkillError("that is enough")
+
+    monkeypatch.setattr("workbench.cli.commands.unlearn.unlearn", stop)
+    more = ("--near", sets["near"], "--unlisted", sets["far"], "--measure", "gauss")
+    answer = cli("unlearn", tiny, *asked(skills, *more, "--key", "user_mean", "--wrap"))
+    assert "that is enough" in answer.err
+    assert "This takes about" in answer.err
+    assert "by a short measurement of the model; --quick takes about" in answer.err
+    (question,) = seen
+    assert [source.name for source in question.near] == ["near"]
+    assert [source.name for source in question.unlisted] == ["far"]
+    assert (question.measure, question.key, question.wrap) == ("gauss", "user_mean", True)
+    both = cli("unlearn", tiny, *asked(skills, "--near", skills["two"]))
+    assert both.code == 2
+    assert "two skills have the same name" in both.err
+    quick = cli("unlearn", tiny, "--forget", skills["one"], "--retain", skills["two"], "--quick")
+    assert "--quick takes" not in quick.err
+    assert (seen[-1].methods, seen[-1].controls, seen[-1].robustness) == (("ksd",), False, True)
+    assert 0 < seen[-1].limit < 361
+
+
+def test_a_stored_answer_is_not_timed_again(
+    cli: Cli, tiny: Path, skills: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = asked(skills, "--method", "ksd", "--no-controls")
+    assert "This takes about" in cli("unlearn", tiny, *ask).err
+    again = cli("unlearn", tiny, *ask)
+    assert again.code == 0
+    assert "This takes" not in again.err

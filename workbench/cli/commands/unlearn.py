@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
+from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
-from analysis.unlearning.guards.key_guards import Check
+from analysis.unlearning.guards.key_guards import Check, Measure
+from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.scenes import METHODS, Method
 from analysis.unlearning.token_limits import LONGEST
+from store import Store
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
-from workbench.cli.shared.output import format_number, format_table, say
+from workbench.cli.shared.output import say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
+from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
 from workbench.skills.sources import make_skill_source, make_skill_sources
-from workbench.unlearning.checks import check_methods, parse_layers
-from workbench.unlearning.documents import warn_cut_off
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe, unlearn
+from workbench.unlearning.checks import parse_layers
+from workbench.unlearning.presets import format_minutes, make_quick, plan_time
+from workbench.unlearning.unlearning import (
+    UnlearningQuestion,
+    find_unlearning_answer,
+    read_method_recipe,
+    unlearn,
+)
 from workbench.unlearning.utility import MMLU_SAMPLE
 
 
@@ -117,6 +127,54 @@ def unlearn_(
             "after, as utility. A file in MMLU's layout, or a folder of its CSV files; may be repeated.",
         ),
     ] = None,
+    near: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--near",
+            metavar="FILE",
+            help="Questions on the same subject that must go on being answered; may be repeated.",
+        ),
+    ] = None,
+    unlisted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--unlisted",
+            metavar="FILE",
+            help="Questions that no fit sees and that must go on being answered; may be repeated.",
+        ),
+    ] = None,
+    measure: Annotated[
+        Measure,
+        typer.Option(
+            "--measure",
+            help="What a guard compares: a linear score, fitted to tell the skill from what is kept; depth "
+            "in key boxes, the paper's; or Gaussian densities.",
+        ),
+    ] = "linear",
+    key: Annotated[
+        KeyPlace | None,
+        typer.Option(
+            "--key",
+            help="Where a guard takes its key: at the last token fed (usual, the paper's), at the last one "
+            "that the user typed, as the mean over what the user typed, or, for a linear guard, at the first "
+            "and the last of these (usual there).",
+        ),
+    ] = None,
+    wrap: Annotated[
+        bool | None,
+        typer.Option(
+            "--wrap/--no-wrap",
+            help="Fit a guard on probes in other forms too, the same on both sides; usual for a linear one.",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A first answer within minutes: one method, as few examples as it can, no controls; what is "
+            "given besides stays.",
+        ),
+    ] = False,
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", metavar="OUT", help="Write the first method's intervention as a recipe."),
@@ -162,86 +220,36 @@ def unlearn_(
         robustness=not no_robustness,
         other_language=tuple(make_skill_source(path) for path in other_language or ()),
         mmlu=tuple(source for path in mmlu or () for source in make_skill_sources(path)),
+        near=tuple(make_skill_source(path) for path in near or ()),
+        unlisted=tuple(make_skill_source(path) for path in unlisted or ()),
+        measure=measure,
+        key=key,
+        wrap=wrap,
     )
+    question = make_quick(question) if quick else question
     exports = Exports(recipe, snippet, bake, results)
     exports.check(question)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        check_methods(loaded, question)
+        _say_time(loaded, here.store, question)
         with show_bar("examples") as progress:
             found = unlearn(loaded, here.store, question, progress)
         exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
         exports.write_results(loaded, here.store, found)
-        for warning in _warnings(found):
+        for warning in list_warnings(found.document):
             say(f"Warning: {warning}")
-        here.show(found.document, _format_answer(found))
+        here.show(found.document, format_unlearned(found.document))
 
 
-def _warnings(found: UnlearningAnswer) -> list[str]:
-    told = [
-        f"{skill['skill']}: {skill['warning']}"
-        for skill in found.document["methods"][0]["skills"]
-        if skill["warning"]
-    ]
-    told += filter(None, [warn_cut_off(found.document["methods"][0])])
-    for split in found.document["split"]["skills"]:
-        if split["near_duplicates"]:
-            told.append(
-                f"{split['skill']}: {split['near_duplicates']} pairs of prompts in the test and outside it "
-                "are near-duplicates"
-            )
-    return told
-
-
-def _format_answer(found: UnlearningAnswer) -> str:
-    opened = found.document["split"]["test_opened"]
-    parts = [
-        f"forget {found.document['forget']}; this test was used for {opened} question(s); run {found.run}"
-    ]
-    for method in found.document["methods"]:
-        rows = [
-            (
-                f"{s['skill']}{' (forget)' if s['role'] == 'forget' else ''}",
-                str(s["n"]),
-                format_number(s["before"]),
-                format_number(s["after"]),
-                format_number(s["relative_drop"]),
-                _interval(s["interval"]),
-            )
-            for s in method["skills"]
-        ]
-        unseen = method["skills"][0]["unseen"]
-        parts.append(f"{method['method']}: {_parameters(method['parameters'])}")
-        parts.append(format_table(("skill", "n", "before", "after", "drop", "95 %"), rows))
-        if unseen:
-            drop = format_number(unseen["relative_drop"])
-            parts.append(f"in wordings that no probe had ({unseen['n']} examples): drop {drop}")
-        if method["robustness"]:
-            parts.append(format_table(("other forms", "n", "before", "after", "drop"), _forms(method)))
-        parts.append(f"over-refusal {format_number(method['over_refusal'])}")
-        if unrelated := method["parameters"].get("unrelated"):
-            parts.append(
-                f"of unrelated text refused {format_number(unrelated['refused'])} ({unrelated['n']} passages)"
-            )
-    return "\n\n".join(parts)
-
-
-def _forms(method: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (
-            f"{form['form']} {form['lang'] or ''}".strip(),
-            str(form["n"]),
-            *(format_number(form[name]) for name in ("before", "after", "relative_drop")),
-        )
-        for form in method["robustness"]
-    ]
-
-
-def _parameters(parameters: dict[str, Any]) -> str:
-    shown = {
-        name: value for name, value in parameters.items() if name not in ("k", "validation", "unrelated")
-    }
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
-
-
-def _interval(interval: list[float] | None) -> str:
-    return "–" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}"
+def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> None:
+    """Refuse what cannot work, and say how long the rest takes, unless all of it is stored."""
+    found = find_unlearning_answer(loaded, store, question)
+    done = () if found is None else [method["method"] for method in found.document["methods"]]
+    missing = tuple(method for method in question.methods if method not in done)
+    if not missing:
+        return
+    planned = plan_time(loaded, replace(question, methods=missing))
+    if planned is None:
+        say("How long it takes is not known: the model is at work.")
+        return
+    quick = "" if planned.quick is None else f"; --quick takes {format_minutes(planned.quick_seconds)}"
+    say(f"This takes {format_minutes(planned.seconds)}, by a short measurement of the model{quick}.")

@@ -1,0 +1,1 @@
+"""Verdicts as more than one page shows them."""

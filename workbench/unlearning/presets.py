@@ -1,0 +1,98 @@
+"""Presets of unlearning: a first answer within minutes, and how long any question takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from analysis.errors import SkillError
+from analysis.opening.models import LoadedModel
+from analysis.skills.splits import split_skill
+from analysis.unlearning.edits.selective_prune import SHARES
+from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
+from analysis.unlearning.scenes import Method
+from workbench.unlearning.checks import check_scene
+from workbench.unlearning.progress import estimate_seconds, measure_example_costs
+from workbench.unlearning.unlearning import UnlearningQuestion
+
+QUICK_METHODS: tuple[Method, ...] = ("ksd", "sp", "na")
+"""The first of these that is asked for is the one that a quick answer has."""
+QUICK_EXAMPLES = (120, 180, 240, 360)
+"""Examples per skill that a quick answer tries, fewest first: as many as a key box needs."""
+QUICK_SHARES = (3.0, 12.0)
+
+
+@dataclass(frozen=True)
+class PlannedTime:
+    """Seconds that a question takes, and its quick preset (None: it is quick itself, or has none)."""
+
+    seconds: float
+    quick: UnlearningQuestion | None
+    quick_seconds: float
+
+
+def make_quick(question: UnlearningQuestion) -> UnlearningQuestion:
+    """The question with one method, without controls, on as few examples as it can, and at two shares. Other
+    forms are still measured: a verdict needs them. What was chosen otherwise than by default stays.
+    """
+    method = next(one for one in QUICK_METHODS if one in question.methods)
+    return replace(
+        question,
+        methods=(method,),
+        shares=QUICK_SHARES if question.shares == SHARES else question.shares,
+        limit=question.limit or _find_limit(question),
+        controls=False,
+    )
+
+
+def plan_time(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime | None:
+    """How long a question and its quick preset take here, by a short measurement; None while the model is at
+    work. Raises SkillError and subclasses where the question cannot work.
+    """
+    scene, plan = check_scene(loaded, question), question.plan
+    costs = measure_example_costs(loaded, scene, plan)
+    if costs is None:
+        return None
+    seconds = estimate_seconds(scene, plan, question.methods, costs)
+    quick = make_quick(question)
+    if quick == question:
+        return PlannedTime(seconds, None, seconds)
+    try:
+        small = check_scene(loaded, quick)
+    except SkillError:
+        return PlannedTime(seconds, None, seconds)
+    return PlannedTime(seconds, quick, estimate_seconds(small, quick.plan, quick.methods, costs))
+
+
+def format_minutes(seconds: float) -> str:
+    """`about 40 seconds`, `about 3 minutes`, `about 2.5 hours`: no more digits than an estimate has."""
+    if seconds < 55:
+        return f"about {max(5, 5 * round(seconds / 5))} seconds"
+    minutes = max(1, round(seconds / 60))
+    if minutes < 90:
+        return f"about {minutes} minute{'' if minutes == 1 else 's'}"
+    return f"about {seconds / 3600:.1f} hours"
+
+
+def _find_limit(question: UnlearningQuestion) -> int:
+    """The fewest examples with which every skill that can has enough probes for a key box; 0: all."""
+    sources = (question.forget, *question.retain)
+    wholes = [source.read() for source in sources]
+
+    def count_probes(skill_limit: int) -> list[int]:
+        return [
+            len(
+                split_skill(
+                    whole.subsample(skill_limit) if skill_limit else whole,
+                    seed=question.split_seed,
+                    fractions=question.fractions,
+                    hold_wordings=question.hold_wordings,
+                ).probe
+            )
+            for whole in wholes
+        ]
+
+    enough = [min(FEWEST_PROBES, count) for count in count_probes(0)]
+    for limit in QUICK_EXAMPLES:
+        if all(count >= least for count, least in zip(count_probes(limit), enough, strict=True)):
+            return limit
+    return 0
