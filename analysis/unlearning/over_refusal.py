@@ -37,7 +37,7 @@ def measure_over_refusal(
     plan: FitSettings,
     pulse: Pulse = lambda done, total: None,
 ) -> tuple[AskedResult, ...]:
-    """Every set as asked, under a guard also in other forms, and plain text. Skills to keep as asked are part
+    """Every set as asked, under a guard also in other forms, and plain text. Retain skills as asked are part
     of a method's own test, and left out here.
     """
     found = []
