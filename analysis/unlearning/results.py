@@ -110,7 +110,8 @@ class AskedResult:
 class Utility:
     """What a method costs in general, whatever was kept. mmlu: accuracy of multiple choice before and after;
     None: none was given. perplexity_ratio: changed / base over n neutral passages, those that a guard refuses
-    left out; kl_median: nats, next tokens of these passages. All None where all are refused.
+    left out; kl_median: nats, next tokens of these passages. All None where all are refused, or the
+    tokenizer cannot write them.
     """
 
     mmlu: SkillChange | None

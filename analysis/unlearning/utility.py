@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.errors import TextError
 from analysis.intervening.interventions import Change
 from analysis.levers.readings import log_total, measure_kl
 from analysis.opening.models import LoadedModel
@@ -53,7 +54,7 @@ def measure_utility(
     if mmlu is not None:
         after = measure_items(loaded, mmlu.items, changes, plan.ways, pulse) if changes else mmlu
         choices = measure_change(mmlu, after, plan.seed)
-    windows = [one for ids in neutral_windows(loaded) if (one := _read_window(loaded, ids, changes))]
+    windows = [one for ids in _list_windows(loaded) if (one := _read_window(loaded, ids, changes))]
     if not windows:
         return Utility(choices, None, None, None, 0)
     targets = np.array([one.targets for one in windows], dtype=float)
@@ -62,6 +63,14 @@ def measure_utility(
     ends = None if effect.interval is None else (_ratio(effect.interval[0]), _ratio(effect.interval[1]))
     kl = float(torch.cat([one.kl for one in windows]).median())
     return Utility(choices, _ratio(effect.value), ends, kl, len(windows))
+
+
+def _list_windows(loaded: LoadedModel) -> Sequence[Sequence[int]]:
+    """The neutral windows; none for a tokenizer that cannot write them, which need not end an evaluation."""
+    try:
+        return neutral_windows(loaded)
+    except TextError:
+        return ()
 
 
 def _ratio(nats: float) -> float:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from analysis.anatomy.addresses import BlockAddress
+from analysis.errors import TextError
 from analysis.intervening.interventions import intervene
 from analysis.opening.models import LoadedModel
 from analysis.reading.neutral import neutral_windows
@@ -92,6 +93,17 @@ def test_what_a_guard_refuses_is_left_out_of_the_text_and_wrong_in_the_choices(l
     assert (every.mmlu.n, every.mmlu.after, every.mmlu.abstained) == (12, 0.0, 1.0)
     assert every.mmlu.before is not None
     assert every.mmlu.before > 0
+
+
+def test_a_tokenizer_that_cannot_write_the_passages_does_not_end_an_evaluation(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(loaded: LoadedModel) -> None:
+        raise TextError("ids beyond the model's")
+
+    monkeypatch.setattr("analysis.unlearning.utility.neutral_windows", refuse)
+    found = measure_utility(llama, [draw_prune(llama, 20.0, 0)], FitSettings())
+    assert (found.n, found.perplexity_ratio, found.kl_median) == (0, None, None)
 
 
 @pytest.mark.parametrize("method", ["ksd", "na", "sp"])

@@ -144,7 +144,7 @@ def unlearned(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[Any
     one = write_skill(folder / "one.jsonl", tiny, "abcdefghijklm")
     two = write_skill(folder / "two.jsonl", tiny, "nopqrstuvwxyz")
     out = folder / "results.json"
-    question = ("--forget", one, "--retain", two, "--method", "sp", "--method", "ksd", "--share", "20")
+    question = ("--forget", one, "--retain", two, "--method", "sp", "--method", "ksd", "--share", "5")
     arguments = ("unlearn", tiny, *question, "--max-new-tokens", "3", "--no-robustness", "--results", out)
     result = CliRunner().invoke(app, [str(a) for a in (*arguments, "--db", folder / "a.db", "--json")])
     assert result.exit_code == 0, result.stderr
