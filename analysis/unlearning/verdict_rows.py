@@ -172,9 +172,10 @@ def _utility_costs(utility: Utility | None) -> Iterator[tuple[VerdictRow, Cost |
         drop = mmlu.relative_drop
         cost = Cost("", f"MMLU loses {format_share(drop, MOST_LOST)}", drop, mmlu.interval, mmlu.n)
         yield VerdictRow(MMLU, "", drop, mmlu.interval, mmlu.n, below, drop < MOST_LOST), cost
-    if utility is None:
-        yield _missing(PERPLEXITY, ratio), None
-        yield _missing(KL, nats), None
+    if utility is None or not utility.n:
+        why = "" if utility is None else "every passage is refused"
+        yield _missing(PERPLEXITY, ratio, why), None
+        yield _missing(KL, nats, why), None
         return
     value, ends, n = utility.perplexity_ratio, utility.perplexity_interval, utility.n
     cost = Cost("", f"perplexity of neutral text × {value:.3g}", value, ends, n)

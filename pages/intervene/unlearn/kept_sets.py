@@ -9,9 +9,9 @@ import streamlit as st
 
 from pages.shared import state
 from workbench.skills.sources import SkillSource
+from workbench.unlearning.presets import KEY_PLACES, MEASURES
+from workbench.unlearning.unlearning import UnlearningQuestion
 
-MEASURES = ("box", "gauss")
-KEY_PLACES = ("last", "user_last", "user_mean")
 _NEAR = (
     "Questions on the same subject about something else, such as a country's language beside its capital: "
     "how many are refused. Boxes of their probes compete with the forget skill's."
@@ -47,9 +47,23 @@ def show_kept_sets(skills: Mapping[str, SkillSource]) -> None:
 def show_guard_choices() -> None:
     """What KSD compares, and on what it is fitted."""
     measure, key, wrap = st.columns([2, 2, 2], vertical_alignment="bottom")
-    measure.selectbox("KSD compares", MEASURES, key=state.MEASURE, bind="query-params", help=_MEASURE)
-    key.selectbox("Key of a query", KEY_PLACES, key=state.KEY_PLACE, bind="query-params", help=_KEY)
-    wrap.toggle("Wrapped probes", key=state.WRAP, bind="query-params", help=_WRAP)
+    measure.selectbox(
+        "KSD compares",
+        MEASURES,
+        MEASURES.index(UnlearningQuestion.measure),
+        key=state.MEASURE,
+        bind="query-params",
+        help=_MEASURE,
+    )
+    key.selectbox(
+        "Key of a query",
+        KEY_PLACES,
+        KEY_PLACES.index(UnlearningQuestion.key),
+        key=state.KEY_PLACE,
+        bind="query-params",
+        help=_KEY,
+    )
+    wrap.toggle("Wrapped probes", UnlearningQuestion.wrap, key=state.WRAP, bind="query-params", help=_WRAP)
 
 
 def read_kept_sets(skills: Mapping[str, SkillSource]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def make_unlearn_view(asked: Mapping[str, Any]) -> View:
         state.ROBUSTNESS: str(asked.get("robustness")).lower(),
         state.NEAR: [read_named(one) for one in read_items(asked.get("near"))],
         state.UNLISTED: [read_named(one) for one in read_items(asked.get("unlisted"))],
-        state.MEASURE: asked.get("measure"),
-        state.KEY_PLACE: asked.get("key"),
+        state.MEASURE: asked.get("measure", "box"),
+        state.KEY_PLACE: asked.get("key", "last"),
         state.WRAP: str(asked.get("wrap", False)).lower(),
         state.RELEASED: str(asked.get("as_released")).lower(),
     }

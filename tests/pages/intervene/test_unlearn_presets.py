@@ -15,7 +15,7 @@ from tests.pages.reading import press, shown
 from tests.pages.unlearning_made import GO, QUICK, RunApp, Skills, failures, page, question_of, told
 from workbench.skills.library import add_skill
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.unlearning import UnlearningAnswer
+from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
 
 
 def quick_button(app: AppTest) -> Any:
@@ -78,7 +78,9 @@ def test_near_and_unlisted_sets_and_the_guards_choices_are_in_the_address(
     assert asked[-1] == wanted
     page(run_app, forget="one", retain="two")
     assert (asked[-1].near, asked[-1].unlisted) == ((), ())
-    assert (asked[-1].measure, asked[-1].key, asked[-1].wrap) == ("box", "last", False)
+    usual = UnlearningQuestion(make_skill_source(skills["one"]))
+    for name in ("measure", "key", "wrap"):
+        assert getattr(asked[-1], name) == getattr(usual, name)
 
 
 def test_a_kept_answer_opens_with_its_near_and_unlisted_sets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +93,7 @@ def test_a_kept_answer_opens_with_its_near_and_unlisted_sets(monkeypatch: pytest
     assert (view["near"], view["unlisted"]) == (["rivers"], ["stars"])
     assert (view["measure"], view["key"], view["wrap"]) == ("gauss", "user_last", "true")
     open_unlearning({"question": {}}, "demo/base")
-    assert (view["near"], view["measure"], view["wrap"]) == ([], None, "false")
+    assert (view["near"], view["measure"], view["wrap"]) == ([], "box", "false")
 
 
 def test_the_table_on_the_page_is_the_documents(

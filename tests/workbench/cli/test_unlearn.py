@@ -235,6 +235,8 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "a method twice": (("--method", "sp", "--method", "sp"), "each once"),
     "no such layer": (("--method", "ksd", "--layers", "7"), "layer 7 has no dense FFN block"),
     "layers in words": (("--layers", "some"), "write last, best, all, or numbers"),
+    "a measure that is none": (("--measure", "sphere"), "--measure 'sphere': choose of "),
+    "a key that is none": (("--key", "first"), "--key 'first': choose of "),
     "a share of nothing": (("--method", "sp", "--share", "0"), "choose a share above 0"),
     "too few": (("--method", "ksd", "--limit", "20"), "a KSD box needs at least 30"),
     "a script without a recipe": (("--method", "ksd", "--snippet", "x.py"), "give --recipe too"),

@@ -49,7 +49,7 @@ def test_an_estimate_is_within_twice_the_time_it_takes(
     validation = sum(len(split.validation) for split in scene.splits)
     probes = sum(len(split.probe) for split in scene.splits)
     answered = (validation + test) + len(plan.shares) * validation + test
-    read = probes + 2 * test + 2 * (len(scene.retain[0].test) + COUNT)
+    read = probes + 2 * test + 2 * COUNT
     assert estimate_seconds(scene, plan, ["sp"], costs) == pytest.approx(5.0 * answered + 2.0 * read)
     list(compute_units(loaded, {"question": asked.document()}, [0], lambda *n: None))  # warm
     planned = plan_time(loaded, asked)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, cast
 
 import typer
 
+from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
@@ -21,7 +23,7 @@ from workbench.cli.shared.unlearn_exports import Exports
 from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.checks import parse_layers
-from workbench.unlearning.presets import format_minutes, make_quick, plan_time
+from workbench.unlearning.presets import KEY_PLACES, MEASURES, format_minutes, make_quick, plan_time
 from workbench.unlearning.unlearning import (
     UnlearningQuestion,
     find_unlearning_answer,
@@ -121,23 +123,26 @@ def unlearn_(
         ),
     ] = None,
     measure: Annotated[
-        Literal["box", "gauss"],
-        typer.Option("--measure", help="What a guard compares: depth in key boxes, or Gaussian densities."),
-    ] = "box",
+        str,
+        typer.Option(
+            "--measure",
+            help=f"What a guard compares: {', '.join(MEASURES)}; box: depth in key boxes, the paper's.",
+        ),
+    ] = UnlearningQuestion.measure,
     key: Annotated[
-        Literal["last", "user_last", "user_mean"],
+        str,
         typer.Option(
             "--key",
-            help="Where a guard takes its key: the last token fed, the last one that the user typed, or the "
-            "mean over what the user typed.",
+            help=f"Where a guard takes its key: {', '.join(KEY_PLACES)}; last: of all that is fed, as in "
+            "the paper.",
         ),
-    ] = "last",
+    ] = UnlearningQuestion.key,
     wrap: Annotated[
         bool,
         typer.Option(
             "--wrap/--no-wrap", help="Fit a guard on probes in other forms too, the same on both sides."
         ),
-    ] = False,
+    ] = UnlearningQuestion.wrap,
     quick: Annotated[
         bool,
         typer.Option(
@@ -192,8 +197,8 @@ def unlearn_(
         other_language=tuple(make_skill_source(path) for path in other_language or ()),
         near=tuple(make_skill_source(path) for path in near or ()),
         unlisted=tuple(make_skill_source(path) for path in unlisted or ()),
-        measure=measure,
-        key=key,
+        measure=_choose("--measure", measure, MEASURES),
+        key=_choose("--key", key, KEY_PLACES),
         wrap=wrap,
     )
     question = make_quick(question) if quick else question
@@ -223,3 +228,10 @@ def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -
         return
     quick = "" if planned.quick is None else f"; --quick takes {format_minutes(planned.quick_seconds)}"
     say(f"This takes {format_minutes(planned.seconds)}, by a short measurement of the model{quick}.")
+
+
+def _choose(option: str, given: str, choices: Sequence[str]) -> Any:
+    """The given text, if it is a choice. Raises HeadlampError."""
+    if given not in choices:
+        raise HeadlampError(f"{option} {given!r}: choose of {', '.join(choices)}")
+    return given
