@@ -19,6 +19,9 @@ LEAST_FORGOTTEN, MOST_LOST = 0.8, 0.1
 MOST_PERPLEXITY, MOST_KL = 1.1, 0.1
 """Largest perplexity ratio, and largest median next-token KL in nats, on neutral passages."""
 
+MOST_CUT_OFF = 0.1
+"""Share of a skill's answers that end at the token limit from which their accuracies are doubtful."""
+
 DROP, WORST_FORM, RETAIN = "drop as asked", "drop in the worst form", "cost to a retain skill"
 ASKED_ROWS: dict[AskedRole, str] = {
     "near": "cost to near questions",

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
+from analysis.unlearning.verdict_rows import MOST_CUT_OFF
 from pages.intervene.unlearn.asking import show_ask_box
 from pages.intervene.unlearn.exports import offer_unlearning_exports
 from pages.intervene.unlearn.pictures import show_abstention, show_forms, show_frontier, show_matrix
@@ -22,8 +23,6 @@ from workbench.unlearning.tables import skills_csv
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe
 
 Document = Mapping[str, Any]
-MOST_CUT_OFF = 0.1
-"""Share of answers ended by the token limit from which there is a warning."""
 PAPER = (
     "KSD and Neuron Adjust: Li, Hsu and Weng, NAACL 2025, arXiv 2503.21730. Selective pruning: Pochinkov and "
     "Schoots 2024, arXiv 2403.01267"
@@ -62,7 +61,7 @@ def show_results(loaded: LoadedModel, question: UnlearningQuestion, found: Unlea
     for verdict in verdicts:
         show_measures(verdict)
     for one in document["methods"]:
-        _warn(one)
+        show_warnings(one)
     show_method("How this is measured", METHOD, PAPER)
     show_matrix(document)
     for one in document["methods"]:
@@ -110,7 +109,7 @@ def _numbers(one: Document) -> None:
         show_caption(f"In brackets: 95 % intervals. {_control(one)}")
 
 
-def _warn(one: Document) -> None:
+def show_warnings(one: Document) -> None:
     """Skills without a drop, and answers that were cut off."""
     cut = one.get("cut_off") or 0.0
     if cut > MOST_CUT_OFF:

@@ -136,3 +136,17 @@ def test_a_sentence_with_markup_in_a_skills_name_is_harmless(run_app: RunApp, sk
     sentence = next(text for text in drawn if text.startswith("KSD "))
     assert "$y$" not in sentence
     assert "y" in sentence
+
+
+def test_answers_that_were_cut_off_are_warned_of(answer: tuple[Store, UnlearningAnswer]) -> None:
+    def warn(method: dict[str, object]) -> None:
+        from pages.intervene.unlearn.results import show_warnings
+
+        show_warnings(method)
+
+    method = json.loads(json.dumps(answer[1].document["methods"][0]))
+    for cut_off, count in ((0.1, 0), (0.25, 1)):
+        app = AppTest.from_function(warn, kwargs={"method": method | {"cut_off": cut_off}}).run()
+        assert not app.exception
+        assert len(app.warning) == count
+    assert "KSD: 25% of a skill" in told(app)

@@ -13,6 +13,7 @@ from analysis.errors import SkillError
 from analysis.unlearning.guards.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
 from tests.workbench.skill_files_made import LETTERS, write_skill
+from workbench.cli.shared.unlearn_tables import list_warnings
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.unlearning import UnlearningQuestion, read_question
 
@@ -376,3 +377,15 @@ def test_a_stored_answer_is_not_timed_again(
     again = cli("unlearn", tiny, *ask)
     assert again.code == 0
     assert "This takes" not in again.err
+
+
+def test_answers_that_were_cut_off_are_warned_of() -> None:
+    def warn(cut_off: float | None) -> list[str]:
+        method = {"skills": [{"skill": "one", "warning": ""}], "cut_off": cut_off}
+        return list_warnings({"methods": [method], "split": {"skills": []}})
+
+    assert warn(0.1) == warn(None) == []
+    assert warn(0.25) == [
+        "25% of a skill's answers ended at the token limit, so they may be judged too early; raise "
+        "--max-new-tokens"
+    ]
