@@ -30,7 +30,7 @@ from analysis.running.prompts import encode_open_end, refuse_unknown_ids
 from analysis.running.templates import render_turns
 from analysis.skills.answering import answer_prompts
 from analysis.skills.likelihoods import Likelihood, score_continuations
-from analysis.unlearning.guards.key_guards import KeyGuard
+from analysis.unlearning.guards.linear_guards import Guard
 
 NEW_TOKENS = 256
 """Longest answer if a task names none, as in the harness."""
@@ -217,7 +217,7 @@ class ChangedModel(TemplateLM):  # type: ignore[misc]  # untyped where it is ins
 
     def _refusal(self) -> list[int]:
         return refusal_ids(
-            self.loaded, next(change.refusal for change in self.changes if isinstance(change, KeyGuard))
+            self.loaded, next(change.refusal for change in self.changes if isinstance(change, Guard))
         )
 
     def _note(self, requests: Sequence[Any], refused: Sequence[bool]) -> None:

@@ -18,7 +18,9 @@ from analysis.unlearning.edits.neuron_adjust import AdjustedBlock, NeuronAdjust
 from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
 from analysis.unlearning.edits.selective_prune import SelectivePrune
 from analysis.unlearning.guards.key_boxes import KeyBox
-from analysis.unlearning.guards.key_guards import KeyGuard, Rival
+from analysis.unlearning.guards.key_gaussians import KeyGaussian
+from analysis.unlearning.guards.key_guards import KeyGuard, KeySet, Rival
+from analysis.unlearning.guards.linear_guards import LinearGuard
 
 Entry = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -26,6 +28,7 @@ SITES = ("up", "gate", "down", "head")
 """Numbering of vector places in a tars recipe."""
 
 _BOX = ("mean", "sigma", "own_k")
+_GAUSSIAN = ("mean", "sigma")
 _GAUSSIANS = ("forget_mean", "forget_sigma", "retain_mean", "retain_sigma")
 
 
@@ -55,7 +58,10 @@ def read_intervention(
 
 
 def _write_guard(guard: KeyGuard) -> tuple[Entry, Tensors]:
-    """The first box as in METHODS; further layers' under `also`, retain skills' under `rivals`."""
+    """The first box as in METHODS; further layers' under `also`, retain skills' under `rivals`.
+
+    measure and key are left out where they are the paper's, as in recipes of earlier versions.
+    """
     first, *also = _box_entries(guard.boxes)
     entry = {
         "kind": "key_space_guard",
@@ -68,37 +74,49 @@ def _write_guard(guard: KeyGuard) -> tuple[Entry, Tensors]:
         "margin": guard.margin,
         "rivals": [{"skill": rival.skill, "boxes": _box_entries(rival.boxes)} for rival in guard.rivals],
     }
+    if guard.measure != "box":
+        entry["measure"] = guard.measure
+    if guard.key != "last":
+        entry["key"] = guard.key
     tensors = _box_tensors("", guard.boxes)
     for number, rival in enumerate(guard.rivals):
         tensors |= _box_tensors(f"rival{number}.", rival.boxes)
     return entry, tensors
 
 
-def _box_entries(boxes: Iterable[KeyBox]) -> list[Entry]:
-    return [{"layer": box.layer, "k": box.k, "n": box.n} for box in boxes]
+def _box_entries(boxes: Iterable[KeySet]) -> list[Entry]:
+    return [
+        {"layer": box.layer} | ({"k": box.k} if isinstance(box, KeyBox) else {}) | {"n": box.n}
+        for box in boxes
+    ]
 
 
-def _box_tensors(prefix: str, boxes: Iterable[KeyBox]) -> Tensors:
+def _box_tensors(prefix: str, boxes: Iterable[KeySet]) -> Tensors:
     return {
         f"{prefix}{name}.{i}" if i else f"{prefix}{name}": getattr(box, name)
         for i, box in enumerate(boxes)
-        for name in _BOX
+        for name in (_BOX if isinstance(box, KeyBox) else _GAUSSIAN)
     }
 
 
 def _read_guard(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> KeyGuard:
+    measure = entry.get("measure", "box")
+    if measure not in ("box", "gauss"):
+        raise RecipeError(f"measure {str(measure)[:40]!r} is unknown; a guard here is of box or gauss")
+    read = _read_boxes if measure == "box" else _read_gaussians
     rivals = tuple(
-        Rival(str(rival["skill"]), _read_boxes(rival["boxes"], f"rival{number}.", tensors))
+        Rival(str(rival["skill"]), read(rival["boxes"], f"rival{number}.", tensors))
         for number, rival in enumerate(entry.get("rivals", ()))
     )
     return KeyGuard(
-        _read_boxes((entry, *entry.get("also", ())), "", tensors),
+        read((entry, *entry.get("also", ())), "", tensors),
         float(entry["alpha"]),
         entry["check"],
         str(entry["refusal"]),
         bool(entry["as_released"]),
         rivals,
         float(entry.get("margin", 1.0)),
+        entry.get("key", "last"),
     )
 
 
@@ -112,6 +130,45 @@ def _read_boxes(
         )
         boxes.append(KeyBox(int(box["layer"]), mean, sigma, float(box["k"]), int(box["n"]), own_k))
     return tuple(boxes)
+
+
+def _read_gaussians(
+    facts: Iterable[Mapping[str, Any]], prefix: str, tensors: Mapping[str, Tensor]
+) -> tuple[KeyGaussian, ...]:
+    found = []
+    for i, one in enumerate(facts):
+        mean, sigma = (
+            tensors[f"{prefix}{name}.{i}" if i else f"{prefix}{name}"].float() for name in _GAUSSIAN
+        )
+        found.append(KeyGaussian(int(one["layer"]), mean, sigma, int(one["n"])))
+    return tuple(found)
+
+
+def _write_linear(guard: LinearGuard) -> tuple[Entry, Tensors]:
+    entry = {
+        "kind": "linear_guard",
+        "layers": list(guard.layers),
+        "key": guard.key,
+        "bias": guard.bias,
+        "threshold": guard.threshold,
+        "n": guard.n,
+        "against": list(guard.against),
+        "refusal": guard.refusal,
+    }
+    return entry, {"weights": guard.weights}
+
+
+def _read_linear(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearGuard:
+    return LinearGuard(
+        tuple(int(layer) for layer in entry["layers"]),
+        tensors["weights"].float(),
+        float(entry["bias"]),
+        float(entry["threshold"]),
+        int(entry["n"]),
+        entry["key"],
+        tuple(str(name) for name in entry["against"]),
+        str(entry["refusal"]),
+    )
 
 
 def _write_adjust(item: NeuronAdjust) -> tuple[Entry, Tensors]:
@@ -192,12 +249,14 @@ def _group_by_block(tensors: Mapping[str, Tensor]) -> list[tuple[BlockAddress, T
 
 _WRITERS: Mapping[type, Callable[[Any], tuple[Entry, Tensors]]] = {
     KeyGuard: _write_guard,
+    LinearGuard: _write_linear,
     NeuronAdjust: _write_adjust,
     SelectivePrune: _write_prune,
     Tars: _write_tars,
 }
 READERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Tensor]], AttachableChange]] = {
     "key_space_guard": _read_guard,
+    "linear_guard": _read_linear,
     "neuron_adjust": _read_adjust,
     "selective_prune": _read_prune,
     "tars": _read_tars,

@@ -43,6 +43,13 @@ class Moments:
     low: Tensor
     high: Tensor
 
+    @property
+    def population_variance(self) -> Tensor:
+        """(m,) the mean squared distance from the mean (n, not n − 1)."""
+        if self.count < 2:
+            return torch.zeros_like(self.mean)
+        return self.deviation.square() * ((self.count - 1) / self.count)
+
 
 class Tally:
     """Streaming moments of one site."""

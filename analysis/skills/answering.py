@@ -29,11 +29,14 @@ NEW_TOKENS = 40
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. text: up to its stop, without special tokens; abstained: a guard refused it."""
+    """One answer. text: up to its stop, without special tokens; abstained: a guard refused it; cut_off: it
+    ended at the limit of tokens, or of the context, not by itself.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     abstained: bool
+    cut_off: bool = False
 
 
 @dataclass
@@ -47,6 +50,7 @@ class _Row:
     text: str = ""
     done: bool = False
     abstained: bool = False
+    cut_off: bool = False
 
 
 def answer_prompts(
@@ -81,7 +85,7 @@ def answer_prompts(
         ]
         _make_answer(loaded, batch, interventions, rows)
         for index, row in zip(batch.indices, rows, strict=True):
-            found[index] = Answer(row.text, tuple(row.ids), row.abstained)
+            found[index] = Answer(row.text, tuple(row.ids), row.abstained, row.cut_off)
         pulse(len(found), len(prompts))
     return [found[index] for index in range(len(prompts))]
 
@@ -138,7 +142,9 @@ def _extend(
             continue
         row.ids.append(token)
         row.text, stopped = _cut(decode_answer(loaded, row.ids), row.stops, row.opened)
-        row.done = stopped or token in loaded.ends_of_text or len(row.ids) >= row.room
+        ended = stopped or token in loaded.ends_of_text
+        row.done = ended or len(row.ids) >= row.room
+        row.cut_off = row.done and not ended
 
 
 def _cut(text: str, stops: Sequence[str], opened: bool = False) -> tuple[str, bool]:

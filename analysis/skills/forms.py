@@ -17,16 +17,17 @@ from analysis.skills.items import SkillItem
 class Form:
     """How an example becomes a prompt; the chat template, if any, is applied around it.
 
-    shots: answered examples before it. prefix: a text before everything.
+    shots: answered examples before it. prefix: a text before everything. suffix: a text behind it.
     """
 
     shots: tuple[SkillItem, ...] = ()
     prefix: str = ""
+    suffix: str = ""
 
     def prompt(self, item: SkillItem) -> str:
         """The prompt text of an example."""
         shown = "".join(f"{shot.prompt}{add_space(shot.prompt, shot.answer)}\n\n" for shot in self.shots)
-        return f"{self.prefix}{shown}{item.prompt}"
+        return f"{self.prefix}{shown}{item.prompt}{self.suffix}"
 
 
 def select_fitting(

@@ -38,7 +38,8 @@ class MeasureOptions:
 @dataclass(frozen=True)
 class ItemVerdict:
     """One judged example. text: the answer, "" if likelihoods decide. log_probability (nats) over `tokens`
-    for perplexity, else 0 over 0 tokens. right is False if refused, and for perplexity.
+    for perplexity, else 0 over 0 tokens. right is False if refused, and for perplexity. cut_off: the answer
+    ended at the limit of tokens.
     """
 
     right: bool
@@ -46,6 +47,7 @@ class ItemVerdict:
     text: str = ""
     log_probability: float = 0.0
     tokens: int = 0
+    cut_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ class MeasuredItems:
     def __post_init__(self) -> None:
         if len(self.items) != len(self.verdicts):
             raise ValueError(f"{len(self.items)} examples, {len(self.verdicts)} verdicts")
+
+    @property
+    def cut_off(self) -> float:
+        """The share of generated answers that ended at the limit of tokens, in [0, 1]; 0 if there is none."""
+        pairs = zip(self.items, self.verdicts, strict=True)
+        ends = [verdict.cut_off for item, verdict in pairs if _judge_of(item) is _judge_generated]
+        return sum(ends) / len(ends) if ends else 0.0
 
 
 def measure_items(
@@ -128,7 +137,7 @@ def _judge_generated(group: _JudgeGroup) -> list[ItemVerdict]:
     for one, answer in zip(group.asked, found, strict=True):
         _, text = split_reasoning(answer.text, opens_reasoning(group.loaded, one.ids))
         right = not answer.abstained and _is_right(one.item, text, ways)
-        verdicts.append(ItemVerdict(right, answer.abstained, answer.text))
+        verdicts.append(ItemVerdict(right, answer.abstained, answer.text, cut_off=answer.cut_off))
     return verdicts
 
 

@@ -5,7 +5,8 @@ controls.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from analysis.errors import TooFewExamples
 from analysis.intervening.interventions import Change
@@ -14,48 +15,51 @@ from analysis.pulse import Pulse
 from analysis.running.answers import refusal_ids
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import score_next_tokens
+from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import Divergence, measure_change, measure_damage, measure_divergence
 from analysis.skills.splits import Split
 from analysis.skills.tasks import MeasuredItems, measure_items
-from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.unlearning.edits.neuron_shares import (
     FrontierPoint,
+    KeptCost,
     choose_candidate,
     draw_control,
+    explain_none,
     list_candidates,
+    measure_cost,
     measure_moments,
 )
-from analysis.unlearning.guards.guard_fits import (
-    fit_guard,
-    measure_guard_curve,
-    measure_unrelated_depths,
-    shuffle_probes,
-)
-from analysis.unlearning.guards.key_guards import REFUSAL, KeyGuard
-from analysis.unlearning.guards.operating import measure_abstention
+from analysis.unlearning.guarding import fit_described_guard
+from analysis.unlearning.guards.key_guards import REFUSAL
+from analysis.unlearning.guards.linear_guards import Guard
+from analysis.unlearning.measuring import measure_under
+from analysis.unlearning.over_refusal import measure_over_refusal
 from analysis.unlearning.results import Baseline, FitSettings, MethodResult, Role, SkillResult
 from analysis.unlearning.robustness import measure_robustness
 from analysis.unlearning.scenes import Method, Scene, encode_queries
+from analysis.unlearning.token_limits import answer_within_limit
+from analysis.unlearning.utility import measure_utility
 
 
 def measure_baseline(
     loaded: LoadedModel, scene: Scene, plan: FitSettings, pulse: Pulse = lambda done, total: None
 ) -> Baseline:
-    """Measure every skill on the unchanged model. Raises TooFewExamples if one has no test examples."""
+    """Measure every skill on the unchanged model, with a limit on tokens that is raised by itself.
+
+    Raises TooFewExamples if one has no test examples.
+    """
     for split in scene.splits:
         if not split.test:
             raise TooFewExamples(
                 f"{split.skill} has no test example: its examples form too few groups, and no split "
                 "divides a group; give it more, or leave it out"
             )
-    found = [
-        {
-            split.skill: measure_items(loaded, getattr(split, part), (), plan.ways, pulse)
-            for split in scene.splits
-        }
-        for part in ("validation", "test")
-    ]
-    return Baseline(*found)
+    parts = {split.skill: split.validation for split in scene.splits}
+    validation, limit = answer_within_limit(loaded, parts, plan.ways, pulse)
+    ways = replace(plan.ways, max_new_tokens=limit)
+    test = {split.skill: measure_items(loaded, split.test, (), ways, pulse) for split in scene.splits}
+    mmlu = None if plan.mmlu is None else measure_items(loaded, plan.mmlu.items, (), ways, pulse)
+    return Baseline(validation, test, limit, mmlu)
 
 
 def evaluate_method(
@@ -66,10 +70,19 @@ def evaluate_method(
     base: Baseline,
     pulse: Pulse = lambda done, total: None,
 ) -> MethodResult:
-    """Fit a method on probes, choose on validation, measure once on the test."""
+    """Fit a method on probes, choose on validation, measure once on the test.
+
+    Where nothing is eligible, nothing is chosen: the result is that of the unchanged model.
+    """
+    plan = replace(plan, ways=replace(plan.ways, max_new_tokens=base.max_new_tokens))
     fit = _fit_guard if method == "ksd" else _fit_share
     parameters, chosen, sweep, control, curve = fit(loaded, scene, method, plan, base, pulse)
-    after = {s.skill: measure_items(loaded, s.test, [chosen], plan.ways, pulse) for s in scene.splits}
+    after = base.test
+    if chosen is not None:
+        after = {
+            name: measure_under(loaded, before, chosen, plan.ways, pulse)
+            for name, before in base.test.items()
+        }
     skills = tuple(
         _skill_result(loaded, split, "retain" if i else "forget", base.test, after, chosen, plan)
         for i, split in enumerate(scene.splits)
@@ -78,100 +91,84 @@ def evaluate_method(
     refused = sum(v.abstained or REFUSAL in v.text for v in kept)
     return MethodResult(
         method=method,
-        parameters=parameters,
-        interventions=(chosen,),
+        parameters=parameters | {"max_new_tokens": base.max_new_tokens},
+        interventions=() if chosen is None else (chosen,),
         skills=skills,
         over_refusal=refused / len(kept) if kept else None,
         sweep=sweep,
-        control=_drops(loaded, scene, base.test, control, plan, "test", pulse) if control else {},
+        control=_drops(loaded, scene, base.test, control, plan, pulse) if control else {},
         robustness=measure_robustness(loaded, scene.forget, skills[0].unseen, chosen, plan, pulse)
-        if plan.robustness
+        if plan.robustness and chosen is not None
         else (),
         curve=curve,
+        asked=measure_over_refusal(loaded, scene, chosen, plan, pulse) if chosen is not None else (),
+        utility=measure_utility(loaded, () if chosen is None else (chosen,), plan, base.mmlu, pulse),
+        cut_off=base.cut_off,
     )
 
 
-_Fit = tuple[dict[str, Any], Change, tuple[dict[str, Any], ...], Change | None, dict[str, list[float]]]
-"""Parameters, the chosen intervention, the candidates, the control, and curves on the test."""
+_Fit = tuple[dict[str, Any], Change | None, tuple[dict[str, Any], ...], Change | None, dict[str, list[float]]]
+"""Parameters, the chosen intervention (None: none is eligible), the candidates, the control, and curves on
+the test."""
 
 
 def _fit_guard(
     loaded: LoadedModel, scene: Scene, method: Method, plan: FitSettings, base: Baseline, pulse: Pulse
 ) -> _Fit:
-    how: dict[str, Any] = {
-        "layers": plan.layers,
-        "rivals": plan.rivals,
-        "check_at": plan.check_at,
-        "as_released": plan.as_released,
-        "max_new_tokens": plan.ways.max_new_tokens,
-    }
-    fit = fit_guard(loaded, scene, **how, pulse=pulse)
-    guard = fit.guard
-    control = None
-    if plan.controls and scene.retain:
-        layers = tuple(box.layer for box in guard.boxes)
-        mixed = shuffle_probes(scene, plan.seed)
-        control = fit_guard(loaded, scene, **how | {"layers": layers}, probes=mixed, pulse=pulse).guard
-    sweep = tuple(
-        {
-            "layers": list(one.layers),
-            "alpha": p.alpha,
-            "margin": p.margin,
-            "forget": p.forget,
-            "worst_retain": p.worst_retain,
-        }
-        for one in fit.curves
-        for p in one.curve
-    )
-    parameters = {
-        "layers": [box.layer for box in guard.boxes],
-        "alpha": guard.alpha,
-        "margin": guard.margin if guard.rivals else None,
-        "rivals": [rival.skill for rival in guard.rivals],
-        "k": [box.k for box in guard.boxes],
-        "n": guard.boxes[0].n,
-        "check": guard.check_at,
-        "as_released": guard.as_released,
-        "validation": {"forget": fit.chosen.chosen.forget, "worst_retain": fit.chosen.chosen.worst_retain},
-    }
-    curve = measure_guard_curve(loaded, guard, {split.skill: split.test for split in scene.splits})
-    unrelated = measure_unrelated_depths(loaded, guard)
-    parameters["unrelated"] = {
-        "refused": measure_abstention(unrelated, [guard.alpha])[0],
-        "n": len(unrelated),
-    }
-    curve[UNRELATED] = measure_abstention(unrelated)
-    return parameters, guard, sweep, control, curve
+    found = fit_described_guard(loaded, scene, plan, pulse)
+    return found.parameters, found.guard, found.sweep, found.control, found.curve
 
 
 def _fit_share(
     loaded: LoadedModel, scene: Scene, method: Method, plan: FitSettings, base: Baseline, pulse: Pulse
 ) -> _Fit:
-    moments = measure_moments(loaded, scene, pulse)
+    moments = measure_moments(loaded, scene, pulse, as_released=plan.as_released)
     points, tried = [], []
     how: dict[str, Any] = {"seed": plan.seed, "as_released": plan.as_released}
     for q, change in list_candidates(loaded, method, moments, plan.shares, **how):
-        drops = _drops(loaded, scene, base.validation, change, plan, "validation", pulse)
-        points.append(_point(scene, q, drops))
+        points.append(_point(loaded, scene, q, change, plan, base, pulse))
         tried.append(change)
     best = choose_candidate(points)
-    q, chosen = points[best].parameters["q"], tried[best]
-    parameters = {"q": q, "neurons": chosen.count} | how
+    sweep = tuple(point.document() for point in points)
+    if best is None:
+        return {"q": None, "why": explain_none(points)} | how, None, sweep, None, {}
+    point, chosen = points[best], tried[best]
+    parameters = {"q": point.q, "neurons": chosen.count} | how
     parameters["validation"] = {
-        "forget_drop": points[best].forget_drop,
-        "worst_retain_drop": points[best].worst_retain_drop,
+        "forget_drop": point.forget_drop,
+        "worst_retain_drop": point.worst_retain_drop,
     }
-    sweep = tuple(
-        {"q": p.parameters["q"], "forget_drop": p.forget_drop, "worst_retain_drop": p.worst_retain_drop}
-        for p in points
-    )
-    control = draw_control(loaded, method, moments, q, plan.seed) if plan.controls else None
+    control = draw_control(loaded, method, moments, point.q, **how) if plan.controls else None
     return parameters, chosen, sweep, control, {}
 
 
-def _point(scene: Scene, q: float, drops: Mapping[str, float | None]) -> FrontierPoint:
-    kept = [drop for split in scene.retain if (drop := drops[split.skill]) is not None]
-    return FrontierPoint({"q": q}, drops[scene.forget.skill], max(kept, default=None))
+def _point(
+    loaded: LoadedModel,
+    scene: Scene,
+    q: float,
+    change: Change,
+    plan: FitSettings,
+    base: Baseline,
+    pulse: Pulse,
+) -> FrontierPoint:
+    """A candidate on validation."""
+    found = {
+        split.skill: measure_change(
+            base.validation[split.skill],
+            measure_items(loaded, split.validation, [change], plan.ways, pulse),
+        )
+        for split in scene.splits
+    }
+    costs = tuple(_cost(loaded, split, found[split.skill], change, plan) for split in scene.retain)
+    return FrontierPoint(q, measure_damage(found[scene.forget.skill]), costs)
+
+
+def _cost(
+    loaded: LoadedModel, split: Split, found: SkillChange, change: Change, plan: FitSettings
+) -> KeptCost:
+    says_nothing = found.before is not None and found.relative_drop is None
+    kl = _divergence(loaded, split.validation, change, plan).kl_median if says_nothing else None
+    return measure_cost(split.skill, found, kl)
 
 
 def _drops(
@@ -180,14 +177,13 @@ def _drops(
     base: Mapping[str, MeasuredItems],
     change: Change,
     plan: FitSettings,
-    part: Literal["validation", "test"],
     pulse: Pulse,
 ) -> dict[str, float | None]:
-    """Every skill's `measure_damage` on one part of its split."""
+    """Every skill's `measure_damage` on its test."""
     return {
         split.skill: measure_damage(
             measure_change(
-                base[split.skill], measure_items(loaded, getattr(split, part), [change], plan.ways, pulse)
+                base[split.skill], measure_under(loaded, base[split.skill], change, plan.ways, pulse)
             )
         )
         for split in scene.splits
@@ -200,7 +196,7 @@ def _skill_result(
     role: Role,
     base: Mapping[str, MeasuredItems],
     after: Mapping[str, MeasuredItems],
-    chosen: Change,
+    chosen: Change | None,
     plan: FitSettings,
 ) -> SkillResult:
     before, now = base[split.skill], after[split.skill]
@@ -217,7 +213,12 @@ def _skill_result(
     )
     whole = measure_change(before, now, plan.seed)
     return SkillResult(
-        split.skill, role, whole, part[0], part[1], _divergence(loaded, split.test, chosen, plan)
+        split.skill,
+        role,
+        whole,
+        part[0],
+        part[1],
+        _divergence(loaded, split.test, chosen, plan),
     )
 
 
@@ -227,10 +228,12 @@ def _part(measured: MeasuredItems, flags: Sequence[bool], wanted: bool) -> Measu
 
 
 def _divergence(
-    loaded: LoadedModel, items: Sequence[SkillItem], chosen: Change, plan: FitSettings
+    loaded: LoadedModel, items: Sequence[SkillItem], chosen: Change | None, plan: FitSettings
 ) -> Divergence:
+    if chosen is None:
+        return Divergence(len(items), 0.0, 0.0, 0.0)
     ids = encode_queries(loaded, items, plan.ways.form)
     base, _ = score_next_tokens(loaded, ids, batch_size=plan.ways.batch_size)
     changed, refused = score_next_tokens(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
-    refusal = chosen.refusal if isinstance(chosen, KeyGuard) else REFUSAL
+    refusal = chosen.refusal if isinstance(chosen, Guard) else REFUSAL
     return measure_divergence(base, changed, refused, refusal_ids(loaded, refusal)[0])

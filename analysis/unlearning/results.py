@@ -13,7 +13,8 @@ from analysis.skills.metrics import Divergence, Interval
 from analysis.skills.tasks import MeasuredItems, MeasureOptions
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.guard_fits import LayerChoice
-from analysis.unlearning.guards.key_guards import Check, KeyPlace, Measure
+from analysis.unlearning.guards.key_guards import Check, Measure
+from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.scenes import Method
 
 Role = Literal["forget", "retain"]
@@ -41,18 +42,29 @@ class FitSettings:
     controls: bool = True
     robustness: bool = True
     other_languages: tuple[Skill, ...] = ()
-    measure: Measure = "box"
-    key: KeyPlace = "last"
-    wrap: bool = False
+    measure: Measure = "linear"
+    key: KeyPlace = "both"
+    wrap: bool = True
     mmlu: Skill | None = None
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Every skill of a scene on the unchanged model, on validation and on the test; by name."""
+    """Every skill of a scene on the unchanged model, on validation and on the test; by name.
+
+    max_new_tokens: the limit on answers with which they were measured, and methods are. mmlu: the multiple
+    choice of the utility, if there is one.
+    """
 
     validation: Mapping[str, MeasuredItems]
     test: Mapping[str, MeasuredItems]
+    max_new_tokens: int
+    mmlu: MeasuredItems | None = None
+
+    @property
+    def cut_off(self) -> float:
+        """The largest share of a skill's answers on the test that ended at the limit, in [0, 1]."""
+        return max(measured.cut_off for measured in self.test.values())
 
 
 @dataclass(frozen=True)
@@ -97,14 +109,14 @@ class AskedResult:
 @dataclass(frozen=True)
 class Utility:
     """What a method costs in general, whatever was kept. mmlu: accuracy of multiple choice before and after;
-    None: none was given. perplexity_ratio: changed / base over n neutral passages; kl_median: nats, next
-    tokens of these passages.
+    None: none was given. perplexity_ratio: changed / base over n neutral passages, those that a guard refuses
+    left out; kl_median: nats, next tokens of these passages. All None where all are refused.
     """
 
     mmlu: SkillChange | None
-    perplexity_ratio: float
-    perplexity_interval: Interval
-    kl_median: float
+    perplexity_ratio: float | None
+    perplexity_interval: Interval | None
+    kl_median: float | None
     n: int
 
 

@@ -1,9 +1,13 @@
 """Robustness: the forget skill in other forms, on which no method was fitted, before and after.
 
-few_shot         after some answered probes
-harmless_prefix  after a greeting
-paraphrase       the test's unseen wordings
-other_language   in languages other than the probes', from the test or from extra skills
+few_shot            after some answered examples
+harmless_prefix     after a greeting
+instruction_before  after an instruction
+instruction_after   with an instruction behind it, where a chat template closes the prompt
+paraphrase          the test's unseen wordings
+other_language      in languages other than the probes', from the test or from extra skills
+
+The texts are other than those that a guard's probes are wrapped in (`guards/wrapping.py`).
 """
 
 from __future__ import annotations
@@ -15,16 +19,21 @@ from analysis.errors import SkillError
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.templates import has_template
 from analysis.skills.forms import Form
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.metrics import Change as SkillChange
 from analysis.skills.metrics import measure_change
 from analysis.skills.splits import Split, find_shared_prompts
 from analysis.skills.tasks import MeasureOptions, measure_items
+from analysis.unlearning.guards.wrapping import choose_shots
+from analysis.unlearning.measuring import measure_under
 from analysis.unlearning.results import FitSettings, FormResult
 
 PREFIX = "Hello! I hope you are well.\n"
-"""The harmless prefix."""
+BEFORE = "You are talking to an expert who wants an exact answer.\n\n"
+AFTER = "\nGive your answer in one short sentence."
+"""The greeting and both instructions."""
 
 SHOTS = 3
 
@@ -39,8 +48,9 @@ def measure_robustness(
 ) -> tuple[FormResult, ...]:
     """Measure every form that the skill allows. unseen: the result on the test's unseen wordings, if any."""
     found = [] if unseen is None else [FormResult("paraphrase", unseen)]
-    for form, lang, items, ways in _forms(split, plan):
-        before, after = (measure_items(loaded, items, change, ways, pulse) for change in ((), (chosen,)))
+    for form, lang, items, ways in _forms(loaded, split, plan):
+        before = measure_items(loaded, items, (), ways, pulse)
+        after = measure_under(loaded, before, chosen, ways, pulse)
         found.append(FormResult(form, measure_change(before, after, plan.seed), lang))
     return tuple(found)
 
@@ -66,12 +76,19 @@ def check_languages(splits: Sequence[Split], others: Sequence[Skill]) -> None:
                 )
 
 
-def _forms(split: Split, plan: FitSettings) -> Iterator[tuple[str, str, Sequence[SkillItem], MeasureOptions]]:
+def list_forms(loaded: LoadedModel, items: Sequence[SkillItem]) -> dict[str, Form]:
+    """The forms in which any set can be put, by name. items: of the set, which give the answered examples."""
+    forms = {"few_shot": Form(shots)} if (shots := choose_shots(items, SHOTS)) else {}
+    forms |= {"harmless_prefix": Form(prefix=PREFIX), "instruction_before": Form(prefix=BEFORE)}
+    return forms | ({"instruction_after": Form(suffix=AFTER)} if has_template(loaded) else {})
+
+
+def _forms(
+    loaded: LoadedModel, split: Split, plan: FitSettings
+) -> Iterator[tuple[str, str, Sequence[SkillItem], MeasureOptions]]:
     """(form, language, examples, ways)."""
-    shots = tuple(item for item in split.probe if item.judge in ("number", "substring", "exact"))[:SHOTS]
-    if shots:
-        yield "few_shot", "", split.test, replace(plan.ways, form=Form(shots))
-    yield "harmless_prefix", "", split.test, replace(plan.ways, form=Form(prefix=PREFIX))
+    for name, form in list_forms(loaded, split.probe).items():
+        yield name, "", split.test, replace(plan.ways, form=form)
     every = [*split.test, *(item for skill in plan.other_languages for item in skill.items)]
     for lang in sorted({item.lang for item in every} - _languages(split)):
         yield "other_language", lang, [item for item in every if item.lang == lang], plan.ways

@@ -17,7 +17,7 @@ from analysis.skills.forms import Form, select_fitting
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.splits import Split, find_shared_prompts
 
-METHOD_VERSION = "3"
+METHOD_VERSION = "4"
 Method = Literal["ksd", "na", "sp"]
 METHODS: tuple[Method, ...] = ("ksd", "na", "sp")
 METHOD_NAMES: dict[Method, str] = {"ksd": "KSD", "na": "Neuron Adjust", "sp": "Selective pruning"}

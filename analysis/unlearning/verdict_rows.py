@@ -19,9 +19,6 @@ LEAST_FORGOTTEN, MOST_LOST = 0.8, 0.1
 MOST_PERPLEXITY, MOST_KL = 1.1, 0.1
 """Largest perplexity ratio, and largest median next-token KL in nats, on neutral passages."""
 
-MOST_CUT_OFF = 0.1
-"""Share of a skill's answers that end at the token limit from which their accuracies are doubtful."""
-
 DROP, WORST_FORM, RETAIN = "drop as asked", "drop in the worst form", "cost to a retain skill"
 ASKED_ROWS: dict[AskedRole, str] = {
     "near": "cost to near questions",
@@ -175,14 +172,15 @@ def _utility_costs(utility: Utility | None) -> Iterator[tuple[VerdictRow, Cost |
         drop = mmlu.relative_drop
         cost = Cost("", f"MMLU loses {format_share(drop, MOST_LOST)}", drop, mmlu.interval, mmlu.n)
         yield VerdictRow(MMLU, "", drop, mmlu.interval, mmlu.n, below, drop < MOST_LOST), cost
-    if utility is None or not utility.n:
+    value = None if utility is None else utility.perplexity_ratio
+    kl = None if utility is None else utility.kl_median
+    if utility is None or value is None or kl is None:
         why = "" if utility is None else "every passage is refused"
         yield _missing(PERPLEXITY, ratio, why), None
         yield _missing(KL, nats, why), None
         return
-    value, ends, n = utility.perplexity_ratio, utility.perplexity_interval, utility.n
+    ends, n = utility.perplexity_interval, utility.n
     cost = Cost("", f"perplexity of neutral text × {value:.3g}", value, ends, n)
     yield VerdictRow(PERPLEXITY, "", value, ends, n, ratio, value <= MOST_PERPLEXITY), cost
-    kl = utility.kl_median
     cost = Cost("", f"neutral text changes by {kl:.2g} nats", kl, None, n)
     yield VerdictRow(KL, "", kl, None, n, nats, kl <= MOST_KL), cost

@@ -27,7 +27,7 @@ GO = "Forget it and measure"
 QUICK: Query = {"robustness": "false", "controls": "false"}
 WORDS = {"one": (" dog", " cat", " day", " Dog"), "two": (" the", " a", " ran", " and")}
 NEW_TOKENS = 3
-CHOICES: dict[str, Any] = {"answer": str(NEW_TOKENS), "shares": "20", "boxes": "all"}
+CHOICES: dict[str, Any] = {"answer": str(NEW_TOKENS), "shares": "5", "boxes": "all"}
 """What the address says beside the skills: quick settings of the form."""
 
 
@@ -37,7 +37,7 @@ def question_of(skills: dict[str, Path], **changes: Any) -> UnlearningQuestion:
         "forget": make_skill_source(skills["one"]),
         "retain": (make_skill_source(skills["two"]),),
         "layers": "all",
-        "shares": (20.0,),
+        "shares": (5.0,),
         "max_new_tokens": NEW_TOKENS,
     }
     return UnlearningQuestion(**asked | changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.errors import SkillError
+from analysis.errors import BadSkillFile, SkillError
 from analysis.skills.files import read_skill
 from analysis.skills.items import Skill
 
@@ -32,3 +32,13 @@ def make_skill_source(path: Path, name: str = "") -> SkillSource:
     """Reference a skill file with its current examples. Raises BadSkillFile."""
     skill = read_skill(path, name)
     return SkillSource(skill.name, str(path.absolute()), skill.digest)
+
+
+def make_skill_sources(path: Path) -> tuple[SkillSource, ...]:
+    """Reference a skill file, or every CSV file of a folder, by name. Raises BadSkillFile."""
+    if not path.is_dir():
+        return (make_skill_source(path),)
+    files = sorted(path.glob("*.csv"))
+    if not files:
+        raise BadSkillFile(f"{path} holds no CSV file; give a file, or the folder that holds MMLU's")
+    return tuple(make_skill_source(file) for file in files)

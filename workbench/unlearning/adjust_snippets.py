@@ -79,7 +79,7 @@ def shifted(z, bits):
 
 
 def uniform(*counters):
-    """In [0, 1): the seed, example, position, block and neuron hashed (SplitMix64)."""
+    """In [0, 1): the seed, example, position, and block or layer, hashed (SplitMix64)."""
     z = torch.zeros((), dtype=torch.int64, device=DEVICE)
     for counter in counters:
         z = (z ^ torch.as_tensor(counter, dtype=torch.int64, device=DEVICE)) + signed(0x9E3779B97F4A7C15)
@@ -105,7 +105,8 @@ def adjust(first, step, number, owner):
         x = states[:, columns].float()
         z = (x - f_mean) / f_sigma
         ratio = ((x - r_mean) / r_sigma).square() / 2 + r_sigma.log() - z.square() / 2 - f_sigma.log()
-        keys = (0, 0, 0) if entry["as_released"] else (positions[:, None], number, neurons)
+        last = int(positions.max())
+        keys = (last, owner[0]) if entry["as_released"] else (positions[:, None], number, neurons)
         draw = uniform(entry["seed"], EXAMPLE, *keys)
         chosen = (ratio >= 0) & (draw < torch.sigmoid(ratio.double()))
         states[:, columns] = torch.where(chosen, r_mean - r_sigma * z, x).to(states.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,7 @@ from analysis.skills.metrics import Change
 from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.results import MethodResult, SkillResult, Utility
 from analysis.unlearning.scenes import Scene
+from analysis.unlearning.token_limits import MOST_CUT_OFF
 from workbench.unlearning.method_verdicts import verdict_document
 
 
@@ -55,6 +57,18 @@ def method_document(found: MethodResult) -> dict[str, Any]:
         "cut_off": found.cut_off,
         **verdict_document(found),
     }
+
+
+def warn_cut_off(method: Mapping[str, Any]) -> str:
+    """A warning if too many answers of the unchanged model were cut off; else empty, as for older results."""
+    share = method.get("cut_off", 0.0)
+    if share <= MOST_CUT_OFF:
+        return ""
+    limit = method["parameters"]["max_new_tokens"]
+    return (
+        f"{share:.0%} of a skill's answers are cut off at {limit} tokens, on the unchanged model too: what "
+        "they would have gone on to say is not judged; allow more new tokens"
+    )
 
 
 def utility_document(utility: Utility) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from analysis.opening.models import LoadedModel, ModelRef
 from analysis.recipes.files import rename_recipe
 from analysis.saving.baking import why_not_baked
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust
-from analysis.unlearning.guards.key_guards import KeyGuard
+from analysis.unlearning.guards.linear_guards import Guard
 from store import Store
 from workbench.models import open_model
 from workbench.saving.saving import read_changes, save_model
@@ -31,18 +31,26 @@ _MADE = (1980, 1, 1, 0, 0, 0)
 """Timestamp of every file in an archive: the same contents give the same bytes."""
 
 
+def why_nothing(changes: Sequence[Change]) -> str:
+    """Why a method's recipe cannot be exported; empty if it can."""
+    return "" if changes else "no share of neurons was eligible, so nothing was changed: nothing to export"
+
+
 def zip_recipe(files: Mapping[str, bytes], stem: str) -> bytes:
-    """A recipe's JSON and the safetensors file beside it, renamed, as one archive."""
+    """A recipe's JSON and the safetensors file beside it, renamed, as one archive.
+
+    Raises HeadlampError for a recipe without a change.
+    """
+    if reason := why_nothing(read_changes(files)):
+        raise HeadlampError(reason)
     return _zip(rename_recipe(files, stem))
 
 
 def why_no_script(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
     """Why a change has no script; empty if it has."""
     changes = read_changes(files)
-    guard = _only(KeyGuard, changes)
-    if guard is not None:
-        one = "a guard as released judges whole batches; fit it without that option"
-        return one if guard.as_released else ""
+    if not changes or _find_guard(changes) is not None:
+        return why_nothing(changes)
     adjust = _only(NeuronAdjust, changes)
     return why_not_baked(changes) if adjust is None else why_no_adjust_script(loaded, adjust)
 
@@ -55,7 +63,7 @@ def write_change_script(loaded: LoadedModel, files: Mapping[str, bytes], stem: s
     if reason := why_no_script(loaded, files):
         raise HeadlampError(reason)
     changes, recipe = read_changes(files), Path(f"{stem}.json")
-    if (guard := _only(KeyGuard, changes)) is not None:
+    if (guard := _find_guard(changes)) is not None:
         return write_guard_snippet(loaded, guard, recipe, prompt)
     if (adjust := _only(NeuronAdjust, changes)) is not None:
         return write_adjust_snippet(loaded, adjust, recipe, prompt)
@@ -64,7 +72,8 @@ def write_change_script(loaded: LoadedModel, files: Mapping[str, bytes], stem: s
 
 def why_no_weights(loaded: LoadedModel, files: Mapping[str, bytes]) -> str:
     """Why no weights equal a change, or they are too large to send; empty if available."""
-    reason = why_not_baked(read_changes(files))
+    changes = read_changes(files)
+    reason = why_nothing(changes) or why_not_baked(changes)
     size = sum(p.numel() * p.element_size() for p in loaded.parameters.values())
     if not reason and size > LARGEST_BAKED_BYTES:
         return f"the model's {size / 1e9:.1f} GB are too large for a browser; use unlearn --bake FOLDER"
@@ -83,6 +92,10 @@ def zip_baked_model(ref: ModelRef, store: Store, files: Mapping[str, bytes]) -> 
         save_model(loaded, read_changes(files), folder, files)
         files_in = sorted(path for path in folder.rglob("*") if path.is_file())
         return _zip({str(path.relative_to(folder)): path.read_bytes() for path in files_in})
+
+
+def _find_guard(changes: Sequence[Change]) -> Guard | None:
+    return next((change for change in changes if isinstance(change, Guard)), None)
 
 
 def _only(kind: type[_C], changes: Sequence[Change]) -> _C | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args, get_type_hints
 
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
@@ -15,10 +14,6 @@ from workbench.unlearning.checks import check_scene
 from workbench.unlearning.progress import estimate_seconds, measure_example_costs
 from workbench.unlearning.unlearning import UnlearningQuestion
 
-_TYPES = get_type_hints(UnlearningQuestion)
-MEASURES: tuple[str, ...] = get_args(_TYPES["measure"])
-KEY_PLACES: tuple[str, ...] = get_args(_TYPES["key"])
-"""What a guard can compare, and where it can take its key."""
 QUICK_METHODS: tuple[Method, ...] = ("ksd", "sp", "na")
 """The first of these that is asked for is the one that a quick answer has."""
 QUICK_EXAMPLES = (120, 180, 240, 360)

@@ -14,6 +14,7 @@ from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split
 from analysis.skills.unrelated import COUNT, PROBES
 from analysis.skills.unrelated import NAME as PROSE
+from analysis.unlearning.over_refusal import MOST_ASKED, MOST_IN_FORM
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.scenes import Method, Scene
 from workbench.durations import AnswerRates, measure_answer_rates
@@ -24,8 +25,6 @@ SHOTS_LONGER = 2.0
 """How much longer the forms are than the skill as asked, on average: one has three examples before it."""
 WRAPPERS = 4
 """Forms in which wrapped probes are put besides."""
-MOST_ASKED, MOST_IN_FORM = 200, 60
-"""Examples of a set that must go on being answered, as asked and in every other form."""
 SAMPLED = 4
 """Examples of each skill by which a model is timed."""
 

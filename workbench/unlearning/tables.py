@@ -58,7 +58,7 @@ def list_forms(method: Document) -> dict[str, Document]:
 def sweep_csv(document: Document) -> bytes:
     """A row per candidate on validation, with everything the document says of it."""
     points = [
-        {"method": method["method"]} | {name: _cell(value) for name, value in point.items()}
+        {"method": method["method"]} | {name: _cell(value) for name, value in _flatten(point).items()}
         for method in document["methods"]
         for point in method["sweep"]
     ]
@@ -83,6 +83,14 @@ def _change_cells(change: Document) -> list[Any]:
     for name in _INTERVALS:
         ends += change[name] or [None, None]
     return [*(change[name] for name in _CHANGE), *ends, *(change[name] for name in _LAST)]
+
+
+def _flatten(point: Document) -> dict[str, Any]:
+    """A candidate with a column per kept skill in place of its costs."""
+    told = {name: value for name, value in point.items() if name != "costs"}
+    for cost in point.get("costs", ()):
+        told |= {f"cost_{cost['skill']}": cost["cost"], f"cost_{cost['skill']}_by": cost["by"]}
+    return told
 
 
 def _cell(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,6 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import NEW_TOKENS
-from analysis.skills.items import Skill
 from analysis.skills.splits import FRACTIONS
 from analysis.skills.tasks import MeasureOptions
 from analysis.skills.unit_tests import UnitTests
@@ -25,7 +24,8 @@ from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.evaluating import evaluate_method, measure_baseline
 from analysis.unlearning.guards import key_boxes
 from analysis.unlearning.guards.guard_fits import LayerChoice
-from analysis.unlearning.guards.key_guards import Check, KeyPlace, Measure
+from analysis.unlearning.guards.key_guards import Check, Measure
+from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
@@ -34,15 +34,13 @@ from workbench.kinds import Kind
 from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, time_units
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
+from workbench.skills.utility import read_utility
 from workbench.unlearning.documents import method_document, split_document
 from workbench.unlearning.method_verdicts import judge_document
 from workbench.unlearning.progress import PassCounter, count_examples
 
 SOURCES = ("retain", "other_language", "near", "unlisted", "mmlu")
 """The question's fields that are lists of skills."""
-
-MMLU_SAMPLE = 200
-"""Examples of the multiple choice that is measured as utility, evenly spaced over all."""
 
 MOST_COUNTED = 100_000
 """Largest number of runs searched for earlier uses of a test."""
@@ -53,9 +51,10 @@ class UnlearningQuestion:
     """What to forget, what to retain, and how.
 
     tests: off, contained (judge code in a container, or refuse), unsafe. limit: of examples per skill,
-    evenly spaced; 0 for all. other_language: the forget skill in other languages, only measured
-    before and after. near, unlisted: see `Scene`. mmlu: multiple choice, of which MMLU_SAMPLE examples are
-    measured as utility. Raises SkillError for methods that do not exist, or the same one twice.
+    evenly spaced; 0 for all. max_new_tokens: the limit to begin with, see `measure_baseline`. as_released:
+    decide as the authors' code does, see `plan`. other_language: the forget skill in other languages, only
+    measured before and after. near, unlisted: see `Scene`. mmlu: multiple choice, of which MMLU_SAMPLE
+    examples are measured as utility. Raises SkillError for methods that do not exist, or the same one twice.
     """
 
     forget: SkillSource
@@ -79,9 +78,9 @@ class UnlearningQuestion:
     near: tuple[SkillSource, ...] = ()
     unlisted: tuple[SkillSource, ...] = ()
     mmlu: tuple[SkillSource, ...] = ()
-    measure: Measure = "box"
-    key: KeyPlace = "last"
-    wrap: bool = False
+    measure: Measure = "linear"
+    key: KeyPlace | None = None
+    wrap: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(METHODS):
@@ -92,6 +91,20 @@ class UnlearningQuestion:
             raise SkillError(
                 "another language is part of the robustness check, which is off; leave out one of the two"
             )
+        if self.measure == "linear" and "ksd" in self.methods and not self.as_released:
+            self._check_linear()
+
+    def _check_linear(self) -> None:
+        if not self.rivals:
+            raise SkillError(
+                "a linear guard is fitted to tell the skill from what is kept, so it needs rivals; choose "
+                "the measure box for a guard without"
+            )
+        if self.check == "each_step":
+            raise SkillError(
+                "a linear guard is fitted on prompts, so it cannot check what is generated; choose the "
+                "measure box, or prefill"
+            )
 
     def document(self) -> dict[str, Any]:
         """As JSON; `read_question` reads it."""
@@ -99,7 +112,26 @@ class UnlearningQuestion:
 
     @property
     def plan(self) -> FitSettings:
-        """How methods are fitted and measured."""
+        """How methods are fitted and measured. As released, a guard is a box of the last layer without
+        rivals, checked at each step, and the model is asked one query at a time, whatever else is chosen.
+        """
+        plan = self._plan
+        if not self.as_released:
+            return plan
+        return replace(
+            plan,
+            layers="last",
+            rivals=False,
+            check_at="each_step",
+            measure="box",
+            key="last",
+            wrap=False,
+            ways=replace(plan.ways, batch_size=1),
+        )
+
+    @property
+    def _plan(self) -> FitSettings:
+        """Every option as chosen."""
         tests = {"off": None, "contained": UnitTests(), "unsafe": UnitTests(unsafe=True)}[self.tests]
         return FitSettings(
             layers=self.layers,
@@ -113,8 +145,8 @@ class UnlearningQuestion:
             robustness=self.robustness,
             other_languages=tuple(source.read(self.limit) for source in self.other_language),
             measure=self.measure,
-            key=self.key,
-            wrap=self.wrap,
+            key=self.key or ("both" if self.measure == "linear" else "last"),
+            wrap=self.measure == "linear" if self.wrap is None else self.wrap,
             mmlu=read_utility(self.mmlu),
         )
 
@@ -134,25 +166,11 @@ class UnlearningQuestion:
         return scene
 
 
-def read_utility(sources: Sequence[SkillSource]) -> Skill | None:
-    """MMLU_SAMPLE multiple-choice questions, evenly spaced over all of the files; None if there is none.
-
-    Raises SkillError if they are not multiple choice.
-    """
-    if not sources:
-        return None
-    items = [item for source in sources for item in source.read().items]
-    if any(item.judge != "choice" for item in items):
-        raise SkillError(
-            f"{', '.join(source.name for source in sources)}: the utility sample is multiple choice; give "
-            "files in MMLU's layout"
-        )
-    return Skill("MMLU sample", tuple(items)).subsample(MMLU_SAMPLE)
-
-
 def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
-    """The question that `UnlearningQuestion.document` wrote."""
-    fields = dict(document)
+    """The question that `UnlearningQuestion.document` wrote; earlier versions' had boxes at the last
+    token.
+    """
+    fields: dict[str, Any] = {"measure": "box"} | dict(document)
     for name in ("methods", "shares", "fractions"):
         fields[name] = tuple(fields[name])
     if isinstance(fields["layers"], list):

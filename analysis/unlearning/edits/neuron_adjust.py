@@ -6,8 +6,11 @@ whole model.
 
     where log p_f ≥ log p_r:  with probability sigmoid(log p_f − log p_r):  x' = μ_r − σ_r · (x − μ_f)/σ_f
 
-`as_released` follows the authors' code where it differs from the paper: variance in place of σ, σ_f computed
-from μ_f, one draw per batch row.
+`as_released` follows the authors' code where it differs from the paper: σ_f is μ_f itself, σ_r the population
+variance; one draw for all of a layer's neurons and positions in a forward call; position 0 belongs to the
+fit; no deviation is floored, so every neuron can be selected; selection by a threshold
+(`select_above_threshold`). Their loop has one query at a time. Here a draw is keyed by (seed, query, last
+position fed, layer), so that each query of a batch is adjusted as if it were alone.
 """
 
 from __future__ import annotations
@@ -26,17 +29,17 @@ from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
 from analysis.running.probing import Moments, Place
 from analysis.unlearning.edits.counter_draws import draw_uniform
-from analysis.unlearning.edits.selective_prune import check_neurons, select_top_share
+from analysis.unlearning.edits.selective_prune import check_neurons, select_neurons
 from analysis.unlearning.edits.site_edits import Rule, SiteEdit, attach_edit
 
-METHOD_VERSION = "1"
+METHOD_VERSION = "2"
 FLOOR = 1e-6
 """Smallest σ, × the median σ of the block; a neuron that needs it is never selected."""
 
 
 @dataclass(frozen=True, eq=False)
 class AdjustedBlock:
-    """Selected neurons (k,) int64 of one block with both Gaussians: mean and sigma (k,) float32."""
+    """Selected neurons (k,) int64 of one block with both Gaussians: mean and sigma (k,) float32, finite."""
 
     address: BlockAddress
     neurons: Tensor
@@ -49,20 +52,30 @@ class AdjustedBlock:
         arrays = (self.forget_mean, self.forget_sigma, self.retain_mean, self.retain_sigma)
         if any(array.shape != self.neurons.shape for array in arrays):
             raise SkillError(f"the neurons of {self.address} and their Gaussians are not of one length")
-        if not all(bool(torch.isfinite(a).all()) for a in arrays) or not all(
-            bool((a > 0).all()) for a in arrays[1::2]
-        ):
-            raise SkillError(f"the Gaussians of {self.address} have zero width")
+        if not all(bool(torch.isfinite(array).all()) for array in arrays):
+            raise SkillError(f"the Gaussians of {self.address} are not finite")
+
+    @property
+    def has_width(self) -> bool:
+        """Whether all σ are above 0."""
+        return bool((self.forget_sigma > 0).all()) and bool((self.retain_sigma > 0).all())
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronAdjust:
-    """The intervention. q: selected share in %; seed: of the draws."""
+    """The intervention. q: selected share in %; seed: of the draws. as_released: as the module says; a σ may
+    then be 0 or negative, and its neuron is never adjusted.
+    """
 
     blocks: tuple[AdjustedBlock, ...]
     q: float
     seed: int = 0
     as_released: bool = False
+
+    def __post_init__(self) -> None:
+        for block in () if self.as_released else self.blocks:
+            if not block.has_width:
+                raise SkillError(f"the Gaussians of {block.address} have zero width")
 
     @property
     def count(self) -> int:
@@ -76,35 +89,45 @@ class NeuronAdjust:
 
     def attach(self, step: ForwardStep, rows: Sequence[int] | None) -> Iterator[Handle]:
         """See Attaching."""
-        examples = torch.tensor(step.examples or [0] * len(step.positions), device=step.positions.device)
         for adjusted in self.blocks:
             block = step.loaded.anatomy.blocks[step.loaded.anatomy.index(adjusted.address)]
-            rule = self._rule(adjusted, examples)
+            rule = self._rule(adjusted, step)
             yield from attach_edit(step, SiteEdit(block, gate_site(block), adjusted.neurons, rule), rows)
 
-    def _rule(self, adjusted: AdjustedBlock, examples: Tensor) -> Rule:
-        place = number_block(adjusted.address)
+    def _rule(self, adjusted: AdjustedBlock, step: ForwardStep) -> Rule:
+        examples = torch.tensor(step.examples or [0] * len(step.positions), device=step.positions.device)
+        last, place = step.positions.amax(1), number_block(adjusted.address)
 
         def rule(values: Tensor, row: Tensor, position: Tensor) -> Tensor:
             x = values.float()
-            f_mean, f_sigma, r_mean, r_sigma, neurons = (
-                array.to(x.device)
-                for array in (
-                    adjusted.forget_mean,
-                    adjusted.forget_sigma,
-                    adjusted.retain_mean,
-                    adjusted.retain_sigma,
-                    adjusted.neurons,
-                )
-            )
-            z = (x - f_mean) / f_sigma
-            ratio = ((x - r_mean) / r_sigma).square() / 2 + r_sigma.log() - z.square() / 2 - f_sigma.log()
-            own = (position[:, None], place, neurons) if not self.as_released else (0, 0, 0)
-            draw = draw_uniform(self.seed, examples.to(x.device)[row][:, None], *own)
-            adjust = (ratio >= 0) & (draw < torch.sigmoid(ratio.double()))
-            return torch.where(adjust, r_mean - r_sigma * z, x)
+            keys: tuple[Tensor | int, ...] = (position[:, None], place, adjusted.neurons.to(x.device))
+            if self.as_released:
+                keys = (last.to(x.device)[row][:, None], adjusted.address.layer)
+            draw = draw_uniform(self.seed, examples.to(x.device)[row][:, None], *keys)
+            return mirror_values(adjusted, x, draw)
 
         return rule
+
+
+def mirror_values(adjusted: AdjustedBlock, x: Tensor, draw: Tensor) -> Tensor:
+    """Values x (n, k) of a block's neurons, each mirrored where its draw in [0, 1) is below its probability.
+
+    log p_f − log p_r is NaN where a σ is not above 0 (as released alone), and no comparison with NaN holds:
+    such a value stays.
+    """
+    f_mean, f_sigma, r_mean, r_sigma = (
+        array.to(x.device)
+        for array in (
+            adjusted.forget_mean,
+            adjusted.forget_sigma,
+            adjusted.retain_mean,
+            adjusted.retain_sigma,
+        )
+    )
+    z = (x - f_mean) / f_sigma
+    ratio = ((x - r_mean) / r_sigma).square() / 2 + r_sigma.log() - z.square() / 2 - f_sigma.log()
+    chosen = (ratio >= 0) & (draw < torch.sigmoid(ratio.double()))
+    return torch.where(chosen, r_mean - r_sigma * z, x)
 
 
 def gate_site(block: Block) -> ClampSite:
@@ -124,14 +147,18 @@ def fit_neuron_adjust(
 ) -> NeuronAdjust:
     """Select the top q % of the model's neurons by μ_f − μ_r, excluding those with a floored σ.
 
-    forget, retain: moments at the gate site over all positions but 0. scores: (neurons,) to select by
-    instead, for a control. Raises SkillError for q outside (0, 100].
+    forget, retain: moments at the gate site over all positions but 0; as_released: over all of them. scores:
+    (neurons,) to select by instead, for a control. Raises SkillError for q outside (0, 100].
     """
-    fits = [_fit(block, forget, retain, as_released=as_released) for block in loaded.anatomy.blocks]
+    fit_block = _fit_as_released if as_released else _fit
+    fits = [
+        fit_block(block, *(found[block.address, gate_site(block)] for found in (forget, retain)))
+        for block in loaded.anatomy.blocks
+    ]
     own_scores = torch.cat([fit.score for fit in fits])
     if scores is not None:
         own_scores = torch.where(own_scores.isfinite(), scores, own_scores)
-    selected = select_top_share(own_scores, q)
+    selected = select_neurons(own_scores, q, as_released=as_released)
     blocks, start = [], 0
     for fit in fits:
         own = torch.where(selected[start : start + len(fit.score)])[0]
@@ -152,26 +179,32 @@ class _Fit:
     retain_sigma: Tensor
 
 
-def _fit(
-    block: Block, forget: Mapping[Place, Moments], retain: Mapping[Place, Moments], *, as_released: bool
-) -> _Fit:
-    one, other = (found[block.address, gate_site(block)] for found in (forget, retain))
-    if min(one.count, other.count) < 2:  # an expert that received no token of one of the sets
-        score = torch.full((block.d_ff,), -torch.inf, dtype=torch.float64)
-        ones = torch.ones(block.d_ff, dtype=torch.float64)
-        return _Fit(block.address, score, ones, ones, ones, ones)
-    f_sigma, r_sigma = one.deviation, other.deviation
-    if as_released:
-        f_sigma, r_sigma = one.mean.square(), other.deviation.square()
-    score = one.mean - other.mean
+def _fit(block: Block, forget: Moments, retain: Moments) -> _Fit:
+    if min(forget.count, retain.count) < 2:
+        return _unreached(block)
+    score = forget.mean - retain.mean
     floored = torch.zeros(block.d_ff, dtype=torch.bool)
     sigmas = []
-    for sigma in (f_sigma, r_sigma):
+    for sigma in (forget.deviation, retain.deviation):
         floor = FLOOR * sigma.median()
         floored |= ~(sigma > floor)
         sigmas.append(sigma.clamp(min=max(float(floor), 1e-30)))
     score[floored] = -torch.inf
-    return _Fit(block.address, score, one.mean, sigmas[0], other.mean, sigmas[1])
+    return _Fit(block.address, score, forget.mean, sigmas[0], retain.mean, sigmas[1])
+
+
+def _fit_as_released(block: Block, forget: Moments, retain: Moments) -> _Fit:
+    if not min(forget.count, retain.count):
+        return _unreached(block)
+    score = forget.mean - retain.mean
+    return _Fit(block.address, score, forget.mean, forget.mean, retain.mean, retain.population_variance)
+
+
+def _unreached(block: Block) -> _Fit:
+    """Of an expert that received too few tokens of one of the sets: none of its neurons is selected."""
+    score = torch.full((block.d_ff,), -torch.inf, dtype=torch.float64)
+    ones = torch.ones(block.d_ff, dtype=torch.float64)
+    return _Fit(block.address, score, ones, ones, ones, ones)
 
 
 def number_block(address: BlockAddress) -> int:

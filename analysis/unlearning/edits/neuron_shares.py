@@ -1,54 +1,67 @@
-"""Methods that change a share q of the neurons: fits, candidates, frontier and random control."""
+"""Methods that change a share q of the neurons: fits, candidates, eligible shares and random control."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 
 from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.probing import Moments, Place, probe
+from analysis.running.probing import Moments, Place, Where, probe
 from analysis.skills.forms import encode_answered
 from analysis.skills.items import SkillItem
+from analysis.skills.metrics import Change, measure_damage
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
 from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune, fit_selective_prune
 from analysis.unlearning.scenes import Method, Scene
 
-MOST_RETAIN_DROP = 0.1
-"""Largest retain drop at which a share q may be chosen, if another share forgets as well."""
+MOST_COST = 0.1
+"""Largest cost to a kept skill at which a share q is eligible: a share lost, or nats."""
 
 
 @dataclass(frozen=True, eq=False)
 class SkillMoments:
-    """Moments of the forget skill and of all retain skills, gate and key sites, without position 0."""
+    """Moments of the forget skill and of all retain skills, gate and key sites."""
 
     forget: dict[Place, Moments]
     retain: dict[Place, Moments]
 
 
 def measure_moments(
-    loaded: LoadedModel, scene: Scene, pulse: Pulse = lambda done, total: None
+    loaded: LoadedModel,
+    scene: Scene,
+    pulse: Pulse = lambda done, total: None,
+    *,
+    as_released: bool = False,
 ) -> SkillMoments:
-    """One pass over the probes, each with its answer. Raises TooFewExamples without retain skills."""
+    """One pass over the probes, each with its answer; all positions but 0, as_released all of them.
+
+    Raises TooFewExamples without retain skills.
+    """
     retained = [item for split in scene.retain for item in split.probe]
     if not retained or not scene.forget.probe:
         raise TooFewExamples(
             "Neuron Adjust and selective pruning compare a forget skill with retain skills: give at "
             "least one to retain"
         )
-    return SkillMoments(_moments(loaded, scene.forget.probe, pulse), _moments(loaded, retained, pulse))
+    where: Where = "all" if as_released else "all but first"
+    forget, retain = (_moments(loaded, items, where, pulse) for items in (scene.forget.probe, retained))
+    return SkillMoments(forget, retain)
 
 
-def _moments(loaded: LoadedModel, items: Sequence[SkillItem], pulse: Pulse) -> dict[Place, Moments]:
+def _moments(
+    loaded: LoadedModel, items: Sequence[SkillItem], where: Where, pulse: Pulse
+) -> dict[Place, Moments]:
     blocks = loaded.anatomy.blocks
     sites: dict[Any, Any] = {"key": blocks}
     for block in blocks:
         sites.setdefault(gate_site(block), []).append(block)
-    return probe(loaded, encode_answered(loaded, items), sites, where="all but first", pulse=pulse)
+    return probe(loaded, encode_answered(loaded, items), sites, where=where, pulse=pulse)
 
 
 def list_candidates(
@@ -61,53 +74,115 @@ def list_candidates(
     as_released: bool = False,
 ) -> Iterator[tuple[float, NeuronAdjust | SelectivePrune]]:
     """One (q, intervention) per share in %."""
+    sets = moments.forget, moments.retain
     for q in shares:
         if method == "na":
-            yield (
-                q,
-                fit_neuron_adjust(
-                    loaded, moments.forget, moments.retain, q, seed=seed, as_released=as_released
-                ),
-            )
+            yield q, fit_neuron_adjust(loaded, *sets, q, seed=seed, as_released=as_released)
         else:
-            yield q, fit_selective_prune(loaded, moments.forget, moments.retain, q)
+            yield q, fit_selective_prune(loaded, *sets, q, as_released=as_released)
 
 
 def draw_control(
-    loaded: LoadedModel, method: Method, moments: SkillMoments, q: float, seed: int
+    loaded: LoadedModel,
+    method: Method,
+    moments: SkillMoments,
+    q: float,
+    *,
+    seed: int = 0,
+    as_released: bool = False,
 ) -> NeuronAdjust | SelectivePrune:
     """As many neurons as the top q %, drawn at random, with the method's own change."""
     if method == "sp":
-        return draw_prune(loaded, q, seed)
+        return draw_prune(loaded, q, seed, as_released=as_released)
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(loaded.anatomy.neurons, generator=generator, dtype=torch.float64)
-    return fit_neuron_adjust(loaded, moments.forget, moments.retain, q, seed=seed, scores=scores)
+    sets = moments.forget, moments.retain
+    return fit_neuron_adjust(loaded, *sets, q, seed=seed, as_released=as_released, scores=scores)
+
+
+CostKind = Literal["drop", "perplexity", "kl"]
+_NAMES: dict[CostKind, str] = {
+    "drop": "relative drop",
+    "perplexity": "lost share of a token's probability",
+    "kl": "median KL of next tokens, nats",
+}
+
+
+@dataclass(frozen=True)
+class KeptCost:
+    """What a candidate costs a kept skill on validation; cost None: unknown.
+
+    by: the relative drop of accuracy; of a perplexity skill 1 − 1 / perplexity ratio; where accuracy says
+    nothing, the median next-token KL in nats.
+    """
+
+    skill: str
+    by: CostKind
+    cost: float | None
+
+    @property
+    def why_not(self) -> str:
+        """Why a candidate of this cost is not eligible; empty if it is."""
+        if self.cost is None:
+            return f"what it costs {self.skill} is unknown"
+        if self.cost > MOST_COST:
+            return f"it costs {self.skill} {self.cost:.3g} ({_NAMES[self.by]}), above {MOST_COST:g}"
+        return ""
+
+
+def measure_cost(skill: str, change: Change, kl: float | None) -> KeptCost:
+    """The cost of a change to a kept skill. kl: its median next-token KL, for one whose accuracy says
+    nothing.
+    """
+    if change.before is None:
+        return KeptCost(skill, "perplexity", measure_damage(change))
+    if change.relative_drop is None:
+        return KeptCost(skill, "kl", kl)
+    return KeptCost(skill, "drop", change.relative_drop)
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One candidate on validation: its forget drop and its worst retain drop; None if undefined."""
-
-    parameters: Mapping[str, Any]
-    forget_drop: float | None
-    worst_retain_drop: float | None
-
-    @property
-    def forgotten(self) -> float:
-        """For choosing: an undefined forget drop counts as 0."""
-        return 0.0 if self.forget_drop is None else self.forget_drop
-
-    @property
-    def cost(self) -> float:
-        """For choosing: an undefined retain drop counts as total loss."""
-        return 1.0 if self.worst_retain_drop is None else self.worst_retain_drop
-
-
-def choose_candidate(points: Sequence[FrontierPoint]) -> int:
-    """Choose a candidate on validation: the largest forget drop among those with retain drops up to
-    MOST_RETAIN_DROP, if one of them forgets at all; else the largest difference.
+    """One candidate on validation: a share q in %, its forget drop (None: undefined) and what it costs every
+    kept skill.
     """
-    gentle = [i for i, p in enumerate(points) if p.cost <= MOST_RETAIN_DROP and p.forgotten > 0]
-    if gentle:
-        return max(gentle, key=lambda i: (points[i].forgotten, -i))
-    return max(range(len(points)), key=lambda i: (points[i].forgotten - points[i].cost, -i))
+
+    q: float
+    forget_drop: float | None
+    costs: tuple[KeptCost, ...]
+
+    @property
+    def why_not(self) -> str:
+        """Why the share is not eligible; empty if it is."""
+        return "; ".join(filter(None, (cost.why_not for cost in self.costs)))
+
+    @property
+    def worst_retain_drop(self) -> float | None:
+        """The largest known cost but those in KL."""
+        return max((c.cost for c in self.costs if c.by != "kl" and c.cost is not None), default=None)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "q": self.q,
+            "forget_drop": self.forget_drop,
+            "worst_retain_drop": self.worst_retain_drop,
+            "eligible": not self.why_not,
+            "why": self.why_not,
+            "costs": [asdict(cost) for cost in self.costs],
+        }
+
+
+def choose_candidate(points: Sequence[FrontierPoint]) -> int | None:
+    """Choose the eligible share of largest forget drop on validation, the first of equals; None: none is
+    eligible. An undefined forget drop comes after every other.
+    """
+    eligible = [i for i, point in enumerate(points) if not point.why_not]
+    drops = {i: points[i].forget_drop for i in eligible}
+    return max(eligible, key=lambda i: -math.inf if (d := drops[i]) is None else d, default=None)
+
+
+def explain_none(points: Sequence[FrontierPoint]) -> str:
+    """Why no candidate was chosen: what is wrong with the smallest share."""
+    least = min(points, key=lambda point: point.q)
+    return f"no share of neurons is eligible; already at {least.q:g} %: {least.why_not}"

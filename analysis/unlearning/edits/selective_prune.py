@@ -21,7 +21,7 @@ from analysis.opening.models import LoadedModel
 from analysis.running.probing import Moments, Place
 from analysis.unlearning.edits.site_edits import SiteEdit, attach_edit
 
-METHOD_VERSION = "1"
+METHOD_VERSION = "2"
 EPSILON = 1e-8
 SHARES = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0)
 """Candidate values of q, in %: the paper's, and larger ones for small models."""
@@ -56,28 +56,37 @@ def _zero(values: Tensor, row: Tensor, position: Tensor) -> Tensor:
 
 
 def fit_selective_prune(
-    loaded: LoadedModel, forget: Mapping[Place, Moments], retain: Mapping[Place, Moments], q: float
+    loaded: LoadedModel,
+    forget: Mapping[Place, Moments],
+    retain: Mapping[Place, Moments],
+    q: float,
+    *,
+    as_released: bool = False,
 ) -> SelectivePrune:
-    """Zero the top q % of the model's neurons by score; moments at the key site over all positions.
+    """Zero the top q % of the model's neurons by score.
 
-    Raises SkillError for q outside (0, 100].
+    Moments at the key site over all positions but 0; as_released: over all of them, and selected as
+    `select_above_threshold` does. Raises SkillError for q outside (0, 100].
     """
     scores = [
         forget[b.address, "key"].magnitude / (retain[b.address, "key"].magnitude + EPSILON)
         for b in loaded.anatomy.blocks
     ]
-    return prune_top_share(loaded, torch.cat(scores), q)
+    return prune_top_share(loaded, torch.cat(scores), q, as_released=as_released)
 
 
-def draw_prune(loaded: LoadedModel, q: float, seed: int) -> SelectivePrune:
+def draw_prune(loaded: LoadedModel, q: float, seed: int, *, as_released: bool = False) -> SelectivePrune:
     """The control: as many neurons as the top q %, drawn at random over the whole model."""
     generator = torch.Generator().manual_seed(seed)
-    return prune_top_share(loaded, torch.rand(loaded.anatomy.neurons, generator=generator), q)
+    scores = torch.rand(loaded.anatomy.neurons, generator=generator)
+    return prune_top_share(loaded, scores, q, as_released=as_released)
 
 
-def prune_top_share(loaded: LoadedModel, scores: Tensor, q: float) -> SelectivePrune:
+def prune_top_share(
+    loaded: LoadedModel, scores: Tensor, q: float, *, as_released: bool = False
+) -> SelectivePrune:
     """Zero the q % of neurons with the highest scores (neurons,), in the order of the anatomy's blocks."""
-    chosen = select_top_share(scores, q)
+    chosen = select_neurons(scores, q, as_released=as_released)
     blocks, start = [], 0
     for block in loaded.anatomy.blocks:
         own = torch.where(chosen[start : start + block.d_ff])[0]
@@ -87,10 +96,23 @@ def prune_top_share(loaded: LoadedModel, scores: Tensor, q: float) -> SelectiveP
     return SelectivePrune(tuple(blocks), q)
 
 
-def select_top_share(scores: Tensor, q: float) -> Tensor:
-    """(n,) bool: the q % highest finite scores. Raises SkillError if that selects none."""
+def select_neurons(scores: Tensor, q: float, *, as_released: bool = False) -> Tensor:
+    """(n,) bool: the q % highest finite scores, by count or, as released, by threshold.
+
+    Raises SkillError for q outside (0, 100], or if that selects none.
+    """
     if not 0 < q <= 100:
         raise SkillError(f"q {q} %: choose a share above 0 and up to 100, such as 1.5")
+    return select_above_threshold(scores, q) if as_released else _select_top_share(scores, q)
+
+
+def select_above_threshold(scores: Tensor, q: float) -> Tensor:
+    """(n,) bool: finite scores ≥ the one at place int(n (1 − q/100)) in ascending order, ties included."""
+    place = min(int(len(scores) * (1 - q / 100)), len(scores) - 1)
+    return (scores >= scores.sort().values[place]) & scores.isfinite()
+
+
+def _select_top_share(scores: Tensor, q: float) -> Tensor:
     wanted = min(round(q / 100 * len(scores)), int(torch.isfinite(scores).sum()))
     if not wanted:
         raise SkillError(f"q {q} % of {len(scores)} neurons selects none; choose a larger share")

@@ -11,19 +11,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from analysis.anatomy.anatomy import Block
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
-from analysis.running.probing import last_keys, probe
-from analysis.skills.answering import NEW_TOKENS, answer_prompts
-from analysis.skills.forms import select_fitting
+from analysis.skills.answering import NEW_TOKENS
 from analysis.skills.items import SkillItem
 from analysis.skills.unrelated import COUNT, read_unrelated_probes, read_unrelated_queries
 from analysis.skills.unrelated import NAME as UNRELATED
-from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, KeyBox, dense_block, dense_layers, fit_boxes
-from analysis.unlearning.guards.key_checks import read_checked_keys
-from analysis.unlearning.guards.key_guards import Check, KeyGuard, Rival
+from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, dense_block, dense_layers
+from analysis.unlearning.guards.key_fits import (
+    encode_probes,
+    fit_key_sets,
+    measure_answer_checks,
+    measure_checks,
+)
+from analysis.unlearning.guards.key_guards import Check, KeyGuard, KeySet, Measure, Rival
+from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.guards.operating import (
     MOST_RETAIN,
     Checks,
@@ -73,6 +76,9 @@ def fit_guard(
     rivals: bool = True,
     check_at: Check = "prefill",
     as_released: bool = False,
+    measure: Measure = "box",
+    key: KeyPlace = "last",
+    wrap: bool = False,
     probes: Mapping[str, Sequence[SkillItem]] | None = None,
     max_new_tokens: int = NEW_TOKENS,
     pulse: Pulse = lambda done, total: None,
@@ -80,24 +86,31 @@ def fit_guard(
     """Fit the boxes of the forget skill's probes; choose α, and the margin to rivals, on validation.
 
     layers: the last one (the paper's), all of them, some, or best: the last one, two, three …, chosen on
-    validation. rivals: compare with the boxes of the retain skills that have enough probes, and of passages
-    of the reference text; the paper does not. probes: other probes to fit on, by skill, for a control.
-    max_new_tokens: of the answers that an each_step guard checks. Raises TooFewExamples, SkillError.
+    validation. rivals: compare with the boxes of the retain skills and near questions that have enough
+    probes, and of passages of the reference text; the paper does not. measure: boxes, or Gaussians, which
+    need rivals. key: where the keys are taken. wrap: put the probes of all sets, and validation, in several
+    ways (`wrapping.py`). probes: other probes to fit on, by skill, for a control. max_new_tokens: of the
+    answers that an each_step guard checks. Raises TooFewExamples, SkillError.
     """
     available = dense_layers(loaded)
     chosen = tuple(sorted(set(layers))) if not isinstance(layers, str) else ()
     every = tuple(sorted({*available, *chosen}))
-    blocks = [dense_block(loaded, layer) for layer in every]
-    if not blocks:
+    if not every:
         dense_block(loaded, 0)
-    fitted_on = probes or {split.skill: split.probe for split in scene.splits}
-    own = _boxes(loaded, encode_queries(loaded, fitted_on[scene.forget.skill]), every, pulse)
-    kept = {split.skill: fitted_on[split.skill] for split in scene.retain}
-    against = _rivals(loaded, kept, every, pulse) if rivals and kept else ()
-    whole = KeyGuard(own, 1.0, check_at, rivals=against)
+    fitted_on = probes or {split.skill: split.probe for split in (*scene.splits, *scene.near)}
+    how = _Ways(loaded, every, measure, key, wrap, pulse)
+    own = how.fit(fitted_on[scene.forget.skill])
+    kept = {split.skill: fitted_on[split.skill] for split in (*scene.retain, *scene.near)}
+    against = _rivals(how, kept) if rivals and kept else ()
+    if measure == "gauss" and not against:
+        raise SkillError(
+            "Gaussians compare the forget skill with others: give at least one to retain with enough probes, "
+            "or choose the measure box"
+        )
+    whole = KeyGuard(own, 1.0, check_at, rivals=against, key=key)
     looks = {
-        split.skill: _checks(loaded, split.validation, blocks, whole, max_new_tokens, pulse)
-        for split in scene.splits
+        split.skill: how.check(split.validation, whole, max_new_tokens)
+        for split in (*scene.splits, *scene.near)
     }
     curves = tuple(_layer_curve(scene, looks, every, tried) for tried in _layer_sets(available, chosen))
     wanted = chosen or _parse_layer_choice(curves, available, layers)
@@ -109,8 +122,36 @@ def fit_guard(
         as_released=as_released,
         rivals=tuple(Rival(rival.skill, _within(rival.boxes, wanted)) for rival in against),
         margin=1.0 if point.margin is None else point.margin,
+        key=key,
     )
     return GuardFit(guard, curves)
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """How the sets of one fit are read."""
+
+    loaded: LoadedModel
+    layers: tuple[int, ...]
+    measure: Measure
+    key: KeyPlace
+    wrap: bool
+    pulse: Pulse
+
+    def fit(self, probes: Sequence[SkillItem]) -> tuple[KeySet, ...]:
+        """The boxes or Gaussians of a set's probes."""
+        return self.fit_ids(encode_probes(self.loaded, probes, wrap=self.wrap))
+
+    def fit_ids(self, asked: Sequence[Sequence[int]]) -> tuple[KeySet, ...]:
+        """The same of queries given as token ids."""
+        return fit_key_sets(self.loaded, asked, self.layers, self.measure, self.key, self.pulse)
+
+    def check(self, items: Sequence[SkillItem], guard: KeyGuard, max_new_tokens: int) -> Checks:
+        """A guard's checks of a set's validation."""
+        if guard.check_at == "each_step" and items:
+            return measure_answer_checks(self.loaded, items, guard, max_new_tokens, self.pulse)
+        asked = encode_probes(self.loaded, items, wrap=self.wrap) if items else []
+        return measure_checks(self.loaded, asked, guard, self.pulse)
 
 
 def _layer_sets(available: tuple[int, ...], chosen: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -119,49 +160,16 @@ def _layer_sets(available: tuple[int, ...], chosen: tuple[int, ...]) -> list[tup
     return sorted(sets | ({chosen} if chosen else set()), key=lambda s: (len(s), s))
 
 
-def _boxes(
-    loaded: LoadedModel, asked: Sequence[Sequence[int]], layers: Sequence[int], pulse: Pulse
-) -> tuple[KeyBox, ...]:
-    blocks = [dense_block(loaded, layer) for layer in layers]
-    return fit_boxes(probe(loaded, asked, {"key": blocks}, pulse=pulse), layers)
-
-
-def _rivals(
-    loaded: LoadedModel, kept: Mapping[str, Sequence[SkillItem]], layers: Sequence[int], pulse: Pulse
-) -> tuple[Rival, ...]:
+def _rivals(how: _Ways, kept: Mapping[str, Sequence[SkillItem]]) -> tuple[Rival, ...]:
     """The boxes of the retain skills and of unrelated text; a set with too few probes has none."""
-    asked = {skill: encode_queries(loaded, probes) for skill, probes in kept.items()}
-    found = {skill: ids for skill, ids in asked.items() if len(ids) >= FEWEST_PROBES}
-    rivals = [Rival(skill, _boxes(loaded, ids, layers, pulse)) for skill, ids in found.items()]
+    rivals = [Rival(skill, how.fit(probes)) for skill, probes in kept.items() if len(probes) >= FEWEST_PROBES]
     with suppress(SkillError):  # a tokenizer that encodes all of it alike allows no box
-        rivals.append(Rival(UNRELATED, _boxes(loaded, read_unrelated_probes(loaded), layers, pulse)))
+        rivals.append(Rival(UNRELATED, how.fit_ids(read_unrelated_probes(how.loaded))))
     return tuple(rivals)
 
 
-def _within(boxes: Sequence[KeyBox], layers: Sequence[int]) -> tuple[KeyBox, ...]:
-    return tuple(box for box in boxes if box.layer in layers)
-
-
-def _checks(
-    loaded: LoadedModel,
-    items: Sequence[SkillItem],
-    blocks: Sequence[Block],
-    guard: KeyGuard,
-    max_new_tokens: int,
-    pulse: Pulse,
-) -> Checks:
-    """A guard's checks of some queries: the prompt's last token, with each_step also the answer's."""
-    kept, asked, _ = select_fitting(loaded, items)
-    if not asked:
-        return Checks(torch.zeros(0, len(blocks), 1 + len(guard.rivals)), torch.zeros(0).long(), 0)
-    fed = asked
-    if guard.check_at == "each_step":
-        stops = [item.stop for item in kept]
-        found = answer_prompts(loaded, asked, stops=stops, max_new_tokens=max_new_tokens, pulse=pulse)
-        fed = [[*ids, *answer.token_ids[:-1]] for ids, answer in zip(asked, found, strict=True)]
-    query, keys = read_checked_keys(loaded, fed, [len(ids) for ids in asked], blocks, pulse=pulse)
-    depths = guard.layer_depths([keys[block.address] for block in blocks])
-    return Checks(depths, query, len(asked))
+def _within(sets: Sequence[KeySet], layers: Sequence[int]) -> tuple[KeySet, ...]:
+    return tuple(one for one in sets if one.layer in layers)
 
 
 def _layer_curve(
@@ -210,14 +218,12 @@ def measure_unrelated_depths(loaded: LoadedModel, guard: KeyGuard) -> Tensor:
 
 def measure_query_depths(loaded: LoadedModel, guard: KeyGuard, asked: Sequence[Sequence[int]]) -> Tensor:
     """(n,) the smallest α at which a guard refuses each query (token ids), at its last token."""
-    blocks = [dense_block(loaded, box.layer) for box in guard.boxes]
-    keys = last_keys(loaded, asked, blocks)
-    return guard.depths([keys[block.address] for block in blocks])
+    return measure_checks(loaded, asked, guard).least(guard.margin)
 
 
 def shuffle_probes(scene: Scene, seed: int) -> dict[str, list[SkillItem]]:
     """The control's probes: those of all skills shuffled, with the same number for each."""
-    every = [item for split in scene.splits for item in split.probe]
+    every = [item for split in (*scene.splits, *scene.near) for item in split.probe]
     order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed)).tolist()
     dealt = (every[i] for i in order)
-    return {split.skill: list(islice(dealt, len(split.probe))) for split in scene.splits}
+    return {split.skill: list(islice(dealt, len(split.probe))) for split in (*scene.splits, *scene.near)}

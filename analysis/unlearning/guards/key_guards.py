@@ -7,7 +7,8 @@ A guard with *rivals*, the boxes of retain skills, also compares in whose boxes 
     abstain  ⇔  d ≤ α  and  d ≤ margin · min over rivals r of d_r
 
 where d and d_r are geometric means over the layers of the depths in the guard's boxes and in the rival's. A
-box alone is as wide as its skill's most unusual probe; a comparison is not.
+box alone is as wide as its skill's most unusual probe; a comparison is not. In place of boxes a guard may
+hold Gaussians (`key_gaussians.py`), and take its keys elsewhere than at the last token (`key_places.py`).
 """
 
 from __future__ import annotations
@@ -26,19 +27,22 @@ from analysis.intervening.hooks import at_positions, site_module
 from analysis.intervening.steps import ForwardStep, Handle
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_boxes import SLACK, KeyBox, dense_block
+from analysis.unlearning.guards.key_gaussians import Densities, KeyGaussian
+from analysis.unlearning.guards.key_places import KeyPlace, list_places, mark_places, reduce_rows
 
 REFUSAL = "Sorry, I do not know."
 Check = Literal["prefill", "each_step"]
-Measure = Literal["box", "gauss"]
-KeyPlace = Literal["last", "user_last", "user_mean"]
+Measure = Literal["linear", "box", "gauss"]
+KeySet = KeyBox | KeyGaussian
+"""What is known of a set's keys in one layer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """The boxes of a retain skill, in the same layers as the guard's own."""
+    """The boxes or Gaussians of a retain skill, in the same layers as the guard's own."""
 
     skill: str
-    boxes: tuple[KeyBox, ...]
+    boxes: tuple[KeySet, ...]
 
 
 def guard_depths(depths: Tensor, margin: float) -> Tensor:
@@ -76,18 +80,20 @@ class _Faces:
 class KeyGuard:
     """Abstains if a query's key is in the boxes at α and, with rivals, deeper than in theirs.
 
-    check_at: at the prompt's last token, or also at each generated token. as_released: one flag for the whole
-    batch, as the paper's code has it: one row inside makes every row abstain. margin: > 0, see the module;
-    used only with rivals.
+    check_at: at the prompt's last token, or also at each generated token. as_released: fitted as the authors'
+    code does; their one flag serves a loop of one query at a time, so every query is judged alone here too.
+    margin: > 0, see the module; used only with rivals. key: where the keys are taken; behind the prompt it is
+    the last token always.
     """
 
-    boxes: tuple[KeyBox, ...]
+    boxes: tuple[KeySet, ...]
     alpha: float
     check_at: Check = "prefill"
     refusal: str = REFUSAL
     as_released: bool = False
     rivals: tuple[Rival, ...] = ()
     margin: float = 1.0
+    key: KeyPlace = "last"
 
     def __post_init__(self) -> None:
         if not self.boxes:
@@ -98,12 +104,28 @@ class KeyGuard:
             raise SkillError(f"margin {self.margin}: choose a number above 0, such as 1")
         if self.check_at not in ("prefill", "each_step"):
             raise SkillError(f"check {self.check_at!r} is unknown; choose prefill or each_step")
+        if len(list_places(self.key)) > 1:
+            raise SkillError(
+                f"a guard of boxes takes one key, not {self.key}; choose last, user_last, user_mean"
+            )
+        if self.key != "last" and self.check_at == "each_step":
+            raise SkillError(
+                f"key {self.key} is of what was typed, each_step also of what is generated; choose key "
+                "last, or prefill"
+            )
         for rival in self.rivals:
             if [box.layer for box in rival.boxes] != [box.layer for box in self.boxes]:
                 raise SkillError(f"the boxes of {rival.skill} are not in the guard's layers")
+        if len({type(box) for boxes in self.by_layer for box in boxes}) > 1:
+            raise SkillError("a guard holds boxes or Gaussians, not both")
+
+    @property
+    def measure(self) -> Measure:
+        """Whether it holds boxes or Gaussians."""
+        return "box" if isinstance(self.boxes[0], KeyBox) else "gauss"
 
     @cached_property
-    def by_layer(self) -> tuple[tuple[KeyBox, ...], ...]:
+    def by_layer(self) -> tuple[tuple[KeySet, ...], ...]:
         """Per layer, its own box, then those of the rivals."""
         return tuple(zip(self.boxes, *(rival.boxes for rival in self.rivals), strict=True))
 
@@ -116,9 +138,14 @@ class KeyGuard:
         found = [faces.depths(own) for faces, own in zip(self._faces, keys, strict=True)]
         return torch.stack([depths.to(found[0].device) for depths in found], 1)
 
+    def measure_layer(self, number: int, keys: Tensor) -> Tensor:
+        """(n, 1 + rivals) depths of keys (n, m) in the sets of one of its layers, by number."""
+        return self._faces[number].depths(keys)
+
     @cached_property
-    def _faces(self) -> tuple[_Faces, ...]:
-        return tuple(_Faces(boxes) for boxes in self.by_layer)
+    def _faces(self) -> tuple[_Faces | Densities, ...]:
+        kind: Any = _Faces if self.measure == "box" else Densities
+        return tuple(kind(sets) for sets in self.by_layer)
 
     def check(self, loaded: LoadedModel) -> None:
         """Raise SkillError if a box does not have this model's width."""
@@ -147,16 +174,21 @@ class _Reading:
 
     def __init__(self, guard: KeyGuard, step: ForwardStep, rows: Sequence[int] | None) -> None:
         self.guard, self.step = guard, step
-        last = step.lengths[:, None] - 1
-        asked = step.positions == last if guard.check_at == "prefill" else step.positions >= last
-        self.row, self.column = torch.where(asked & step.in_rows(rows))
+        if guard.check_at == "prefill":
+            asked = mark_places(step.loaded, guard.key, step.positions, step.lengths)
+        else:
+            asked = step.positions >= step.lengths[:, None] - 1
+        self.place = torch.where(asked & step.in_rows(rows))
+        self.row = self.place[0].unique() if guard.key == "user_mean" else self.place[0]
         self.asked = len(self.row) > 0
         self.keys: dict[int, Tensor] = {}
 
     def hook(self, number: int, block: Block) -> Callable[..., None]:
         def read(module: nn.Module, args: tuple[Any, ...]) -> None:
             states = at_positions(args[0].contiguous(), self.step, block)
-            self.keys[number] = states[self.row.to(states.device), self.column.to(states.device)]
+            rows, columns = (index.to(states.device) for index in self.place)
+            found = states[rows, columns]
+            self.keys[number] = reduce_rows(rows, found)[1] if self.guard.key == "user_mean" else found
             if len(self.keys) == len(self.guard.boxes):
                 self._abstain()
 
@@ -167,5 +199,4 @@ class _Reading:
         inside = (depths <= self.guard.alpha * SLACK).to(self.row.device)
         if not bool(inside.any()):
             return
-        abstained = set((self.row if self.guard.as_released else self.row[inside]).tolist())
-        self.step.reach.abstained = sorted({*self.step.reach.abstained, *abstained})
+        self.step.reach.abstained = sorted({*self.step.reach.abstained, *self.row[inside].tolist()})

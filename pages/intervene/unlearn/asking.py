@@ -35,8 +35,15 @@ def show_ask_box(
     recipes: Mapping[str, Mapping[str, bytes]],
 ) -> None:
     """The panel below the results, for any of the finished methods."""
-    names = {name_method(one): one["method"] for one in found.document["methods"]}
+    names = {
+        name_method(one): one["method"]
+        for one in found.document["methods"]
+        if read_changes(recipes[one["method"]])
+    }
     st.subheader("Ask it something", anchor=False)
+    if not names:
+        show_caption("No method changes anything, so there is nothing to compare.")
+        return
     with st.form("unlearn-ask"):
         prompt = st.text_area(
             "Prompt", pick_test_prompt(question), key=state.ASK, bind="query-params", height=100

@@ -16,10 +16,12 @@ from pages.shared.resources import get_store
 from pages.shared.saving.form import offer_saving
 from pages.shared.tokens import escape_text
 from workbench.findings.findings import all_tags, keep_unlearning
+from workbench.saving.saving import read_changes
 from workbench.unlearning.checks import pick_test_prompt
 from workbench.unlearning.exports import (
     why_no_script,
     why_no_weights,
+    why_nothing,
     write_change_script,
     zip_baked_model,
     zip_recipe,
@@ -44,7 +46,10 @@ def offer_unlearning_exports(
     for one in found.document["methods"]:
         stem = f"{one['method']}-{found.run[:8]}"
         st.markdown(f"**{escape_text(name_method(one))}**")
-        offer_change(loaded, recipes[one["method"]], stem, prompt)
+        if why := why_nothing(read_changes(recipes[one["method"]])):
+            st.caption(f"{escape_text(why).capitalize()}.")
+        else:
+            offer_change(loaded, recipes[one["method"]], stem, prompt)
     st.caption(
         "A recipe is a JSON document with a safetensors file beside it: "
         "`generate MODEL --prompt TEXT --recipe FILE.json` applies it. The script reads the two beside it."

@@ -12,6 +12,7 @@ from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
 from analysis.unlearning.scenes import METHOD_NAMES, METHODS, Method
+from analysis.unlearning.token_limits import LONGEST
 from pages.intervene.unlearn.kept_sets import read_kept_sets, show_guard_choices, show_kept_sets
 from pages.shared import state
 from pages.shared.errors import show_errors
@@ -20,6 +21,7 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import parse_layers, parse_shares, why_not_offered
 from workbench.unlearning.unlearning import UnlearningQuestion
 
@@ -38,16 +40,17 @@ def read_unlearn_question(loaded: LoadedModel) -> tuple[UnlearningQuestion | Non
     _report_unknown(skills)
     forget, retain = _skills(skills)
     show_kept_sets(skills)
-    pressed = _settings(loaded) or st.session_state.pop(_QUICK, False)
+    pressed = _settings(loaded, list(skills)) or st.session_state.pop(_QUICK, False)
     with show_errors():
-        question = _question(skills[forget], [skills[name] for name in retain])
+        utility = [skills[name] for name in st.session_state[state.UTILITY]]
+        question = _question(skills[forget], [skills[name] for name in retain], utility)
         return replace(question, **read_kept_sets(skills)), pressed
     return None, False
 
 
 def _report_unknown(skills: dict[str, SkillSource]) -> None:
     """Report skills in a link that are not on this machine."""
-    places = (state.FORGET, state.RETAIN, state.NEAR, state.UNLISTED)
+    places = (state.FORGET, state.RETAIN, state.NEAR, state.UNLISTED, state.UTILITY)
     named = [name for place in places for name in st.query_params.get_all(place)]
     unknown = sorted({name for name in named if name and name not in skills})
     if unknown:
@@ -95,7 +98,7 @@ def _swap(bundled: list[str]) -> None:
     st.session_state[_SWAPPED] = True
 
 
-def _settings(loaded: LoadedModel) -> bool:
+def _settings(loaded: LoadedModel, skills: list[str]) -> bool:
     """The form; returns whether its button was pressed."""
     refused = {method: why for method in METHODS if (why := why_not_offered(loaded, method))}
     names = [METHOD_NAMES[method] for method in METHODS if method not in refused]
@@ -115,6 +118,14 @@ def _settings(loaded: LoadedModel) -> bool:
             st.caption(f"{escape_text(why)}.")
         with st.expander("More settings", icon=":material/tune:"):
             _more()
+            st.multiselect(
+                "Utility (multiple choice)",
+                skills,
+                key=state.UTILITY,
+                bind="query-params",
+                placeholder="none",
+                help=_UTILITY,
+            )
         return st.form_submit_button("Forget it and measure", type="primary", icon=":material/backspace:")
 
 
@@ -137,7 +148,7 @@ def _more() -> None:
         help="Evenly spaced; 0 uses all. Fewer are faster, with wider intervals.",
     )
     answer.number_input(
-        "New tokens", 1, LONGEST_ANSWER, NEW_TOKENS, key=state.ANSWER, bind="query-params", help="Per answer."
+        "New tokens", 1, LONGEST_ANSWER, NEW_TOKENS, key=state.ANSWER, bind="query-params", help=_ANSWER
     )
     tests.selectbox("Unit tests", TESTS, key=state.TESTS, bind="query-params", help=_TESTS)
     split, seed = st.columns(2)
@@ -170,7 +181,9 @@ def choose_quick(quick: UnlearningQuestion) -> None:
     now[_QUICK] = True
 
 
-def _question(forget: SkillSource, retain: list[SkillSource]) -> UnlearningQuestion:
+def _question(
+    forget: SkillSource, retain: list[SkillSource], utility: list[SkillSource]
+) -> UnlearningQuestion:
     """Raises SkillError, HeadlampError for what cannot be read."""
     now = st.session_state
     if not now[state.METHODS]:
@@ -193,6 +206,7 @@ def _question(forget: SkillSource, retain: list[SkillSource]) -> UnlearningQuest
         tests=now[state.TESTS],
         controls=now[state.CONTROLS],
         robustness=now[state.ROBUSTNESS],
+        mmlu=tuple(utility),
     )
 
 
@@ -212,12 +226,21 @@ _RIVALS = (
     "skill, by a margin chosen on validation. Off: the paper's box alone, its α chosen on validation."
 )
 _CHECK = "prefill: once, at the prompt's last token. each_step: at every generated token too."
+_ANSWER = (
+    f"Of an answer, to begin with; doubled by itself, twice at most and up to {LONGEST}, where more than a "
+    "tenth of a skill's answers are cut off."
+)
 _TESTS = (
     "contained: model-written code is run against unit tests, without network or files and for 5 s "
     "at most; only if this machine has a sandbox. off: skills judged by tests are refused."
 )
 _CONTROLS = "Boxes fitted on shuffled skills, and as many random neurons: the effect to expect by chance."
 _ROBUSTNESS = "The forget skill in other forms: after answered examples, after a greeting, an instruction …"
+_UTILITY = (
+    f"Skills of multiple choice, such as MMLU: {MMLU_SAMPLE} of their questions, evenly spaced, are answered "
+    "before and after, whatever the method."
+)
 _RELEASED = (
-    "Follow the released code where it differs from the paper: variance for σ, one flag for a whole batch."
+    "Decide as the authors' code does where it differs from the paper, one query at a time. It also means a "
+    "box of the last layer, without rivals, checked at each step, whatever is chosen above."
 )

@@ -7,25 +7,35 @@ from typing import Any
 
 import streamlit as st
 
+from analysis.unlearning.guards.key_places import KEY_PLACES
 from pages.shared import state
 from workbench.skills.sources import SkillSource
-from workbench.unlearning.presets import KEY_PLACES, MEASURES
-from workbench.unlearning.unlearning import UnlearningQuestion
 
+MEASURES = ("linear", "box", "gauss")
+USUAL = "usual"
+KEYS = (USUAL, *KEY_PLACES)
+WRAPS = {USUAL: None, "on": True, "off": False}
 _NEAR = (
     "Questions on the same subject about something else, such as a country's language beside its capital: "
     "how many are refused. Boxes of their probes compete with the forget skill's."
 )
 _UNLISTED = (
     "Sets that nothing is fitted on, such as multiple choice of other subjects: how many are refused. A "
-    " guard that has learned the form of a question refuses these too."
+    "guard that has learned the form of a question refuses these too."
 )
-_MEASURE = "box: the paper's depth in boxes. gauss: the densities of Gaussians are compared; not the paper's."
+_MEASURE = (
+    "linear: a score that is fitted to tell the skill from all that is kept; it holds best where a question "
+    "is put in another form. box: the paper's depth in boxes. gauss: the densities of Gaussians."
+)
 _KEY = (
     "Where a query's key is taken. last: the last token fed, the paper's. user_last: the last token that the "
-    "user typed, before the chat template's end. user_mean: the mean over what the user typed."
+    "user typed, before the chat template's end. user_mean: the mean over what the user typed. both: last "
+    "and user_mean, of a linear guard. usual: both for linear, last for the others."
 )
-_WRAP = "Probes also after a greeting, an instruction and answered examples, on both sides alike."
+_WRAP = (
+    "Probes also after a greeting, an instruction and answered examples, on both sides alike. usual: on for "
+    "linear, off for the others, as in the paper."
+)
 
 
 def show_kept_sets(skills: Mapping[str, SkillSource]) -> None:
@@ -47,23 +57,9 @@ def show_kept_sets(skills: Mapping[str, SkillSource]) -> None:
 def show_guard_choices() -> None:
     """What KSD compares, and on what it is fitted."""
     measure, key, wrap = st.columns([2, 2, 2], vertical_alignment="bottom")
-    measure.selectbox(
-        "KSD compares",
-        MEASURES,
-        MEASURES.index(UnlearningQuestion.measure),
-        key=state.MEASURE,
-        bind="query-params",
-        help=_MEASURE,
-    )
-    key.selectbox(
-        "Key of a query",
-        KEY_PLACES,
-        KEY_PLACES.index(UnlearningQuestion.key),
-        key=state.KEY_PLACE,
-        bind="query-params",
-        help=_KEY,
-    )
-    wrap.toggle("Wrapped probes", UnlearningQuestion.wrap, key=state.WRAP, bind="query-params", help=_WRAP)
+    measure.selectbox("KSD compares", MEASURES, key=state.MEASURE, bind="query-params", help=_MEASURE)
+    key.selectbox("Key of a query", KEYS, key=state.KEY_PLACE, bind="query-params", help=_KEY)
+    wrap.selectbox("Wrapped probes", list(WRAPS), key=state.WRAP, bind="query-params", help=_WRAP)
 
 
 def read_kept_sets(skills: Mapping[str, SkillSource]) -> dict[str, Any]:
@@ -73,6 +69,6 @@ def read_kept_sets(skills: Mapping[str, SkillSource]) -> dict[str, Any]:
         "near": tuple(skills[name] for name in now[state.NEAR]),
         "unlisted": tuple(skills[name] for name in now[state.UNLISTED]),
         "measure": now[state.MEASURE],
-        "key": now[state.KEY_PLACE],
-        "wrap": now[state.WRAP],
+        "key": None if now[state.KEY_PLACE] == USUAL else now[state.KEY_PLACE],
+        "wrap": WRAPS[now[state.WRAP]],
     }

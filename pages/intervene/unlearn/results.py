@@ -9,7 +9,6 @@ import pandas as pd
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
-from analysis.unlearning.verdict_rows import MOST_CUT_OFF
 from pages.intervene.unlearn.asking import show_ask_box
 from pages.intervene.unlearn.exports import offer_unlearning_exports
 from pages.intervene.unlearn.pictures import show_abstention, show_forms, show_frontier, show_matrix
@@ -19,10 +18,13 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from pages.shared.verdicts.methods import show_measures, show_method_verdict
 from store.unlearning_evidence import read_method_verdicts
+from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.tables import skills_csv
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe
 
 Document = Mapping[str, Any]
+MOST_CUT_OFF = 0.1
+"""Share of answers ended by the token limit from which there is a warning."""
 PAPER = (
     "KSD and Neuron Adjust: Li, Hsu and Weng, NAACL 2025, arXiv 2503.21730. Selective pruning: Pochinkov and "
     "Schoots 2024, arXiv 2403.01267"
@@ -61,7 +63,9 @@ def show_results(loaded: LoadedModel, question: UnlearningQuestion, found: Unlea
     for verdict in verdicts:
         show_measures(verdict)
     for one in document["methods"]:
-        show_warnings(one)
+        _warn(one)
+    if wordy := warn_cut_off(document["methods"][0]):
+        st.warning(f"{escape_text(wordy)}.", icon=":material/content_cut:")
     show_method("How this is measured", METHOD, PAPER)
     show_matrix(document)
     for one in document["methods"]:
@@ -109,7 +113,7 @@ def _numbers(one: Document) -> None:
         show_caption(f"In brackets: 95 % intervals. {_control(one)}")
 
 
-def show_warnings(one: Document) -> None:
+def _warn(one: Document) -> None:
     """Skills without a drop, and answers that were cut off."""
     cut = one.get("cut_off") or 0.0
     if cut > MOST_CUT_OFF:
@@ -131,7 +135,7 @@ def show_warnings(one: Document) -> None:
 def _control(one: Document) -> str:
     kind = one["control"]["kind"]
     if not one["control"]["drop"]:
-        return "No control: it was turned off, or there is no retain skill."
+        return "No control: it was turned off, there is no retain skill, or nothing was chosen."
     return f"Last column: the control, the drop by {escape_text(kind)} under the same procedure."
 
 

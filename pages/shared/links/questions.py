@@ -33,11 +33,13 @@ def make_unlearn_view(asked: Mapping[str, Any]) -> View:
         state.ROBUSTNESS: str(asked.get("robustness")).lower(),
         state.NEAR: [read_named(one) for one in read_items(asked.get("near"))],
         state.UNLISTED: [read_named(one) for one in read_items(asked.get("unlisted"))],
-        state.MEASURE: asked.get("measure", "box"),
-        state.KEY_PLACE: asked.get("key", "last"),
-        state.WRAP: str(asked.get("wrap", False)).lower(),
+        state.MEASURE: asked.get("measure", "box"),  # as it was before there was a choice
+        state.KEY_PLACE: asked.get("key") or "usual",
+        state.WRAP: {"True": "on", "False": "off"}.get(str(asked.get("wrap")), "usual"),
         state.RELEASED: str(asked.get("as_released")).lower(),
     }
+    if utility := [read_named(one) for one in read_items(asked.get("mmlu"))]:
+        view[state.UTILITY] = utility
     if isinstance(asked.get("rivals"), bool):
         view[state.RIVALS] = str(asked["rivals"]).lower()
     return view

@@ -21,7 +21,7 @@ from tests.analysis.skills_made import make_skill
 WAYS = MeasureOptions(max_new_tokens=2)
 
 
-PLAN = FitSettings(shares=(5.0, 20.0), ways=WAYS, layers="all")
+PLAN = FitSettings(shares=(1.0, 20.0), ways=WAYS, layers="all", measure="box", key="last", wrap=False)
 
 
 def answered(loaded: LoadedModel, skill: Skill) -> Skill:

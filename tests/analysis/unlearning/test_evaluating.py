@@ -13,10 +13,18 @@ from analysis.errors import SkillError, TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.skills.answering import answer_prompts
 from analysis.skills.items import SkillItem
-from analysis.skills.metrics import measure_change
+from analysis.skills.metrics import Change, measure_change
 from analysis.skills.tasks import measure_items
 from analysis.skills.unrelated import read_unrelated_queries
-from analysis.unlearning.edits.neuron_shares import FrontierPoint, choose_candidate, measure_moments
+from analysis.unlearning.edits.neuron_shares import (
+    CostKind,
+    FrontierPoint,
+    KeptCost,
+    choose_candidate,
+    explain_none,
+    measure_cost,
+    measure_moments,
+)
 from analysis.unlearning.evaluating import measure_baseline
 from analysis.unlearning.guards.guard_fits import fit_guard, shuffle_probes
 from analysis.unlearning.guards.key_checks import read_checked_keys
@@ -44,7 +52,12 @@ def test_a_guard_forgets_one_skill_and_keeps_the_other(llama: LoadedModel, scene
     assert len({point["margin"] for point in found.sweep}) > 20
     assert {tuple(point["layers"]) for point in found.sweep} == {(0,), (1,), (0, 1)}
     assert found.parameters["rivals"] == ["two", "unrelated text"]
-    assert [r.form for r in found.robustness] == ["paraphrase", "few_shot", "harmless_prefix"]
+    assert [r.form for r in found.robustness] == [
+        "paraphrase",
+        "few_shot",
+        "harmless_prefix",
+        "instruction_before",
+    ]
     assert found.robustness[0].change == forget.unseen
 
 
@@ -57,13 +70,26 @@ def test_the_control_is_a_box_of_shuffled_skills_given_the_same_search(
         assert {item.group.split("-")[0] for item in mixed[split.skill]} == {"one", "two"}
     assert {i for dealt in mixed.values() for i in dealt} == {i for s in scene.splits for i in s.probe}
     swapped = {"one": scene.retain[0].probe, "two": scene.forget.probe}  # drops that are not the guard's own
-    monkeypatch.setattr("analysis.unlearning.evaluating.shuffle_probes", lambda scene, seed: swapped)
+    monkeypatch.setattr("analysis.unlearning.guarding.shuffle_probes", lambda scene, seed: swapped)
     found, base = run(llama, scene, "ksd", robustness=False)
     control = fit_guard(llama, scene, layers=(0, 1), probes=swapped).guard
     for name, split, skill in zip(("one", "two"), scene.splits, found.skills, strict=True):
         after = measure_items(llama, split.test, [control], WAYS)
         assert found.control[name] == measure_change(base.test[name], after).relative_drop
         assert found.control[name] != skill.change.relative_drop
+
+
+def test_as_released_no_query_is_refused_for_another(llama: LoadedModel, scene: Scene) -> None:
+    """Over-refusal and drops are those of queries asked one by one, in batches of any size."""
+    how: dict[str, Any] = {"layers": "last", "rivals": False, "check_at": "each_step", "as_released": True}
+    how |= {"robustness": False, "controls": False}
+    one, many = (run(llama, scene, "ksd", **how, ways=replace(WAYS, batch_size=n))[0] for n in (1, 32))
+    guard = one.interventions
+    asked = [[llama.tokenizer.encode(item.prompt)] for item in scene.retain[0].test]
+    alone = [answer_prompts(llama, ids, guard, max_new_tokens=2)[0].abstained for ids in asked]
+    assert one.over_refusal == many.over_refusal == sum(alone) / len(alone)
+    assert one.skills[0].change == many.skills[0].change
+    assert one.skills[0].change.abstained > sum(alone) / len(alone)
 
 
 @pytest.mark.parametrize("rivals", [False, True])
@@ -97,25 +123,83 @@ def test_layers_are_those_that_were_asked_for(llama: LoadedModel, scene: Scene, 
 @pytest.mark.parametrize("method", ["na", "sp"])
 def test_shares_are_set_on_validation_and_told(llama: LoadedModel, scene: Scene, method: Any) -> None:
     found, _ = run(llama, scene, method, robustness=False)
-    assert [point["q"] for point in found.sweep] == [5.0, 20.0]
-    assert found.parameters["q"] in (5.0, 20.0)
+    assert [point["q"] for point in found.sweep] == [1.0, 20.0]
+    assert found.parameters["q"] == 1.0
     best = next(p for p in found.sweep if p["q"] == found.parameters["q"])
     assert best["forget_drop"] == found.parameters["validation"]["forget_drop"]
+    assert best["eligible"]
     assert set(found.control) == {"one", "two"}
     again = measure_items(llama, scene.forget.test, found.interventions, WAYS)
     rights = sum(v.right for v in again.verdicts) / len(again.items)
     assert found.skills[0].change.after == rights
 
 
-def test_the_best_point_keeps_the_others_if_it_can() -> None:
-    def points(*pairs: tuple[float | None, float | None]) -> list[FrontierPoint]:
-        return [FrontierPoint({}, forget, retain) for forget, retain in pairs]
+def point(q: float, forget: float | None, *costs: float | None, by: CostKind = "drop") -> FrontierPoint:
+    return FrontierPoint(q, forget, tuple(KeptCost(f"kept{i}", by, c) for i, c in enumerate(costs)))
 
-    assert choose_candidate(points((0.2, 0.0), (0.5, 0.1), (0.9, 0.5))) == 1
-    assert choose_candidate(points((0.0, 0.0), (0.9, 0.5))) == 1
-    assert choose_candidate(points((0.0, 0.0), (0.1, 0.5))) == 0
-    assert choose_candidate(points((0.2, 0.0), (0.9, None))) == 0
-    assert choose_candidate(points((None, 0.0), (0.1, 0.0))) == 1
+
+def test_only_eligible_shares_are_chosen_and_of_them_the_one_that_forgets_most() -> None:
+    assert choose_candidate([point(1, 0.2, 0.0), point(2, 0.5, 0.1), point(3, 0.9, 0.5)]) == 1
+    assert choose_candidate([point(1, 0.0, 0.0), point(2, 0.9, 0.11)]) == 0
+    assert choose_candidate([point(1, 0.2, 0.0), point(2, 0.9, 0.0, None)]) == 0
+    assert choose_candidate([point(1, None, 0.0), point(2, -0.1, 0.0)]) == 1
+    assert choose_candidate([point(1, 0.3, 0.0), point(2, 0.3, 0.0)]) == 0
+    none = [point(2, 0.9, 0.2), point(1, 0.9, 0.05, None)]
+    assert choose_candidate(none) is None
+    assert explain_none(none) == (
+        "no share of neurons is eligible; already at 1 %: what it costs kept1 is unknown"
+    )
+
+
+def test_a_share_says_what_it_costs_and_why_it_is_not_eligible() -> None:
+    told = point(3, 0.9, 0.25, 0.05, by="kl").document()
+    assert (told["eligible"], told["worst_retain_drop"]) == (False, None)
+    assert told["why"] == "it costs kept0 0.25 (median KL of next tokens, nats), above 0.1"
+    assert told["costs"][1] == {"skill": "kept1", "by": "kl", "cost": 0.05}
+    fine = point(3, 0.9, 0.1, -0.2).document()
+    assert (fine["eligible"], fine["why"], fine["worst_retain_drop"]) == (True, "", 0.1)
+
+
+def test_a_kept_skill_costs_what_its_judge_can_tell() -> None:
+    blank = Change(9, 0.0, 0.5, 0.4, None, None, 0.2, None, None, 0.0, None)
+    assert measure_cost("a", blank, None) == KeptCost("a", "drop", 0.2)
+    assert measure_cost("a", replace(blank, relative_drop=None), 0.03) == KeptCost("a", "kl", 0.03)
+    scored = replace(blank, before=None, after=None, relative_drop=None, perplexity_ratio=1.25)
+    assert measure_cost("a", scored, None) == KeptCost("a", "perplexity", 1 - 1 / 1.25)
+    assert measure_cost("a", replace(scored, perplexity_ratio=None), None).cost is None
+
+
+def test_a_kept_skill_that_the_model_cannot_do_counts_by_its_next_tokens(
+    llama: LoadedModel, scene: Scene
+) -> None:
+    """Before, its undefined drop left every share as if it cost nothing."""
+    split = scene.retain[0]
+    wrong = [tuple(replace(i, answer="never") for i in part) for part in (split.validation, split.test)]
+    hard = Scene(scene.forget, (replace(split, validation=wrong[0], test=wrong[1]),))
+    found, _ = run(llama, hard, "sp", robustness=False, controls=False, shares=(1.0, 60.0))
+    costs = [point["costs"][0] for point in found.sweep]
+    assert [cost["by"] for cost in costs] == ["kl", "kl"]
+    for told, one in zip(found.sweep, costs, strict=True):
+        assert told["eligible"] == (one["cost"] <= 0.1)
+    assert costs[0]["cost"] < costs[1]["cost"]
+    assert not found.sweep[1]["eligible"]
+
+
+@pytest.mark.parametrize("method", ["na", "sp"])
+def test_where_no_share_is_eligible_nothing_is_changed_and_that_is_the_result(
+    llama: LoadedModel, scene: Scene, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.unlearning.edits.neuron_shares.MOST_COST", -2.0)
+    found, base = run(llama, scene, method)
+    assert found.interventions == ()
+    assert found.parameters["q"] is None
+    assert found.parameters["why"].startswith("no share of neurons is eligible; already at 1 %: it costs two")
+    assert [point["eligible"] for point in found.sweep] == [False, False]
+    assert (found.control, found.robustness, found.curve) == ({}, (), {})
+    assert found.over_refusal == 0
+    for skill in found.skills:
+        assert skill.change == measure_change(base.test[skill.skill], base.test[skill.skill])
+        assert (skill.divergence.kl_median, skill.divergence.js) == (0.0, 0.0)
 
 
 def test_what_is_forgotten_cannot_be_kept(scene: Scene) -> None:
@@ -174,7 +258,7 @@ def test_a_guard_of_each_step_is_set_on_answers_that_end_where_the_skills_do(
         fed.extend(zip(map(len, sequences), lengths, strict=True))
         return read_checked_keys(loaded, sequences, lengths, *rest, **named)
 
-    monkeypatch.setattr("analysis.unlearning.guards.guard_fits.read_checked_keys", checked)
+    monkeypatch.setattr("analysis.unlearning.guards.key_fits.read_checked_keys", checked)
     fit_guard(llama, cut, check_at="each_step", max_new_tokens=6)
     assert len(free.token_ids) == 6
     assert fed == [(fed[0][1], fed[0][1])]  # the first token ends it, and no step comes after

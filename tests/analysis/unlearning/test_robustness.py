@@ -49,14 +49,14 @@ def test_nothing_is_fitted_on_it(llama: LoadedModel, scene: Scene) -> None:
     with_it, _ = run(llama, scene, "ksd", other_languages=(foreign(llama),), controls=False)
     assert with_it.parameters == without.parameters
     assert with_it.skills == without.skills
-    assert with_it.robustness[:3] == without.robustness
+    assert with_it.robustness[:4] == without.robustness
 
 
 def test_a_test_in_a_language_that_no_probe_has_counts_too(llama: LoadedModel, scene: Scene) -> None:
     test = tuple(replace(item, lang="fr") if i < 7 else item for i, item in enumerate(scene.forget.test))
     guard = fit_guard(llama, scene).guard
     found = measure_robustness(llama, replace(scene.forget, test=test), None, guard, PLAN)
-    assert [(r.form, r.lang, r.change.n) for r in found[2:]] == [("other_language", "fr", 7)]
+    assert [(r.form, r.lang, r.change.n) for r in found[3:]] == [("other_language", "fr", 7)]
 
 
 @pytest.mark.parametrize("part", ["probe", "validation"])

@@ -185,7 +185,7 @@ def test_a_retain_skill_whose_accuracy_says_nothing_counts_by_its_next_tokens() 
 
 
 def test_neutral_text_that_is_all_refused_has_no_perplexity_and_that_is_said() -> None:
-    found = judge(utility=Utility(change(0.02), 0.0, (0.0, 0.0), 0.0, 0))
+    found = judge(utility=Utility(change(0.02), None, None, None, 0))
     assert [row.value for row in found.rows[-2:]] == [None, None]
     assert "perplexity (every passage is refused)" in found.sentence
 

@@ -9,7 +9,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from pages.record.findings.unlearn_finding import open_unlearning
-from store import Store, default_path, list_findings, list_jobs, open_store
+from pages.shared import state
+from pages.shared.links.questions import make_unlearn_view
+from store import Store, default_path, list_findings, list_jobs, list_runs, open_store, read_unit
 from store.errors import StoreFull
 from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.job_rows import ended, work_with
@@ -144,6 +146,37 @@ def test_what_can_be_taken_away_is_offered_and_what_cannot_is_explained(
         *offered
     }
     assert "No edited weights: KeyGuard depends on the input" in shown(app)
+
+
+def test_where_no_share_is_eligible_the_page_says_so_and_offers_nothing(
+    run_app: RunApp, skills: Skills
+) -> None:
+    app = press(page(run_app, methods="Selective pruning", shares="100", robustness="false"), GO)
+    assert not app.exception
+    assert not app.error
+    assert "no share of neurons is eligible; already at 100 %: it costs two" in shown(app)
+    assert "nothing was changed: nothing to export" in shown(app)
+    assert "No method changes anything, so there is nothing to compare" in shown(app)
+    assert "Recipe (zip)" not in labels(app, "download_button")
+
+
+def test_multiple_choice_can_be_chosen_as_utility_and_other_skills_are_refused(
+    run_app: RunApp, skills: Skills, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = tmp_path / "choices.csv"
+    choices.write_text("\n".join(f"{n}?,a,b,c,d,A" for n in range(20)), encoding="utf-8")
+    monkeypatch.setattr("workbench.skills.library.BUNDLED_SKILLS", skills | {"choices": choices})
+    asked: Query = QUICK | {"methods": "Selective pruning", "retain": "two"}
+    app = press(page(run_app, utility="choices", **asked), GO)
+    assert not app.exception
+    assert not app.error
+    store = open_store(default_path())
+    [run] = list_runs(store, kind="unlearn")
+    assert read_unit(store, run.key, 0).payload["utility"]["mmlu"]["n"] == 20
+    [link] = make_unlearn_view(run.parameters)[state.UTILITY]
+    assert link == "choices"
+    wrong = press(page(run_app, utility="one", **asked), GO)
+    assert "one: the utility sample is multiple choice" in told(wrong)
 
 
 def test_it_can_be_asked_and_a_refusal_is_said(

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from store import Store
 from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.reading import press, shown
-from tests.pages.unlearning_made import GO, NEW_TOKENS, QUICK, RunApp, Skills, page, question_of, told
+from tests.pages.unlearning_made import GO, QUICK, RunApp, Skills, page, question_of, told
 from workbench.unlearning.unlearning import UnlearningAnswer, read_method_recipe
 
 
@@ -85,6 +85,7 @@ def test_the_numbers_are_what_transformers_alone_finds(
             lambda m, args, layer=layer: keys.__setitem__(layer, args[0][0, -1])
         )
     asked = question_of(skills)
+    limit = found.document["methods"][0]["parameters"]["max_new_tokens"]
     for split, skill in zip(asked.scene().splits, found.document["methods"][0]["skills"], strict=True):
         before = after = 0
         for item in split.test:
@@ -93,7 +94,7 @@ def test_the_numbers_are_what_transformers_alone_finds(
                 logits = model(ids).logits
                 refused = _refused(keys, tensors, guard)
                 said: list[int] = []
-                while len(said) < NEW_TOKENS and not (said and said[-1] == 1):
+                while len(said) < limit and not (said and said[-1] == 1):
                     said.append(int(logits[0, -1].argmax()))
                     ids = torch.cat([ids, torch.tensor([said[-1:]])], 1)
                     logits = model(ids).logits

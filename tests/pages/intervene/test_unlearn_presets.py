@@ -15,7 +15,7 @@ from tests.pages.reading import press, shown
 from tests.pages.unlearning_made import GO, QUICK, RunApp, Skills, failures, page, question_of, told
 from workbench.skills.library import add_skill
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
+from workbench.unlearning.unlearning import UnlearningAnswer
 
 
 def quick_button(app: AppTest) -> Any:
@@ -78,9 +78,7 @@ def test_near_and_unlisted_sets_and_the_guards_choices_are_in_the_address(
     assert asked[-1] == wanted
     page(run_app, forget="one", retain="two")
     assert (asked[-1].near, asked[-1].unlisted) == ((), ())
-    usual = UnlearningQuestion(make_skill_source(skills["one"]))
-    for name in ("measure", "key", "wrap"):
-        assert getattr(asked[-1], name) == getattr(usual, name)
+    assert (asked[-1].measure, asked[-1].key, asked[-1].wrap) == ("box", "last", False)
 
 
 def test_a_kept_answer_opens_with_its_near_and_unlisted_sets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +91,7 @@ def test_a_kept_answer_opens_with_its_near_and_unlisted_sets(monkeypatch: pytest
     assert (view["near"], view["unlisted"]) == (["rivers"], ["stars"])
     assert (view["measure"], view["key"], view["wrap"]) == ("gauss", "user_last", "true")
     open_unlearning({"question": {}}, "demo/base")
-    assert (view["near"], view["measure"], view["wrap"]) == ([], "box", "false")
+    assert (view["near"], view["measure"], view["wrap"]) == ([], None, "false")
 
 
 def test_the_table_on_the_page_is_the_documents(
@@ -136,17 +134,3 @@ def test_a_sentence_with_markup_in_a_skills_name_is_harmless(run_app: RunApp, sk
     sentence = next(text for text in drawn if text.startswith("KSD "))
     assert "$y$" not in sentence
     assert "y" in sentence
-
-
-def test_answers_that_were_cut_off_are_warned_of(answer: tuple[Store, UnlearningAnswer]) -> None:
-    def warn(method: dict[str, object]) -> None:
-        from pages.intervene.unlearn.results import show_warnings
-
-        show_warnings(method)
-
-    method = json.loads(json.dumps(answer[1].document["methods"][0]))
-    for cut_off, count in ((0.1, 0), (0.25, 1)):
-        app = AppTest.from_function(warn, kwargs={"method": method | {"cut_off": cut_off}}).run()
-        assert not app.exception
-        assert len(app.warning) == count
-    assert "KSD: 25% of a skill" in told(app)

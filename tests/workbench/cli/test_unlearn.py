@@ -13,8 +13,8 @@ from analysis.errors import SkillError
 from analysis.unlearning.guards.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
 from tests.workbench.skill_files_made import LETTERS, write_skill
-from workbench.cli.shared.unlearn_tables import list_warnings
 from workbench.skills.sources import make_skill_source
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.unlearning import UnlearningQuestion, read_question
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
@@ -33,7 +33,7 @@ def asked(skills: dict[str, Path], *more: object) -> tuple[object, ...]:
 
 @pytest.mark.slow
 def test_the_document_is_that_of_the_docs(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
-    found = cli("unlearn", tiny, *asked(skills, "--share", "10"), "--json").document
+    found = cli("unlearn", tiny, *asked(skills, "--share", "5"), "--json").document
     assert list(found) == ["forget", "split", "methods", "run", "cached"]
     assert found["forget"] == "one"
     assert found["split"]["test_opened"] == 1
@@ -55,7 +55,7 @@ def test_the_document_is_that_of_the_docs(cli: Cli, tiny: Path, skills: dict[str
         assert forget["before"] == retain["before"] == 1.0
         assert forget["relative_drop"] == pytest.approx(1 - forget["after"])
         assert set(method["control"]["drop"]) == {"one", "two"}
-    assert found["methods"][1]["sweep"][0]["q"] == 10.0
+    assert found["methods"][1]["sweep"][0]["q"] == 5.0
     assert found["methods"][0]["curve"]["abstention"]["one"]
 
 
@@ -72,6 +72,71 @@ def test_the_second_time_it_is_read_and_another_question_is_counted(
     assert other["run"] != first["run"]
     elsewhere = cli("unlearn", tiny, *ask, "--split-seed", "1", "--json").document
     assert elsewhere["split"]["test_opened"] == 1
+
+
+def write_mmlu(path: Path, questions: int) -> Path:
+    """Questions in MMLU's layout, without a header."""
+    rows = (f"is it {n}?,yes,no,maybe,never,{'ABCD'[n % 4]}" for n in range(questions))
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_multiple_choice_is_measured_as_utility(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "mmlu"
+    folder.mkdir()
+    for name, count in (("law", 150), ("anatomy", 90)):
+        write_mmlu(folder / f"{name}_test.csv", count)
+    ask = asked(skills, "--method", "sp", "--share", "5", "--no-controls")
+    whole = cli("unlearn", tiny, *ask, "--mmlu", folder, "--json").document
+    utility = whole["methods"][0]["utility"]
+    assert utility["mmlu"]["n"] == MMLU_SAMPLE
+    assert utility["mmlu"]["chance"] == 0.25
+    assert utility["n"] == 16
+    assert (
+        utility["perplexity_interval"][0] <= utility["perplexity_ratio"] <= utility["perplexity_interval"][1]
+    )
+    few = cli("unlearn", tiny, *ask, "--mmlu", folder / "anatomy_test.csv", "--json").document
+    assert few["methods"][0]["utility"]["mmlu"]["n"] == 90
+    none = cli("unlearn", tiny, *ask, "--json").document
+    assert none["methods"][0]["utility"] == utility | {"mmlu": None}
+    assert whole["run"] != none["run"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for wrong, why in (
+        (empty, "holds no CSV file"),
+        (skills["two"], "the utility sample is multiple choice"),
+    ):
+        refused = cli("unlearn", tiny, *ask, "--mmlu", wrong)
+        assert refused.code == 2
+        assert why in refused.err
+
+
+def test_where_no_share_is_eligible_that_is_said_and_nothing_is_exported(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    ask = asked(skills, "--method", "sp", "--share", "100")
+    shown = cli("unlearn", tiny, *ask)
+    assert shown.code == 0
+    assert "sp: q None, why no share of neurons is eligible; already at 100 %: it costs two" in shown.out
+    found = cli("unlearn", tiny, *ask, "--json").document
+    assert found["cached"]
+    [method] = found["methods"]
+    assert [skill["relative_drop"] for skill in method["skills"]] == [0, 0]
+    assert (method["sweep"][0]["eligible"], method["control"]["drop"], method["robustness"]) == (
+        False,
+        {},
+        [],
+    )
+    results = tmp_path / "results.json"
+    assert cli("unlearn", tiny, *ask, "--results", results).code == 0
+    assert results.exists()
+    for option, path in (("--recipe", tmp_path / "sp.json"), ("--bake", tmp_path / "baked")):
+        refused = cli("unlearn", tiny, *ask, option, path)
+        assert refused.code == 2
+        assert "nothing was changed: nothing to export; the numbers are stored" in refused.err
+        assert not path.exists()
 
 
 def test_where_the_files_lie_does_not_matter(
@@ -95,13 +160,18 @@ def test_a_table_is_printed_for_people(cli: Cli, tiny: Path, skills: dict[str, P
     assert "in wordings that no probe had" in shown
 
 
+def test_answers_that_are_cut_off_are_warned_of(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
+    done = cli("unlearn", tiny, *asked(skills, "--method", "ksd", "--no-controls"))
+    assert "% of a skill's answers are cut off at 12 tokens" in done.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ksd", "na", "sp"])
 def test_a_recipe_does_in_generate_what_it_did_in_the_test(
     cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path, method: str
 ) -> None:
     out = tmp_path / "guard.json"
-    ask = asked(skills, "--method", method, "--no-controls", "--share", "30", "--recipe", out)
+    ask = asked(skills, "--method", method, "--no-controls", "--share", "5", "--recipe", out)
     cli("unlearn", tiny, *ask)
     assert sorted(p.name for p in tmp_path.glob("guard*")) == ["guard.json", "guard.safetensors"]
     prompts = [json.loads(line)["prompt"] for line in skills["one"].read_text().splitlines()[:40:4]]
@@ -166,7 +236,7 @@ def test_pruned_neurons_are_baked_into_a_model(
     cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
 ) -> None:
     recipe, baked = tmp_path / "p.json", tmp_path / "baked"
-    ask = ("--method", "sp", "--share", "30", "--no-controls", "--recipe", recipe, "--bake", baked)
+    ask = ("--method", "sp", "--share", "5", "--no-controls", "--recipe", recipe, "--bake", baked)
     cli("unlearn", tiny, *asked(skills, *ask))
     prompt = json.loads(skills["one"].read_text().splitlines()[0])["prompt"]
     pair = cli("generate", tiny, "--prompt", prompt, "--recipe", recipe, "--json").document
@@ -236,8 +306,6 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "a method twice": (("--method", "sp", "--method", "sp"), "each once"),
     "no such layer": (("--method", "ksd", "--layers", "7"), "layer 7 has no dense FFN block"),
     "layers in words": (("--layers", "some"), "write last, best, all, or numbers"),
-    "a measure that is none": (("--measure", "sphere"), "--measure 'sphere': choose of "),
-    "a key that is none": (("--key", "first"), "--key 'first': choose of "),
     "a share of nothing": (("--method", "sp", "--share", "0"), "choose a share above 0"),
     "too few": (("--method", "ksd", "--limit", "20"), "a KSD box needs at least 30"),
     "a script without a recipe": (("--method", "ksd", "--snippet", "x.py"), "give --recipe too"),
@@ -305,7 +373,7 @@ def test_the_skill_in_another_language_is_in_the_answer_and_in_the_key(
     prompts = [json.loads(line) for line in skills["one"].read_text().splitlines()[::9]]
     other = tmp_path / "autre.jsonl"
     other.write_text("\n".join(json.dumps(p | {"prompt": f"<{p['prompt']}", "lang": "fr"}) for p in prompts))
-    question = ("--forget", skills["one"], "--retain", skills["two"], "--method", "sp", "--share", "20")
+    question = ("--forget", skills["one"], "--retain", skills["two"], "--method", "sp", "--share", "5")
     short = ("--max-new-tokens", "3", "--no-controls")
     plain = cli("unlearn", tiny, *question, *short, "--json").document
     found = cli("unlearn", tiny, *question, *short, "--other-language", other, "--json").document
@@ -377,15 +445,3 @@ def test_a_stored_answer_is_not_timed_again(
     again = cli("unlearn", tiny, *ask)
     assert again.code == 0
     assert "This takes" not in again.err
-
-
-def test_answers_that_were_cut_off_are_warned_of() -> None:
-    def warn(cut_off: float | None) -> list[str]:
-        method = {"skills": [{"skill": "one", "warning": ""}], "cut_off": cut_off}
-        return list_warnings({"methods": [method], "split": {"skills": []}})
-
-    assert warn(0.1) == warn(None) == []
-    assert warn(0.25) == [
-        "25% of a skill's answers ended at the token limit, so they may be judged too early; raise "
-        "--max-new-tokens"
-    ]

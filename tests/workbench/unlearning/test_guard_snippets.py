@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from analysis.errors import HeadlampError
 from analysis.opening.leases import lease_model
 from analysis.opening.models import ModelRef
 from analysis.recipes.files import write_recipe_files
@@ -37,10 +36,3 @@ def test_the_script_does_what_the_guard_did(tiny: Path, tmp_path: Path, check: s
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         said = done.stdout.strip("\n")
         assert said.strip() == ("Non, merci." if answer.abstained else answer.text.strip())
-
-
-def test_a_guard_that_judges_batches_is_not_exported(tiny: Path, tmp_path: Path) -> None:
-    with lease_model(ModelRef(str(tiny))) as loaded:
-        guard = guard_around(loaded, [1], as_released=True, prompts=[[3, 4, 5], [6, 7]])
-        with pytest.raises(HeadlampError, match="judges whole batches"):
-            write_guard_snippet(loaded, guard, tmp_path / "guard.json", "the dog")

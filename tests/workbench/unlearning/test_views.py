@@ -20,12 +20,16 @@ import pytest
 from analysis.errors import HeadlampError, SkillError, TooFewExamples
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
+from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import answer_prompts
 from store import Store, open_store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.runs import run_missing_units, time_units
 from workbench.saving.saving import read_changes
+from workbench.skills.sources import SkillSource, make_skill_source
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import check_scene, parse_layers, parse_shares, pick_test_prompt
+from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.exports import (
     why_no_script,
     why_no_weights,
@@ -41,6 +45,7 @@ from workbench.unlearning.unlearning import (
     compute_units,
     find_unlearning_answer,
     read_method_recipe,
+    read_question,
     unlearn_spec,
 )
 
@@ -77,6 +82,43 @@ def test_a_stored_answer_is_read_with_the_methods_that_are_done(
     assert half.document["methods"] == found.document["methods"][:1]
 
 
+def test_as_released_alone_decides_layers_rivals_checks_and_batches(question: UnlearningQuestion) -> None:
+    own: dict[str, Any] = {
+        "layers": "all",
+        "check": "prefill",
+        "measure": "gauss",
+        "key": "user_last",
+        "wrap": True,
+    }
+    chosen, released = (replace(question, as_released=flag, **own).plan for flag in (False, True))
+    assert (chosen.layers, chosen.rivals, chosen.check_at) == ("all", True, "prefill")
+    assert (chosen.measure, chosen.key, chosen.wrap) == ("gauss", "user_last", True)
+    assert (released.layers, released.rivals, released.check_at) == ("last", False, "each_step")
+    assert (released.measure, released.key, released.wrap) == ("box", "last", False)
+    assert released.ways == replace(chosen.ways, batch_size=1)
+    assert released.as_released
+
+
+def test_many_choices_are_read_once_and_sampled_evenly(
+    tmp_path: Path, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = []
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("\n".join(f"{name} {n}?,a,b,c,d,A" for n in range(1000)), encoding="utf-8")
+        sources.append(make_skill_source(path))
+    asked = replace(question, mmlu=tuple(sources))
+    utility = asked.plan.mmlu
+    assert utility is not None
+    assert [item.prompt.split("?")[0] for item in utility.items[::50]] == [
+        *("first 0", "first 500", "second 0", "second 500"),
+    ]
+    assert len(utility.items) == MMLU_SAMPLE
+    monkeypatch.setattr(SkillSource, "read", None)  # another reading would fail
+    assert asked.plan.mmlu == utility
+    assert read_question(asked.document()).plan.mmlu == utility
+
+
 def test_another_version_of_a_method_is_another_run(
     loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,9 +145,20 @@ def test_the_tables_hold_the_documents_numbers(found: UnlearningAnswer) -> None:
     assert float(ways[1]["after"]) == methods[2]["skills"][0]["unseen"]["after"]
     points = table(sweep_csv(found.document))
     assert len(points) == sum(len(method["sweep"]) for method in methods)
-    assert [p["q"] for p in points if p["method"] == "na"] == ["5.0", "30.0"]
+    shares = [p for p in points if p["method"] == "na"]
+    assert [p["q"] for p in shares] == ["5.0", "30.0"]
+    assert [(p["eligible"], p["cost_two_by"]) for p in shares] == [("True", "drop"), ("False", "drop")]
+    assert float(shares[1]["cost_two"]) == methods[1]["sweep"][1]["costs"][0]["cost"] > 0.1
     curve = table(curve_csv(methods[0]))
     assert [float(row["one"]) for row in curve] == methods[0]["curve"]["abstention"]["one"]
+
+
+def test_many_answers_cut_off_are_warned_of(found: UnlearningAnswer) -> None:
+    method = found.document["methods"][1] | {"cut_off": 0.25}
+    limit = method["parameters"]["max_new_tokens"]
+    assert warn_cut_off(method).startswith(f"25% of a skill's answers are cut off at {limit} tokens")
+    assert warn_cut_off(method | {"cut_off": 0.1}) == ""
+    assert warn_cut_off({name: value for name, value in method.items() if name != "cut_off"}) == ""
 
 
 def test_a_form_that_is_new_appears_by_itself(found: UnlearningAnswer) -> None:
@@ -149,6 +202,20 @@ def test_only_what_is_exact_is_offered_as_a_script_or_as_weights(
     assert [bool(why_no_weights(loaded, files)) for files in (guard, adjust, prune)] == [True, True, False]
     with pytest.raises(HeadlampError, match="depends on the input"):
         zip_baked_model(loaded.ref, store, guard)
+
+
+def test_a_method_that_changed_nothing_exports_nothing(loaded: LoadedModel, store: Store) -> None:
+    files = write_recipe_files(loaded, (), "recipe")
+    assert read_changes(files) == ()
+    for why in (why_no_script(loaded, files), why_no_weights(loaded, files)):
+        assert why == "no share of neurons was eligible, so nothing was changed: nothing to export"
+    for export in (
+        lambda: zip_recipe(files, "mine"),
+        lambda: write_change_script(loaded, files, "mine", "abc"),
+        lambda: zip_baked_model(loaded.ref, store, files),
+    ):
+        with pytest.raises(HeadlampError, match="nothing to export"):
+            export()
 
 
 def test_a_model_too_large_for_a_browser_is_not_handed_out(

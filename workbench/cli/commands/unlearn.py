@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
-from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
-from analysis.unlearning.guards.key_guards import Check
+from analysis.unlearning.guards.key_guards import Check, Measure
+from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.token_limits import LONGEST
 from store import Store
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.shared.output import say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
 from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
-from workbench.skills.sources import make_skill_source
+from workbench.skills.sources import make_skill_source, make_skill_sources
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import parse_layers
-from workbench.unlearning.presets import KEY_PLACES, MEASURES, format_minutes, make_quick, plan_time
+from workbench.unlearning.presets import format_minutes, make_quick, plan_time
 from workbench.unlearning.unlearning import (
     UnlearningQuestion,
     find_unlearning_answer,
@@ -77,12 +78,23 @@ def unlearn_(
     ] = None,
     as_released: Annotated[
         bool,
-        typer.Option("--as-released", help="Follow the authors' code where it differs from the paper."),
+        typer.Option(
+            "--as-released",
+            help="Decide as the authors' code does where it differs from the paper, one query at a time. "
+            "Alone it also means a box of the last layer, without rivals, checked at each step.",
+        ),
     ] = False,
     split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the split.")] = 0,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Examples used of each skill; 0 for all.")] = 0,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, max=4096, help="Longest answer.")
+        int,
+        typer.Option(
+            "--max-new-tokens",
+            min=1,
+            max=4096,
+            help="Longest answer to begin with; doubled by itself, twice at most and up to "
+            f"{LONGEST}, where more than a tenth of a skill's answers are cut off.",
+        ),
     ] = NEW_TOKENS,
     tests: Annotated[
         bool, typer.Option("--tests", help="Run model-written code against unit tests, in a sandbox.")
@@ -106,6 +118,15 @@ def unlearn_(
             "--other-language", metavar="FILE", help="The forget skill in another language; may be repeated."
         ),
     ] = None,
+    mmlu: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--mmlu",
+            metavar="PATH",
+            help=f"Multiple choice; {MMLU_SAMPLE} of its questions, evenly spaced, are answered before and "
+            "after, as utility. A file in MMLU's layout, or a folder of its CSV files; may be repeated.",
+        ),
+    ] = None,
     near: Annotated[
         list[Path] | None,
         typer.Option(
@@ -123,26 +144,29 @@ def unlearn_(
         ),
     ] = None,
     measure: Annotated[
-        str,
+        Measure,
         typer.Option(
             "--measure",
-            help=f"What a guard compares: {', '.join(MEASURES)}; box: depth in key boxes, the paper's.",
+            help="What a guard compares: a linear score, fitted to tell the skill from what is kept; depth "
+            "in key boxes, the paper's; or Gaussian densities.",
         ),
-    ] = UnlearningQuestion.measure,
+    ] = "linear",
     key: Annotated[
-        str,
+        KeyPlace | None,
         typer.Option(
             "--key",
-            help=f"Where a guard takes its key: {', '.join(KEY_PLACES)}; last: of all that is fed, as in "
-            "the paper.",
+            help="Where a guard takes its key: at the last token fed (usual, the paper's), at the last one "
+            "that the user typed, as the mean over what the user typed, or, for a linear guard, at the first "
+            "and the last of these (usual there).",
         ),
-    ] = UnlearningQuestion.key,
+    ] = None,
     wrap: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--wrap/--no-wrap", help="Fit a guard on probes in other forms too, the same on both sides."
+            "--wrap/--no-wrap",
+            help="Fit a guard on probes in other forms too, the same on both sides; usual for a linear one.",
         ),
-    ] = UnlearningQuestion.wrap,
+    ] = None,
     quick: Annotated[
         bool,
         typer.Option(
@@ -195,10 +219,11 @@ def unlearn_(
         controls=not no_controls,
         robustness=not no_robustness,
         other_language=tuple(make_skill_source(path) for path in other_language or ()),
+        mmlu=tuple(source for path in mmlu or () for source in make_skill_sources(path)),
         near=tuple(make_skill_source(path) for path in near or ()),
         unlisted=tuple(make_skill_source(path) for path in unlisted or ()),
-        measure=_choose("--measure", measure, MEASURES),
-        key=_choose("--key", key, KEY_PLACES),
+        measure=measure,
+        key=key,
         wrap=wrap,
     )
     question = make_quick(question) if quick else question
@@ -228,10 +253,3 @@ def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -
         return
     quick = "" if planned.quick is None else f"; --quick takes {format_minutes(planned.quick_seconds)}"
     say(f"This takes {format_minutes(planned.seconds)}, by a short measurement of the model{quick}.")
-
-
-def _choose(option: str, given: str, choices: Sequence[str]) -> Any:
-    """The given text, if it is a choice. Raises HeadlampError."""
-    if given not in choices:
-        raise HeadlampError(f"{option} {given!r}: choose of {', '.join(choices)}")
-    return given

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
-from analysis.unlearning.guards.key_guards import KeyGuard
+from analysis.unlearning.guards.linear_guards import Guard
 from store import Store, get_run
 from workbench.cli.shared.output import format_json
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
 from workbench.files import check_new_folder, check_writable, replace_file
 from workbench.saving.saving import read_changes, save_model
+from workbench.unlearning.exports import why_nothing
 from workbench.unlearning.guard_snippets import write_guard_snippet
 from workbench.unlearning.results_file import write_harness_results
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
@@ -41,10 +42,10 @@ class Exports:
         if self.bake is not None:
             check_new_folder(self.bake)
         first = question.methods[0]
-        if self.snippet is not None and (self.recipe is None or first != "ksd" or question.as_released):
+        if self.snippet is not None and (self.recipe is None or first != "ksd"):
             raise HeadlampError(
                 "--snippet writes a script for a guard, which reads its recipe: make ksd the first --method, "
-                "without --as-released, and give --recipe too"
+                "and give --recipe too"
             )
         if self.bake is not None and first != "sp":
             raise HeadlampError(
@@ -61,11 +62,20 @@ class Exports:
                 stream.write(format_json(document).encode() + b"\n")
 
     def write(self, loaded: LoadedModel, question: UnlearningQuestion, files: Mapping[str, bytes]) -> None:
-        """Write all other requested exports. files: the recipe of the first method."""
+        """Write all other requested exports. files: the recipe of the first method.
+
+        Raises HeadlampError if that method changes nothing.
+        """
+        changes = read_changes(files)
+        wanted = any(path is not None for path in (self.recipe, self.snippet, self.bake))
+        if wanted and (reason := why_nothing(changes)):
+            raise HeadlampError(
+                f"{reason}; the numbers are stored: run it again without --recipe and --bake to see them, or "
+                "with a smaller --share"
+            )
         if self.recipe is not None:
             write_recipe(self.recipe, files)
-        changes = read_changes(files)
-        guard = next((change for change in changes if isinstance(change, KeyGuard)), None)
+        guard = next((change for change in changes if isinstance(change, Guard)), None)
         if self.snippet is not None and self.recipe is not None and guard is not None:
             prompt = question.forget.read().items[0].prompt
             with replace_file(self.snippet) as stream:

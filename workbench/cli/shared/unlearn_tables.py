@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from textwrap import fill
 from typing import Any
 
-from analysis.unlearning.verdict_rows import MOST_CUT_OFF
 from store.unlearning_evidence import MEASURE_COLUMNS, read_method_verdict
 from workbench.cli.shared.output import format_number, format_table
 
 Document = Mapping[str, Any]
 WIDTH = 100
 """Columns of the sentence."""
+MOST_CUT_OFF = 0.1
+"""Share of answers ended by the token limit from which there is a warning."""
 
 
 def list_warnings(document: Document) -> list[str]:

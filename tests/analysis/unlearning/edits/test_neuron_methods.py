@@ -66,18 +66,6 @@ def test_draws_do_not_depend_on_batching(tiny_of: Callable[[str], LoadedModel], 
     assert not torch.allclose(outputs(loaded, [adjusting(loaded, 1)]), outputs(loaded, [change]), atol=1e-4)
 
 
-def test_as_released_a_row_has_one_draw(llama: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def told(*counters: Tensor | int) -> Tensor:
-        seen.append([torch.as_tensor(c).numel() for c in counters])
-        return draw_uniform(*counters)
-
-    monkeypatch.setattr("analysis.unlearning.edits.neuron_adjust.draw_uniform", told)
-    outputs(llama, [adjusting(llama, as_released=True)])
-    assert all(sizes[2:] == [1, 1, 1] for sizes in seen)
-
-
 def test_draws_are_uniform_and_each_counter_counts() -> None:
     draws = draw_uniform(0, torch.arange(100)[:, None], torch.arange(100))
     assert 0 <= float(draws.min()) < 1e-3
@@ -131,13 +119,6 @@ def test_a_floored_neuron_is_never_selected(llama: LoadedModel) -> None:
     adjust = fit_neuron_adjust(llama, forget, retain, 100.0)
     assert adjust.count == llama.anatomy.neurons - 1
     assert 17 not in next(b for b in adjust.blocks if b.address == BlockAddress(1)).neurons
-
-
-def test_as_released_the_deviations_are_others(llama: LoadedModel) -> None:
-    forget, retain = planted(llama, 1, 17)
-    retain[BlockAddress(1), "gate"].deviation[17] = 3.0
-    (block,) = fit_neuron_adjust(llama, forget, retain, 1.0, as_released=True).blocks
-    assert (float(block.forget_sigma), float(block.retain_sigma)) == (16.0, 9.0)
 
 
 def test_q_is_a_share_of_the_whole_model(llama: LoadedModel) -> None:

@@ -36,7 +36,5 @@ def guard_around(
 
 def with_rival(guard: KeyGuard, near: KeyGuard, margin: float = 0.75) -> KeyGuard:
     """The guard with another's boxes, a little aside, as a rival's."""
-    boxes = tuple(
-        KeyBox(box.layer, box.mean + 1e-4, box.sigma, box.k, box.n, box.own_k) for box in near.boxes
-    )
+    boxes = tuple(replace(box, mean=box.mean + 1e-4) for box in near.boxes)
     return replace(guard, rivals=(Rival("kept", boxes),), margin=margin)

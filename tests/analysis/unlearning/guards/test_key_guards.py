@@ -21,7 +21,7 @@ from analysis.running.probing import last_keys
 from analysis.skills.answering import answer_prompts
 from analysis.unlearning.edits.selective_prune import SelectivePrune
 from analysis.unlearning.guards.key_boxes import KeyBox
-from analysis.unlearning.guards.key_guards import KeyGuard, Rival
+from analysis.unlearning.guards.key_guards import KeyGuard, KeySet, Rival
 from tests.analysis.unlearning.guards.boxes_made import box_of, random_keys
 from tests.analysis.unlearning.guards.guards_made import PROMPTS, guard_around, with_rival
 
@@ -65,11 +65,17 @@ def test_at_each_step_a_guard_also_sees_what_is_generated(llama: LoadedModel) ->
         assert found.abstained is refused
 
 
-def test_as_released_one_row_makes_its_whole_batch_abstain(llama: LoadedModel) -> None:
-    guard = guard_around(llama, [2], as_released=True)
-    assert all(a.abstained for a in answer_prompts(llama, PROMPTS, [guard], max_new_tokens=2))
-    alone = answer_prompts(llama, PROMPTS, [guard], max_new_tokens=2, batch_size=1)
-    assert [a.abstained for a in alone] == [i == 2 for i in range(len(PROMPTS))]
+@pytest.mark.parametrize("size", [1, 32])
+def test_as_released_every_query_is_judged_alone(llama: LoadedModel, size: int) -> None:
+    """Some queries inside, some outside, some inside only after a generated token."""
+    free = answer_prompts(llama, PROMPTS, max_new_tokens=3)
+    later = [[*PROMPTS[i], *free[i].token_ids[:2]] for i in (4, 6)]
+    inside = guard_around(llama, [0, 1, 2], prompts=[PROMPTS[2], *later])
+    guard = replace(inside, check_at="each_step", as_released=True)
+    alone = [answer_prompts(llama, [ids], [guard], max_new_tokens=3)[0] for ids in PROMPTS]
+    together = answer_prompts(llama, PROMPTS, [guard], max_new_tokens=3, batch_size=size)
+    assert together == alone
+    assert [i for i, answer in enumerate(together) if answer.abstained] == [2, 4, 6]
 
 
 def test_a_guard_reads_what_a_clamp_before_it_changed(llama: LoadedModel) -> None:
@@ -103,8 +109,9 @@ def test_a_guard_of_another_model_or_layer_is_refused(
             KeyGuard(guard.boxes, alpha)
 
 
-def exact_depth(box: KeyBox, key: Tensor) -> float:
+def exact_depth(box: KeySet, key: Tensor) -> float:
     """A key's depth by the definition, in NumPy's float64."""
+    assert isinstance(box, KeyBox)
     x, mean, sigma = (np.asarray(a, dtype=np.float64) for a in (key, box.mean, box.sigma))
     return float((np.abs(x - mean) / sigma).max() / box.k)
 
