@@ -127,10 +127,12 @@ def abstention_figure(
     *,
     alpha: float,
     bound: float | None = None,
+    title: str = "α",
 ) -> go.Figure:
     """The share (len(alphas),) of each set that is refused, over α; the first is the skill, the last
-    unrelated text. alpha: the current α; bound: the
-    largest share allowed of a retain skill, drawn if given."""
+    unrelated text. alpha: the current α; bound: the largest share allowed of a retain skill, drawn if given.
+    title: what the alphas are.
+    """
     figure = go.Figure()
     colours = set_colours(len(curves))
     for i, ((name, shares), colour) in enumerate(zip(curves, colours, strict=True)):
@@ -145,7 +147,7 @@ def abstention_figure(
     if bound is not None:
         figure.add_hline(bound, line_color=NEUTRAL, line_dash="dot", line_width=1)
     figure.add_vline(alpha, line_color=NEUTRAL, line_width=2)
-    figure.update_xaxes(title="α", zeroline=False)
+    figure.update_xaxes(title=title, zeroline=False)
     figure.update_yaxes(title="refused", tickformat=".0%", range=[-0.02, 1.02], zeroline=False)
     figure.update_layout(legend=_LEGEND, hovermode="x unified")
     return apply_theme(figure, height=PLAIN)

@@ -21,16 +21,11 @@ from analysis.unlearning.guards.guard_fits import (
     shuffle_probes,
 )
 from analysis.unlearning.guards.key_boxes import KeyBox
-from analysis.unlearning.guards.linear_fits import fit_linear_guard, score_queries
+from analysis.unlearning.guards.linear_fits import THRESHOLDS, fit_linear_guard, score_queries
 from analysis.unlearning.guards.linear_guards import Guard
-from analysis.unlearning.guards.operating import ALPHAS, measure_abstention
+from analysis.unlearning.guards.operating import measure_abstention
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.scenes import Scene, encode_queries
-
-THRESHOLDS = tuple(round(-1 + 0.04 * i, 2) for i in range(51))
-"""Scores at which the curve of a linear guard is drawn: −1 is what it was fitted to give to what is kept, 1
-to what is forgotten.
-"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,6 @@ class DescribedGuard:
     parameters: dict[str, Any]
     sweep: tuple[dict[str, Any], ...]
     control: Guard | None
-    points: tuple[float, ...]
     curve: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -88,9 +82,11 @@ def _fit_linear(
     return DescribedGuard(
         guard,
         parameters,
-        ({"layers": list(guard.layers), "threshold": guard.threshold} | validation,),
+        tuple(
+            {"layers": list(guard.layers), "threshold": point, "forget": forgot, "worst_retain": worst}
+            for point, forgot, worst in fit.curve
+        ),
         None if mixed is None else fit_linear_guard(loaded, scene, probes=mixed, **how).guard,
-        THRESHOLDS,
         {name: _shares_above(found) for name, found in scores.items()},
     )
 
@@ -137,7 +133,7 @@ def _fit_boxes(
         },
     }
     control = None if mixed is None else fit_guard(loaded, scene, layers=layers, probes=mixed, **how).guard
-    return DescribedGuard(guard, parameters, _list_points(fit), control, ALPHAS, curve)
+    return DescribedGuard(guard, parameters, _list_points(fit), control, curve)
 
 
 def _list_points(fit: GuardFit) -> tuple[dict[str, Any], ...]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.skills.metrics import Change
+from analysis.unlearning.guards.linear_fits import THRESHOLDS
 from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.results import MethodResult, SkillResult, Utility
 from analysis.unlearning.scenes import Scene
@@ -51,7 +52,7 @@ def method_document(found: MethodResult) -> dict[str, Any]:
         "robustness": [
             {"form": r.form, "lang": r.lang or None} | change_document(r.change) for r in found.robustness
         ],
-        "curve": {"alphas": list(ALPHAS), "abstention": found.curve} if found.curve else None,
+        "curve": _curve_document(found),
         "asked": [asdict(one) for one in found.asked],
         "utility": None if found.utility is None else utility_document(found.utility),
         "cut_off": found.cut_off,
@@ -69,6 +70,14 @@ def warn_cut_off(method: Mapping[str, Any]) -> str:
         f"{share:.0%} of a skill's answers are cut off at {limit} tokens, on the unchanged model too: what "
         "they would have gone on to say is not judged; allow more new tokens"
     )
+
+
+def _curve_document(found: MethodResult) -> dict[str, Any] | None:
+    if not found.curve:
+        return None
+    linear = found.parameters.get("measure") == "linear"
+    points = {"thresholds": list(THRESHOLDS)} if linear else {"alphas": list(ALPHAS)}
+    return points | {"abstention": found.curve}
 
 
 def utility_document(utility: Utility) -> dict[str, Any]:

@@ -67,10 +67,16 @@ def sweep_csv(document: Document) -> bytes:
 
 
 def curve_csv(method: Document) -> bytes:
-    """A row per α: the share of every skill's test refused."""
+    """A row per α, or per threshold of a linear guard: the share of every skill's test refused."""
     curve = method["curve"]
-    shares = curve["abstention"]
-    return table_csv(["alpha", *shares], zip(curve["alphas"], *shares.values(), strict=True))
+    shares, (name, points) = curve["abstention"], read_curve_points(curve)
+    return table_csv([name, *shares], zip(points, *shares.values(), strict=True))
+
+
+def read_curve_points(curve: Document) -> tuple[str, list[float]]:
+    """What a curve runs over, alpha or threshold, and its points."""
+    name = "threshold" if "thresholds" in curve else "alpha"
+    return name, list(curve[f"{name}s"])
 
 
 def _change_header() -> list[str]:

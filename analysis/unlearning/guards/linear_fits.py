@@ -10,7 +10,7 @@ per probe.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,13 +28,18 @@ from analysis.unlearning.guards.linear_guards import LinearGuard, collect_linear
 from analysis.unlearning.scenes import Scene
 
 DEPTHS = 2 / 3, 3 / 4, 4 / 5
-"""Where in the model `best` takes its layers: of five windows tried on SmolLM2 these held in most forms."""
+"""Where in the model `best` takes its layers: of six windows tried on SmolLM2 these held in most forms."""
 
 RIDGE = 0.1
 FLOOR = 1e-3
 """Smallest deviation, × the median over all neurons."""
 
-MOST_FITTED = 400
+THRESHOLDS = tuple(round(-1 + 0.04 * i, 2) for i in range(51))
+"""Scores at which a guard's curve is drawn: it is fitted to give −1 to what is kept, 1 to what is
+forgotten.
+"""
+
+MOST_FITTED = 240
 """Queries of each set that are fitted on, evenly spaced over plain and wrapped ones."""
 
 MOST_RETAIN, MOST_MISSED = 0.02, 0.05
@@ -45,13 +50,14 @@ all but so small a share of the forget skill's does; where these overlap, at the
 
 @dataclass(frozen=True)
 class LinearFit:
-    """A guard, and the shares of validation it refuses: of the forget skill, and the largest of a kept
-    set.
+    """A guard; the shares of validation it refuses, of the forget skill and the largest of a kept set; and
+    (threshold, both shares) over THRESHOLDS.
     """
 
     guard: LinearGuard
     forget: float
     worst_retain: float
+    curve: tuple[tuple[float, float, float], ...]
 
 
 def fit_linear_guard(
@@ -162,8 +168,12 @@ def _set_threshold(guard: LinearGuard, forget: Tensor, kept: Sequence[Tensor]) -
     low = max((float(one.quantile(1 - MOST_RETAIN)) for one in kept if len(one)), default=float(forget.min()))
     high = float(forget.quantile(MOST_MISSED))
     threshold = (low + high) / 2 if high > low else low
-    chosen = LinearGuard(
-        guard.layers, guard.weights, guard.bias, threshold, guard.n, guard.key, guard.against, guard.refusal
-    )
-    worst = max((float((one >= threshold).double().mean()) for one in kept if len(one)), default=0.0)
-    return LinearFit(chosen, float((forget >= threshold).double().mean()), worst)
+    forgot, worst = _measure_point(threshold, forget, kept)
+    curve = tuple((point, *_measure_point(point, forget, kept)) for point in THRESHOLDS)
+    return LinearFit(replace(guard, threshold=threshold), forgot, worst, curve)
+
+
+def _measure_point(threshold: float, forget: Tensor, kept: Sequence[Tensor]) -> tuple[float, float]:
+    """The share refused of the forget skill, and the largest of a kept set."""
+    shares = [float((one >= threshold).double().mean()) for one in (forget, *kept) if len(one)]
+    return shares[0], max(shares[1:], default=0.0)

@@ -1,4 +1,4 @@
-"""Wrapped probes: the same questions as other users would put them, on every side of a fit alike.
+"""Wrapped probes: the same questions in other forms, on every side of a fit alike.
 
 A guard that has seen its skill in one form only learns the form. Each set's probes are put in the same ways,
 so that a way tells nothing of the set. The ways are other than those of a test (`robustness.py`).

@@ -24,7 +24,7 @@ from analysis.unlearning.verdict_rows import LEAST_FORGOTTEN, MOST_LOST
 from pages.intervene.unlearn.sentences import format_drop, format_interval, format_value, name_method
 from pages.shared.layout import CHART, show_caption, show_download
 from pages.shared.tokens import escape_text
-from workbench.unlearning.tables import curve_csv, forms_csv, list_forms, sweep_csv
+from workbench.unlearning.tables import curve_csv, forms_csv, list_forms, read_curve_points, sweep_csv
 
 Document = Mapping[str, Any]
 
@@ -150,27 +150,35 @@ def _setting(point: Document) -> str:
         return f"α {point['alpha']:g}" if isinstance(point["alpha"], int | float) else f"α {point['alpha']}"
     if "q" in point:
         return f"q {point['q']:g} %"
+    if isinstance(point.get("threshold"), int | float):
+        return f"threshold {point['threshold']:g}"
     return ", ".join(f"{name} {value}" for name, value in point.items() if "retain" not in name)
 
 
 def show_abstention(document: Document, one: Document) -> None:
-    """For a guard: the share of every test refused at each α."""
+    """For a guard: the share of every test refused at each α, or at each threshold of a linear guard."""
     curve = one.get("curve")
     if not curve:
         return
-    st.subheader(f"Refused over α: {escape_text(name_method(one))}", anchor=False)
+    name, points = read_curve_points(curve)
+    label = "α" if name == "alpha" else name
+    st.subheader(f"Refused over {label}: {escape_text(name_method(one))}", anchor=False)
     shares = dict(curve["abstention"])
     forget = (f"{document['forget']} (forget)", shares.pop(document["forget"]))
-    figure = abstention_figure(
-        curve["alphas"], [forget, *shares.items()], alpha=float(one["parameters"]["alpha"])
-    )
+    chosen = float(one["parameters"][name])
+    figure = abstention_figure(points, [forget, *shares.items()], alpha=chosen, title=label)
     st.plotly_chart(
-        figure, key=f"unlearn_curve_{one['method']}", alt="Share refused over alpha", config=CHART
+        figure, key=f"unlearn_curve_{one['method']}", alt=f"Share refused over {name}", config=CHART
+    )
+    told = (
+        "by boxes of every size, with the chosen margin to rivals"
+        if name == "alpha"
+        else "where its score is at least the threshold: the guard is fitted to give 1 to what is forgotten "
+        "and −1 to what is kept"
     )
     show_caption(
-        "Share of each skill's test refused at the prompt's last token by boxes of every size, with the "
-        "chosen margin to rivals. Vertical line: the guard's α, set without seeing the test. The further "
-        "the thick line is from the others, the better."
+        f"Share of each skill's test refused at the prompt {told}. Vertical line: the guard's {label}, set "
+        "without seeing the test. The further the thick line is from the others, the better."
     )
-    name = f"unlearn-alpha-{one['method']}.csv"
-    show_download("Curve as CSV", curve_csv(one), name, key=f"unlearn_curve_csv_{one['method']}")
+    file = f"unlearn-{name}-{one['method']}.csv"
+    show_download("Curve as CSV", curve_csv(one), file, key=f"unlearn_curve_csv_{one['method']}")
