@@ -21,6 +21,8 @@ PROBE_SECONDS = 0.4
 """After this time no further pass begins."""
 STEPS = 4
 """Steps of writing by which the time of one is measured."""
+SHORT = 4
+"""Tokens of a prompt that are enough to time the steps behind it, side by side, on a slow model."""
 ANSWER_SECONDS = 4.0
 """Answers that would take longer than this are not written to the end: they count as the longest allowed."""
 FULL_SECONDS, PROBE_TRIES = 0.4, 2
@@ -101,11 +103,16 @@ def measure_answer_rates(
         rows = len(prompts)
         # where side by side is what counts, as many rows as a job has
         copies = max(1, BATCH // rows) if reading * BATCH / rows < FULL_SECONDS else 1
-        many, ends = [*prompts] * copies, [*stops] * copies
+        many: list[Sequence[int]] = [*prompts] * copies
+        ends = [*stops] * copies
         if copies > 1:
             reading = min(_time_answers(loaded, many, ends, 1)[0] for _ in range(PROBE_TRIES))
         token = reading / (len(many) * max(map(len, many)))  # with the padding
         step, lengths = _time_writing(loaded, many, ends, reading, max_new_tokens)
+        if copies == 1 and rows < BATCH:
+            many = [ids[:SHORT] for ids in prompts] * (BATCH // rows)
+            first = _time_answers(loaded, many, [[]] * len(many), 1)[0]
+            step = _time_writing(loaded, many, [[]] * len(many), first, STEPS)[0]
         return AnswerRates(token, max(step, token * len(many)), len(many), lengths[:rows])
     finally:
         loaded.lock.release()

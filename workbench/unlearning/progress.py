@@ -14,6 +14,7 @@ from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split
 from analysis.skills.unrelated import COUNT, PROBES
 from analysis.skills.unrelated import NAME as PROSE
+from analysis.unlearning.over_refusal import MOST_ASKED, MOST_IN_FORM
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.scenes import Method, Scene
 from workbench.durations import AnswerRates, measure_answer_rates
@@ -22,6 +23,8 @@ FORMS = 3
 """Other forms of a skill: after answered examples, after a greeting, after an instruction."""
 SHOTS_LONGER = 2.0
 """How much longer the forms are than the skill as asked, on average: one has three examples before it."""
+WRAPPERS = 4
+"""Forms in which wrapped probes are put besides."""
 SAMPLED = 4
 """Examples of each skill by which a model is timed."""
 
@@ -56,7 +59,7 @@ def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> I
             yield from test
         if plan.robustness:
             yield from _list_form_passes(scene.forget, plan, again)
-        yield from _list_asked(scene, plan)
+        yield from _list_asked(scene, plan, method)
         if plan.mmlu is not None:
             yield ExamplePass(plan.mmlu.name, 2 * len(plan.mmlu.items), answered=True)
 
@@ -64,7 +67,7 @@ def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> I
 def _list_fits(scene: Scene, plan: FitSettings, method: Method) -> Iterator[ExamplePass]:
     """Of a guard the probes, and the checks of validation; of the others validation at every share."""
     rivals = plan.rivals and bool(scene.retain)
-    wrapped = 1 + FORMS if plan.wrap and method == "ksd" else 1
+    wrapped = 1 + WRAPPERS if plan.wrap and method == "ksd" else 1
     for split in (*scene.splits, *scene.near) if rivals or method != "ksd" else (scene.forget,):
         yield ExamplePass(split.skill, wrapped * len(split.probe))
     if method == "ksd" and rivals:
@@ -86,14 +89,20 @@ def _list_form_passes(forget: Split, plan: FitSettings, again: bool) -> Iterator
         yield ExamplePass(forget.skill, other, answered)
 
 
-def _list_asked(scene: Scene, plan: FitSettings) -> Iterator[ExamplePass]:
-    """What must go on being answered, in every form: read unchanged and changed."""
-    sets = {split.skill: len(split.test) for split in (*scene.retain, *scene.near)}
-    sets |= {skill.name: len(skill.items) for skill in scene.unlisted} | {PROSE: COUNT}
+def _list_asked(scene: Scene, plan: FitSettings, method: Method) -> Iterator[ExamplePass]:
+    """What must go on being answered: as asked, under a guard in every other form too, and plain text. A
+    guard that checks prompts alone reads each once; any other method is compared with the unchanged model.
+    """
+    guard = method == "ksd"
+    times = 1 if guard and plan.check_at == "prefill" else 2
+    kept = {split.skill: len(split.test) for split in scene.retain}
+    sets = {split.skill: len(split.test) for split in scene.near}
+    sets |= {skill.name: len(skill.items) for skill in scene.unlisted}
     for name, n in sets.items():
-        yield ExamplePass(name, 2 * n)
-        if plan.robustness:
-            yield ExamplePass(name, 2 * FORMS * n, longer=SHOTS_LONGER)
+        yield ExamplePass(name, times * min(n, MOST_ASKED))
+    for name, n in (kept | sets).items() if guard and plan.robustness else ():
+        yield ExamplePass(name, times * FORMS * min(n, MOST_IN_FORM), longer=SHOTS_LONGER)
+    yield ExamplePass(PROSE, times * COUNT)
 
 
 def count_examples(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> int:

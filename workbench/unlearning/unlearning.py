@@ -34,10 +34,10 @@ from workbench.kinds import Kind
 from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, time_units
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
+from workbench.skills.utility import read_utility
 from workbench.unlearning.documents import method_document, split_document
 from workbench.unlearning.method_verdicts import judge_document
 from workbench.unlearning.progress import PassCounter, count_examples
-from workbench.unlearning.utility import read_utility
 
 SOURCES = ("retain", "other_language", "near", "unlisted", "mmlu")
 """The question's fields that are lists of skills."""

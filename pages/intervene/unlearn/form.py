@@ -21,9 +21,9 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import parse_layers, parse_shares, why_not_offered
 from workbench.unlearning.unlearning import UnlearningQuestion
-from workbench.unlearning.utility import MMLU_SAMPLE
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")

@@ -184,6 +184,12 @@ def test_a_retain_skill_whose_accuracy_says_nothing_counts_by_its_next_tokens() 
     assert "sums loses .33" in judge(skills=(forget, skill("sums", tales))).sentence
 
 
+def test_neutral_text_that_is_all_refused_has_no_perplexity_and_that_is_said() -> None:
+    found = judge(utility=Utility(change(0.02), None, None, None, 0))
+    assert [row.value for row in found.rows[-2:]] == [None, None]
+    assert "perplexity (every passage is refused)" in found.sentence
+
+
 def test_unseen_wordings_are_a_form_once() -> None:
     paraphrase = FormResult("paraphrase", change(0.1))
     skills = (skill("capitals", change(1.0), unseen=change(0.1)), skill("sums", change(0.01)))

@@ -66,7 +66,7 @@ def test_near_and_unlisted_sets_and_the_guards_choices_are_in_the_address(
         lambda loaded, question, pressed: asked.append(question),
     )
     given = {"forget": "one", "retain": "two", "near": "three", "unlisted": "four"}
-    page(run_app, **given, measure="gauss", key="user_mean", wrap="true")
+    page(run_app, **given, measure="gauss", key="user_mean", wrap="on")
     wanted = question_of(
         skills,
         near=(make_skill_source(more["three"]),),
@@ -78,7 +78,7 @@ def test_near_and_unlisted_sets_and_the_guards_choices_are_in_the_address(
     assert asked[-1] == wanted
     page(run_app, forget="one", retain="two")
     assert (asked[-1].near, asked[-1].unlisted) == ((), ())
-    assert (asked[-1].measure, asked[-1].key, asked[-1].wrap) == ("box", "last", False)
+    assert (asked[-1].measure, asked[-1].key, asked[-1].wrap) == ("linear", None, None)
 
 
 def test_a_kept_answer_opens_with_its_near_and_unlisted_sets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,9 +89,9 @@ def test_a_kept_answer_opens_with_its_near_and_unlisted_sets(monkeypatch: pytest
     asked = {"near": [{"name": "rivers"}], "unlisted": [{"name": "stars"}], "measure": "gauss"}
     open_unlearning({"question": asked | {"key": "user_last", "wrap": True}}, "demo/base")
     assert (view["near"], view["unlisted"]) == (["rivers"], ["stars"])
-    assert (view["measure"], view["key"], view["wrap"]) == ("gauss", "user_last", "true")
+    assert (view["measure"], view["key"], view["wrap"]) == ("gauss", "user_last", "on")
     open_unlearning({"question": {}}, "demo/base")
-    assert (view["near"], view["measure"], view["wrap"]) == ([], None, "false")
+    assert (view["near"], view["measure"], view["wrap"]) == ([], "box", "usual")
 
 
 def test_the_table_on_the_page_is_the_documents(
@@ -120,8 +120,14 @@ def test_a_kept_answer_of_an_earlier_version_has_a_verdict_and_an_odd_one_none(
     for method in document["methods"]:
         for name in ("verdict", "forms", "worst", "asked", "utility", "cut_off"):
             del method[name]
-    sentences = [one.sentence for one in read_verdicts({"document": document})]
-    assert sentences == [method["verdict"]["sentence"] for method in answer[1].document["methods"]]
+    made = read_verdicts({"document": document})
+    assert [one.method for one in made] == [method["method"] for method in document["methods"]]
+    for one, method in zip(made, answer[1].document["methods"], strict=True):
+        now = {row["what"]: row["value"] for row in method["verdict"]["rows"]}
+        then = {row.what: row.value for row in one.rows}
+        assert then["drop in the worst form"] == now["drop in the worst form"]
+        assert then["perplexity ratio"] is None
+        assert "perplexity, KL on neutral text" in one.sentence
     assert read_verdicts({"document": {"methods": [{}, 3, {"method": "ksd", "skills": "none"}]}}) == ()
     assert read_verdicts({}) == ()
 

@@ -14,8 +14,8 @@ from analysis.unlearning.guards.key_guards import REFUSAL
 from tests.workbench.conftest import Cli
 from tests.workbench.skill_files_made import LETTERS, write_skill
 from workbench.skills.sources import make_skill_source
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.unlearning import UnlearningQuestion, read_question
-from workbench.unlearning.utility import MMLU_SAMPLE
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
 

@@ -27,6 +27,7 @@ from tests.workbench.unlearning.unlearned_made import found, loaded, question, s
 from workbench.runs import run_missing_units, time_units
 from workbench.saving.saving import read_changes
 from workbench.skills.sources import SkillSource, make_skill_source
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import check_scene, parse_layers, parse_shares, pick_test_prompt
 from workbench.unlearning.documents import warn_cut_off
 from workbench.unlearning.exports import (
@@ -47,7 +48,6 @@ from workbench.unlearning.unlearning import (
     read_question,
     unlearn_spec,
 )
-from workbench.unlearning.utility import MMLU_SAMPLE
 
 
 def table(data: bytes) -> list[dict[str, str]]:

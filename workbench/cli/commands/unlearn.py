@@ -22,6 +22,7 @@ from workbench.cli.shared.session import open_session, show_bar
 from workbench.cli.shared.unlearn_exports import Exports
 from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
 from workbench.skills.sources import make_skill_source, make_skill_sources
+from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import parse_layers
 from workbench.unlearning.presets import format_minutes, make_quick, plan_time
 from workbench.unlearning.unlearning import (
@@ -30,7 +31,6 @@ from workbench.unlearning.unlearning import (
     read_method_recipe,
     unlearn,
 )
-from workbench.unlearning.utility import MMLU_SAMPLE
 
 
 def unlearn_(
