@@ -40,16 +40,21 @@ def score_continuations(
     """log p of each continuation after its prompt (token ids, at least one each), in their order.
 
     asked: how many tokens of each are the query that a guard checks; None: the prompt. The last token is
-    scored but not fed, as in generation, unless it is part of the query.
+    scored but not fed, as in generation, unless it is part of the query. What is fed for several of them
+    alike, such as a question whose choices are letters, is fed once.
     """
     wholes = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
     lengths = [len(p) for p in prompts] if asked is None else list(asked)
     sequences = [whole[: max(len(whole) - 1, length)] for whole, length in zip(wholes, lengths, strict=True)]
+    sharing: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    for index, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
+        sharing.setdefault((tuple(sequence), length), []).append(index)
+    fed, shared = list(sharing), list(sharing.values())
     found: dict[int, Likelihood] = {}
     pulse(0, len(prompts))
-    for batch in make_batches(loaded, sequences, lengths, batch_size):
+    for batch in make_batches(loaded, [ids for ids, _ in fed], [length for _, length in fed], batch_size):
         logits, reach = run_batch(loaded, batch, interventions, last_only=False)
-        for row, index in enumerate(batch.indices):
+        for row, index in ((row, index) for row, one in enumerate(batch.indices) for index in shared[one]):
             count = len(continuations[index])
             unfed = len(wholes[index]) - len(sequences[index])
             end = logits.shape[1] - 1 + unfed

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from analysis.errors import TooFewExamples
 from analysis.intervening.interventions import Change
 from analysis.opening.models import LoadedModel
@@ -32,7 +34,7 @@ from analysis.unlearning.edits.neuron_shares import (
 from analysis.unlearning.guarding import fit_described_guard
 from analysis.unlearning.guards.key_guards import REFUSAL
 from analysis.unlearning.guards.linear_guards import Guard
-from analysis.unlearning.measuring import measure_under
+from analysis.unlearning.measuring import measure_under, only_reads
 from analysis.unlearning.over_refusal import measure_over_refusal
 from analysis.unlearning.results import Baseline, FitSettings, MethodResult, Role, SkillResult
 from analysis.unlearning.robustness import measure_robustness
@@ -40,13 +42,22 @@ from analysis.unlearning.scenes import Method, Scene, encode_queries
 from analysis.unlearning.token_limits import answer_within_limit
 from analysis.unlearning.utility import measure_utility
 
+ENOUGH_TO_LIMIT = 20
+"""Examples of a skill's validation that show whether answers are cut off."""
+
 
 def measure_baseline(
-    loaded: LoadedModel, scene: Scene, plan: FitSettings, pulse: Pulse = lambda done, total: None
+    loaded: LoadedModel,
+    scene: Scene,
+    plan: FitSettings,
+    pulse: Pulse = lambda done, total: None,
+    *,
+    validate: bool = True,
 ) -> Baseline:
     """Measure every skill on the unchanged model, with a limit on tokens that is raised by itself.
 
-    Raises TooFewExamples if one has no test examples.
+    validate: whether a method is to be chosen by validation's answers; without, only so many are measured as
+    show whether they are cut off. Raises TooFewExamples if a skill has no test examples.
     """
     for split in scene.splits:
         if not split.test:
@@ -54,7 +65,8 @@ def measure_baseline(
                 f"{split.skill} has no test example: its examples form too few groups, and no split "
                 "divides a group; give it more, or leave it out"
             )
-    parts = {split.skill: split.validation for split in scene.splits}
+    most = None if validate else ENOUGH_TO_LIMIT
+    parts = {split.skill: split.validation[:most] for split in scene.splits}
     validation, limit = answer_within_limit(loaded, parts, plan.ways, pulse)
     ways = replace(plan.ways, max_new_tokens=limit)
     test = {split.skill: measure_items(loaded, split.test, (), ways, pulse) for split in scene.splits}
@@ -167,7 +179,7 @@ def _cost(
     loaded: LoadedModel, split: Split, found: SkillChange, change: Change, plan: FitSettings
 ) -> KeptCost:
     says_nothing = found.before is not None and found.relative_drop is None
-    kl = _divergence(loaded, split.validation, change, plan).kl_median if says_nothing else None
+    kl = _divergence(loaded, split.validation, None, change, plan).kl_median if says_nothing else None
     return measure_cost(split.skill, found, kl)
 
 
@@ -218,7 +230,7 @@ def _skill_result(
         whole,
         part[0],
         part[1],
-        _divergence(loaded, split.test, chosen, plan),
+        _divergence(loaded, split.test, now, chosen, plan),
     )
 
 
@@ -228,12 +240,23 @@ def _part(measured: MeasuredItems, flags: Sequence[bool], wanted: bool) -> Measu
 
 
 def _divergence(
-    loaded: LoadedModel, items: Sequence[SkillItem], chosen: Change | None, plan: FitSettings
+    loaded: LoadedModel,
+    items: Sequence[SkillItem],
+    now: MeasuredItems | None,
+    chosen: Change | None,
+    plan: FitSettings,
 ) -> Divergence:
+    """Of the tokens that follow a skill's prompts. now: the same prompts measured under the change, if known:
+    what a guard lets pass has not changed at all.
+    """
     if chosen is None:
         return Divergence(len(items), 0.0, 0.0, 0.0)
-    ids = encode_queries(loaded, items, plan.ways.form)
+    known = now is not None and only_reads(chosen)
+    ids = encode_queries(loaded, now.items if now is not None and known else items, plan.ways.form)
     base, _ = score_next_tokens(loaded, ids, batch_size=plan.ways.batch_size)
-    changed, refused = score_next_tokens(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
+    if now is not None and known:
+        changed, refused = base, torch.tensor([verdict.abstained for verdict in now.verdicts])
+    else:
+        changed, refused = score_next_tokens(loaded, ids, [chosen], batch_size=plan.ways.batch_size)
     refusal = chosen.refusal if isinstance(chosen, Guard) else REFUSAL
     return measure_divergence(base, changed, refused, refusal_ids(loaded, refusal)[0])

@@ -26,7 +26,7 @@ from analysis.unlearning.results import AskedResult, AskedRole, FitSettings
 from analysis.unlearning.robustness import list_forms
 from analysis.unlearning.scenes import Scene
 
-MOST_ASKED, MOST_IN_FORM = 200, 60
+MOST_ASKED, MOST_IN_FORM = 100, 30
 """Examples of a set as asked, and in every other form; evenly spaced over all."""
 
 

@@ -14,6 +14,8 @@ from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split
 from analysis.skills.unrelated import COUNT, PROBES
 from analysis.skills.unrelated import NAME as PROSE
+from analysis.unlearning.evaluating import ENOUGH_TO_LIMIT
+from analysis.unlearning.guards.linear_fits import MOST_FITTED
 from analysis.unlearning.over_refusal import MOST_ASKED, MOST_IN_FORM
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.scenes import Method, Scene
@@ -23,8 +25,6 @@ FORMS = 3
 """Other forms of a skill: after answered examples, after a greeting, after an instruction."""
 SHOTS_LONGER = 2.0
 """How much longer the forms are than the skill as asked, on average: one has three examples before it."""
-WRAPPERS = 4
-"""Forms in which wrapped probes are put besides."""
 SAMPLED = 4
 """Examples of each skill by which a model is timed."""
 
@@ -44,16 +44,20 @@ class ExamplePass:
 
 def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> Iterator[ExamplePass]:
     """Every pass for these methods, including those of the unchanged model."""
+    reads = plan.check_at == "prefill" and set(methods) <= {"ksd"}
     for split in scene.splits:
-        yield ExamplePass(split.skill, len(split.validation), answered=True)
+        most = ENOUGH_TO_LIMIT if reads else len(split.validation)
+        yield ExamplePass(split.skill, min(most, len(split.validation)), answered=True)
         yield ExamplePass(split.skill, len(split.test), answered=True)
+    if plan.mmlu is not None:
+        yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=True)
     for method in methods:
         again = method != "ksd" or plan.check_at == "each_step"  # a prefill guard answers as the model does
         test = [ExamplePass(split.skill, len(split.test), answered=again) for split in scene.splits]
         yield from _list_fits(scene, plan, method)
         yield from test
         for split in scene.splits:
-            yield ExamplePass(split.skill, (3 if method == "ksd" else 2) * len(split.test), counted=False)
+            yield ExamplePass(split.skill, 2 * len(split.test), counted=False)
         if plan.controls and scene.retain:
             yield from _list_fits(scene, plan, method) if method == "ksd" else ()
             yield from test
@@ -61,24 +65,29 @@ def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> I
             yield from _list_form_passes(scene.forget, plan, again)
         yield from _list_asked(scene, plan, method)
         if plan.mmlu is not None:
-            yield ExamplePass(plan.mmlu.name, 2 * len(plan.mmlu.items), answered=True)
+            yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=again)
 
 
 def _list_fits(scene: Scene, plan: FitSettings, method: Method) -> Iterator[ExamplePass]:
     """Of a guard the probes, and the checks of validation; of the others validation at every share."""
     rivals = plan.rivals and bool(scene.retain)
-    wrapped = 1 + WRAPPERS if plan.wrap and method == "ksd" else 1
     for split in (*scene.splits, *scene.near) if rivals or method != "ksd" else (scene.forget,):
-        yield ExamplePass(split.skill, wrapped * len(split.probe))
+        yield ExamplePass(split.skill, _count_fitted(plan, method, len(split.probe)))
     if method == "ksd" and rivals:
         yield ExamplePass(PROSE, PROBES)
     for split in scene.splits:
         if method != "ksd":
             yield ExamplePass(split.skill, len(plan.shares) * len(split.validation), answered=True)
             continue
-        yield ExamplePass(split.skill, len(split.validation))
+        yield ExamplePass(split.skill, _count_fitted(plan, method, len(split.validation)))
         if plan.check_at == "each_step":
             yield ExamplePass(split.skill, len(split.validation), answered=True)
+
+
+def _count_fitted(plan: FitSettings, method: Method, n: int) -> int:
+    """How many queries a guard reads of n examples: with wrapping each in one more form."""
+    found = 2 * n if plan.wrap and method == "ksd" else n
+    return min(found, MOST_FITTED) if plan.measure == "linear" and method == "ksd" else found
 
 
 def _list_form_passes(forget: Split, plan: FitSettings, again: bool) -> Iterator[ExamplePass]:
@@ -175,8 +184,13 @@ def _cost(rows: _Sample, rates: AnswerRates, steps: Mapping[str, int], batch: in
     written = [steps[item.prompt] for item, _ in rows if item.prompt in steps and _is_written(item)]
     step = rates.step / min(batch, rates.rows)
     answer = max(written, default=0) * step
-    choices = [len(item.choices) - 1 for item, _ in rows if item.judge == "choice"]
+    choices = [_count_more_rows(item) for item, _ in rows if item.judge == "choice"]
     return ExampleCost(read, answer + (read * fmean(choices) if choices else 0.0))
+
+
+def _count_more_rows(item: SkillItem) -> int:
+    """Rows that the choices take beside the first: single letters are scored in one."""
+    return 0 if all(len(choice.strip()) == 1 for choice in item.choices) else len(item.choices) - 1
 
 
 def _is_written(item: SkillItem) -> bool:

@@ -200,7 +200,8 @@ def compute_units(
     question = read_question(parameters["question"])
     scene, plan = question.scene(), question.plan
     pulse = PassCounter(pulse, count_examples(scene, plan, [question.methods[index] for index in units]))
-    base = measure_baseline(loaded, scene, plan, pulse)
+    validate = plan.check_at == "each_step" or any(question.methods[index] != "ksd" for index in units)
+    base = measure_baseline(loaded, scene, plan, pulse, validate=validate)
     for index in units:
         method = question.methods[index]
         found = evaluate_method(loaded, scene, method, plan, base, pulse)

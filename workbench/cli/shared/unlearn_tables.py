@@ -8,24 +8,18 @@ from typing import Any
 
 from store.unlearning_evidence import MEASURE_COLUMNS, read_method_verdict
 from workbench.cli.shared.output import format_number, format_table
+from workbench.unlearning.documents import warn_cut_off
 
 Document = Mapping[str, Any]
 WIDTH = 100
 """Columns of the sentence."""
-MOST_CUT_OFF = 0.1
-"""Share of answers ended by the token limit from which there is a warning."""
 
 
 def list_warnings(document: Document) -> list[str]:
     """Skills without a drop, answers that were cut off, near-duplicates between the parts of a split."""
     first = document["methods"][0]
     told = [f"{skill['skill']}: {skill['warning']}" for skill in first["skills"] if skill["warning"]]
-    cut = max(method.get("cut_off") or 0.0 for method in document["methods"])
-    if cut > MOST_CUT_OFF:
-        told.append(
-            f"{cut:.0%} of a skill's answers ended at the token limit, so they may be judged too early; "
-            "raise --max-new-tokens"
-        )
+    told += filter(None, [warn_cut_off(first)])
     for split in document["split"]["skills"]:
         if split["near_duplicates"]:
             told.append(
