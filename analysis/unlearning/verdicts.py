@@ -80,10 +80,11 @@ def judge_method(result: MethodResult) -> Verdict:
 def list_took(parameters: Mapping[str, Any]) -> dict[str, str]:
     """What a method needs: name → value as text; of those that its parameters have."""
     layers = parameters.get("layers")
-    margin, alpha, q = (parameters.get(name) for name in ("margin", "alpha", "q"))
+    margin, alpha, q, threshold = (parameters.get(name) for name in ("margin", "alpha", "q", "threshold"))
     told = {
         "layers": ", ".join(f"L{layer}" for layer in layers) if isinstance(layers, list | tuple) else "",
         "α": f"{alpha:g}" if isinstance(alpha, int | float) else "",
+        "threshold": f"{threshold:.2g}" if isinstance(threshold, int | float) else "",
         "margin": f"{margin:g}" if isinstance(margin, int | float) else "",
         "rivals": str(len(parameters.get("rivals") or ()) or ""),
         "q": f"{q:g} %" if isinstance(q, int | float) else "",
