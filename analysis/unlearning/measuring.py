@@ -38,7 +38,7 @@ def measure_under(
     fed, _ = encode_items(loaded, before.items, ways.form)
     refused = find_refused(loaded, [one.ids for one in fed], change, pulse)
     verdicts = (
-        replace(verdict, right=False, abstained=True, text="") if out else verdict
+        replace(verdict, right=False, abstained=True, text="", cut_off=False) if out else verdict
         for verdict, out in zip(before.verdicts, refused.tolist(), strict=True)
     )
     return replace(before, verdicts=tuple(verdicts))

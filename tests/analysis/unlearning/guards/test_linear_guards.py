@@ -16,6 +16,8 @@ from analysis.errors import SkillError, TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import answer_prompts
+from analysis.skills.splits import split_skill
+from analysis.skills.unrelated import read_unrelated_probes
 from analysis.unlearning.guards.key_fits import encode_probes
 from analysis.unlearning.guards.linear_fits import RIDGE, fit_linear_guard, score_queries
 from analysis.unlearning.guards.linear_guards import LinearGuard, collect_linear_keys
@@ -24,7 +26,8 @@ from analysis.unlearning.measuring import find_refused
 from analysis.unlearning.robustness import AFTER, PREFIX
 from analysis.unlearning.robustness import BEFORE as TESTED_BEFORE
 from analysis.unlearning.scenes import Scene, encode_queries
-from tests.analysis.unlearning.evaluations_made import scene
+from tests.analysis.skills_made import make_skill
+from tests.analysis.unlearning.evaluations_made import answered, scene
 from tests.analysis.unlearning.guards.guards_made import PROMPTS
 from workbench.saving.saving import read_changes
 
@@ -64,7 +67,9 @@ def test_the_weights_are_those_of_a_ridge_regression(llama: LoadedModel, scene: 
     fit = fit_linear_guard(llama, scene, key="last", wrap=False, layers=(0, 1))
     sets = [encode_queries(llama, split.probe) for split in scene.splits]
     keys = [collect_linear_keys(llama, ids, (0, 1), "last").flatten(1).double().numpy() for ids in sets]
-    passages = collect_linear_keys(llama, read_passages(llama), (0, 1), "last").flatten(1).double().numpy()
+    passages = (
+        collect_linear_keys(llama, read_unrelated_probes(llama), (0, 1), "last").flatten(1).double().numpy()
+    )
     every = np.concatenate([*keys, passages])
     z = (every - every.mean(0)) / every.std(0, ddof=1)
     wide = np.concatenate([z / np.sqrt(z.shape[1]), np.ones((len(z), 1))], 1)
@@ -75,12 +80,6 @@ def test_the_weights_are_those_of_a_ridge_regression(llama: LoadedModel, scene: 
     ridge.fit(wide, wanted, sample_weight=weight * len(wide) / 2)
     own = score_queries(llama, sets[0], fit.guard).numpy()
     np.testing.assert_allclose(own, wide[: sizes[0]] @ ridge.coef_, atol=2e-3)
-
-
-def read_passages(loaded: LoadedModel) -> list[list[int]]:
-    from analysis.skills.unrelated import read_unrelated_probes
-
-    return read_unrelated_probes(loaded)
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -95,13 +94,18 @@ def test_it_tells_the_skill_from_what_is_kept(llama: LoadedModel, scene: Scene, 
 
 
 def test_near_questions_are_told_apart_when_given(llama: LoadedModel, scene: Scene) -> None:
-    """Near questions of the forget skill's own words: without them in the fit, they are refused."""
-    near = replace(scene.retain[0], skill="near", probe=scene.retain[0].test[:40], validation=(), test=())
-    plain = fit_linear_guard(llama, Scene(scene.forget, scene.retain)).guard
+    """A third set of words between the two skills': fitted against it, the guard refuses less of it."""
+    near = split_skill(answered(llama, make_skill("near", 40, (24, 40), 6)))
+    plain = fit_linear_guard(llama, scene).guard
     told = fit_linear_guard(llama, Scene(scene.forget, scene.retain, (near,))).guard
-    assert "near" in told.against
-    assert "near" not in plain.against
-    assert not torch.equal(told.weights, plain.weights)
+    assert told.against == ("two", "near", "unrelated text")
+    asked = encode_queries(llama, near.test)
+    without, with_them = (
+        float(score_queries(llama, asked, guard).mean() - guard.threshold) for guard in (plain, told)
+    )
+    assert with_them < without
+    refused = find_refused(llama, asked, told).double().mean()
+    assert float(refused) < 0.1
 
 
 def test_wrapped_probes_are_in_other_words_than_the_tests(llama: LoadedModel, scene: Scene) -> None:
@@ -120,10 +124,8 @@ def test_a_linear_guard_comes_back_from_its_recipe(llama: LoadedModel) -> None:
     (read,) = read_changes(write_recipe_files(llama, [guard], "recipe"))
     assert isinstance(read, LinearGuard)
     assert torch.equal(read.weights, guard.weights)
-    assert replace(read, weights=guard.weights) == replace(guard) or (
-        (read.layers, read.bias, read.threshold, read.n, read.key, read.against, read.refusal)
-        == (guard.layers, guard.bias, guard.threshold, guard.n, guard.key, guard.against, guard.refusal)
-    )
+    for field in ("layers", "bias", "threshold", "n", "key", "against", "refusal"):
+        assert getattr(read, field) == getattr(guard, field)
 
 
 def test_what_cannot_be_fitted_or_used_is_refused(llama: LoadedModel, scene: Scene) -> None:
