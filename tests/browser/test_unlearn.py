@@ -60,7 +60,7 @@ def test_a_skill_is_picked_forgotten_measured_and_its_recipe_taken_along(
     with zipfile.ZipFile(io.BytesIO(recipe)) as archive:
         [described, _] = archive.namelist()
         [guard] = json.loads(archive.read(described))["interventions"]
-    assert guard["kind"] == "key_space_guard"
+    assert guard["kind"] == "linear_guard"
     assert downloaded(page, "Matrix as CSV").startswith(b'"method","skill","role"')
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.get_by_text("Greedy, done in")).to_be_visible()

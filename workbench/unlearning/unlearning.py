@@ -131,8 +131,9 @@ class UnlearningQuestion:
 
     @property
     def _plan(self) -> FitSettings:
-        """Every option as chosen."""
+        """Every option as chosen. With nothing to tell the skill from, a guard is the paper's: a box."""
         tests = {"off": None, "contained": UnitTests(), "unsafe": UnitTests(unsafe=True)}[self.tests]
+        measure = self.measure if self.retain or self.near else "box"
         return FitSettings(
             layers=self.layers,
             rivals=self.rivals,
@@ -144,9 +145,9 @@ class UnlearningQuestion:
             controls=self.controls,
             robustness=self.robustness,
             other_languages=tuple(source.read(self.limit) for source in self.other_language),
-            measure=self.measure,
-            key=self.key or ("both" if self.measure == "linear" else "last"),
-            wrap=self.measure == "linear" if self.wrap is None else self.wrap,
+            measure=measure,
+            key=self.key or ("both" if measure == "linear" else "last"),
+            wrap=measure == "linear" if self.wrap is None else self.wrap,
             mmlu=read_utility(self.mmlu),
         )
 

@@ -24,6 +24,7 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.batches import BATCH, make_batches, run_batch
 from analysis.running.prompts import encode_prompt
+from analysis.running.templates import has_template
 
 KeyPlace = Literal["last", "user_last", "user_mean", "both"]
 KEY_PLACES: tuple[KeyPlace, ...] = get_args(KeyPlace)
@@ -37,15 +38,22 @@ _known: WeakKeyDictionary[LoadedModel, tuple[int, int]] = WeakKeyDictionary()
 
 
 def find_surroundings(loaded: LoadedModel) -> tuple[int, int]:
-    """How many tokens stand before and behind what is typed: a template's, or a token that begins a text."""
+    """How many tokens stand before and behind what is typed: a template's, or those that begin a text."""
     if loaded not in _known:
-        samples = list(_sample_prompts(loaded))
-        longer = [
-            ids for ids in samples if len(ids) > min(map(len, samples))
-        ]  # the tokenizer drops some texts
-        samples = longer if len(longer) > 1 else samples or [[0]]
-        _known[loaded] = _common(samples), _common([ids[::-1] for ids in samples])
+        _known[loaded] = _find_template(loaded) if has_template(loaded) else (_count_beginning(loaded), 0)
     return _known[loaded]
+
+
+def _count_beginning(loaded: LoadedModel) -> int:
+    bare = loaded.tokenizer.encode(SAMPLES[0], add_special_tokens=False)
+    return max(0, len(encode_prompt(loaded, SAMPLES[0])) - len(bare))
+
+
+def _find_template(loaded: LoadedModel) -> tuple[int, int]:
+    samples = list(_sample_prompts(loaded))
+    longer = [ids for ids in samples if len(ids) > min(map(len, samples))]  # some texts may be dropped
+    samples = longer if len(longer) > 1 else samples or [[0]]
+    return _common(samples), _common([ids[::-1] for ids in samples])
 
 
 def _sample_prompts(loaded: LoadedModel) -> Iterator[list[int]]:

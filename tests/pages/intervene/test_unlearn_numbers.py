@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def test_the_numbers_are_what_transformers_alone_finds(
     keys: dict[int, torch.Tensor] = {}
     for layer, block in enumerate(model.model.layers):
         block.mlp.down_proj.register_forward_pre_hook(
-            lambda m, args, layer=layer: keys.__setitem__(layer, args[0][0, -1])
+            lambda m, args, layer=layer: keys.__setitem__(layer, args[0][0])
         )
     asked = question_of(skills)
     limit = found.document["methods"][0]["parameters"]["max_new_tokens"]
@@ -108,32 +107,14 @@ def test_the_numbers_are_what_transformers_alone_finds(
 
 
 def _refused(keys: dict[int, torch.Tensor], tensors: dict[str, torch.Tensor], guard: Any) -> bool:
-    """Deeper in the guard's boxes than in any rival's, by the margin, and not deeper than α."""
-    own = _depth(keys, tensors, guard["tensors"], "", [guard, *guard["also"]])
-    rivals = [
-        _depth(keys, tensors, guard["tensors"], f"rival{number}.", rival["boxes"])
-        for number, rival in enumerate(guard["rivals"])
-    ]
-    assert len(rivals) >= 1
-    return own <= guard["alpha"] and own <= guard["margin"] * min(rivals)
-
-
-def _depth(
-    keys: dict[int, torch.Tensor],
-    tensors: dict[str, torch.Tensor],
-    names: dict[str, str],
-    prefix: str,
-    boxes: list[dict[str, float]],
-) -> float:
-    """The geometric mean over layers of the smallest α that holds the key."""
-    found = []
-    for number, box in enumerate(boxes):
-        mean, sigma = (
-            tensors[names[f"{prefix}{name}.{number}" if number else f"{prefix}{name}"]].double()
-            for name in ("mean", "sigma")
-        )
-        found.append(float(((keys[int(box["layer"])].double() - mean).abs() / sigma).max()) / box["k"])
-    return math.prod(found) ** (1 / len(found))
+    """Whether the score of the last key and of the mean over what was typed reaches the threshold."""
+    assert (guard["kind"], guard["key"]) == ("linear_guard", "both")
+    weights = tensors[guard["tensors"]["weights"]].double()
+    score = float(guard["bias"])
+    for number, layer in enumerate(guard["layers"]):
+        states = keys[layer].double()
+        score += float(states[-1] @ weights[0, number]) + float(states.mean(0) @ weights[1, number])
+    return score >= float(guard["threshold"])
 
 
 def test_an_accuracy_that_is_not_above_chance_has_no_drop_but_a_warning(
