@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
@@ -43,8 +44,8 @@ def read_unlearn_question(loaded: LoadedModel) -> tuple[UnlearningQuestion | Non
     pressed = _settings(loaded, list(skills)) or st.session_state.pop(_QUICK, False)
     with show_errors():
         utility = [skills[name] for name in st.session_state[state.UTILITY]]
-        question = _question(skills[forget], [skills[name] for name in retain], utility)
-        return replace(question, **read_kept_sets(skills)), pressed
+        others = read_kept_sets(skills)
+        return _question(skills[forget], [skills[name] for name in retain], utility, others), pressed
     return None, False
 
 
@@ -182,7 +183,7 @@ def choose_quick(quick: UnlearningQuestion) -> None:
 
 
 def _question(
-    forget: SkillSource, retain: list[SkillSource], utility: list[SkillSource]
+    forget: SkillSource, retain: list[SkillSource], utility: list[SkillSource], others: Mapping[str, Any]
 ) -> UnlearningQuestion:
     """Raises SkillError, HeadlampError for what cannot be read."""
     now = st.session_state
@@ -206,6 +207,7 @@ def _question(
         tests=now[state.TESTS],
         controls=now[state.CONTROLS],
         robustness=now[state.ROBUSTNESS],
+        **others,
         mmlu=tuple(utility),
     )
 

@@ -234,3 +234,9 @@ def test_an_answer_is_kept_as_a_finding_that_is_asked_again(
     assert "Before and after" in [
         heading.value for heading in run_app("/unlearn", **query).subheader
     ]  # the link asks the very question that is stored
+
+
+def test_the_papers_box_can_be_asked_for_in_a_link(run_app: RunApp, skills: Skills) -> None:
+    app = page(run_app, methods="KSD", measure="box", boxes="last", rivals="false")
+    assert not app.error
+    assert "Everything is filled in" in shown(app)
