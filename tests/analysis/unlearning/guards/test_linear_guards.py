@@ -144,3 +144,12 @@ def test_what_cannot_be_fitted_or_used_is_refused(llama: LoadedModel, scene: Sce
         LinearGuard((0,), torch.full((2, 1, 5), torch.nan), 0.0, 0.0, 30)
     with pytest.raises(SkillError, match=r"5 weights per layer.*belongs to another model"):
         answer_prompts(llama, PROMPTS, [LinearGuard((0,), torch.zeros(2, 1, 5), 0.0, 0.0, 30)])
+
+
+def test_a_text_behind_the_question_is_only_put_where_a_template_closes_it(
+    llama: LoadedModel, scene: Scene
+) -> None:
+    plain = list_wrappers(llama, scene.forget.probe)
+    assert not any(form.suffix for form in plain)
+    llama.tokenizer.chat_template = "{{ messages[0]['content'] }} w1"
+    assert [form.suffix for form in list_wrappers(llama, scene.forget.probe) if form.suffix] == [*BEHIND]
