@@ -14,10 +14,12 @@ from typing import Literal
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.skills.forms import Form, select_fitting
+from analysis.skills.general import NAME as GENERAL
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.splits import Split, find_shared_prompts
+from analysis.skills.unrelated import NAME as UNRELATED
 
-METHOD_VERSION = "4"
+METHOD_VERSION = "5"
 Method = Literal["ksd", "na", "sp"]
 METHODS: tuple[Method, ...] = ("ksd", "na", "sp")
 METHOD_NAMES: dict[Method, str] = {"ksd": "KSD", "na": "Neuron Adjust", "sp": "Selective pruning"}
@@ -44,6 +46,8 @@ class Scene:
             raise SkillError(
                 f"two skills have the same name among {', '.join(names)}; give each its own name"
             )
+        if taken := {GENERAL, UNRELATED} & set(names):
+            raise SkillError(f"a skill is named {min(taken)!r}, as a set that ships; give it another name")
         mine = [*self.forget.probe, *self.forget.validation, *self.forget.test]
         others = {s.skill: (*s.probe, *s.validation, *s.test) for s in (*self.retain, *self.near)}
         for name, items in (others | {skill.name: skill.items for skill in self.unlisted}).items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
@@ -89,11 +91,33 @@ def _check_guard(loaded: LoadedModel, question: UnlearningQuestion, scene: Scene
         return
     for layer in question.layers if not isinstance(question.layers, str) else ():
         dense_block(loaded, layer)
-    if len(scene.forget.probe) < FEWEST_PROBES:
+    if (probes := len(scene.forget.probe)) < FEWEST_PROBES:
+        count = len(question.forget.read(question.limit).items)
         raise TooFewExamples(
-            f"{scene.forget.skill} has {len(scene.forget.probe)} probes, and a KSD box "
-            f"needs at least {FEWEST_PROBES}; give the skill more examples, or choose the other methods"
+            f"{count} examples of {scene.forget.skill} make {probes} probes, and KSD needs at least "
+            f"{FEWEST_PROBES}; {_say_enough(question, count, probes)}, or choose the other methods"
         )
+
+
+def _say_enough(question: UnlearningQuestion, count: int, probes: int) -> str:
+    """How many examples would do: of those that there are, else at the rate at which these become probes."""
+    whole = len(question.forget.read().items)
+    for limit in _TRIED:
+        if count < limit < whole and _count_probes(replace(question, limit=limit)) >= FEWEST_PROBES:
+            return f"use {limit} of its {whole}"
+    if count < whole and _count_probes(replace(question, limit=0)) >= FEWEST_PROBES:
+        return f"use all of its {whole}"
+    if not probes:
+        return "give it more examples"
+    return f"give about {10 * math.ceil(count * FEWEST_PROBES / probes / 10)} in these wordings"
+
+
+_TRIED = (60, 120, 180, 240, 360, 480, 720)
+"""Numbers of examples that are tried where a limit leaves too few."""
+
+
+def _count_probes(question: UnlearningQuestion) -> int:
+    return len(replace(question, retain=(), near=(), unlisted=()).scene().forget.probe)
 
 
 def _check_code(question: UnlearningQuestion, scene: Scene) -> None:

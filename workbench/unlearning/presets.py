@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
 from analysis.skills.splits import split_skill
+from analysis.unlearning.concerns import list_concerns
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from analysis.unlearning.scenes import Method
@@ -23,23 +24,27 @@ QUICK_SHARES = (3.0, 12.0)
 
 @dataclass(frozen=True)
 class PlannedTime:
-    """Seconds that a question takes, and its quick preset (None: it is quick itself, or has none)."""
+    """Seconds that a question takes, and its quick preset (None: it is quick itself, or has none); and what
+    its sets leave uncertain, a sentence each.
+    """
 
     seconds: float
     quick: UnlearningQuestion | None
     quick_seconds: float
+    concerns: tuple[str, ...] = ()
 
 
 def make_quick(question: UnlearningQuestion) -> UnlearningQuestion:
     """The question with one method, without controls, on as few examples as it can, and at two shares. Other
-    forms are still measured: a verdict needs them. What was chosen otherwise than by default stays.
+    forms are still measured: a verdict needs them. What was chosen otherwise than by default stays, but that
+    more examples than are needed are not used.
     """
     method = next(one for one in QUICK_METHODS if one in question.methods)
     return replace(
         question,
         methods=(method,),
         shares=QUICK_SHARES if question.shares == SHARES else question.shares,
-        limit=question.limit or _find_limit(question),
+        limit=min((n for n in (question.limit, _find_limit(question)) if n), default=0),
         controls=False,
     )
 
@@ -52,15 +57,16 @@ def plan_time(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime 
     costs = measure_example_costs(loaded, scene, plan)
     if costs is None:
         return None
-    seconds = estimate_seconds(scene, plan, question.methods, costs)
+    seconds, concerns = estimate_seconds(scene, plan, question.methods, costs), list_concerns(scene)
     quick = make_quick(question)
     if quick == question:
-        return PlannedTime(seconds, None, seconds)
+        return PlannedTime(seconds, None, seconds, concerns)
     try:
         small = check_scene(loaded, quick)
     except SkillError:
-        return PlannedTime(seconds, None, seconds)
-    return PlannedTime(seconds, quick, estimate_seconds(small, quick.plan, quick.methods, costs))
+        return PlannedTime(seconds, None, seconds, concerns)
+    quick_seconds = estimate_seconds(small, quick.plan, quick.methods, costs)
+    return PlannedTime(seconds, quick, quick_seconds, concerns)
 
 
 def format_minutes(seconds: float) -> str:

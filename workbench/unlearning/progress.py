@@ -10,6 +10,7 @@ from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.skills.forms import select_fitting
+from analysis.skills.general import NAME as GENERAL
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split
 from analysis.skills.unrelated import COUNT, PROBES
@@ -75,6 +76,8 @@ def _list_fits(scene: Scene, plan: FitSettings, method: Method) -> Iterator[Exam
         yield ExamplePass(split.skill, _count_fitted(plan, method, len(split.probe)))
     if method == "ksd" and rivals:
         yield ExamplePass(PROSE, PROBES)
+        if plan.measure == "linear":
+            yield ExamplePass(GENERAL, MOST_FITTED)
     for split in scene.splits:
         if method != "ksd":
             yield ExamplePass(split.skill, len(plan.shares) * len(split.validation), answered=True)

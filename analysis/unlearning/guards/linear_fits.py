@@ -18,6 +18,8 @@ from torch import Tensor
 from analysis.errors import SkillError, TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.skills.general import NAME as GENERAL
+from analysis.skills.general import select_general_questions
 from analysis.skills.items import SkillItem
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.skills.unrelated import read_unrelated_probes
@@ -70,7 +72,7 @@ def fit_linear_guard(
     probes: Mapping[str, Sequence[SkillItem]] | None = None,
     pulse: Pulse = lambda done, total: None,
 ) -> LinearFit:
-    """Fit on the scene's probes, and on passages of the reference text as a set to be kept.
+    """Fit on the scene's probes; passages of the reference text and general questions are kept sets too.
 
     layers: best (three around three quarters of the model's depth), last, all, or some. probes: other probes
     to fit on, by skill, for a control. Raises TooFewExamples under 30 probes of the forget skill, or where
@@ -92,6 +94,8 @@ def fit_linear_guard(
             f"{len(fitted_on[scene.forget.skill])} probes of {scene.forget.skill}: a guard needs at least "
             f"{FEWEST_PROBES}; give more examples, or a larger share of them as probes"
         )
+    forget = [*scene.forget.probe, *scene.forget.validation, *scene.forget.test]
+    asked[GENERAL] = _thin(encode_probes(loaded, select_general_questions(forget), wrap=wrap))
     asked[UNRELATED] = read_unrelated_probes(loaded)
     keys = {name: collect_linear_keys(loaded, ids, chosen, key, pulse) for name, ids in asked.items() if ids}
     own = keys.pop(scene.forget.skill)

@@ -77,6 +77,8 @@ def _nothing_yet(loaded: LoadedModel, question: UnlearningQuestion) -> None:
         "second, and "
         f"measures once on a third. {_say_time(planned)}"
     )
+    for concern in () if planned is None else planned.concerns:
+        st.warning(escape_text(concern), icon=":material/info:")
     if planned is not None and planned.quick is not None:
         st.button(
             f"Quick answer ({format_minutes(planned.quick_seconds)})",

@@ -46,7 +46,7 @@ def test_the_quick_answer_fills_the_form_and_starts(run_app: RunApp, skills: Ski
 
 def test_what_cannot_work_is_said_before_the_button_is_pressed(run_app: RunApp, skills: Skills) -> None:
     app = page(run_app, examples="40")
-    assert "needs at least 30; give the skill more examples" in told(app)
+    assert "needs at least 30; use 120 of its" in told(app)
     assert "That takes" not in shown(app)
 
 

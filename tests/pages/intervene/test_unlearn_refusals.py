@@ -18,7 +18,7 @@ BAD: dict[str, tuple[Query, str]] = {
         "one cannot be both forget skill and retain skill",
     ),
     "nothing to weigh against": ({"retain": ""}, "give at least one to retain, or choose KSD alone"),
-    "too few examples": ({"examples": "40"}, "needs at least 30; give the skill more examples"),
+    "too few examples": ({"examples": "40"}, "needs at least 30; use 120 of its"),
     "no such layer": ({"boxes": "7"}, "layer 7 has no dense FFN block"),
 }
 UNREADABLE: dict[str, tuple[Query, str]] = {

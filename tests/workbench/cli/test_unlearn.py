@@ -307,7 +307,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "no such layer": (("--method", "ksd", "--layers", "7"), "layer 7 has no dense FFN block"),
     "layers in words": (("--layers", "some"), "write last, best, all, or numbers"),
     "a share of nothing": (("--method", "sp", "--share", "0"), "choose a share above 0"),
-    "too few": (("--method", "ksd", "--limit", "20"), "a KSD box needs at least 30"),
+    "too few": (("--method", "ksd", "--limit", "20"), "KSD needs at least 30; use 240 of its 294"),
     "a script without a recipe": (("--method", "ksd", "--snippet", "x.py"), "give --recipe too"),
     "a baked guard": (("--method", "ksd", "--bake", "baked"), "make sp the first --method"),
     "baked into what is there": (("--method", "sp", "--bake", "."), "is not empty"),

