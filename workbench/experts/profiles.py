@@ -155,6 +155,11 @@ def find_expert_profile(loaded: LoadedModel, store: Store, asked: Mapping[str, A
     return None if run is None or not run.finished else read_expert_profile(loaded, store, run.key)
 
 
+def count_calibration_tokens(loaded: LoadedModel, asked: Mapping[str, Any]) -> int:
+    """Tokens that a profile reads. Raises as `read_windows`."""
+    return sum(map(len, read_windows(loaded, asked)))
+
+
 EXPERTS = Kind(
     name="experts",
     unit="batches",

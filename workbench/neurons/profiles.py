@@ -45,6 +45,11 @@ def is_profiled(loaded: LoadedModel, store: Store) -> bool:
     return len(list_stored_units(store, spec.key)) == spec.units
 
 
+def count_reference_tokens(loaded: LoadedModel) -> int:
+    """Tokens of the reference text that a profile reads."""
+    return sum(map(len, reference_windows(loaded)))
+
+
 def profile_model(loaded: LoadedModel, store: Store, progress: Progress = lambda done, total: None) -> str:
     """Profile every neuron on the reference text, without a job, or reuse the stored profile; returns the
     run's key.

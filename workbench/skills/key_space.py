@@ -22,6 +22,7 @@ from analysis.unlearning.guards.key_spaces import (
     LayerKeys,
     TriedQuery,
     check_boxes,
+    count_key_tokens,
     fit_key_space,
     try_query,
 )
@@ -85,6 +86,12 @@ def _units(
     for index in units:
         scene = read_scene(question.skill, question.compared, seed=question.split_seed, limit=question.limit)
         yield index, _unit(fit_key_space(loaded, scene, question.unrelated, pulse))
+
+
+def count_key_space_tokens(loaded: LoadedModel, question: KeySpaceQuestion) -> int:
+    """Tokens that the model reads to answer a question. Raises SkillError."""
+    scene = read_scene(question.skill, question.compared, seed=question.split_seed, limit=question.limit)
+    return count_key_tokens(loaded, scene, question.unrelated)
 
 
 KEY_SPACE = Kind(

@@ -167,6 +167,16 @@ def fit_key_space(
     )
 
 
+def count_key_tokens(loaded: LoadedModel, scene: Scene, unrelated: int) -> int:
+    """Tokens that `fit_key_space` reads: every query once for the boxes' depths, and every probe for the
+    boxes, for each group of layers.
+    """
+    blocks = [dense_block(loaded, layer) for layer in check_boxes(loaded)]
+    queries, _ = _queries(loaded, scene, unrelated)
+    groups = sum(1 for _ in _groups(blocks, len(queries)))
+    return groups * sum((1 + query.probe) * len(query.ids) for query in queries)
+
+
 def try_query(loaded: LoadedModel, space: KeySpace, text: str) -> TriedQuery:
     """Locate a query in each layer. Raises EmptyPrompt, PromptTooLong."""
     blocks = [dense_block(loaded, layer) for layer in space.layers]

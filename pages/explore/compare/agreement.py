@@ -13,6 +13,7 @@ from analysis.neurons.decoding import NeuronNorm
 from analysis.opening.models import LoadedModel
 from pages.shared import state
 from pages.shared.decodings import join_top_tokens
+from pages.shared.jobs.timing import estimate_decoding
 from pages.shared.jobs.waiting import ensure_done
 from pages.shared.keeping import offer_keeping_answer
 from pages.shared.layout import CHART, shorten_model, show_caption, show_download, show_empty, show_method
@@ -20,6 +21,7 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text, show_token
 from workbench.files import table_csv
 from workbench.findings.findings import Finding, keep_comparison
+from workbench.neurons.browsing import read_decoding_state
 from workbench.neurons.comparing import (
     ChangedNeuron,
     Comparison,
@@ -44,9 +46,9 @@ def ensure_both_decoded(base: LoadedModel, tuned: LoadedModel, site: Site, norm:
     """Whether both models are decoded; until then the page shows the decoding job."""
     for loaded in not_decoded(base, tuned, get_store(), site, norm):
         order = order_decoding(loaded, get_store(), site=site, norm=norm)
-        if not ensure_done(
-            order, f"{escape_text(shorten_model(loaded.ref.name))} is decoded at {site}, once."
-        ):
+        takes = estimate_decoding(loaded, read_decoding_state(loaded, get_store(), site, norm).neurons)
+        name = escape_text(shorten_model(loaded.ref.name))
+        if not ensure_done(order, f"{name} is decoded at {site}, once: {takes}."):
             return False
     return True
 

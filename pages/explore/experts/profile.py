@@ -12,6 +12,7 @@ import streamlit as st
 from analysis.opening.models import LoadedModel
 from analysis.super_experts.profile import BlockRow, ExpertProfile
 from analysis.super_experts.verdict import SuperExpertVerdict
+from pages.shared.jobs.timing import estimate_reading
 from pages.shared.jobs.waiting import ensure_done
 from pages.shared.layout import show_caption, show_download, show_empty
 from pages.shared.resources import get_store, use_model
@@ -23,7 +24,13 @@ from workbench.experts.documents import (
     profile_document,
     windows_document,
 )
-from workbench.experts.profiles import EXPERTS, RELEASED_DTYPE, ProfileTexts, find_expert_profile
+from workbench.experts.profiles import (
+    EXPERTS,
+    RELEASED_DTYPE,
+    ProfileTexts,
+    count_calibration_tokens,
+    find_expert_profile,
+)
 from workbench.files import table_csv
 from workbench.kinds import make_order
 
@@ -49,8 +56,10 @@ def load_expert_profile(loaded: LoadedModel, texts: ProfileTexts) -> ExpertProfi
 
 def _load(loaded: LoadedModel, asked: dict[str, Any]) -> ExpertProfile | None:
     found = find_expert_profile(loaded, get_store(), asked)
-    if found is None and ensure_done(make_order(EXPERTS, loaded.ref, **asked), WHY):
-        found = find_expert_profile(loaded, get_store(), asked)
+    if found is None:
+        takes = estimate_reading(loaded, count_calibration_tokens(loaded, asked))
+        if ensure_done(make_order(EXPERTS, loaded.ref, **asked), f"{WHY}{takes}"):
+            found = find_expert_profile(loaded, get_store(), asked)
     return found
 
 

@@ -8,17 +8,19 @@ from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.key_spaces import KeySpace
 from pages.intervene.skills.define import show_examples
 from pages.shared import state
-from pages.shared.errors import toast_errors
+from pages.shared.errors import show_errors, toast_errors
+from pages.shared.jobs.timing import estimate_reading
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way
 from pages.shared.layout import show_empty, show_page_link
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.skills.drafts import read_skill_facts
-from workbench.skills.key_space import KeySpaceQuestion, find_key_space
+from workbench.skills.key_space import KeySpaceQuestion, count_key_space_tokens, find_key_space
 from workbench.skills.library import list_bundled_skills, list_skills, remove_skill
 from workbench.skills.sources import SkillSource
 
 FOLLOWS = "_alpha_follows_validation"
+_COUNTED = "_key_space_tokens"
 MOST_EXAMPLES, LAST_SEED = 100_000, 2**53 - 1
 WHY = (
     "The model reads the probes of the skill, then the validation queries of every skill, in all its dense "
@@ -133,22 +135,35 @@ def load_key_space(loaded: LoadedModel, question: KeySpaceQuestion) -> tuple[str
     found = find_key_space(loaded, get_store(), question)
     if found is None:
         order = question.order(loaded)
-        if (is_under_way(order) or has_failed(order) or _offer_fit(question)) and ensure_done(order, WHY):
+        begun = is_under_way(order) or has_failed(order)
+        if (begun or _offer_fit(loaded, question)) and ensure_done(order, WHY):
             found = find_key_space(loaded, get_store(), question)
     return found
 
 
-def _offer_fit(question: KeySpaceQuestion) -> bool:
+def _offer_fit(loaded: LoadedModel, question: KeySpaceQuestion) -> bool:
     """Whether the fit is requested; until then, an explanation."""
     with st.container(horizontal=True, vertical_alignment="center"):
         name = escape_text(question.skill.name)
         pressed = st.button(f"Fit the box of {name}", type="primary", icon=":material/fit_screen:")
         show_unlearn_link(question.skill.name)
     if not pressed:
-        show_empty(
-            "The model reads the skill's probes and every skill's validation queries, and stores the result."
-        )
+        with show_errors():
+            takes = estimate_reading(loaded, _count_tokens(loaded, question))
+            show_empty(
+                "The model reads the skill's probes and every skill's validation queries, and stores the "
+                f"result.{takes}"
+            )
     return pressed
+
+
+def _count_tokens(loaded: LoadedModel, question: KeySpaceQuestion) -> int:
+    """What the model reads, counted once per session. Raises SkillError where the fit cannot work."""
+    known: dict[object, int] = st.session_state.setdefault(_COUNTED, {})
+    key = (loaded.fingerprint, question)
+    if key not in known:
+        known[key] = count_key_space_tokens(loaded, question)
+    return known[key]
 
 
 def show_unlearn_link(name: str) -> None:

@@ -57,6 +57,14 @@ def estimate_evaluations(loaded: LoadedModel, count: int, tokens: int, **alike: 
     return _say_measured(loaded, 0.0, count * tokens)
 
 
+def estimate_reading(loaded: LoadedModel, tokens: int) -> str:
+    """A sentence on the time of reading so many tokens, to be put behind others; empty while the model is at
+    work, for then the reading may well have begun.
+    """
+    rate = _read_rate(loaded)
+    return "" if rate is None else f" That takes {format_estimate(tokens / rate)} on this machine."
+
+
 def estimate_unlearning(loaded: LoadedModel, examples: int) -> str:
     """A sentence on the time of forgetting a skill. examples: of all its skills together."""
     return _say(loaded, "unlearn", 0.0, UNLEARN_TOKENS * examples)

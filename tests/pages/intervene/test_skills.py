@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -115,6 +116,7 @@ def test_a_link_chooses_and_computes_nothing_by_itself(run_app: RunApp, database
     assert app.multiselect(key="compared").value == ["runs"]
     assert [app.number_input(key=key).value for key in ("examples", "split")] == [90, 4]
     assert [bare(b.label) for b in app.main.button if "Fit" in b.label] == [FIT]
+    assert re.search(r"stores the result\. That takes ≈ \d+ s on this machine", shown(app))
     assert "112 examples" in shown(app) or "112 examples" in bare(app.expander[1].label)
     assert "<script>alert(1)</script>" in str(app.dataframe[0].value["answer"][0])
     assert not headings(app)

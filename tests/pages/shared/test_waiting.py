@@ -1,5 +1,6 @@
 """Pages that need a job's result: quick, slow, cancelled, failed, refreshed, and asked for only by people."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -280,7 +281,8 @@ def test_a_large_models_failed_decoding_says_why(
 
 
 def test_a_neurons_page_waits_for_the_reference_text(run_app: RunApp, database: Store, gate: Gate) -> None:
-    run_app("/neurons", neuron="L1.N3")
+    first = run_app("/neurons", neuron="L1.N3")
+    assert re.search(r"automatically\. That takes ≈ \d+ s on this machine\.", shown(first))
     gate.wait()
     app = run_app("/neurons", neuron="L1.N3")
     assert "The model reads the reference text, once" in shown(app)

@@ -21,7 +21,7 @@ from analysis.skills.unrelated import WORDS, cut_passages, read_unrelated_querie
 from analysis.unlearning.guards import key_spaces
 from analysis.unlearning.guards.key_boxes import KeyBox, fit_box
 from analysis.unlearning.guards.key_planes import fit_plane, slice_box
-from analysis.unlearning.guards.key_spaces import KeySpace, fit_key_space, try_query
+from analysis.unlearning.guards.key_spaces import KeySpace, count_key_tokens, fit_key_space, try_query
 from analysis.unlearning.guards.operating import ALPHAS
 from analysis.unlearning.scenes import Scene
 from tests.analysis.conftest import loaded_from, tiny_model
@@ -194,6 +194,10 @@ def test_layers_in_groups_and_fewer_marks_say_the_same(
 ) -> None:
     monkeypatch.setattr(key_spaces, "KEY_BYTES", 1)
     monkeypatch.setattr(key_spaces, "MOST_DRAWN", 40)
+    once = sum(len(loaded.tokenizer.encode(item.prompt)) for item in scene.forget.probe)
+    held_out = sum(len(loaded.tokenizer.encode(i.prompt)) for s in scene.splits for i in s.validation)
+    passages = sum(len(ids) for _, ids in read_unrelated_queries(loaded, UNRELATED))
+    assert count_key_tokens(loaded, scene, UNRELATED) == 2 * (2 * once + held_out + passages)
     steps: list[tuple[int, int]] = []
     other = fit_key_space(loaded, scene, UNRELATED, lambda done, total: steps.append((done, total)))
     for layer in (0, 1):
