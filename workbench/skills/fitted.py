@@ -1,4 +1,8 @@
-"""Fitted skills: their key boxes in the store, and queries checked against them."""
+"""Fitted skills by name: a box of one, and queries checked against it.
+
+A fit is the Skills page's (`key_space.py`): all dense layers, on the probes of a split. Earlier versions
+fitted one layer on all examples; what they stored is still found.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +16,26 @@ import torch
 from analysis.anatomy.addresses import BlockAddress
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
-from analysis.running.probing import last_keys, probe
+from analysis.running.probing import last_keys
 from analysis.running.prompts import encode_prompt
-from analysis.skills.items import Skill
 from analysis.unlearning.guards import key_boxes
-from analysis.unlearning.guards.key_boxes import KeyBox, dense_block, dense_layers, fit_boxes
-from analysis.unlearning.scenes import encode_queries
-from store import Run, RunSpec, Store, list_runs, read_array, read_unit
-from workbench.runs import Progress, UnitResult, compute_in_turn, run_missing_units, run_spec
+from analysis.unlearning.guards.key_boxes import KeyBox, dense_block
+from store import Run, Store, list_runs, read_array, read_unit
+from workbench.skills.key_space import read_key_space
 
+KEY_SPACES, EARLIER = "keyspace", "skill"
+"""Kinds of runs that hold a skill's boxes."""
 _ARRAYS = ("mean", "sigma", "own_k")
 MOST_SKILLS = 1000
 
 
 @dataclass(frozen=True)
 class FittedSkill:
-    """A skill's box, α = 1, fitted on all of its examples."""
+    """A skill's box in one layer, α = 1."""
 
     name: str
     run: str
     box: KeyBox
-    cached: bool
 
 
 @dataclass(frozen=True)
@@ -46,50 +49,42 @@ class QueryCheck:
     deciding: tuple[tuple[str, float], ...]
 
 
-def fit_skill(
-    loaded: LoadedModel,
-    store: Store,
-    skill: Skill,
-    *,
-    layer: int | None = None,
-    progress: Progress = lambda done, total: None,
-) -> FittedSkill:
-    """Fit the box of a skill in one layer (default the last dense one) and store it under its name."""
-    layer = (dense_layers(loaded) or (0,))[-1] if layer is None else layer
-    block = dense_block(loaded, layer)
-
-    def compute(index: int) -> UnitResult:
-        moments = probe(loaded, encode_queries(loaded, skill.items), {"key": [block]}, pulse=progress)
-        (box,) = fit_boxes(moments, [layer])
-        arrays = {name: getattr(box, name).numpy() for name in _ARRAYS}
-        return UnitResult(skill.name, arrays, {"k": box.k, "n": box.n})
-
-    spec = _spec(loaded, skill, layer)
-    done = run_missing_units(store, spec, compute_in_turn(compute))
-    return FittedSkill(skill.name, spec.key, _box(store, spec.key, layer), done.cached)
-
-
-def _spec(loaded: LoadedModel, skill: Skill, layer: int) -> RunSpec:
-    parameters = {"name": skill.name, "skill": skill.digest, "layer": layer}
-    return run_spec(loaded, "skill", key_boxes.METHOD_VERSION, parameters, units=1)
-
-
-def list_fitted_skills(loaded: LoadedModel, store: Store) -> list[Run]:
-    """The skills fitted on this model, newest first."""
-    runs = list_runs(store, kind="skill", model_fingerprint=loaded.fingerprint, limit=MOST_SKILLS)
-    return [run for run in runs if run.finished]
-
-
-def find_fitted_skill(loaded: LoadedModel, store: Store, name: str) -> FittedSkill:
-    """The newest fit of that name. Raises SkillError listing the existing ones."""
-    runs = list_fitted_skills(loaded, store)
-    for run in runs:
-        if run.parameters["name"] == name:
-            return FittedSkill(name, run.key, _box(store, run.key, run.parameters["layer"]), True)
-    known = ", ".join(sorted({run.parameters["name"] for run in runs})) or "none yet"
+def find_fitted_skill(loaded: LoadedModel, store: Store, name: str, layer: int | None = None) -> FittedSkill:
+    """The newest fit of that name, in a layer (default the last fitted). Raises SkillError listing the
+    existing ones, or for a layer that was not fitted.
+    """
+    runs = [run for kind in (KEY_SPACES, EARLIER) for run in _list_runs(loaded, store, kind)]
+    for run in sorted(runs, key=lambda run: run.created_at, reverse=True):
+        if _name(run) == name:
+            return FittedSkill(name, run.key, read_box(store, run, layer))
+    known = ", ".join(sorted({_name(run) for run in runs})) or "none yet"
     raise SkillError(
         f"no skill {name!r} was fitted on {loaded.ref.name}; fitted: {known}. Fit it with `skill fit`"
     )
+
+
+def read_box(store: Store, run: Run, layer: int | None = None) -> KeyBox:
+    """A fit's box in a layer, default the last. Raises SkillError for a layer that was not fitted."""
+    earlier = run.kind == EARLIER
+    layers = [int(run.parameters["layer"])] if earlier else sorted(read_key_space(store, run.key).layers)
+    chosen = layers[-1] if layer is None else layer
+    if chosen not in layers:
+        fitted = ", ".join(f"L{one}" for one in layers)
+        raise SkillError(f"layer {chosen} has no box of {_name(run)}; fitted: {fitted}")
+    return (
+        _read_earlier(store, run.key, chosen)
+        if earlier
+        else read_key_space(store, run.key).layers[chosen].box
+    )
+
+
+def _list_runs(loaded: LoadedModel, store: Store, kind: str) -> list[Run]:
+    runs = list_runs(store, kind=kind, model_fingerprint=loaded.fingerprint, limit=MOST_SKILLS)
+    return [run for run in runs if run.finished]
+
+
+def _name(run: Run) -> str:
+    return str(run.parameters["name"] if run.kind == EARLIER else run.parameters["skill"]["name"])
 
 
 def check_query(loaded: LoadedModel, box: KeyBox, query: str) -> QueryCheck:
@@ -101,7 +96,7 @@ def check_query(loaded: LoadedModel, box: KeyBox, query: str) -> QueryCheck:
     return QueryCheck(depth, depth <= key_boxes.SLACK, deciding)
 
 
-def _box(store: Store, run: str, layer: int) -> KeyBox:
+def _read_earlier(store: Store, run: str, layer: int) -> KeyBox:
     arrays: Sequence[np.ndarray[Any, Any]] = [read_array(store, run, 0, name) for name in _ARRAYS]
     mean, sigma, own_k = (torch.from_numpy(array.copy()) for array in arrays)
     facts = read_unit(store, run, 0).payload

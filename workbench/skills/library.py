@@ -44,6 +44,13 @@ def list_bundled_skills() -> list[SkillSource]:
     return [_source(path) for _, path in sorted(BUNDLED_SKILLS.items())]
 
 
+def list_others(skill: SkillSource) -> tuple[SkillSource, ...]:
+    """The bundled skills that a skill is compared with: neither the same examples nor of its name."""
+    return tuple(
+        one for one in list_bundled_skills() if one.digest != skill.digest and one.name != skill.name
+    )
+
+
 def list_unreadable_skills(store: Store) -> dict[str, str]:
     """Unreadable files among the defined skills: name → why."""
     told = {}

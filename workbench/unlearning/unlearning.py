@@ -31,7 +31,7 @@ from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import METHODS, Method, Scene
 from store import RunSpec, Store, list_runs, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
-from workbench.runs import Progress, UnitResult, run_missing_units, run_spec, time_units
+from workbench.runs import FinishedRun, Progress, UnitResult, run_missing_units, run_spec, time_units
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
 from workbench.skills.utility import read_utility
@@ -251,6 +251,14 @@ def unlearn(
     )
     document = _document(loaded, store, question, spec.key, range(len(question.methods)))
     return UnlearningAnswer(spec.key, document | {"cached": done.cached}, done.cached, done.seconds)
+
+
+def read_unlearning_answer(
+    loaded: LoadedModel, store: Store, question: UnlearningQuestion, done: FinishedRun
+) -> UnlearningAnswer:
+    """The whole answer of a run that a job finished."""
+    document = _document(loaded, store, question, done.run.key, range(len(question.methods)))
+    return UnlearningAnswer(done.run.key, document | {"cached": done.cached}, done.cached, done.seconds)
 
 
 def find_unlearning_answer(

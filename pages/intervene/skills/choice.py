@@ -16,7 +16,7 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.skills.drafts import read_skill_facts
 from workbench.skills.key_space import KeySpaceQuestion, count_key_space_tokens, find_key_space
-from workbench.skills.library import list_bundled_skills, list_skills, remove_skill
+from workbench.skills.library import list_bundled_skills, list_others, list_skills, remove_skill
 from workbench.skills.sources import SkillSource
 
 FOLLOWS = "_alpha_follows_validation"
@@ -103,7 +103,7 @@ def _choose_compared(library: dict[str, SkillSource], chosen: SkillSource | None
     )
     if names:
         return tuple(source for name, source in others.items() if name in names)
-    return tuple(source for source in list_bundled_skills() if source != chosen)
+    return tuple(list_bundled_skills()) if chosen is None else list_others(chosen)
 
 
 def _facts(source: SkillSource) -> None:

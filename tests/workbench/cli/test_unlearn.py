@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import SkillError
+from analysis.opening.leases import lease_model
+from analysis.opening.models import ModelRef
 from analysis.unlearning.guards.key_guards import REFUSAL
+from store import list_jobs, open_store
 from tests.workbench.conftest import Cli
 from tests.workbench.skill_files_made import LETTERS, write_skill
 from workbench.skills.sources import make_skill_source
 from workbench.skills.utility import MMLU_SAMPLE
-from workbench.unlearning.unlearning import UnlearningQuestion, read_question
+from workbench.unlearning.unlearning import UnlearningQuestion, find_unlearning_answer, read_question
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
 
@@ -196,10 +199,8 @@ def test_a_recipe_does_in_generate_what_it_did_in_the_test(
 
 
 def test_a_skill_is_fitted_and_a_query_held_against_it(cli: Cli, tiny: Path, skills: dict[str, Path]) -> None:
-    first, again = (
-        cli("skill", "fit", tiny, "--skill", skills["one"], "--name", "letters", "--json").document
-        for _ in range(2)
-    )
+    asked = ("--skill", skills["one"], "--name", "letters", "--compared", skills["two"])
+    first, again = (cli("skill", "fit", tiny, *asked, "--json").document for _ in range(2))
     assert list(first) == ["name", "run", "layer", "n", "k", "cached"]
     assert (first["name"], first["layer"], first["cached"], again["cached"]) == ("letters", 1, False, True)
     known = json.loads(skills["one"].read_text().splitlines()[3])["prompt"]
@@ -212,6 +213,30 @@ def test_a_skill_is_fitted_and_a_query_held_against_it(cli: Cli, tiny: Path, ski
     unknown = cli("skill", "check", tiny, "--name", "numbers", "--query", known)
     assert unknown.code == 2
     assert "fitted: letters. Fit it with `skill fit`" in unknown.err
+
+
+def test_the_app_opens_what_the_command_computed_as_a_job(
+    cli: Cli, tiny: Path, skills: dict[str, Path], tmp_path: Path
+) -> None:
+    database = tmp_path / "shared.db"
+    told = cli("unlearn", tiny, *asked(skills, "--method", "sp", "--share", "5", "--no-controls"), "--db",
+               database, "--json").document  # fmt: skip
+    store = open_store(database)
+    [job] = list_jobs(store)
+    assert (job.title, job.state) == ("Forget one", "done")
+    question = UnlearningQuestion(
+        make_skill_source(skills["one"]),
+        (make_skill_source(skills["two"]),),
+        methods=("sp",),
+        shares=(5.0,),
+        max_new_tokens=3,
+        controls=False,
+        robustness=False,
+    )
+    with lease_model(ModelRef(str(tiny))) as loaded:
+        found = find_unlearning_answer(loaded, store, question)
+    assert found is not None
+    assert found.document == told | {"cached": True}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from analysis.errors import SkillError
-from analysis.skills.files import MOST_HUB_ROWS, read_hub_skill, read_skill, write_skill_lines
+from analysis.skills.files import MOST_HUB_ROWS, read_hub_skill, write_skill_lines
 from analysis.skills.items import JudgeName, SkillItem
 from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
 from analysis.unlearning.edits.tars_search import GOAL, MOST_KL
@@ -28,11 +28,14 @@ from workbench.cli.shared.prompt_options import (
 )
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
 from workbench.cli.shared.removal_tables import format_removal, read_concepts
-from workbench.cli.shared.session import open_session, show_bar
+from workbench.cli.shared.session import open_session
 from workbench.files import check_writable, replace_file
 from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
-from workbench.skills.fitted import check_query, find_fitted_skill, fit_skill
+from workbench.skills.fitted import check_query, find_fitted_skill, read_box
+from workbench.skills.key_space import KeySpaceQuestion, key_space_spec
+from workbench.skills.library import list_others
+from workbench.skills.sources import make_skill_source
 from workbench.unlearning.concepts import ConceptQuestion
 from workbench.unlearning.removals import check_concepts
 from workbench.unlearning.tars import TARS, find_removal, removal_spec
@@ -53,25 +56,39 @@ def fit(
             "--name", callback=check_readable_text, help="Name of the skill; default: the file's name."
         ),
     ] = "",
-    layer: Annotated[
-        int | None, typer.Option("--layer", min=0, help="Layer of the box; default: the last one.")
+    compared: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--compared",
+            metavar="FILE",
+            help="A skill whose queries are held against the boxes, as on the page Skills; may be repeated; "
+            "default: the other bundled skills.",
+        ),
     ] = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=0, help="Layer of the box that is shown; default: the last.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Examples used of each skill; 0 for all.")] = 0,
+    split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the split.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a skill's key box and store it under a name."""
-    read = read_skill(skill_file, name)
+    """Fit a skill's key boxes, in all dense layers on the probes of a split, and store them by name."""
+    mine = make_skill_source(skill_file, name)
+    others = tuple(make_skill_source(path) for path in compared or ()) or list_others(mine)
+    question = KeySpaceQuestion(mine, others, limit, split_seed)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        with show_bar("examples") as progress:
-            found = fit_skill(loaded, here.store, read, layer=layer, progress=progress)
+        spec = key_space_spec(loaded, question)
+        found = answer_order(here.store, InThread(), question.order(loaded), spec)
+        box = read_box(here.store, found.run, layer)
         document = {
-            "name": found.name,
-            "run": found.run,
-            "layer": found.box.layer,
-            "n": found.box.n,
-            "k": found.box.k,
+            "name": mine.name,
+            "run": found.run.key,
+            "layer": box.layer,
+            "n": box.n,
+            "k": box.k,
             "cached": found.cached,
         }
         here.show(document, format_facts(document))

@@ -16,20 +16,25 @@ from analysis.unlearning.guards.key_places import KeyPlace
 from analysis.unlearning.scenes import METHODS, Method
 from analysis.unlearning.token_limits import LONGEST
 from store import Store
+from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed
 from workbench.cli.shared.output import say
-from workbench.cli.shared.session import open_session, show_bar
+from workbench.cli.shared.session import open_session
 from workbench.cli.shared.unlearn_exports import Exports
 from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
+from workbench.jobs.engines import InThread
+from workbench.kinds import make_order
 from workbench.skills.sources import make_skill_source, make_skill_sources
 from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import parse_layers
 from workbench.unlearning.presets import format_minutes, make_quick, plan_time
 from workbench.unlearning.unlearning import (
+    UNLEARN,
     UnlearningQuestion,
     find_unlearning_answer,
     read_method_recipe,
-    unlearn,
+    read_unlearning_answer,
+    unlearn_spec,
 )
 
 
@@ -231,8 +236,9 @@ def unlearn_(
     exports.check(question)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         _say_time(loaded, here.store, question)
-        with show_bar("examples") as progress:
-            found = unlearn(loaded, here.store, question, progress)
+        order = make_order(UNLEARN, loaded.ref, question=question.document())
+        done = answer_order(here.store, InThread(), order, unlearn_spec(loaded, question))
+        found = read_unlearning_answer(loaded, here.store, question, done)
         exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
         exports.write_results(loaded, here.store, found)
         for warning in list_warnings(found.document):
