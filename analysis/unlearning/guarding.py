@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.skills.general import NAME as GENERAL
 from analysis.skills.items import SkillItem
-from analysis.skills.unrelated import COUNT, read_unrelated_queries
+from analysis.skills.unrelated import COUNT, PROBES, read_unrelated_queries
 from analysis.skills.unrelated import NAME as UNRELATED
 from analysis.unlearning.guards.guard_fits import (
     GuardFit,
@@ -20,34 +20,60 @@ from analysis.unlearning.guards.guard_fits import (
     measure_unrelated_depths,
     shuffle_probes,
 )
-from analysis.unlearning.guards.key_boxes import KeyBox
-from analysis.unlearning.guards.linear_fits import THRESHOLDS, fit_linear_guard, score_queries
-from analysis.unlearning.guards.linear_guards import Guard
+from analysis.unlearning.guards.key_boxes import KeyBox, dense_block, dense_layers
+from analysis.unlearning.guards.linear_fits import MOST_FITTED, THRESHOLDS, fit_linear_guard, score_queries
 from analysis.unlearning.guards.operating import measure_abstention
-from analysis.unlearning.results import FitSettings
+from analysis.unlearning.passes import ExamplePass
+from analysis.unlearning.records import FittedMethod
+from analysis.unlearning.results import Baseline, FitSettings
 from analysis.unlearning.scenes import Scene, encode_queries
 
 
-@dataclass(frozen=True)
-class DescribedGuard:
-    """A guard; what a result says of it; its candidates on validation; a guard of shuffled probes; and the
-    share of every test refused at each point of a curve.
-    """
-
-    guard: Guard
-    parameters: dict[str, Any]
-    sweep: tuple[dict[str, Any], ...]
-    control: Guard | None
-    curve: dict[str, list[float]] = field(default_factory=dict)
-
-
 def fit_described_guard(
-    loaded: LoadedModel, scene: Scene, plan: FitSettings, pulse: Pulse = lambda done, total: None
-) -> DescribedGuard:
-    """Fit by the measure that the plan asks for. Raises TooFewExamples, SkillError."""
+    loaded: LoadedModel, scene: Scene, plan: FitSettings, base: Baseline, pulse: Pulse
+) -> FittedMethod:
+    """Fit a guard by the measure that the plan asks for; no answer of the model's is needed. Raises
+    TooFewExamples, SkillError.
+    """
     with_control = plan.controls and bool(scene.retain)
     mixed = shuffle_probes(scene, plan.seed) if with_control else None
     return (_fit_linear if plan.measure == "linear" else _fit_boxes)(loaded, scene, plan, mixed, pulse)
+
+
+def why_no_guard(loaded: LoadedModel) -> str:
+    """Why a model can have no guard; empty if it can."""
+    if dense_layers(loaded):
+        return ""
+    return (
+        "KSD fits boxes to keys of a dense FFN block, which every query passes; this model has only experts"
+    )
+
+
+def check_layers(loaded: LoadedModel, plan: FitSettings) -> None:
+    """Raise SkillError for a layer that has no dense FFN block."""
+    for layer in plan.layers if not isinstance(plan.layers, str) else ():
+        dense_block(loaded, layer)
+
+
+def list_guard_fits(scene: Scene, plan: FitSettings) -> Iterator[ExamplePass]:
+    """The passes of a fit: probes and validation of all sets, in other forms too where they are wrapped."""
+    rivals = plan.rivals and bool(scene.retain)
+    for split in (*scene.splits, *scene.near) if rivals else (scene.forget,):
+        yield ExamplePass(split.skill, _count_fitted(plan, len(split.probe)))
+    if rivals:
+        yield ExamplePass(UNRELATED, PROBES)
+        if plan.measure == "linear":
+            yield ExamplePass(GENERAL, MOST_FITTED)
+    for split in scene.splits:
+        yield ExamplePass(split.skill, _count_fitted(plan, len(split.validation)))
+        if plan.check_at == "each_step":
+            yield ExamplePass(split.skill, len(split.validation), answered=True)
+
+
+def _count_fitted(plan: FitSettings, n: int) -> int:
+    """How many queries a guard reads of n examples: with wrapping each in one more form."""
+    found = 2 * n if plan.wrap else n
+    return min(found, MOST_FITTED) if plan.measure == "linear" else found
 
 
 _Probes = Mapping[str, Sequence[SkillItem]] | None
@@ -55,7 +81,7 @@ _Probes = Mapping[str, Sequence[SkillItem]] | None
 
 def _fit_linear(
     loaded: LoadedModel, scene: Scene, plan: FitSettings, mixed: _Probes, pulse: Pulse
-) -> DescribedGuard:
+) -> FittedMethod:
     how: dict[str, Any] = {"layers": plan.layers, "key": plan.key, "wrap": plan.wrap, "pulse": pulse}
     fit = fit_linear_guard(loaded, scene, **how)
     guard = fit.guard
@@ -79,7 +105,7 @@ def _fit_linear(
         "refused": 0.0 if unrelated is None else float((unrelated >= guard.threshold).double().mean()),
         "n": 0 if unrelated is None else len(unrelated),
     }
-    return DescribedGuard(
+    return FittedMethod(
         guard,
         parameters,
         tuple(
@@ -97,7 +123,7 @@ def _shares_above(scores: Tensor) -> list[float]:
 
 def _fit_boxes(
     loaded: LoadedModel, scene: Scene, plan: FitSettings, mixed: _Probes, pulse: Pulse
-) -> DescribedGuard:
+) -> FittedMethod:
     how: dict[str, Any] = {
         "rivals": plan.rivals,
         "check_at": plan.check_at,
@@ -133,7 +159,7 @@ def _fit_boxes(
         },
     }
     control = None if mixed is None else fit_guard(loaded, scene, layers=layers, probes=mixed, **how).guard
-    return DescribedGuard(guard, parameters, _list_points(fit), control, curve)
+    return FittedMethod(guard, parameters, _list_points(fit), control, curve)
 
 
 def _list_points(fit: GuardFit) -> tuple[dict[str, Any], ...]:

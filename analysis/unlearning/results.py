@@ -15,7 +15,6 @@ from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.guard_fits import LayerChoice
 from analysis.unlearning.guards.key_guards import Check, Measure
 from analysis.unlearning.guards.key_places import KeyPlace
-from analysis.unlearning.scenes import Method
 
 Role = Literal["forget", "retain"]
 AskedRole = Literal["retain", "near", "unlisted", "prose"]
@@ -129,7 +128,7 @@ class MethodResult:
     token limit, on the unchanged model.
     """
 
-    method: Method
+    method: str
     parameters: dict[str, Any]
     interventions: tuple[Change, ...]
     skills: tuple[SkillResult, ...]

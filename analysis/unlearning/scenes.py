@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from analysis.errors import SkillError
 from analysis.opening.models import LoadedModel
@@ -20,10 +19,6 @@ from analysis.skills.splits import Split, find_shared_prompts
 from analysis.skills.unrelated import NAME as UNRELATED
 
 METHOD_VERSION = "5"
-Method = Literal["ksd", "na", "sp"]
-METHODS: tuple[Method, ...] = ("ksd", "na", "sp")
-METHOD_NAMES: dict[Method, str] = {"ksd": "KSD", "na": "Neuron Adjust", "sp": "Selective pruning"}
-"""Display names of the methods."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 from analysis.skills.metrics import Change, Interval
 from analysis.unlearning.form_names import AS_ASKED, format_share, name_form
+from analysis.unlearning.methods import name_method
 from analysis.unlearning.results import MethodResult
-from analysis.unlearning.scenes import METHOD_NAMES
 from analysis.unlearning.verdict_rows import (
     ASKED_ROWS,
     DROP,
@@ -66,7 +66,7 @@ def judge_method(result: MethodResult) -> Verdict:
     costs = list(list_cost_rows(result))
     rows = (*list_forget_rows(result, forms), *(row for row, _ in costs))
     took = list_took(result.parameters)
-    name = METHOD_NAMES.get(result.method, result.method)
+    name = name_method(result.method)
     if why := result.parameters.get("why"):
         said = f"No share of neurons is eligible for {name}: nothing was changed. {_capitalize(str(why))}."
         return Verdict(False, said, rows, took)

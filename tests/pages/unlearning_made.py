@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.skills.answering import answer_prompts
-from analysis.unlearning.scenes import METHOD_NAMES
+from analysis.unlearning.methods import METHODS
 from store import Store, default_path, open_store
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, unlearn
@@ -127,7 +127,8 @@ def failures(app: AppTest) -> list[str]:
 def judged(app: AppTest) -> list[str]:
     """The methods whose verdicts are shown."""
     sentences = [str(element.value) for kind in (app.success, app.error, app.info) for element in kind]
-    return [name for name in METHOD_NAMES.values() if any(text.startswith(f"{name} ") for text in sentences)]
+    titles = [record.title for record in METHODS.values()]
+    return [title for title in titles if any(text.startswith(f"{title} ") for text in sentences)]
 
 
 def told(app: AppTest) -> str:

@@ -10,19 +10,15 @@ from typing import cast
 from analysis.errors import HeadlampError, SkillError, TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.guard_fits import LayerChoice
-from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, dense_block, dense_layers
-from analysis.unlearning.scenes import Method, Scene
+from analysis.unlearning.methods import METHODS, find_method
+from analysis.unlearning.records import UnlearningMethod
+from analysis.unlearning.scenes import Scene
 from workbench.unlearning.unlearning import UnlearningQuestion
 
 
-def why_not_offered(loaded: LoadedModel, method: Method) -> str:
+def why_not_offered(loaded: LoadedModel, method: str) -> str:
     """Why a method cannot work on this model; empty if it can."""
-    if method == "ksd" and not dense_layers(loaded):
-        return (
-            "KSD fits boxes to keys of a dense FFN block, which every query passes; this model has only "
-            "experts"
-        )
-    return ""
+    return find_method(method).why_not(loaded)
 
 
 def parse_layers(text: str) -> LayerChoice | tuple[int, ...]:
@@ -56,7 +52,9 @@ def check_scene(loaded: LoadedModel, question: UnlearningQuestion) -> Scene:
     """
     check_methods(loaded, question)
     scene = question.scene()
-    _check_guard(loaded, question, scene)
+    for record in map(find_method, question.methods):
+        record.check(loaded, question.plan)
+        _check_probes(question, scene, record)
     _check_code(question, scene)
     return scene
 
@@ -67,11 +65,12 @@ def check_methods(loaded: LoadedModel, question: UnlearningQuestion) -> None:
         raise SkillError(
             f"{question.forget.name} cannot be both forget skill and retain skill; remove it from one"
         )
-    if set(question.methods) - {"ksd"} and not question.retain:
+    compare = [record.title for record in map(find_method, question.methods) if record.retains]
+    if compare and not question.retain:
+        others = " or ".join(record.title for record in METHODS.values() if not record.retains)
         raise TooFewExamples(
-            "Neuron Adjust and selective pruning compare a forget skill with retain skills: give at least "
-            "one to retain, or "
-            "choose KSD alone"
+            f"{' and '.join(compare)} compare a forget skill with retain skills: give at least one to "
+            f"retain, or choose {others} alone"
         )
     for method in question.methods:
         if reason := why_not_offered(loaded, method):
@@ -86,30 +85,27 @@ def pick_test_prompt(question: UnlearningQuestion) -> str:
     return (unseen or split.test or split.probe)[0].prompt
 
 
-def _check_guard(loaded: LoadedModel, question: UnlearningQuestion, scene: Scene) -> None:
-    if "ksd" not in question.methods:
-        return
-    for layer in question.layers if not isinstance(question.layers, str) else ():
-        dense_block(loaded, layer)
-    if (probes := len(scene.forget.probe)) < FEWEST_PROBES:
+def _check_probes(question: UnlearningQuestion, scene: Scene, record: UnlearningMethod) -> None:
+    if (probes := len(scene.forget.probe)) < record.fewest_probes:
         count = len(question.forget.read(question.limit).items)
         raise TooFewExamples(
-            f"{count} examples of {scene.forget.skill} make {probes} probes, and KSD needs at least "
-            f"{FEWEST_PROBES}; {_say_enough(question, count, probes)}, or choose the other methods"
+            f"{count} examples of {scene.forget.skill} make {probes} probes, and {record.title} needs at "
+            f"least {record.fewest_probes}; {_say_enough(question, record, count, probes)}, or choose the "
+            "other methods"
         )
 
 
-def _say_enough(question: UnlearningQuestion, count: int, probes: int) -> str:
+def _say_enough(question: UnlearningQuestion, record: UnlearningMethod, count: int, probes: int) -> str:
     """How many examples would do: of those that there are, else at the rate at which these become probes."""
     whole = len(question.forget.read().items)
     for limit in _TRIED:
-        if count < limit < whole and _count_probes(replace(question, limit=limit)) >= FEWEST_PROBES:
+        if count < limit < whole and _count_probes(replace(question, limit=limit)) >= record.fewest_probes:
             return f"use {limit} of its {whole}"
-    if count < whole and _count_probes(replace(question, limit=0)) >= FEWEST_PROBES:
+    if count < whole and _count_probes(replace(question, limit=0)) >= record.fewest_probes:
         return f"use all of its {whole}"
     if not probes:
         return "give it more examples"
-    return f"give about {10 * math.ceil(count * FEWEST_PROBES / probes / 10)} in these wordings"
+    return f"give about {10 * math.ceil(count * record.fewest_probes / probes / 10)} in these wordings"
 
 
 _TRIED = (60, 120, 180, 240, 360, 480, 720)

@@ -9,6 +9,7 @@ from typing import Any
 from analysis.skills.metrics import Change
 from analysis.unlearning.guards.linear_fits import THRESHOLDS
 from analysis.unlearning.guards.operating import ALPHAS
+from analysis.unlearning.methods import find_method
 from analysis.unlearning.results import MethodResult, SkillResult, Utility
 from analysis.unlearning.scenes import Scene
 from analysis.unlearning.token_limits import MOST_CUT_OFF
@@ -46,7 +47,7 @@ def method_document(found: MethodResult) -> dict[str, Any]:
         "frontier": {"forget_drop": drops[0], "worst_retain_drop": max(kept) if kept else None},
         "sweep": list(found.sweep),
         "control": {
-            "kind": "shuffled skills" if found.method == "ksd" else "random neurons",
+            "kind": find_method(found.method).control,
             "drop": found.control,
         },
         "robustness": [

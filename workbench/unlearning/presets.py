@@ -10,13 +10,11 @@ from analysis.skills.splits import split_skill
 from analysis.unlearning.concerns import list_concerns
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
-from analysis.unlearning.scenes import Method
+from analysis.unlearning.methods import find_method
 from workbench.unlearning.checks import check_scene
 from workbench.unlearning.progress import estimate_seconds, measure_example_costs
 from workbench.unlearning.unlearning import UnlearningQuestion
 
-QUICK_METHODS: tuple[Method, ...] = ("ksd", "sp", "na")
-"""The first of these that is asked for is the one that a quick answer has."""
 QUICK_EXAMPLES = (120, 180, 240, 360)
 """Examples per skill that a quick answer tries, fewest first: as many as a key box needs."""
 QUICK_SHARES = (3.0, 12.0)
@@ -39,7 +37,7 @@ def make_quick(question: UnlearningQuestion) -> UnlearningQuestion:
     forms are still measured: a verdict needs them. What was chosen otherwise than by default stays, but that
     more examples than are needed are not used.
     """
-    method = next(one for one in QUICK_METHODS if one in question.methods)
+    method = min(question.methods, key=_rank)
     return replace(
         question,
         methods=(method,),
@@ -77,6 +75,12 @@ def format_minutes(seconds: float) -> str:
     if minutes < 90:
         return f"about {minutes} minute{'' if minutes == 1 else 's'}"
     return f"about {seconds / 3600:.1f} hours"
+
+
+def _rank(name: str) -> tuple[bool, bool]:
+    """A guard first, which answers nothing again; then what one pass applies to any model."""
+    record = find_method(name)
+    return not record.abstains, not record.baked
 
 
 def _find_limit(question: UnlearningQuestion) -> int:

@@ -10,87 +10,52 @@ from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.skills.forms import select_fitting
-from analysis.skills.general import NAME as GENERAL
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split
-from analysis.skills.unrelated import COUNT, PROBES
+from analysis.skills.unrelated import COUNT
 from analysis.skills.unrelated import NAME as PROSE
 from analysis.unlearning.evaluating import ENOUGH_TO_LIMIT
-from analysis.unlearning.guards.linear_fits import MOST_FITTED
+from analysis.unlearning.methods import find_method
 from analysis.unlearning.over_refusal import MOST_ASKED, MOST_IN_FORM
+from analysis.unlearning.passes import FORMS, SHOTS_LONGER, ExamplePass
+from analysis.unlearning.records import UnlearningMethod
 from analysis.unlearning.results import FitSettings
-from analysis.unlearning.scenes import Method, Scene
+from analysis.unlearning.scenes import Scene
 from workbench.durations import AnswerRates, measure_answer_rates
 
-FORMS = 3
-"""Other forms of a skill: after answered examples, after a greeting, after an instruction."""
-SHOTS_LONGER = 2.0
-"""How much longer the forms are than the skill as asked, on average: one has three examples before it."""
 SAMPLED = 4
 """Examples of each skill by which a model is timed."""
 
 
-@dataclass(frozen=True)
-class ExamplePass:
-    """A pass over n examples of a skill. answered: the model writes or scores answers; else it reads prompts.
-    longer: × the prompt's tokens. counted: whether it shows in the progress.
-    """
-
-    skill: str
-    n: int
-    answered: bool = False
-    longer: float = 1.0
-    counted: bool = True
-
-
-def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> Iterator[ExamplePass]:
+def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[str]) -> Iterator[ExamplePass]:
     """Every pass for these methods, including those of the unchanged model."""
-    reads = plan.check_at == "prefill" and set(methods) <= {"ksd"}
+    records = [find_method(name) for name in methods]
+    reads = all(record.only_reads(plan) for record in records)
     for split in scene.splits:
         most = ENOUGH_TO_LIMIT if reads else len(split.validation)
         yield ExamplePass(split.skill, min(most, len(split.validation)), answered=True)
         yield ExamplePass(split.skill, len(split.test), answered=True)
     if plan.mmlu is not None:
         yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=True)
-    for method in methods:
-        again = method != "ksd" or plan.check_at == "each_step"  # a prefill guard answers as the model does
-        test = [ExamplePass(split.skill, len(split.test), answered=again) for split in scene.splits]
-        yield from _list_fits(scene, plan, method)
-        yield from test
-        for split in scene.splits:
-            yield ExamplePass(split.skill, 2 * len(split.test), counted=False)
-        if plan.controls and scene.retain:
-            yield from _list_fits(scene, plan, method) if method == "ksd" else ()
-            yield from test
-        if plan.robustness:
-            yield from _list_form_passes(scene.forget, plan, again)
-        yield from _list_asked(scene, plan, method)
-        if plan.mmlu is not None:
-            yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=again)
+    for record in records:
+        yield from _list_method_passes(scene, plan, record)
 
 
-def _list_fits(scene: Scene, plan: FitSettings, method: Method) -> Iterator[ExamplePass]:
-    """Of a guard the probes, and the checks of validation; of the others validation at every share."""
-    rivals = plan.rivals and bool(scene.retain)
-    for split in (*scene.splits, *scene.near) if rivals or method != "ksd" else (scene.forget,):
-        yield ExamplePass(split.skill, _count_fitted(plan, method, len(split.probe)))
-    if method == "ksd" and rivals:
-        yield ExamplePass(PROSE, PROBES)
-        if plan.measure == "linear":
-            yield ExamplePass(GENERAL, MOST_FITTED)
+def _list_method_passes(scene: Scene, plan: FitSettings, record: UnlearningMethod) -> Iterator[ExamplePass]:
+    again = not record.only_reads(plan)  # else it answers as the unchanged model does
+    test = [ExamplePass(split.skill, len(split.test), answered=again) for split in scene.splits]
+    yield from record.list_fits(scene, plan)
+    yield from test
     for split in scene.splits:
-        if method != "ksd":
-            yield ExamplePass(split.skill, len(plan.shares) * len(split.validation), answered=True)
-            continue
-        yield ExamplePass(split.skill, _count_fitted(plan, method, len(split.validation)))
-        if plan.check_at == "each_step":
-            yield ExamplePass(split.skill, len(split.validation), answered=True)
-
-
-def _count_fitted(plan: FitSettings, method: Method, n: int) -> int:
-    """How many queries a guard reads of n examples: with wrapping each in one more form."""
-    found = 2 * n if plan.wrap and method == "ksd" else n
-    return min(found, MOST_FITTED) if plan.measure == "linear" and method == "ksd" else found
+        yield ExamplePass(split.skill, 2 * len(split.test), counted=False)
+    if plan.controls and scene.retain:
+        yield from record.list_fits(scene, plan) if record.refits else ()
+        yield from test
+    if plan.robustness:
+        yield from _list_form_passes(scene.forget, plan, again)
+    yield from _list_asked(scene, plan, record)
+    if plan.mmlu is not None:
+        yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=again)
 
 
 def _list_form_passes(forget: Split, plan: FitSettings, again: bool) -> Iterator[ExamplePass]:
@@ -101,23 +66,22 @@ def _list_form_passes(forget: Split, plan: FitSettings, again: bool) -> Iterator
         yield ExamplePass(forget.skill, other, answered)
 
 
-def _list_asked(scene: Scene, plan: FitSettings, method: Method) -> Iterator[ExamplePass]:
+def _list_asked(scene: Scene, plan: FitSettings, record: UnlearningMethod) -> Iterator[ExamplePass]:
     """What must go on being answered: as asked, under a guard in every other form too, and plain text. A
     guard that checks prompts alone reads each once; any other method is compared with the unchanged model.
     """
-    guard = method == "ksd"
-    times = 1 if guard and plan.check_at == "prefill" else 2
+    times = 1 if record.only_reads(plan) else 2
     kept = {split.skill: len(split.test) for split in scene.retain}
     sets = {split.skill: len(split.test) for split in scene.near}
     sets |= {skill.name: len(skill.items) for skill in scene.unlisted}
     for name, n in sets.items():
         yield ExamplePass(name, times * min(n, MOST_ASKED))
-    for name, n in (kept | sets).items() if guard and plan.robustness else ():
+    for name, n in (kept | sets).items() if record.abstains and plan.robustness else ():
         yield ExamplePass(name, times * FORMS * min(n, MOST_IN_FORM), longer=SHOTS_LONGER)
     yield ExamplePass(PROSE, times * COUNT)
 
 
-def count_examples(scene: Scene, plan: FitSettings, methods: Sequence[Method]) -> int:
+def count_examples(scene: Scene, plan: FitSettings, methods: Sequence[str]) -> int:
     """About how many examples are read or answered for these methods, including the unchanged model."""
     return sum(one.n for one in list_passes(scene, plan, methods) if one.counted)
 
@@ -149,7 +113,7 @@ def measure_example_costs(
 
 
 def estimate_seconds(
-    scene: Scene, plan: FitSettings, methods: Sequence[Method], costs: Mapping[str, ExampleCost]
+    scene: Scene, plan: FitSettings, methods: Sequence[str], costs: Mapping[str, ExampleCost]
 ) -> float:
     """Seconds that these methods take. costs: by set; one without counts as the mean of the others, read."""
     usual = ExampleCost(fmean(one.read for one in costs.values()), 0.0)

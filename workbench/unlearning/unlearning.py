@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,16 +19,15 @@ from analysis.skills.splits import FRACTIONS
 from analysis.skills.tasks import MeasureOptions
 from analysis.skills.unit_tests import UnitTests
 from analysis.unlearning import scenes
-from analysis.unlearning.edits import neuron_adjust, selective_prune
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.evaluating import evaluate_method, measure_baseline
-from analysis.unlearning.guards import key_boxes
 from analysis.unlearning.guards.guard_fits import LayerChoice
 from analysis.unlearning.guards.key_guards import Check, Measure
 from analysis.unlearning.guards.key_places import KeyPlace
+from analysis.unlearning.methods import find_method, list_methods
 from analysis.unlearning.results import FitSettings
 from analysis.unlearning.robustness import check_languages
-from analysis.unlearning.scenes import METHODS, Method, Scene
+from analysis.unlearning.scenes import Scene
 from store import RunSpec, Store, list_runs, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
 from workbench.runs import FinishedRun, Progress, UnitResult, run_missing_units, run_spec, time_units
@@ -59,7 +58,7 @@ class UnlearningQuestion:
 
     forget: SkillSource
     retain: tuple[SkillSource, ...] = ()
-    methods: tuple[Method, ...] = METHODS
+    methods: tuple[str, ...] = field(default_factory=list_methods)
     layers: LayerChoice | tuple[int, ...] = "best"
     rivals: bool = True
     check: Check = "prefill"
@@ -83,15 +82,17 @@ class UnlearningQuestion:
     wrap: bool | None = None
 
     def __post_init__(self) -> None:
-        if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(METHODS):
-            raise SkillError(f"methods {', '.join(self.methods)}: choose of {', '.join(METHODS)}, each once")
+        known = list_methods()
+        if not self.methods or len(set(self.methods)) < len(self.methods) or set(self.methods) - set(known):
+            raise SkillError(f"methods {', '.join(self.methods)}: choose of {', '.join(known)}, each once")
         if self.tests not in ("off", "contained", "unsafe"):
             raise SkillError(f"tests {self.tests!r}: choose off, contained or unsafe")
         if self.other_language and not self.robustness:
             raise SkillError(
                 "another language is part of the robustness check, which is off; leave out one of the two"
             )
-        if self.measure == "linear" and "ksd" in self.methods and not self.as_released:
+        guards = any(find_method(name).abstains for name in self.methods)
+        if self.measure == "linear" and guards and not self.as_released:
             self._check_linear()
 
     def _check_linear(self) -> None:
@@ -188,7 +189,8 @@ def unlearn_spec(loaded: LoadedModel, question: UnlearningQuestion) -> RunSpec:
     for source in (parameters["forget"], *(one for name in SOURCES for one in parameters[name])):
         del source["path"]
     units = len(question.methods)
-    version = ".".join(part.METHOD_VERSION for part in (scenes, key_boxes, neuron_adjust, selective_prune))
+    asked = [f"{name}{find_method(name).version}" for name in question.methods]
+    version = ".".join((scenes.METHOD_VERSION, *asked))
     return run_spec(loaded, "unlearn", version, parameters, units=units, seed=question.seed)
 
 
@@ -201,7 +203,7 @@ def compute_units(
     question = read_question(parameters["question"])
     scene, plan = question.scene(), question.plan
     pulse = PassCounter(pulse, count_examples(scene, plan, [question.methods[index] for index in units]))
-    validate = plan.check_at == "each_step" or any(question.methods[index] != "ksd" for index in units)
+    validate = not all(find_method(question.methods[index]).only_reads(plan) for index in units)
     base = measure_baseline(loaded, scene, plan, pulse, validate=validate)
     for index in units:
         method = question.methods[index]

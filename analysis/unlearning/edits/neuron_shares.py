@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -18,7 +18,7 @@ from analysis.skills.items import SkillItem
 from analysis.skills.metrics import Change, measure_damage
 from analysis.unlearning.edits.neuron_adjust import NeuronAdjust, fit_neuron_adjust, gate_site
 from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune, fit_selective_prune
-from analysis.unlearning.scenes import Method, Scene
+from analysis.unlearning.scenes import Scene
 
 MOST_COST = 0.1
 """Largest cost to a kept skill at which a share q is eligible: a share lost, or nats."""
@@ -64,40 +64,43 @@ def _moments(
     return probe(loaded, encode_answered(loaded, items), sites, where=where, pulse=pulse)
 
 
-def list_candidates(
-    loaded: LoadedModel,
-    method: Method,
-    moments: SkillMoments,
-    shares: Sequence[float],
-    *,
-    seed: int = 0,
-    as_released: bool = False,
-) -> Iterator[tuple[float, NeuronAdjust | SelectivePrune]]:
-    """One (q, intervention) per share in %."""
-    sets = moments.forget, moments.retain
-    for q in shares:
-        if method == "na":
-            yield q, fit_neuron_adjust(loaded, *sets, q, seed=seed, as_released=as_released)
-        else:
-            yield q, fit_selective_prune(loaded, *sets, q, as_released=as_released)
+class ProposeShare(Protocol):
+    """The change of the top q % of neurons, or of as many drawn at random."""
+
+    def __call__(
+        self, loaded: LoadedModel, moments: SkillMoments, q: float, *, seed: int, as_released: bool
+    ) -> NeuronAdjust | SelectivePrune: ...
 
 
-def draw_control(
-    loaded: LoadedModel,
-    method: Method,
-    moments: SkillMoments,
-    q: float,
-    *,
-    seed: int = 0,
-    as_released: bool = False,
-) -> NeuronAdjust | SelectivePrune:
-    """As many neurons as the top q %, drawn at random, with the method's own change."""
-    if method == "sp":
-        return draw_prune(loaded, q, seed, as_released=as_released)
+def propose_adjust(
+    loaded: LoadedModel, moments: SkillMoments, q: float, *, seed: int = 0, as_released: bool = False
+) -> NeuronAdjust:
+    """Neuron Adjust of the top q % of neurons."""
+    return fit_neuron_adjust(loaded, moments.forget, moments.retain, q, seed=seed, as_released=as_released)
+
+
+def draw_adjust(
+    loaded: LoadedModel, moments: SkillMoments, q: float, *, seed: int = 0, as_released: bool = False
+) -> NeuronAdjust:
+    """The control: Neuron Adjust of as many neurons, drawn at random."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(loaded.anatomy.neurons, generator=generator, dtype=torch.float64)
     sets = moments.forget, moments.retain
     return fit_neuron_adjust(loaded, *sets, q, seed=seed, as_released=as_released, scores=scores)
+
+
+def propose_prune(
+    loaded: LoadedModel, moments: SkillMoments, q: float, *, seed: int = 0, as_released: bool = False
+) -> SelectivePrune:
+    """Selective pruning of the top q % of neurons; draws nothing."""
+    return fit_selective_prune(loaded, moments.forget, moments.retain, q, as_released=as_released)
+
+
+def draw_prune_control(
+    loaded: LoadedModel, moments: SkillMoments, q: float, *, seed: int = 0, as_released: bool = False
+) -> SelectivePrune:
+    """The control: as many neurons zeroed, drawn at random; uses no moments."""
+    return draw_prune(loaded, q, seed, as_released=as_released)
 
 
 CostKind = Literal["drop", "perplexity", "kl"]

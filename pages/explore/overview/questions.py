@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
-from analysis.unlearning.scenes import METHOD_NAMES
+from analysis.unlearning.methods import name_method
 from pages.shared import state
 from pages.shared.jobs.timing import estimate_levers, estimate_pruning, estimate_unlearning
 from pages.shared.layout import show_page_link
@@ -86,7 +86,7 @@ def _ask_skill(loaded: LoadedModel) -> None:
     view: dict[str, object] = {
         state.FORGET: forget,
         state.RETAIN: retain,
-        state.METHODS: [METHOD_NAMES["ksd"]],
+        state.METHODS: [name_method("ksd")],
         state.EXAMPLES: EXAMPLES,
         state.MODEL: loaded.ref.name if here else SKILLED,
     }

@@ -12,7 +12,7 @@ from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
-from analysis.unlearning.scenes import METHOD_NAMES, METHODS, Method
+from analysis.unlearning.methods import METHODS, list_methods, name_method
 from analysis.unlearning.token_limits import LONGEST
 from pages.intervene.unlearn.kept_sets import read_kept_sets, show_guard_choices, show_kept_sets
 from pages.shared import state
@@ -101,8 +101,8 @@ def _swap(bundled: list[str]) -> None:
 
 def _settings(loaded: LoadedModel, skills: list[str]) -> bool:
     """The form; returns whether its button was pressed."""
-    refused = {method: why for method in METHODS if (why := why_not_offered(loaded, method))}
-    names = [METHOD_NAMES[method] for method in METHODS if method not in refused]
+    refused = {method: why for method in list_methods() if (why := why_not_offered(loaded, method))}
+    names = [name_method(method) for method in list_methods() if method not in refused]
     with st.form("unlearn-settings"):
         methods, layers, check = st.columns([4, 2, 2])
         methods.multiselect("Methods", names, names, key=state.METHODS, bind="query-params", help=_METHODS)
@@ -176,7 +176,7 @@ def _more() -> None:
 def choose_quick(quick: UnlearningQuestion) -> None:
     """Fill the form as the quick preset has it, and start it; called before the page is drawn again."""
     now = st.session_state
-    now[state.METHODS] = [METHOD_NAMES[method] for method in quick.methods]
+    now[state.METHODS] = [name_method(method) for method in quick.methods]
     now[state.EXAMPLES], now[state.CONTROLS] = quick.limit, quick.controls
     now[state.SHARES] = ", ".join(f"{share:g}" for share in quick.shares)
     now[_QUICK] = True
@@ -189,12 +189,11 @@ def _question(
     now = st.session_state
     if not now[state.METHODS]:
         raise SkillError("no method is chosen; choose at least one")
-    code_of = {name: method for method, name in METHOD_NAMES.items()}
-    chosen: tuple[Method, ...] = tuple(code_of[name] for name in now[state.METHODS])
+    chosen = set(now[state.METHODS])
     return UnlearningQuestion(
         forget=forget,
         retain=tuple(retain),
-        methods=tuple(method for method in METHODS if method in chosen),
+        methods=tuple(name for name, record in METHODS.items() if record.title in chosen),
         layers=parse_layers(str(now[state.BOXES] or "best")),
         rivals=now[state.RIVALS],
         check=CHECKS[now[state.CHECK]],

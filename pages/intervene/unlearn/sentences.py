@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.unlearning.scenes import METHOD_NAMES
+from analysis.unlearning import methods
 
 Document = Mapping[str, Any]
 
 
 def name_method(method: Document) -> str:
     """A method's name, also for an unknown one."""
-    return next((name for code, name in METHOD_NAMES.items() if code == method["method"]), method["method"])
+    return methods.name_method(str(method["method"]))
 
 
 def format_value(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
-from analysis.unlearning.scenes import METHOD_NAMES
+from analysis.unlearning.methods import name_method
 from pages.intervene.unlearn.form import choose_quick
 from pages.shared.errors import show_errors
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
@@ -57,7 +57,7 @@ def is_whole(found: UnlearningAnswer | None, question: UnlearningQuestion) -> bo
 
 
 def _go_on(question: UnlearningQuestion, found: UnlearningAnswer) -> None:
-    done = [METHOD_NAMES[method["method"]] for method in found.document["methods"]]
+    done = [name_method(method["method"]) for method in found.document["methods"]]
     st.info(
         f"Only {', '.join(done)} of {len(question.methods)} methods is done; its results are below. "
         "**Forget it and measure** continues with the others.",
@@ -68,7 +68,7 @@ def _go_on(question: UnlearningQuestion, found: UnlearningAnswer) -> None:
 def _nothing_yet(loaded: LoadedModel, question: UnlearningQuestion) -> None:
     """What will be done and how long it takes; or, where it cannot work, why."""
     planned = _plan(loaded, question)
-    names = ", ".join(METHOD_NAMES[method] for method in question.methods)
+    names = ", ".join(name_method(method) for method in question.methods)
     kept = escape_text(", ".join(source.name for source in question.retain)) or "nothing"
     show_empty(
         f"Everything is filled in: forget **{escape_text(question.forget.name)}** by {names}, and retain "
@@ -85,7 +85,7 @@ def _nothing_yet(loaded: LoadedModel, question: UnlearningQuestion) -> None:
             icon=":material/bolt:",
             on_click=choose_quick,
             args=(planned.quick,),
-            help=f"{METHOD_NAMES[planned.quick.methods[0]]} alone, on {_say_examples(planned.quick)}, "
+            help=f"{name_method(planned.quick.methods[0])} alone, on {_say_examples(planned.quick)}, "
             "without controls; in every other form too. Wider intervals, and the same verdict's table.",
         )
 

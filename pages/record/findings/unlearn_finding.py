@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.unlearning.scenes import METHOD_NAMES
+from analysis.unlearning.methods import name_method
 from pages.shared import state
 from pages.shared.layout import show_caption, show_page_link
 from pages.shared.links.questions import make_unlearn_view
@@ -30,10 +30,9 @@ def show_unlearning(evidence: Mapping[str, Any]) -> None:
     for verdict in read_verdicts(evidence):
         show_measures(verdict)
     document = _map(evidence.get("document"))
-    names = {str(method): name for method, name in METHOD_NAMES.items()}
     rows = [
         {
-            "method": names.get(str(method.get("method")), str(method.get("method"))),
+            "method": name_method(str(method.get("method"))),
             "skill": str(skill.get("skill")),
             "role": str(skill.get("role")),
             **{name: skill.get(name) for name in ("n", "before", "after")},

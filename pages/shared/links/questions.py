@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.running.calibration import LONGEST
-from analysis.unlearning.scenes import METHOD_NAMES
+from analysis.unlearning.methods import name_method
 from pages.shared import state
 
 View = dict[str, Any]
@@ -16,11 +16,10 @@ def make_unlearn_view(asked: Mapping[str, Any]) -> View:
     """The Unlearn page's parameters for a question of forgetting a skill."""
     layers = asked.get("layers")
     shares = ", ".join(f"{share:g}" for share in read_items(asked.get("shares")) if _is_number(share))
-    names = {str(method): name for method, name in METHOD_NAMES.items()}
     view: View = {
         state.FORGET: read_named(asked.get("forget")),
         state.RETAIN: [read_named(one) for one in read_items(asked.get("retain"))] or [""],
-        state.METHODS: [names.get(str(one), str(one)) for one in read_items(asked.get("methods"))],
+        state.METHODS: [name_method(str(one)) for one in read_items(asked.get("methods"))],
         state.BOXES: ",".join(map(str, layers)) if isinstance(layers, list) else layers,
         state.CHECK: asked.get("check"),
         state.SHARES: shares,

@@ -16,6 +16,7 @@ from analysis.unlearning.guards.key_guards import REFUSAL
 from store import list_jobs, open_store
 from tests.workbench.conftest import Cli
 from tests.workbench.skill_files_made import LETTERS, write_skill
+from workbench.kinds import Order
 from workbench.skills.sources import make_skill_source
 from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.unlearning import UnlearningQuestion, find_unlearning_answer, read_question
@@ -439,11 +440,11 @@ def test_near_and_unlisted_sets_and_a_guards_choices_are_in_the_question(
         sets[name].write_text("\n".join(map(json.dumps, made)))
     seen: list[UnlearningQuestion] = []
 
-    def stop(loaded: object, store: object, question: UnlearningQuestion, progress: object) -> None:
-        seen.append(question)
+    def stop(store: object, engine: object, order: Order, spec: object) -> None:
+        seen.append(read_question(order.parameters["question"]))
         raise SkillError("that is enough")
 
-    monkeypatch.setattr("workbench.cli.commands.unlearn.unlearn", stop)
+    monkeypatch.setattr("workbench.cli.commands.unlearn.answer_order", stop)
     more = ("--near", sets["near"], "--unlisted", sets["far"], "--measure", "gauss")
     answer = cli("unlearn", tiny, *asked(skills, *more, "--key", "user_mean", "--wrap"))
     assert "that is enough" in answer.err

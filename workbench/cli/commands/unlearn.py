@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check, Measure
 from analysis.unlearning.guards.key_places import KeyPlace
-from analysis.unlearning.scenes import METHODS, Method
+from analysis.unlearning.methods import list_methods
 from analysis.unlearning.token_limits import LONGEST
 from store import Store
 from workbench.cli.commands.jobs import answer_order
@@ -210,7 +210,7 @@ def unlearn_(
     question = UnlearningQuestion(
         forget=make_skill_source(forget),
         retain=tuple(make_skill_source(path) for path in retain or ()),
-        methods=tuple(cast("list[Method]", method)) if method else METHODS,
+        methods=tuple(method) if method else list_methods(),
         layers=parse_layers(layers),
         rivals=not no_rivals,
         check=check,

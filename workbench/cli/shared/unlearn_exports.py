@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.unlearning.guards.linear_guards import Guard
+from analysis.unlearning.methods import METHODS, find_method
 from store import Store, get_run
 from workbench.cli.shared.output import format_json
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
@@ -18,6 +19,11 @@ from workbench.unlearning.exports import why_nothing
 from workbench.unlearning.guard_snippets import write_guard_snippet
 from workbench.unlearning.results_file import write_harness_results
 from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
+
+
+def _name_those(field: str) -> str:
+    """The methods whose record has a field set: `sp`, `ksd or na`."""
+    return " or ".join(name for name, record in METHODS.items() if getattr(record, field))
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,16 @@ class Exports:
                 check_writable(path)
         if self.bake is not None:
             check_new_folder(self.bake)
-        first = question.methods[0]
-        if self.snippet is not None and (self.recipe is None or first != "ksd"):
+        first = find_method(question.methods[0])
+        if self.snippet is not None and (self.recipe is None or not first.scripted):
             raise HeadlampError(
-                "--snippet writes a script for a guard, which reads its recipe: make ksd the first --method, "
-                "and give --recipe too"
+                "--snippet writes a script for a guard, which reads its recipe: make "
+                f"{_name_those('scripted')} the first --method, and give --recipe too"
             )
-        if self.bake is not None and first != "sp":
+        if self.bake is not None and not first.baked:
             raise HeadlampError(
-                f"--bake writes pruned neurons into the weights; {first} depends on the input, so no "
-                "weight equals it: make sp the first --method, or write a --recipe"
+                f"--bake writes pruned neurons into the weights; {first.name} depends on the input, so no "
+                "weight equals it: make {_name_those('baked')} the first --method, or write a --recipe"
             )
 
     def write_results(self, loaded: LoadedModel, store: Store, found: UnlearningAnswer) -> None:

@@ -27,7 +27,14 @@ from analysis.unlearning.edits.neuron_adjust import (
     fit_neuron_adjust,
     mirror_values,
 )
-from analysis.unlearning.edits.neuron_shares import draw_control, list_candidates, measure_moments
+from analysis.unlearning.edits.neuron_shares import (
+    ProposeShare,
+    draw_adjust,
+    draw_prune_control,
+    measure_moments,
+    propose_adjust,
+    propose_prune,
+)
 from analysis.unlearning.edits.selective_prune import draw_prune, fit_selective_prune, select_neurons
 from analysis.unlearning.scenes import Scene
 from tests.analysis.unlearning.edits.neuron_methods_made import PROMPTS, adjusting, outputs
@@ -225,18 +232,22 @@ def test_pruning_as_released_selects_by_the_threshold(llama: LoadedModel) -> Non
     assert fit_selective_prune(llama, forget, retain, 3.0, as_released=True).count == 4
 
 
-@pytest.mark.parametrize("method", ["na", "sp"])
+@pytest.mark.parametrize(
+    ("propose", "draw"), [(propose_adjust, draw_adjust), (propose_prune, draw_prune_control)]
+)
 def test_position_0_is_in_the_fit_and_the_control_selects_as_many(
     llama: LoadedModel,
     scene: Scene,
-    method: Any,
+    propose: ProposeShare,
+    draw: ProposeShare,
 ) -> None:
     counts = {}
     for released in (False, True):
         moments = measure_moments(llama, scene, as_released=released)
         counts[released] = next(iter(moments.forget.values())).count
-        [(q, change)] = list_candidates(llama, method, moments, [3.0], as_released=released)
-        control = draw_control(llama, method, moments, q, as_released=released)
+        change, control = (
+            make(llama, moments, 3.0, seed=0, as_released=released) for make in (propose, draw)
+        )
         assert control.count == change.count == (4 if released else 3)
         assert getattr(control, "as_released", released) is released
     assert counts[True] == counts[False] + len(scene.forget.probe)
