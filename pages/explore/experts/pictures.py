@@ -23,7 +23,7 @@ from analysis.super_experts.verdict import SuperExpertVerdict
 from pages.explore.experts.controls import toggle_expert
 from pages.shared.layout import CHART, show_caption
 from pages.shared.tokens import render_token
-from workbench.experts.documents import token_at
+from workbench.experts.answers import token_at
 
 
 def show_expert_map(
