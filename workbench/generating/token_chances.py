@@ -25,7 +25,7 @@ ChosenInBoth = tuple[tuple[ChosenProbability, ...], tuple[ChosenProbability, ...
 
 @dataclass(frozen=True)
 class ChosenByRow:
-    """The same as it is stored: (own, other) for each generated token."""
+    """The same as stored: (own, other) for each generated token."""
 
     base: tuple[tuple[float, float | None], ...] = ()
     changed: tuple[tuple[float, float | None], ...] = ()
