@@ -1,17 +1,24 @@
-"""Records as JSON: frozen dataclasses written with a key for each field, and read back by their types."""
+"""Records as JSON: frozen dataclasses written with a key for each field, and read back by their types.
+
+Clamps and addresses are written as they are typed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from analysis.anatomy.addresses import NeuronAddress, parse_address
 from analysis.errors import HeadlampError
+from analysis.intervening.clamps import Clamp, parse_clamp
 
 Record = TypeVar("Record")
+TEXTS: Mapping[type, Callable[[str], object]] = {Clamp: parse_clamp, NeuronAddress: parse_address}
+"""Types that are written as a person types them, and how that is read."""
 
 
 class IncompleteRecord(HeadlampError, ValueError):
@@ -59,6 +66,8 @@ def _fields(kind: Any) -> tuple[Field[Any], ...]:
 
 
 def _write(value: Any) -> Any:
+    if type(value) in TEXTS:
+        return str(value)
     if is_dataclass(value):
         return write_record(value)
     if isinstance(value, list | tuple):
@@ -85,6 +94,8 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     record = isinstance(kind, type) and is_dataclass(kind)
     if kind is Any or (record and isinstance(value, kind)):
         return value
+    if kind in TEXTS and isinstance(value, str):
+        return _read_text(kind, value, place)
     if origin in (Union, UnionType):
         return _read_either(inner, value, place)
     if origin is Literal and value in inner:
@@ -98,6 +109,13 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     if _is_plain(kind, value):
         return value
     raise _refuse(place, value, getattr(kind, "__name__", str(kind)))
+
+
+def _read_text(kind: type, value: str, place: str) -> object:
+    try:
+        return TEXTS[kind](value)
+    except HeadlampError as error:
+        raise IncompleteRecord(f"{place}: {error}") from error
 
 
 def _read_either(kinds: tuple[Any, ...], value: Any, place: str) -> Any:

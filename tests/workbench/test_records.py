@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import pytest
 
+from analysis.anatomy.addresses import NeuronAddress, parse_address
+from analysis.intervening.clamps import Clamp, parse_clamp
 from workbench.records import IncompleteRecord, read_odd_record, read_record, write_record
 
 
@@ -49,6 +51,21 @@ def test_a_field_that_is_a_record_already_stays() -> None:
     dose = Dose(1.0)
     (kept,) = read_record(Curve, {"doses": [dose]}).doses
     assert kept is dose
+
+
+@dataclass(frozen=True)
+class Held:
+    clamps: tuple[Clamp, ...]
+    neuron: NeuronAddress | None = None
+
+
+def test_clamps_and_addresses_are_written_as_they_are_typed() -> None:
+    held = Held((parse_clamp("L1.N3:key:set:8x@last"),), parse_address("L1.E2.N4"))
+    document = write_record(held)
+    assert document == {"clamps": ["L1.N3:key:set:8x@last"], "neuron": "L1.E2.N4"}
+    assert read_record(Held, document) == held
+    with pytest.raises(IncompleteRecord, match=r"clamps\[0\]: .*nonsense"):
+        read_record(Held, {"clamps": ["nonsense"]})
 
 
 @pytest.mark.parametrize(

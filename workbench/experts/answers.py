@@ -1,4 +1,4 @@
-"""The profile of a model's experts as it is shown and printed: every block, the layers, and the verdict."""
+"""The profile of a model's experts as shown and printed: every block, the layers, and the verdict."""
 
 from __future__ import annotations
 

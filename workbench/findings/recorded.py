@@ -108,7 +108,7 @@ class _Word:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What `pair_evidence` wrote, of earlier versions too, as far as it is asked again."""
+    """What `pair_evidence` wrote, of earlier versions too: what is asked again."""
 
     prompt: str
     recipe: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""A pair of texts as it grows and as it is stored: the one place where it becomes JSON and is read back."""
+"""A pair of texts while it grows, and stored: the one place where it becomes JSON and is read back."""
 
 from __future__ import annotations
 
