@@ -22,6 +22,7 @@ from workbench.reruns import (
     explain_incomplete,
     find_largest_difference,
     open_unchanged,
+    read_kept,
     read_ref,
 )
 
@@ -59,14 +60,14 @@ def prune_again(store: Store, finding: Finding) -> MeasuredAgain:
     Raises HeadlampError if the model changed, the text is not on this machine, or the evidence is incomplete.
     """
     with explain_incomplete():
-        ref, asked = read_ref(finding), _read_asked(finding.evidence["question"])
-        then = dict(finding.evidence["document"])
+        ref, kept = read_ref(finding), read_kept(finding)
+        asked = _read_asked(kept.question)
     with open_unchanged(ref, finding, store) as loaded:
         keep_texts(loaded)  # those in the model's folder, which the question names by digest
         started = time.perf_counter()
         now = json.loads(json.dumps(measure_report(loaded, asked).to_document()))
         seconds = time.perf_counter() - started
-    return MeasuredAgain(find_largest_difference(then, now, ("verdict",)), seconds)
+    return MeasuredAgain(find_largest_difference(kept.document, now, ("verdict",)), seconds)
 
 
 def _read_asked(question: Mapping[str, Any]) -> PruneQuestion:
