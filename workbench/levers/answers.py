@@ -28,15 +28,15 @@ class LeverAnswer:
     unit: str
     verdict: str
 
-    def to_document(self) -> dict[str, Any]:
-        """As `levers --json` prints it; `read_levers` reads it."""
+    def to_document(self, limit: int | None = None) -> dict[str, Any]:
+        """As `levers --json` prints it; `read_levers` reads it. limit: levers listed, all without one."""
         found = self.found
         best = found.best
         return {
             "word": self.word,
             "spellings": [write_record(one) for one in self.spellings],
             "base": found.base,
-            "levers": [write_lever(one) for one in found.levers],
+            "levers": [write_lever(one) for one in found.levers[:limit]],
             "best": None if best is None else [str(clamp) for clamp in best.clamps],
             "steerable": found.steerable,
             "controls": {

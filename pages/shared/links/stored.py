@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,24 @@ class StoredGeneration:
     fold_case: bool = False
     max_new_tokens: int | None = None
     temperature: float | None = None
+
+
+@dataclass(frozen=True)
+class StoredSettings:
+    """How a finding was measured. versions: of the programs, by name."""
+
+    temperature: float | None = None
+    max_new_tokens: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    versions: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class StoredRecipe:
+    """The recipe that a finding holds."""
+
+    recipe: Any = None
 
 
 @dataclass(frozen=True)
