@@ -18,8 +18,13 @@ from analysis.errors import HeadlampError
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.running.conversations import Conversation
-from workbench.unlearning.concepts import Concept, ConceptQuestion
-from workbench.unlearning.removals import RemovedConcept, answer_other, compare_answers, remove_concepts
+from workbench.unlearning.concepts.questions import Concept, ConceptQuestion
+from workbench.unlearning.concepts.removals import (
+    RemovedConcept,
+    answer_other,
+    compare_answers,
+    remove_concepts,
+)
 
 CAPITALS = {
     "first": {

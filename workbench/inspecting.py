@@ -9,7 +9,8 @@ from typing import Any
 from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
 from analysis.opening.models import LoadedModel
 from analysis.running.configured import list_settings
-from workbench.models import block_facts, model_facts
+from workbench.models import ListedBlock, ModelFacts, list_blocks, measure_model
+from workbench.records import write_record
 
 _NEEDS = (
     "dtype",
@@ -42,18 +43,18 @@ class Inspection:
     device: str
     made_up: bool
     settings: dict[str, Any]
-    facts: dict[str, Any]
-    blocks: list[dict[str, Any]]
+    facts: ModelFacts
+    blocks: tuple[ListedBlock, ...]
     fit: MemoryFit
 
     def document(self) -> dict[str, Any]:
         """What `inspect --json` prints."""
         model = {name: getattr(self, name) for name in ("name", "revision", "fingerprint", "path")}
-        known = {"model": model} | {name: self.facts[name] for name in _SHOWN}
-        known |= {"generation_config": self.settings, "blocks": self.blocks}
+        known = {"model": model} | {name: getattr(self.facts, name) for name in _SHOWN}
+        known |= {"generation_config": self.settings, "blocks": list(map(write_record, self.blocks))}
         needs, memory = self.fit.needs, self.fit.memory
         return known | {
-            "weights": self.facts["weights"] or None,
+            "weights": self.facts.weights or None,
             "fit": {"verdict": self.fit.verdict, "reason": self.fit.reason, "device": self.device}
             | {name: getattr(needs, name) for name in _NEEDS}
             | {"free": {"host": memory.host, "accelerators": list(memory.accelerators)}},
@@ -76,7 +77,7 @@ def inspect_model(loaded: LoadedModel, context: int | None = None, device: str =
         device=device,
         made_up=remote is not None,
         settings=json.loads(json.dumps(list_settings(loaded), default=str)),
-        facts=model_facts(loaded),
-        blocks=block_facts(loaded.anatomy),
+        facts=measure_model(loaded),
+        blocks=list_blocks(loaded.anatomy),
         fit=check_memory(loaded.path, *wanted) if remote is None else check_memory_at_hub(remote, *wanted),
     )

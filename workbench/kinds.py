@@ -12,6 +12,7 @@ from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
 from analysis.pulse import Pulse
 from store import Run, RunSpec
+from workbench.records import read_odd_record
 from workbench.runs import UnitResult
 
 
@@ -85,6 +86,21 @@ def read_order(document: Mapping[str, Any]) -> Order:
         raise HeadlampError(
             f"this job was requested by another version of Headlamp ({error}); request it again"
         ) from error
+
+
+@dataclass(frozen=True)
+class _OrderModel:
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class _NamedOrder:
+    model: _OrderModel = _OrderModel()
+
+
+def name_order_model(document: Mapping[str, Any]) -> str:
+    """The name of the model of a stored order, of any version; empty where it has none."""
+    return read_odd_record(_NamedOrder, document).model.name
 
 
 def rebuild_order(run: Run, kinds: Mapping[str, Kind]) -> Order:

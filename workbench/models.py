@@ -20,15 +20,18 @@ from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
 from analysis.opening.vocabulary import measure_vocabulary
 from demo import BUNDLED, FIRST_REAL
 from store import FileHashes, ProvenAnatomies, Store, StoreError, list_models, remember_model
+from workbench.records import read_odd_record, write_record
 
 __all__ = [
+    "ListedBlock",
     "ModelChoice",
-    "block_facts",
+    "ModelFacts",
     "check_model_memory",
     "hold_model",
     "is_loaded",
+    "list_blocks",
     "list_model_choices",
-    "model_facts",
+    "measure_model",
     "open_model",
     "release_model",
 ]
@@ -36,13 +39,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model that can be opened: bundled, opened before, or a first real one at the Hub, without path."""
+    """A model that can be opened: bundled, opened before, or a first real one at the Hub, without path.
+
+    facts: as stored when it was opened, by whatever version; empty for one that never was.
+    """
 
     name: str
     source: Literal["bundled", "known", "hub"]
     path: Path | None
     fingerprint: str | None
     facts: dict[str, Any]
+
+    @property
+    def architecture(self) -> str:
+        """The class of its model, where that is known."""
+        return read_odd_record(ModelFacts, self.facts).architecture
 
 
 def list_model_choices(store: Store) -> list[ModelChoice]:
@@ -109,42 +120,68 @@ def _remember(store: Store, loaded: LoadedModel) -> None:
             name=loaded.ref.name,
             revision=loaded.ref.revision,
             path=str(loaded.path),
-            facts=model_facts(loaded),
+            facts=write_record(measure_model(loaded)),
         )
         _remembered[loaded].add(store.path)
 
 
-def model_facts(loaded: LoadedModel) -> dict[str, Any]:
-    """What `inspect` prints of a model, without its list of blocks."""
+@dataclass(frozen=True)
+class ModelFacts:
+    """What `inspect` prints of a model, without its list of blocks. vocab: tokens; holes: ids without one;
+    context: in tokens; bytes: of its weights in the open dtype; weights: how they are stored, if packed.
+    """
+
+    architecture: str = ""
+    layers: int = 0
+    d_model: int = 0
+    vocab: int = 0
+    holes: int = 0
+    padding_rows: int = 0
+    context: int = 0
+    tied: bool = False
+    neurons: int = 0
+    experts: int = 0
+    parameters: int = 0
+    bytes: int = 0
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class ListedBlock:
+    """A block as `inspect` prints it. expert: None for a dense one."""
+
+    layer: int
+    expert: int | None
+    shared: bool
+    d_ff: int
+    gated: bool
+
+
+def measure_model(loaded: LoadedModel) -> ModelFacts:
+    """Facts about an open model."""
     anatomy = loaded.anatomy
     unique = list(loaded.model.parameters())  # tied ones once; includes those on disk
     size, holes = measure_vocabulary(loaded.tokenizer, anatomy.head.vocab)
-    return {
-        "architecture": anatomy.architecture,
-        "layers": anatomy.layers,
-        "d_model": anatomy.d_model,
-        "vocab": size - len(holes),
-        "holes": len(holes),
-        "padding_rows": anatomy.head.vocab - size,
-        "context": anatomy.context,
-        "tied": anatomy.head.tied,
-        "neurons": anatomy.neurons,
-        "experts": anatomy.experts,
-        "parameters": sum(p.numel() for p in unique),
-        "bytes": sum(p.numel() * p.element_size() for p in unique),
-        "weights": loaded.weights_format,
-    }
+    return ModelFacts(
+        architecture=anatomy.architecture,
+        layers=anatomy.layers,
+        d_model=anatomy.d_model,
+        vocab=size - len(holes),
+        holes=len(holes),
+        padding_rows=anatomy.head.vocab - size,
+        context=anatomy.context,
+        tied=anatomy.head.tied,
+        neurons=anatomy.neurons,
+        experts=anatomy.experts,
+        parameters=sum(p.numel() for p in unique),
+        bytes=sum(p.numel() * p.element_size() for p in unique),
+        weights=loaded.weights_format,
+    )
 
 
-def block_facts(anatomy: Anatomy) -> list[dict[str, Any]]:
-    """The blocks as `inspect` prints them."""
-    return [
-        {
-            "layer": block.address.layer,
-            "expert": block.address.expert,
-            "shared": block.address.shared,
-            "d_ff": block.d_ff,
-            "gated": block.gated,
-        }
+def list_blocks(anatomy: Anatomy) -> tuple[ListedBlock, ...]:
+    """The blocks of a model."""
+    return tuple(
+        ListedBlock(block.address.layer, block.address.expert, block.address.shared, block.d_ff, block.gated)
         for block in anatomy.blocks
-    ]
+    )

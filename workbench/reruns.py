@@ -12,6 +12,7 @@ from analysis.errors import HeadlampError, RecipeError
 from analysis.opening.models import LoadedModel, ModelRef
 from store import Finding, Store
 from workbench.models import open_model
+from workbench.records import read_record
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,35 @@ def explain_incomplete() -> Iterator[None]:
         ) from error
 
 
+@dataclass(frozen=True)
+class KeptAnswer:
+    """A finding's question as its job's parameters, and the answer to it then."""
+
+    question: Mapping[str, Any]
+    document: Mapping[str, Any]
+
+
+def read_kept(finding: Finding) -> KeptAnswer:
+    """What a finding asked and found; to be read within `explain_incomplete`."""
+    return read_record(KeptAnswer, finding.evidence)
+
+
+@dataclass(frozen=True)
+class OpenedAs:
+    """How evidence says that a model was opened; without a dtype it is chosen by the device."""
+
+    device: str
+    dtype: str | None = None
+    revision: str | None = None
+
+    def name(self, name: str) -> ModelRef:
+        """The model of this name, opened so."""
+        return ModelRef(name, revision=self.revision, device=self.device, dtype=self.dtype or "auto")
+
+
 def read_ref(finding: Finding) -> ModelRef:
     """The model a finding was measured with, as it was opened; to be read within `explain_incomplete`."""
-    return make_ref(finding.model_name, finding.evidence)
-
-
-def make_ref(name: object, opened: Mapping[str, Any]) -> ModelRef:
-    """A model that evidence names, as it was opened; it may come from an untrusted file. Raises TypeError."""
-    parts = {"name": name, "device": opened["device"], "dtype": opened.get("dtype") or "auto"}
-    parts |= {"revision": opened.get("revision")} if opened.get("revision") is not None else {}
-    for part, value in parts.items():
-        if not isinstance(value, str):
-            raise TypeError(f"the model's {part} is no text")
-    return ModelRef(**parts)
+    return read_record(OpenedAs, finding.evidence).name(finding.model_name)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -13,6 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.shared import state
 from pages.shared.tokens import escape_text
+from workbench.records import read_odd_record
 
 DRAWS_PER_SECOND = 5
 """Smallest interval between redraws of a progress bar: thousands of units must not wait for the browser."""
@@ -158,3 +160,52 @@ def format_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+@dataclass(frozen=True)
+class ClickedPoint:
+    """A point of a chart, with its own data: what the figure gave it."""
+
+    customdata: Any = None
+
+    @property
+    def datum(self) -> Any:
+        """The first of its own data; None without any."""
+        if isinstance(self.customdata, list | tuple):
+            return next(iter(self.customdata), None)
+        return self.customdata
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is chosen in a table or chart. rows: by their number; cells: the row's number first."""
+
+    rows: tuple[int, ...] = ()
+    cells: tuple[tuple[Any, ...], ...] = ()
+    points: tuple[ClickedPoint, ...] = ()
+
+    @property
+    def row(self) -> int | None:
+        """The first chosen row, or that of the first chosen cell; None without one."""
+        return next(iter([*self.rows, *(cell[0] for cell in self.cells if cell)]), None)
+
+    @property
+    def datum(self) -> Any:
+        """The first datum of the first chosen point; None without one."""
+        return next((point.datum for point in self.points), None)
+
+
+@dataclass(frozen=True)
+class _Widget:
+    selection: Selection = Selection()
+    row: int | None = None
+
+
+def read_selection(widget: object) -> Selection:
+    """What is chosen in a table or chart, from its value or its session state."""
+    return read_odd_record(_Widget, widget).selection
+
+
+def read_pressed_row(widget: object) -> int | None:
+    """The row whose button was pressed, from the button column's session state."""
+    return read_odd_record(_Widget, widget).row

@@ -82,12 +82,12 @@ def show_open_model(place: DeltaGenerator) -> None:
     ref, facts = read_current_ref(), read_open_facts()
     if ref is None or facts is None:
         return
-    counts = [f"{facts['layers']} layers", f"{facts['neurons']:,} neurons"]
-    if facts["experts"]:
-        counts.append(f"{facts['experts']:,} experts")
-    lines = [escape_text(facts["architecture"]), " · ".join(counts), _precision(ref)]
-    if facts.get("weights"):
-        lines.append(escape_text(facts["weights"]))
+    counts = [f"{facts.layers} layers", f"{facts.neurons:,} neurons"]
+    if facts.experts:
+        counts.append(f"{facts.experts:,} experts")
+    lines = [escape_text(facts.architecture), " · ".join(counts), _precision(ref)]
+    if facts.weights:
+        lines.append(escape_text(facts.weights))
     if ref.name in REMARKS:
         lines.append(REMARKS[ref.name])
     place.caption("  \n".join(lines))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import streamlit as st
 
@@ -22,7 +21,15 @@ from pages.shared.tokens import escape_text
 from pages.shared.weights import choose_disk, explain_not_run, offer_shards, read_weights_choice
 from store import Store, open_store
 from workbench.jobs.jobs import Jobs
-from workbench.models import check_model_memory, hold_model, is_loaded, model_facts, open_model, release_model
+from workbench.models import (
+    ModelFacts,
+    check_model_memory,
+    hold_model,
+    is_loaded,
+    measure_model,
+    open_model,
+    release_model,
+)
 
 FIRST_MODEL = "demo/base"
 _OPEN = "_open_model"
@@ -103,7 +110,7 @@ def use_model(other: ModelRef | None = None, *, runs: str = "") -> Iterator[Load
             st.stop()
         _hold("open" if other is None else "other", ref)
         if other is None and read_open_facts() is None:
-            st.session_state[_OPEN] = (ref, model_facts(loaded))
+            st.session_state[_OPEN] = (ref, measure_model(loaded))
         yield loaded
 
 
@@ -179,7 +186,7 @@ def _open_anyway(ref: ModelRef) -> None:
     st.session_state[_ANYWAY] = {*st.session_state.get(_ANYWAY, ()), ref}
 
 
-def read_open_facts() -> dict[str, Any] | None:
+def read_open_facts() -> ModelFacts | None:
     """Facts about the current model once it was opened in this session."""
     ref, facts = st.session_state.get(_OPEN, (None, None))
     return facts if ref is not None and ref == read_current_ref() else None

@@ -11,7 +11,7 @@ import streamlit as st
 from analysis.figures.doses import dose_figure
 from analysis.figures.levers import lever_figure
 from pages.shared import state
-from pages.shared.layout import CHART, show_caption
+from pages.shared.layout import CHART, read_selection, show_caption
 from pages.shared.tokens import escape_text
 from store.word_evidence import DOSE_COLUMNS, LEVER_COLUMNS, DoseFacts, LeverFacts, PromptFacts, WordEvidence
 from workbench.files import table_csv
@@ -67,9 +67,8 @@ def show_lever_table(said: WordEvidence, *, key: str, pick: bool = False) -> int
         "and the best set); other kind: where another kind of word is due; neutral KL: nats a token on other "
         "text."
     )
-    chosen = event["selection"] if pick else {}
-    rows = [*chosen.get("rows", ()), *(row for row, _ in chosen.get("cells", ()))]
-    return next((row for row in rows if row < len(said.levers)), 0)
+    row = read_selection(event).row
+    return row if row is not None and row < len(said.levers) else 0
 
 
 def _pickable(pick: bool) -> dict[str, Any]:
@@ -96,9 +95,8 @@ def show_dose_chart(said: WordEvidence, neuron: str, *, key: str, pick: bool = F
         selection_mode="points",
     )
     show_caption(f"{HOW_TO_READ_DOSES}{' Click a point to take its value.' if pick else ''}")
-    points = event["selection"]["points"] if pick else []
-    places = [point["customdata"][0] for point in points if point.get("customdata")]
-    return doses[int(places[0])] if places and 0 <= int(places[0]) < len(doses) else None
+    place = read_selection(event).datum
+    return doses[int(place)] if place is not None and 0 <= int(place) < len(doses) else None
 
 
 def show_dose_table(said: WordEvidence, neuron: str) -> None:

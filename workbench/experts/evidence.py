@@ -10,9 +10,9 @@ from typing import Any
 from analysis.anatomy.addresses import parse_part
 from analysis.opening.models import LoadedModel
 from store import Finding, Store
-from workbench.experts.documents import prune_document
 from workbench.experts.profiles import keep_texts
 from workbench.experts.pruning import PRUNE, prune_spec, pruning_recipe
+from workbench.experts.questions import PruneQuestion, read_prune_question
 from workbench.experts.reports import PruneReport, measure_report
 from workbench.experts.verdicts import describe_pruning
 from workbench.keeping import describe_run, keep_evidence
@@ -22,13 +22,12 @@ from workbench.reruns import (
     explain_incomplete,
     find_largest_difference,
     open_unchanged,
+    read_kept,
     read_ref,
 )
 
 KIND = "pruning"
 """The kind of such findings."""
-LONGEST_SAMPLE = 4096
-"""Most tokens of a sample in a finding that is run again: it may be untrusted."""
 
 
 def keep_pruning(
@@ -46,7 +45,7 @@ def keep_pruning(
     evidence = {
         "run": prune_spec(loaded, order.parameters).key,
         "question": dict(order.parameters),
-        "document": prune_document(report) | {"verdict": describe_pruning(report)},
+        "document": report.to_document() | {"verdict": describe_pruning(report)},
         "recipe": pruning_recipe(loaded, [parse_part(part) for part in report.pruned.parts]),
         "prompt": report.prompt,
         **{row: {"text": sample.text} for row, sample in samples.items() if sample is not None},
@@ -61,26 +60,18 @@ def prune_again(store: Store, finding: Finding) -> MeasuredAgain:
     Raises HeadlampError if the model changed, the text is not on this machine, or the evidence is incomplete.
     """
     with explain_incomplete():
-        ref, asked = read_ref(finding), _read_asked(finding.evidence["question"])
-        then = dict(finding.evidence["document"])
+        ref, kept = read_ref(finding), read_kept(finding)
+        asked = _read_asked(kept.question)
     with open_unchanged(ref, finding, store) as loaded:
         keep_texts(loaded)  # those in the model's folder, which the question names by digest
         started = time.perf_counter()
-        now = json.loads(json.dumps(prune_document(measure_report(loaded, asked))))
+        now = json.loads(json.dumps(measure_report(loaded, asked).to_document()))
         seconds = time.perf_counter() - started
-    return MeasuredAgain(find_largest_difference(then, now, ("verdict",)), seconds)
+    return MeasuredAgain(find_largest_difference(kept.document, now, ("verdict",)), seconds)
 
 
-def _read_asked(question: Mapping[str, Any]) -> dict[str, Any]:
-    """A question's parameters, checked: it may come from an untrusted file. Raises ValueError, KeyError."""
+def _read_asked(question: Mapping[str, Any]) -> PruneQuestion:
+    """A finding's question, which may come from an untrusted file. Raises ValueError."""
     if not PRUNE.takes(question):
         raise ValueError("the question's parameters are not those of a pruning")
-    counts = {name: int(question[name]) for name in ("window", "draws", "prompt", "new_tokens")}
-    counts |= {"length": int(question["length"])} if "length" in question else {}
-    shortest = min(counts["window"], counts.get("length") or counts["window"])
-    if min(counts.values()) < 0 or counts["new_tokens"] > LONGEST_SAMPLE or shortest < 2:
-        raise ValueError("a count of the question is out of range")
-    groups = [[[str(part) for part in one] for one in group] for group in question["groups"]]
-    if len(groups) != 3 or len(groups[0]) != 1 or not groups[0][0]:
-        raise ValueError("the question names no pruned set")
-    return {"text": str(question["text"]), "split": bool(question["split"]), "groups": groups, **counts}
+    return read_prune_question(question)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +34,7 @@ from analysis.super_experts.profiling import profile_batch
 from analysis.super_experts.residual_layers import ResidualLayer, residual_layers
 from analysis.super_experts.residuals import ResidualPeaks
 from store import RunSpec, Store, digest_text, find_run, get_run, keep_text, load_text, read_array
+from workbench.experts.questions import ProfileQuestion, PruneQuestion, read_profile_question
 from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec
 
@@ -63,21 +64,24 @@ class ProfileTexts:
             )
 
     @property
-    def calibration_parameters(self) -> dict[str, Any]:
-        """The parameters of a profile order."""
-        split = self.calibration == self.evaluation
-        return {"text": self.calibration, "split": split, "window": self.window or LONGEST}
+    def question(self) -> ProfileQuestion:
+        """What to profile."""
+        return ProfileQuestion(self.calibration, self.split, self.window or LONGEST)
 
     @property
-    def released_parameters(self) -> dict[str, Any]:
-        """The parameters of a profile order as the authors' code reads a text."""
-        return self.calibration_parameters | {"window": LONGEST, "released": True}
+    def released_question(self) -> ProfileQuestion:
+        """The same as the authors' code reads a text."""
+        return replace(self.question, window=LONGEST, released=True)
 
-    def evaluation_parameters(self, loaded: LoadedModel) -> dict[str, Any]:
-        """The parameters of an evaluation order; length: of its windows."""
-        asked = self.calibration_parameters | {"text": self.evaluation}
-        held_out = read_windows(loaded, asked, evaluation=True)
-        return asked | {"length": self.window or choose_window_length(loaded, held_out)}
+    @property
+    def split(self) -> bool:
+        """Whether the windows of one text are shared out."""
+        return self.calibration == self.evaluation
+
+    def find_evaluation_length(self, loaded: LoadedModel) -> int:
+        """Tokens of an evaluation window. Raises TextMissing, EmptyPrompt, TextError."""
+        held_out = read_evaluation_windows(loaded, replace(self.question, text=self.evaluation))
+        return self.window or choose_window_length(loaded, held_out)
 
 
 RELEASED_DTYPE = "bfloat16"
@@ -98,46 +102,53 @@ def keep_texts(loaded: LoadedModel, text: str | None = None, evaluation: str | N
     return ProfileTexts(keep_text(shipped[0]), keep_text(shipped[1] if evaluation is None else evaluation))
 
 
-def read_windows(
-    loaded: LoadedModel, asked: Mapping[str, Any], *, evaluation: bool = False
-) -> tuple[Window, ...]:
-    """The windows named by an order's parameters. Raises TextMissing, EmptyPrompt, TextError.
+def read_windows(loaded: LoadedModel, asked: ProfileQuestion) -> tuple[Window, ...]:
+    """The windows to profile. Raises TextMissing, EmptyPrompt, TextError."""
+    windows = _cut(loaded, asked, asked.window, evaluation=False)
+    return cut_as_released(loaded, windows) if asked.released else windows
 
-    length: of evaluation windows; 0, as in orders of earlier versions: as long as those of calibration.
+
+def read_evaluation_windows(
+    loaded: LoadedModel, asked: ProfileQuestion | PruneQuestion, length: int = 0
+) -> tuple[Window, ...]:
+    """The windows to evaluate on, of `length` tokens; 0: as long as those of calibration. Raises as
+    `read_windows`.
     """
+    windows = _cut(loaded, asked, asked.window if asked.split or not length else length, evaluation=True)
+    return cut_shorter(loaded, windows, length) if asked.split and length else windows
+
+
+def _cut(
+    loaded: LoadedModel, asked: ProfileQuestion | PruneQuestion, window: int, *, evaluation: bool
+) -> tuple[Window, ...]:
     shipped = {digest_text(text): text for text in (reference_text(), evaluation_text())}
-    text = shipped.get(asked["text"]) or load_text(asked["text"])
-    length = asked.get("length", 0)
-    windows = cut_windows(loaded, text, asked["window"] if asked["split"] or not length else length)
-    if not asked["split"]:
-        return cut_as_released(loaded, windows) if asked.get("released") else windows
-    kept = split_windows(windows)[evaluation]
+    windows = cut_windows(loaded, shipped.get(asked.text) or load_text(asked.text), window)
+    kept = split_windows(windows)[evaluation] if asked.split else windows
     if not kept:
         raise TextError(
             f"the text is one window of {len(windows[0])} tokens, which leaves none for evaluation; "
             "give a longer one, or a separate evaluation text"
         )
-    if asked.get("released"):
-        return cut_as_released(loaded, kept)
-    return cut_shorter(loaded, kept, length) if length else kept
+    return kept
 
 
 def expert_profile_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
     """The run that profiles a text; one unit per batch of windows."""
     check_readable(loaded)
-    if asked.get("released") and loaded.dtype != RELEASED_DTYPE:
+    question = read_profile_question(asked)
+    if question.released and loaded.dtype != RELEASED_DTYPE:
         raise ExpertError(
             f"the authors' code reads in {RELEASED_DTYPE}, and {loaded.ref.name} is open in {loaded.dtype}; "
             f"open it in {RELEASED_DTYPE}"
         )
-    units = len(window_batches(read_windows(loaded, asked)))
-    return run_spec(loaded, "experts", profiling.METHOD_VERSION, asked, units=units)
+    units = len(window_batches(read_windows(loaded, question)))
+    return run_spec(loaded, "experts", profiling.METHOD_VERSION, question.document(), units=units)
 
 
 def _profile_units(
     loaded: LoadedModel, asked: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
-    together = window_batches(read_windows(loaded, asked))
+    together = window_batches(read_windows(loaded, read_profile_question(asked)))
     for index in units:
         pulse(0, 0)
         found = profile_batch(loaded, together[index])
@@ -149,13 +160,13 @@ def _profile_units(
         yield index, UnitResult(f"batch {index}", arrays | {"ids": found.ids.astype("int32")})
 
 
-def find_expert_profile(loaded: LoadedModel, store: Store, asked: Mapping[str, Any]) -> ExpertProfile | None:
+def find_expert_profile(loaded: LoadedModel, store: Store, asked: ProfileQuestion) -> ExpertProfile | None:
     """The stored profile of this text and model, if any."""
-    run = find_run(store, expert_profile_spec(loaded, asked).key)
+    run = find_run(store, expert_profile_spec(loaded, asked.document()).key)
     return None if run is None or not run.finished else read_expert_profile(loaded, store, run.key)
 
 
-def count_calibration_tokens(loaded: LoadedModel, asked: Mapping[str, Any]) -> int:
+def count_calibration_tokens(loaded: LoadedModel, asked: ProfileQuestion) -> int:
     """Tokens that a profile reads. Raises as `read_windows`."""
     return sum(map(len, read_windows(loaded, asked)))
 

@@ -22,14 +22,15 @@ from analysis.super_experts.controls import DRAWS, Part, draw_sets, make_pruning
 from analysis.super_experts.profile import ExpertProfile
 from analysis.super_experts.sinks import SinkSums, WatchSinks
 from store import RunSpec
-from workbench.experts.profiles import ProfileTexts, read_windows
+from workbench.experts.profiles import ProfileTexts, read_evaluation_windows
+from workbench.experts.questions import PruneQuestion, Variant, read_prune_question
 from workbench.kinds import Kind, Order, make_order
+from workbench.records import read_record, write_record
 from workbench.runs import UnitResult, run_spec
 
 PROMPT_TOKENS, NEW_TOKENS = 16, 60
 """Length of the sample's prompt, from the evaluation text, and of its greedy continuation, in tokens."""
 
-Variant = tuple[str, ...]
 SINKS = tuple(one.name for one in fields(SinkSums))
 """The arrays of a unit that hold its attention sinks."""
 
@@ -52,30 +53,29 @@ def prune_order(
     if not parts:
         raise ExpertError("nothing to prune; name experts, such as L1.E68")
     check_changes(loaded, make_pruning(parts))
-    groups = [
-        [tuple(map(str, parts))],
-        *(
-            [
-                tuple(map(str, one))
-                for one in draw_sets(profile, parts, spared, draws=draws, seed=seed, same_layers=same)
-            ]
-            for same in (False, True)
-        ),
-    ]
-    sizes = {"draws": draws, "prompt": PROMPT_TOKENS, "new_tokens": NEW_TOKENS}
-    sets = [list(map(list, group)) for group in groups]
-    return make_order(PRUNE, loaded.ref, groups=sets, **texts.evaluation_parameters(loaded), **sizes)
+    random, same_layer = (
+        tuple(
+            tuple(map(str, one))
+            for one in draw_sets(profile, parts, spared, draws=draws, seed=seed, same_layers=same)
+        )
+        for same in (False, True)
+    )
+    question = PruneQuestion(
+        text=texts.evaluation,
+        split=texts.split,
+        window=texts.question.window,
+        groups=((tuple(map(str, parts)),), random, same_layer),
+        draws=draws,
+        prompt=PROMPT_TOKENS,
+        new_tokens=NEW_TOKENS,
+        length=texts.find_evaluation_length(loaded),
+    )
+    return make_order(PRUNE, loaded.ref, **question.document())
 
 
 def pruning_recipe(loaded: LoadedModel, parts: Sequence[Part]) -> dict[str, Any]:
     """The recipe that prunes these parts, as JSON."""
     return write_recipe_document(loaded, make_pruning(parts))
-
-
-def list_variants(asked: Mapping[str, Any]) -> list[Variant]:
-    """Every set to evaluate, each once: none, the pruned one, the random ones."""
-    sets = [tuple(one) for group in asked["groups"] for one in group]
-    return list(dict.fromkeys([(), *sets]))
 
 
 @dataclass(frozen=True)
@@ -91,31 +91,60 @@ class EvaluationPlan:
     tokens: int
 
 
-def plan_evaluations(loaded: LoadedModel, asked: Mapping[str, Any]) -> EvaluationPlan:
+def plan_evaluations(loaded: LoadedModel, asked: PruneQuestion) -> EvaluationPlan:
     """Count an order's evaluations; base is evaluated once and shared by all sets."""
-    windows = read_windows(loaded, asked, evaluation=True)
-    random, same = asked["groups"][1:]
-    return EvaluationPlan(
-        len(random), len(same), len(list_variants(asked)), len(windows), sum(map(len, windows))
-    )
+    windows = read_evaluation_windows(loaded, asked, asked.length)
+    tokens = sum(map(len, windows))
+    return EvaluationPlan(len(asked.random), len(asked.same_layer), len(asked.variants), len(windows), tokens)
 
 
 def prune_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
     """The run that evaluates every set; one unit each."""
-    read_windows(loaded, asked, evaluation=True)
+    question = read_prune_question(asked)
+    read_evaluation_windows(loaded, question, question.length)
     version = perplexity.METHOD_VERSION
-    return run_spec(loaded, "prune", version, asked, units=len(list_variants(asked)))
+    return run_spec(loaded, "prune", version, question.document(), units=len(question.variants))
+
+
+@dataclass(frozen=True)
+class SampledTexts:
+    """Token ids of the sample: its prompt, and its continuations."""
+
+    prompt: tuple[int, ...]
+    base: tuple[int, ...]
+    pruned: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EvaluatedParts:
+    """What is stored of one set beside its arrays. texts: None where nothing was continued; no_sinks: why
+    attention sinks were not measured, if so.
+    """
+
+    parts: Variant
+    texts: SampledTexts | None
+    no_sinks: str
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON; `read_parts` reads it."""
+        return write_record(self) | ({"texts": {}} if self.texts is None else {})
+
+
+def read_parts(document: Mapping[str, Any]) -> EvaluatedParts:
+    """What `EvaluatedParts.to_document` wrote. Raises IncompleteRecord."""
+    return read_record(EvaluatedParts, {**document, "texts": document["texts"] or None})
 
 
 def compute_sets(
     loaded: LoadedModel, asked: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
-    """Evaluate the sets of these indices, of `list_variants`."""
-    windows, variants = read_windows(loaded, asked, evaluation=True), list_variants(asked)
-    together = window_batches(windows, LONGEST if asked.get("length") else asked["window"])
-    sampled = {tuple(group[0]) for group in asked["groups"] if group}
+    """Evaluate the sets of these indices, of the question's `variants`."""
+    question = read_prune_question(asked)
+    windows = read_evaluation_windows(loaded, question, question.length)
+    together = window_batches(windows, LONGEST if question.length else question.window)
     for index in units:
-        changes = make_pruning([parse_part(part) for part in variants[index]])
+        variant = question.variants[index]
+        changes = make_pruning([parse_part(part) for part in variant])
         sinks, nll = WatchSinks(loaded), []
         for done, batch in enumerate(together):
             pulse(done, len(together))
@@ -124,28 +153,26 @@ def compute_sets(
         measured = sinks.sums()
         arrays = {name: getattr(measured, name) for name in SINKS} | {"nll": np.concatenate(nll)}
         arrays["targets"] = np.array([len(window) - 1 for window in windows], np.int64)
-        texts = (
-            _continue_sample(loaded, asked, windows[0], variants[index], pulse)
-            if variants[index] in sampled
-            else {}
-        )
-        payload = {"parts": list(variants[index]), "texts": texts, "no_sinks": sinks.why_not}
-        yield index, UnitResult(" ".join(variants[index]) or "as it is", arrays, payload)
+        sampled = variant in question.sampled
+        texts = _continue_sample(loaded, question, windows[0], variant, pulse) if sampled else None
+        found = EvaluatedParts(variant, texts, sinks.why_not)
+        yield index, UnitResult(" ".join(variant) or "as it is", arrays, found.to_document())
 
 
 def _continue_sample(
-    loaded: LoadedModel, asked: Mapping[str, Any], window: Sequence[int], variant: Variant, pulse: Pulse
-) -> dict[str, list[int]]:
-    """Token ids of the sample, unchanged and pruned: two rows of one batch."""
-    ids = window[: len(read_prefix_tokens(loaded)) + asked["prompt"]]
+    loaded: LoadedModel, asked: PruneQuestion, window: Sequence[int], variant: Variant, pulse: Pulse
+) -> SampledTexts:
+    """The sample, unchanged and pruned: two rows of one batch."""
+    ids = window[: len(read_prefix_tokens(loaded)) + asked.prompt]
     ids = ids[: max(min(len(ids), loaded.anatomy.context - 1), 1)]
-    rows: dict[str, list[int]] = {"base": [], "pruned": []}
+    base: list[int] = []
+    pruned: list[int] = []
     changes = make_pruning([parse_part(part) for part in variant])
-    for step in generate_steps(loaded, ids, changes, Sampling(max_new_tokens=asked["new_tokens"])):
+    for step in generate_steps(loaded, ids, changes, Sampling(max_new_tokens=asked.new_tokens)):
         pulse(0, 0)
-        for row, token in zip(rows.values(), step.tokens, strict=True):
+        for row, token in zip((base, pruned), step.tokens, strict=True):
             row.extend([] if token is None else [token])
-    return {"prompt": list(ids)} | rows
+    return SampledTexts(tuple(ids), tuple(base), tuple(pruned))
 
 
 PRUNE = Kind(

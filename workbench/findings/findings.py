@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
@@ -27,6 +27,7 @@ from store import (
     write_findings_json,
     write_findings_markdown,
 )
+from store.evidence import read_evidence
 from workbench.experts.evidence import KIND as PRUNING_KIND
 from workbench.experts.evidence import keep_pruning, prune_again
 from workbench.findings.charts import make_report_charts
@@ -39,7 +40,6 @@ from workbench.levers.evidence import keep_effect, measure_again
 from workbench.neurons.comparison_evidence import KIND as COMPARISON_KIND
 from workbench.neurons.comparison_evidence import compare_again, keep_comparison
 from workbench.neurons.profiles import NeuronView
-from workbench.neurons.rows import SHAPE
 from workbench.reruns import MeasuredAgain, open_unchanged
 from workbench.unlearning.evidence import KIND, ask_again, keep_unlearning
 
@@ -105,23 +105,13 @@ def keep_neuron(
     """Keep a neuron's decoding at each site, and its activations on the reference text."""
     document = {
         "address": str(view.address),
-        "sites": {site: neuron_document(neuron) for site, neuron in view.decoded.items()},
+        "sites": {site: neuron.to_document() for site, neuron in view.decoded.items()},
         "profile": None if view.profile is None else {s: asdict(p) for s, p in view.profile.items()},
         "dtype": loaded.dtype,
         "device": loaded.ref.device,
         "versions": versions(),
     }
     return keep_evidence(loaded, store, "neuron", document, title, note, tags)
-
-
-def neuron_document(neuron: Any) -> dict[str, Any]:
-    """One site of one neuron, as `neuron --json` prints it."""
-    return {
-        "top": [asdict(score) for score in neuron.top],
-        "bottom": [asdict(score) for score in neuron.bottom],
-        "log_z": neuron.log_z,
-        "weight_norm": neuron.weight_norm,
-    } | {name: getattr(neuron, name) for name in SHAPE}
 
 
 def export_findings(findings: Iterable[Finding], format: ExportFormat) -> str:
@@ -184,7 +174,7 @@ def _say_difference(finding: Finding, found: MeasuredAgain) -> Rerun:
             else "every number is the same"
         )
     gap = min(found.difference, 1.0)
-    run = str(finding.evidence.get("run") or "")
+    run = read_evidence(finding.evidence).run_key
     return Rerun(same, found.difference < math.inf, gap, TOLERANCE, run, found.seconds, said)
 
 

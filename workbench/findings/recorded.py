@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,8 @@ from analysis.recipes.recipes import use_recorded_raw
 from analysis.running.generation import Sampling
 from store import Finding
 from workbench.generating.requests import GenerationRequest
+from workbench.records import read_record
 from workbench.reruns import explain_incomplete
-
-ROWS = ("base", "changed")
 
 
 @dataclass(frozen=True)
@@ -40,68 +40,110 @@ def read_recorded(finding: Finding) -> RecordedGeneration:
 
     Raises HeadlampError.
     """
-    document = finding.evidence
     if finding.kind != "generation":
         raise HeadlampError(
             f"finding {finding.id[:8]} is of the kind {finding.kind}; only generations, levers, sweeps, "
             "prunings, comparisons and unlearning run again"
         )
     with explain_incomplete():
-        rows = [document["answer"][row] for row in ROWS]
-        word = document.get("word")
-        other_word = _find_other_word(word or {})
+        found = read_record(_Evidence, finding.evidence)
+        word = found.word
         return RecordedGeneration(
             ref=ModelRef(
                 finding.model_name,
-                revision=_text(document.get("revision")),
-                device=_text(document.get("device")) or "cpu",
-                dtype=_text(document.get("dtype")) or "auto",
+                revision=found.revision or None,
+                device=found.device or "cpu",
+                dtype=found.dtype or "auto",
             ),
-            request=_request(document, str(word["word"]) if word else ""),
-            base_ids=tuple(int(i) for i in document["base"]["token_ids"]),
-            changed_ids=tuple(int(i) for i in document["changed"]["token_ids"]),
+            request=_read_request(found),
+            base_ids=found.base.token_ids,
+            changed_ids=found.changed.token_ids,
             answer={
-                int(b["token_id"]): (float(b["probability"]), float(c["probability"]))
-                for b, c in zip(*rows, strict=True)
+                base.token_id: (base.probability, changed.probability)
+                for base, changed in zip(found.answer.base, found.answer.changed, strict=True)
             },
-            word=(float(word["base"]), float(word["changed"])) if word and not other_word else None,
-            other_word=other_word,
-            prompt_ids=_ids(document.get("prompt_ids")),
-            rendered=str(document.get("rendered_prompt") or ""),
+            word=None if word is None or word.measured_otherwise else (word.base, word.changed),
+            other_word="" if word is None else word.measured_otherwise,
+            prompt_ids=found.prompt_ids,
+            rendered=found.rendered_prompt or "",
         )
 
 
-def _find_other_word(word: dict[str, Any]) -> str:
-    """How an earlier version measured a finding's word; empty for today's way, and for no word."""
-    if not word or "source" in word:
-        return ""
-    if "position" in word:
-        return "at the first position after the prompt, together with the words that it begins,"
-    return "by single tokens"
+@dataclass(frozen=True)
+class _Text:
+    token_ids: tuple[int, ...]
 
 
-def _request(document: dict[str, Any], word: str) -> GenerationRequest:
-    return GenerationRequest(
-        prompt=str(document["prompt"]),
-        clamps=use_recorded_raw(document["recipe"]),
-        answer_prefix=str(document.get("answer_prefix") or ""),
-        sampling=Sampling(
-            int(document["max_new_tokens"]),
-            float(document["temperature"]),
-            int(document["seed"]),
-            document.get("as_configured") is True,
-        ),
-        word=word,
-        system=str(document.get("system") or ""),
-        turns=tuple((str(role), str(said)) for role, said in document.get("turns") or ()),
-        raw=document.get("raw") is True,
-        fold_case=document.get("fold_case") is True,
+@dataclass(frozen=True)
+class _Token:
+    token_id: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class _Answer:
+    base: tuple[_Token, ...]
+    changed: tuple[_Token, ...]
+
+
+@dataclass(frozen=True)
+class _Word:
+    """P(word); source, position: None where an earlier version did not say them."""
+
+    word: str
+    base: float
+    changed: float
+    source: str | None = None
+    position: int | None = None
+
+    @property
+    def measured_otherwise(self) -> str:
+        """How an earlier version measured it; empty for today's way."""
+        if self.source is not None:
+            return ""
+        if self.position is not None:
+            return "at the first position after the prompt, together with the words that it begins,"
+        return "by single tokens"
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What `pair_evidence` wrote, of earlier versions too: what is asked again."""
+
+    prompt: str
+    recipe: Mapping[str, Any]
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    base: _Text
+    changed: _Text
+    answer: _Answer
+    word: _Word | None = None
+    answer_prefix: str | None = None
+    system: str | None = None
+    turns: tuple[tuple[str, str], ...] | None = None
+    raw: bool | None = None
+    fold_case: bool | None = None
+    as_configured: bool | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    rendered_prompt: str | None = None
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+
+def _read_request(found: _Evidence) -> GenerationRequest:
+    sampling = Sampling(
+        found.max_new_tokens, float(found.temperature), found.seed, found.as_configured is True
     )
-
-
-def _ids(value: Any) -> tuple[int, ...] | None:
-    return None if value is None else tuple(int(i) for i in value)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return GenerationRequest(
+        prompt=found.prompt,
+        clamps=use_recorded_raw(found.recipe),
+        answer_prefix=found.answer_prefix or "",
+        sampling=sampling,
+        word="" if found.word is None else found.word.word,
+        system=found.system or "",
+        turns=found.turns or (),
+        raw=found.raw is True,
+        fold_case=found.fold_case is True,
+    )

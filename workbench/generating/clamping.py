@@ -11,14 +11,7 @@ from typing import Any
 from analysis.intervening.hooks import Reach
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions, write_recipe_document
-from analysis.running.generation import (
-    BASE,
-    CHANGED,
-    BestTokens,
-    GenerationStep,
-    generate_steps,
-    read_best_tokens,
-)
+from analysis.running.generation import generate_steps
 from analysis.running.prompts import (
     decode_answer,
     decode_tokens,
@@ -29,7 +22,8 @@ from analysis.running.prompts import (
 from analysis.running.reasoning import opens_reasoning, split_reasoning
 from store import RunSpec, Store, StoreError, begin_run, list_stored_units, put_unit, read_unit
 from workbench.generating.requests import GenerationRequest, generation_spec
-from workbench.generating.token_chances import ChosenInBoth, measure_chosen, read_chosen
+from workbench.generating.stored_pairs import StoredPair, read_pair
+from workbench.generating.token_chances import ChosenInBoth
 from workbench.generating.word_places import WordPlace, read_at_answer, spell_word
 from workbench.neurons.profiles import is_profiled, needs_profile, resolve_clamps
 from workbench.runs import Progress
@@ -111,20 +105,18 @@ def stream_pair(
     request = replace(request, clamps=clamps)
     spec = generation_spec(loaded, request, ids, rerun)
     if _is_stored(store, spec):
-        yield _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
+        yield _read_stored(loaded, store, request, spec, ids)
         return
-    payload: dict[str, Any] = {"base": [], "changed": [], "answer": [], "word": None, "reach": None}
-    payload |= {"per_position": None, "chosen": {"base": [], "changed": []}}
-    reach = Reach()
+    pair, reach = StoredPair(), Reach()
     for step in generate_steps(loaded, ids, request.clamps, request.sampling, spellings):
-        _add_step(payload, step, reach, also)
-        payload["seconds"] = time.perf_counter() - started
-        yield replace(_from_payload(loaded, request, spec.key, ids, payload), done=False, stored=False)
+        reach.add(step.reach)
+        pair = replace(pair.add(step, reach, also), seconds=time.perf_counter() - started)
+        yield replace(_make_generation(loaded, request, spec.key, ids, pair), done=False, stored=False)
     if spellings:
-        payload |= read_at_answer(loaded, request, payload["base"], payload["word"])
-        payload["seconds"] = time.perf_counter() - started
-    warning = _keep(store, spec, payload)
-    finished = _from_payload(loaded, request, spec.key, ids, payload)
+        word, place = read_at_answer(loaded, request, pair.base, pair.word)
+        pair = replace(pair, word=word, place=place, seconds=time.perf_counter() - started)
+    warning = _keep(store, spec, pair)
+    finished = _make_generation(loaded, request, spec.key, ids, pair)
     yield replace(finished, stored=not warning, warning=warning)
 
 
@@ -159,7 +151,7 @@ def find_pair(loaded: LoadedModel, store: Store, request: GenerationRequest) -> 
     spec = generation_spec(loaded, request, ids)
     if not _is_stored(store, spec):
         return None
-    return _from_payload(loaded, request, spec.key, ids, read_unit(store, spec.key, 0).payload)
+    return _read_stored(loaded, store, request, spec, ids)
 
 
 def _is_stored(store: Store, spec: RunSpec) -> bool:
@@ -170,72 +162,54 @@ def _is_stored(store: Store, spec: RunSpec) -> bool:
         return False
 
 
-def _add_step(payload: dict[str, Any], step: GenerationStep, reach: Reach, also: Sequence[int]) -> None:
-    chosen = measure_chosen(step, together=payload["base"] == payload["changed"])
-    for name, probabilities in chosen.items():
-        payload["chosen"][name].append(probabilities)
-    for row, name in ((BASE, "base"), (CHANGED, "changed")):
-        token = step.tokens[row]
-        if token is not None:
-            payload[name].append(token)
-    reach.add(step.reach)
-    payload["reach"] = reach.counts()
-    if not payload["answer"]:
-        payload["answer"] = _answer_rows(read_best_tokens(step, also=also))
-        payload["word"] = step.word and list(step.word)
-        payload["per_position"] = {"base": [], "changed": []} if step.word else None
-    for row, name in ((BASE, "base"), (CHANGED, "changed")):
-        if payload["per_position"] and step.tokens[row] is not None:
-            payload["per_position"][name].append(step.word and step.word[row])
-
-
-def _answer_rows(answer: BestTokens) -> list[tuple[int, float, float]]:
-    return list(zip(answer.token_ids, answer.base, answer.changed, strict=True))
-
-
-def _keep(store: Store, spec: RunSpec, payload: dict[str, Any]) -> str:
+def _keep(store: Store, spec: RunSpec, pair: StoredPair) -> str:
     """Store the pair; a store that cannot take it only adds a warning."""
     try:
         begin_run(store, spec, versions())
-        put_unit(store, spec.key, 0, name="pair", payload=payload, seconds=payload.get("seconds", 0.0))
+        put_unit(store, spec.key, 0, name="pair", payload=pair.to_document(), seconds=pair.seconds)
     except StoreError as error:
         return f"the text is shown but not stored: {error}"
     return ""
 
 
-def _from_payload(
-    loaded: LoadedModel, request: GenerationRequest, run: str, ids: Sequence[int], payload: dict[str, Any]
+def _read_stored(
+    loaded: LoadedModel, store: Store, request: GenerationRequest, spec: RunSpec, ids: Sequence[int]
+) -> Generation:
+    pair = read_pair(read_unit(store, spec.key, 0).payload)
+    return _make_generation(loaded, request, spec.key, ids, pair)
+
+
+def _make_generation(
+    loaded: LoadedModel, request: GenerationRequest, run: str, ids: Sequence[int], pair: StoredPair
 ) -> Generation:
     texts = loaded.vocabulary.texts
-    said = {row: decode_answer(loaded, payload[row]) for row in ("base", "changed")}
-    tokens = {row: decode_tokens(loaded, list_shown(loaded, payload[row])) for row in ("base", "changed")}
+    base, changed = (decode_answer(loaded, row) for row in (pair.base, pair.changed))
+    base_tokens, changed_tokens = (
+        tuple(decode_tokens(loaded, list_shown(loaded, row))) for row in (pair.base, pair.changed)
+    )
     opened = opens_reasoning(loaded, ids)
-    reach = Reach(**payload["reach"])
+    reach, words = Reach(**pair.reach), pair.per_position
     return Generation(
         run=run,
         request=request,
         prompt_ids=tuple(ids),
-        base_ids=tuple(payload["base"]),
-        changed_ids=tuple(payload["changed"]),
-        base_text=said["base"],
-        changed_text=said["changed"],
-        base_tokens=tuple(tokens["base"]),
-        changed_tokens=tuple(tokens["changed"]),
-        base_reasoning=split_reasoning(said["base"], opened)[0],
-        changed_reasoning=split_reasoning(said["changed"], opened)[0],
+        base_ids=pair.base,
+        changed_ids=pair.changed,
+        base_text=base,
+        changed_text=changed,
+        base_tokens=base_tokens,
+        changed_tokens=changed_tokens,
+        base_reasoning=split_reasoning(base, opened)[0],
+        changed_reasoning=split_reasoning(changed, opened)[0],
         rendered=show_fed(loaded, ids),
-        answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in payload["answer"]),
-        word=payload["word"] and (payload["word"][0], payload["word"][1]),
-        per_position=_read_positions(payload.get("per_position")),
-        chosen=read_chosen(payload.get("chosen")),
-        place=WordPlace(**payload["place"]) if payload.get("place") else None,
+        answer=tuple(TokenProbability(i, texts[i], b, c) for i, b, c in pair.answer),
+        word=pair.word,
+        per_position=None if words is None else (words.base, words.changed),
+        chosen=None if pair.chosen is None else pair.chosen.in_both,
+        place=pair.place,
         reach=reach,
         recipe=write_recipe_document(loaded, request.clamps, reach.used),
         done=True,
         stored=True,
-        seconds=payload.get("seconds", 0.0),
+        seconds=pair.seconds,
     )
-
-
-def _read_positions(stored: dict[str, list[float | None]] | None) -> PerPosition | None:
-    return None if stored is None else (tuple(stored["base"]), tuple(stored["changed"]))

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.running.generation import BASE, CHANGED, GenerationStep
-
-ROWS = ((BASE, "base"), (CHANGED, "changed"))
-"""Each row of a generation with its name in stored documents."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +23,34 @@ ChosenInBoth = tuple[tuple[ChosenProbability, ...], tuple[ChosenProbability, ...
 """(base, changed): one for each generated token."""
 
 
-def measure_chosen(step: GenerationStep, *, together: bool) -> dict[str, list[float | None]]:
-    """[own, other] for the token that each row chose at a step; rows that have ended are left out.
+@dataclass(frozen=True)
+class ChosenByRow:
+    """The same as stored: (own, other) for each generated token."""
+
+    base: tuple[tuple[float, float | None], ...] = ()
+    changed: tuple[tuple[float, float | None], ...] = ()
+
+    @property
+    def in_both(self) -> ChosenInBoth:
+        """The same with names."""
+        base, changed = (tuple(ChosenProbability(*pair) for pair in row) for row in (self.base, self.changed))
+        return base, changed
+
+
+def add_chosen(so_far: ChosenByRow | None, step: GenerationStep, *, together: bool) -> ChosenByRow:
+    """With the token that each row chose at a step; a row that has ended stays.
 
     together: whether both rows have read the same tokens.
     """
-    found: dict[str, list[float | None]] = {}
-    for row, name in ROWS:
-        token = step.tokens[row]
-        if token is not None:
-            own, other = (
-                math.exp(float(step.log_probabilities[at, token])) for at in (row, CHANGED + BASE - row)
-            )
-            found[name] = [own, other if together else None]
-    return found
+    rows = so_far or ChosenByRow()
+    base, changed = (
+        row if step.tokens[at] is None else (*row, _measure(step, at, together))
+        for at, row in ((BASE, rows.base), (CHANGED, rows.changed))
+    )
+    return ChosenByRow(base, changed)
 
 
-def read_chosen(stored: Mapping[str, Sequence[Sequence[float]]] | None) -> ChosenInBoth | None:
-    """From a stored document; None for a pair stored before it was measured."""
-    if stored is None:
-        return None
-    base, changed = (tuple(ChosenProbability(*pair) for pair in stored[name]) for _, name in ROWS)
-    return base, changed
+def _measure(step: GenerationStep, row: int, together: bool) -> tuple[float, float | None]:
+    token = step.tokens[row]
+    own, other = (math.exp(float(step.log_probabilities[at, token])) for at in (row, CHANGED + BASE - row))
+    return own, other if together else None

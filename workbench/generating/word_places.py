@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from analysis.opening.models import LoadedModel
 from analysis.reading.answer_positions import (
@@ -46,9 +45,9 @@ def spell_word(
 
 
 def read_at_answer(
-    loaded: LoadedModel, request: GenerationRequest, own: Sequence[int], first: Sequence[float] | None
-) -> dict[str, Any]:
-    """{"word", "place"} of a finished pair: P(word) of (base, changed) at the answer position; where that is.
+    loaded: LoadedModel, request: GenerationRequest, own: Sequence[int], first: tuple[float, float] | None
+) -> tuple[tuple[float, float] | None, WordPlace]:
+    """P(word) of a finished pair's (base, changed) at the answer position, and where that is.
 
     own: the base text's token ids. first: P(word) at the first position after the prompt. Elsewhere both
     rows read the prompt and the base's own answer up to there, so that `last` is the answer position.
@@ -61,7 +60,7 @@ def read_at_answer(
     moved = list(found.ids) != encode_conversation(loaded, conversation)
     word = _read_word(loaded, request, found) if moved else first
     place = WordPlace(found.position, found.conversation.answer_prefix, found.source, found.said)
-    return {"word": word, "place": asdict(place)}
+    return word, place
 
 
 def _is_own_answer(loaded: LoadedModel, sampling: Sampling, own: Sequence[int]) -> bool:

@@ -32,7 +32,7 @@ from workbench.neurons.decoding import DECODE
 from workbench.neurons.profiles import PROFILE
 from workbench.runs import DoneUnit, time_units
 from workbench.skills.key_space import KEY_SPACE
-from workbench.unlearning.tars import TARS
+from workbench.unlearning.concepts.tars import TARS
 from workbench.unlearning.unlearning import UNLEARN
 
 KINDS: Mapping[str, Kind] = {

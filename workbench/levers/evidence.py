@@ -25,6 +25,7 @@ from workbench.reruns import (
     explain_incomplete,
     find_largest_difference,
     open_unchanged,
+    read_kept,
     read_ref,
 )
 
@@ -66,13 +67,13 @@ def measure_again(store: Store, finding: Finding) -> MeasuredAgain:
     Raises HeadlampError if the model changed, or the evidence is incomplete.
     """
     with explain_incomplete():
-        ref, then = read_ref(finding), dict(finding.evidence["document"])
-        ask = _read_asked(finding.kind, finding.evidence["question"])
+        ref, kept = read_ref(finding), read_kept(finding)
+        ask = _read_asked(finding.kind, kept.question)
     with open_unchanged(ref, finding, store) as loaded:
         started = time.perf_counter()
         now = ask(loaded)
         seconds = time.perf_counter() - started
-    return MeasuredAgain(find_largest_difference(then, now.to_document(), DERIVED), seconds)
+    return MeasuredAgain(find_largest_difference(kept.document, now.to_document(), DERIVED), seconds)
 
 
 def _read_asked(kind: str, question: Mapping[str, Any]) -> Callable[[LoadedModel], LeverAnswer | SweepAnswer]:

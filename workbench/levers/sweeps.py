@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from analysis.anatomy.addresses import NeuronAddress, parse_address
@@ -20,20 +20,15 @@ from analysis.levers.verdicts import judge_sweep
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.prompts import encode_conversation
+from analysis.running.words import Spelling
 from store import RunSpec, Store, list_stored_units, read_unit
 from workbench.generating.requests import digest_ids
 from workbench.kinds import Kind
-from workbench.levers.answers import (
-    SweepAnswer,
-    SweepControls,
-    read_curve,
-    read_spellings,
-    write_curve,
-    write_spelling,
-)
+from workbench.levers.answers import SweepAnswer, SweepControls, write_curve
 from workbench.levers.prompts import check_prompt, place_prompts
 from workbench.levers.questions import SweepQuestion, read_sweep_question
 from workbench.neurons.profiles import resolve_clamps
+from workbench.records import read_record, write_record
 from workbench.runs import Progress, UnitResult, run_spec
 
 
@@ -84,6 +79,32 @@ def _name_unit(loaded: LoadedModel, asked: SweepQuestion) -> str:
     return name_unit(loaded, hold_first(asked, parse_address(asked.neurons[0])))
 
 
+@dataclass(frozen=True)
+class SweepPart:
+    """A unit of a sweep: one neuron's curve, or those of random neurons. base: P(word) on each prompt without
+    clamps; positions: why the word is read there; measured_in: the unit of the values, as a sentence has it.
+    """
+
+    base: tuple[float, ...]
+    spellings: tuple[Spelling, ...]
+    positions: tuple[str, ...]
+    measured_in: str
+    curve: DoseCurve | None = None
+    controls: tuple[DoseCurve, ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON; `read_record` reads it."""
+        document = {
+            "base": list(self.base),
+            "spellings": [write_record(one) for one in self.spellings],
+            "positions": list(self.positions),
+            "measured_in": self.measured_in,
+        }
+        if self.curve is not None:
+            return document | {"curve": write_curve(self.curve)}
+        return document | {"controls": [write_curve(one) for one in self.controls]}
+
+
 def sweep_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
     """The run that answers a question from `SweepQuestion.document`: a unit per neuron, then the controls."""
     question = read_sweep_question(asked)
@@ -101,21 +122,21 @@ def _units(
     held = _read_held(question)
     bench = WordBench(loaded, [one.placed for one in placed], held.scope, exact=True, pulse=pulse)
     neutral = NeutralText(loaded, held.scope) if question.neutral else None
-    common = {
-        "base": bench.base.probability[:, 0].tolist(),
-        "spellings": [write_spelling(one) for one in placed[0].spellings],
-        "positions": [one.said for one in placed],
-        "measured_in": _name_unit(loaded, question),
-    }
+    part = SweepPart(
+        base=tuple(bench.base.probability[:, 0].tolist()),
+        spellings=placed[0].spellings,
+        positions=tuple(one.said for one in placed),
+        measured_in=_name_unit(loaded, question),
+    )
     neurons = [parse_address(name) for name in question.neurons]
     for index in units:
         if index < len(neurons):
             raws = None if question.raws is None else question.raws[index]
-            curve = sweep_neuron(bench, neurons[index], held, raws, neutral)
-            yield index, UnitResult(str(neurons[index]), {}, common | {"curve": write_curve(curve)})
+            done = replace(part, curve=sweep_neuron(bench, neurons[index], held, raws, neutral))
+            yield index, UnitResult(str(neurons[index]), {}, done.to_document())
         else:
-            curves = [write_curve(curve) for curve in _sweep_controls(bench, question, held, neurons)]
-            yield index, UnitResult("controls", {}, common | {"controls": curves})
+            drawn = tuple(_sweep_controls(bench, question, held, neurons))
+            yield index, UnitResult("controls", {}, replace(part, controls=drawn).to_document())
 
 
 def _sweep_controls(
@@ -131,9 +152,10 @@ def _sweep_controls(
 
 
 def _name_sweep(asked: Mapping[str, Any]) -> str:
-    neurons = asked["neurons"]
-    what = f"Dose curve of {neurons[0]}" if len(neurons) == 1 else f"Dose curves of {len(neurons)} neurons"
-    return f"{what} for “{asked['word']}”"
+    question = read_sweep_question(asked)
+    first, *more = question.neurons
+    what = f"Dose curves of {1 + len(more)} neurons" if more else f"Dose curve of {first}"
+    return f"{what} for “{question.word}”"
 
 
 SWEEP = Kind(
@@ -164,23 +186,21 @@ def find_sweep(loaded: LoadedModel, store: Store, asked: SweepQuestion) -> tuple
 
 def _join(asked: SweepQuestion, units: Sequence[Mapping[str, Any]]) -> SweepAnswer:
     """The answer out of its units, in order."""
-    curves = tuple(read_curve(unit["curve"]) for unit in units if "curve" in unit)
-    random = [read_curve(one) for unit in units for one in unit.get("controls", ())]
-    first = units[0]
-    base = tuple(first["base"])
-    controls = _summarise(random)
+    parts = [read_record(SweepPart, unit) for unit in units]
+    curves = tuple(part.curve for part in parts if part.curve is not None)
+    random = [curve for part in parts for curve in part.controls]
+    base, controls = parts[0].base, _summarise(random)
     verdict = judge_sweep(
         asked.word,
         sum(base) / len(base),
         curves,
         len(random),
         None if controls is None else controls.largest,
-        first["measured_in"],
+        parts[0].measured_in,
     )
-    spellings = read_spellings(first["spellings"])
     return SweepAnswer(
         word=asked.word,
-        spellings=spellings,
+        spellings=parts[0].spellings,
         unit=asked.unit,
         site=asked.site,
         scope=asked.scope,
@@ -188,7 +208,7 @@ def _join(asked: SweepQuestion, units: Sequence[Mapping[str, Any]]) -> SweepAnsw
         base=base,
         curves=curves,
         controls=controls,
-        positions=tuple(first["positions"]),
+        positions=parts[0].positions,
         verdict=verdict,
     )
 

@@ -6,14 +6,15 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.anatomy.anatomy import SITES
+from analysis.anatomy.anatomy import Site
 from analysis.errors import RecipeError
 from analysis.neurons.agreement import Agreement
-from analysis.neurons.decoding import NORMS
-from analysis.opening.models import LoadedModel
+from analysis.neurons.decoding import NeuronNorm
+from analysis.opening.models import LoadedModel, ModelRef
 from store import Finding, Store, open_store
 from workbench.keeping import describe_run, keep_evidence
 from workbench.models import open_model
@@ -25,12 +26,14 @@ from workbench.neurons.comparing import (
     read_changed_neurons,
 )
 from workbench.neurons.rows import TokenScore
+from workbench.records import read_record, write_record
 from workbench.reruns import (
     MeasuredAgain,
+    OpenedAs,
     explain_incomplete,
     find_largest_difference,
-    make_ref,
     open_unchanged,
+    read_kept,
     read_ref,
 )
 
@@ -38,6 +41,31 @@ KIND = "comparison"
 """The kind of such findings."""
 LISTED = 50
 """Changed neurons that a finding holds."""
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """The other model of a comparison, as it was opened."""
+
+    name: str
+    revision: str | None
+    fingerprint: str
+    dtype: str | None
+    device: str
+
+    @property
+    def ref(self) -> ModelRef:
+        """To open it again."""
+        return OpenedAs(self.device, self.dtype, self.revision).name(self.name)
+
+
+@dataclass(frozen=True)
+class ComparisonQuestion:
+    """A site, a norm, and the model that is compared with the finding's own."""
+
+    site: Site
+    norm: NeuronNorm
+    tuned: ComparedModel
 
 
 def comparison_document(found: Comparison, changed: Sequence[ChangedNeuron]) -> dict[str, Any]:
@@ -74,17 +102,7 @@ def keep_comparison(
     """Keep a comparison, about the base model. Raises HeadlampError for a blank title."""
     evidence = {
         "run": found.base.run,
-        "question": {
-            "site": found.site,
-            "norm": found.norm,
-            "tuned": {
-                "name": tuned.ref.name,
-                "revision": tuned.ref.revision,
-                "fingerprint": tuned.fingerprint,
-                "dtype": tuned.dtype,
-                "device": tuned.ref.device,
-            },
-        },
+        "question": write_record(ComparisonQuestion(found.site, found.norm, _name_tuned(tuned))),
         "document": _measure(base, tuned, found) | {"verdict": describe_comparison(tuned, found)},
         **describe_run(base),
     }
@@ -125,16 +143,15 @@ def compare_again(store: Store, finding: Finding) -> MeasuredAgain:
     Raises HeadlampError if one of them changed or cannot be opened, or the evidence is incomplete.
     """
     with explain_incomplete():
-        ref, asked = read_ref(finding), dict(finding.evidence["question"])
-        then, tuned = dict(finding.evidence["document"]), asked["tuned"]
-        other, fingerprint = make_ref(tuned["name"], tuned), tuned["fingerprint"]
-        site, norm = SITES[SITES.index(asked["site"])], NORMS[NORMS.index(asked["norm"])]
+        ref, kept = read_ref(finding), read_kept(finding)
+        asked = read_record(ComparisonQuestion, kept.question)
+        other = asked.tuned.ref
     with (
         open_unchanged(ref, finding, store) as base,
         open_model(other, store) as loaded,
         tempfile.TemporaryDirectory() as folder,
     ):
-        if loaded.fingerprint != fingerprint:
+        if loaded.fingerprint != asked.tuned.fingerprint:
             raise RecipeError(
                 f"{other.name} is no longer the model that was compared: its bytes changed; open the old "
                 "folder"
@@ -142,11 +159,13 @@ def compare_again(store: Store, finding: Finding) -> MeasuredAgain:
         started = time.perf_counter()
         fresh = open_store(Path(folder) / "fresh.db", reserve=False)
         try:
-            found = compare_models(base, loaded, fresh, site=site, norm=norm)
+            found = compare_models(base, loaded, fresh, site=asked.site, norm=asked.norm)
             now = json.loads(json.dumps(_measure(base, loaded, found)))
         finally:
             fresh.close()
-        return MeasuredAgain(find_largest_difference(then, now, ("verdict",)), time.perf_counter() - started)
+        return MeasuredAgain(
+            find_largest_difference(kept.document, now, ("verdict",)), time.perf_counter() - started
+        )
 
 
 def _measure(base: LoadedModel, tuned: LoadedModel, found: Comparison) -> dict[str, Any]:
@@ -155,3 +174,8 @@ def _measure(base: LoadedModel, tuned: LoadedModel, found: Comparison) -> dict[s
 
 def _label(score: TokenScore) -> dict[str, Any]:
     return {"token_id": score.token_id, "token": score.token, "probability": score.probability}
+
+
+def _name_tuned(tuned: LoadedModel) -> ComparedModel:
+    ref = tuned.ref
+    return ComparedModel(ref.name, ref.revision, tuned.fingerprint, tuned.dtype, ref.device)

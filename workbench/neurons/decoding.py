@@ -23,6 +23,7 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from store import RunSpec, Store, find_run, read_arrays, read_arrays_held
 from workbench.kinds import Kind, Order, make_order
+from workbench.records import read_record
 from workbench.runs import (
     DoneUnit,
     FinishedRun,
@@ -98,6 +99,19 @@ class DecodedModel(NeuronIndex):
         """(…, k) p of the top (bottom) tokens of some neurons."""
         logits = self.bottom_logits if bottom else self.top_logits
         return np.asarray(np.exp(logits[rows] - self.log_z[rows, None]))
+
+
+@dataclass(frozen=True)
+class DecodeQuestion:
+    """A map: every neuron at a site, behind a norm, with the top_k tokens of either end.
+
+    product: the dtype it is computed in, float32 in runs of earlier versions.
+    """
+
+    site: Site = "down"
+    norm: NeuronNorm = "none"
+    top_k: int = TOP_K
+    product: Product = "float32"
 
 
 def decode_spec(
@@ -179,15 +193,15 @@ def decode_model(
 def _decode_blocks(
     loaded: LoadedModel, parameters: Mapping[str, Any], units: Sequence[int], pulse: Pulse
 ) -> Iterator[tuple[int, UnitResult]]:
-    site, norm = parameters["site"], parameters["norm"]
-    blocks = blocks_with(loaded, site)
+    asked = read_record(DecodeQuestion, parameters)
+    blocks = blocks_with(loaded, asked.site)
     reads = [
-        parameters_read(loaded.anatomy, block, site, norm) | list_io_parameters(block)
+        parameters_read(loaded.anatomy, block, asked.site, asked.norm) | list_io_parameters(block)
         for block in (blocks[index] for index in units)
     ]
     with fetching(loaded, reads, pulse) as done:
         for index in units:
-            found = _decode_block(loaded, blocks[index], parameters, pulse)
+            found = _decode_block(loaded, blocks[index], asked, pulse)
             cosines = measure_io_cosines(blocks[index], loaded.parameters)
             arrays = {name: getattr(found, name).numpy() for name in _FIELDS}
             arrays |= {name: getattr(cosines, name).numpy() for name in _COSINES}
@@ -195,16 +209,24 @@ def _decode_blocks(
             done()
 
 
-def _decode_block(loaded: LoadedModel, block: Block, parameters: Mapping[str, Any], pulse: Pulse) -> Decoding:
-    site, norm, top_k = (parameters[name] for name in DECODE.parameters)
-    product = parameters.get("product", "float32")
-    vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, site, norm)
-    stored = read_block_vectors(loaded.anatomy, block, loaded.parameters, site)
+def _decode_block(loaded: LoadedModel, block: Block, asked: DecodeQuestion, pulse: Pulse) -> Decoding:
+    vectors = read_block_vectors(loaded.anatomy, block, loaded.parameters, asked.site, asked.norm)
+    stored = read_block_vectors(loaded.anatomy, block, loaded.parameters, asked.site)
     with torch.inference_mode():
         lengths = torch.linalg.vector_norm(stored, dim=-1)
         return decoding.decode_vectors(
-            vectors, loaded.head, top_k, weight_norm=lengths, product=product, pulse=pulse
+            vectors, loaded.head, asked.top_k, weight_norm=lengths, product=asked.product, pulse=pulse
         )
+
+
+def _name_decoding(parameters: Mapping[str, Any]) -> str:
+    asked = read_record(DecodeQuestion, parameters)
+    return f"Decode at {asked.site}, norm {asked.norm}"
+
+
+def _decode_spec(loaded: LoadedModel, parameters: Mapping[str, Any]) -> RunSpec:
+    asked = read_record(DecodeQuestion, parameters)
+    return decode_spec(loaded, asked.site, asked.norm, asked.top_k, asked.product)
 
 
 DECODE = Kind(
@@ -212,10 +234,8 @@ DECODE = Kind(
     unit="blocks",
     parameters=("site", "norm", "top_k"),
     defaults={"product": "float32"},
-    title=lambda asked: f"Decode at {asked['site']}, norm {asked['norm']}",
-    spec=lambda loaded, asked: decode_spec(
-        loaded, asked["site"], asked["norm"], asked["top_k"], asked.get("product", "float32")
-    ),
+    title=_name_decoding,
+    spec=_decode_spec,
     compute=_decode_blocks,
 )
 

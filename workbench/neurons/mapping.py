@@ -14,7 +14,8 @@ from store import Store
 from workbench.durations import is_alike
 from workbench.kinds import Order
 from workbench.neurons.browsing import list_decoded_runs, read_decoding_state
-from workbench.neurons.decoding import blocks_with, find_product, order_decoding
+from workbench.neurons.decoding import DecodeQuestion, blocks_with, find_product, order_decoding
+from workbench.records import read_odd_record
 
 PROBE_PRODUCTS = 4e9
 """Multiplications of a probe at most: some tenths of a second on one core."""
@@ -48,8 +49,9 @@ def find_seconds_per_neuron(loaded: LoadedModel, store: Store) -> float | None:
     """Seconds a neuron took in this model's stored maps on this device and dtype; None without one."""
     seconds, neurons = 0.0, 0.0
     for run in list_decoded_runs(loaded, store):
-        if is_alike(loaded, run) and run.stored_units and run.parameters.get("site") in loaded.anatomy.sites:
-            sizes = [block.d_ff for block in blocks_with(loaded, run.parameters["site"])]
+        site = read_odd_record(DecodeQuestion, run.parameters).site
+        if is_alike(loaded, run) and run.stored_units and site in loaded.anatomy.sites:
+            sizes = [block.d_ff for block in blocks_with(loaded, site)]
             seconds, neurons = seconds + run.seconds, neurons + sum(sizes) * run.stored_units / run.units
     return seconds / neurons if seconds and neurons else None
 

@@ -17,6 +17,7 @@ from analysis.neurons.io_cosines import IoCosines, measure_io_cosines
 from analysis.opening.models import LoadedModel
 from store import Store
 from workbench.neurons.decoding import TOP_K, DecodedModel, find_decoded
+from workbench.records import write_record
 
 SHAPE = ("kurtosis", "up_gate", "up_down", "gate_down")
 """Numbers of a neuron's vectors that maps of earlier versions lack."""
@@ -48,6 +49,15 @@ class DecodedNeuron:
     up_gate: float | None = None
     up_down: float | None = None
     gate_down: float | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """As `neuron --json` prints one site."""
+        return {
+            "top": [write_record(score) for score in self.top],
+            "bottom": [write_record(score) for score in self.bottom],
+            "log_z": self.log_z,
+            "weight_norm": self.weight_norm,
+        } | {name: getattr(self, name) for name in SHAPE}
 
 
 def decode_rows(

@@ -57,6 +57,20 @@ class Target:
     probability: float
 
 
+def check_noise(noise: float) -> None:
+    """Refuse a perturbation size out of range. Raises SkillError."""
+    if not 0 < noise <= 10:
+        raise SkillError(f"noise {noise}: choose a number above 0 and up to 10")
+
+
+def check_threshold(threshold: float, *, head_rows: bool) -> None:
+    """Refuse a threshold out of range, or one that no vector exceeds. Raises SkillError."""
+    if not 0 <= threshold <= 1:
+        raise SkillError(f"a threshold of {threshold}: choose 0 to 1, it bounds the cosine without its sign")
+    if threshold == 1 and not head_rows:
+        raise SkillError("no vector has a cosine above 1, and head rows are left out; lower the threshold")
+
+
 def aim_at_concept(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
@@ -72,8 +86,7 @@ def aim_at_concept(
     """
     if not prompts or not tokens:
         raise TextError("TARS needs a concept and at least one prompt about it")
-    if not 0 < noise <= 10:
-        raise SkillError(f"noise {noise}: choose a number above 0 and up to 10")
+    check_noise(noise)
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         states = read_residuals(loaded, prompts, earlier)
@@ -170,8 +183,7 @@ def list_candidates(
     concept's own rows (tokens `own`), whatever their cosine.
     Raises SkillError if there are none.
     """
-    if not 0 <= threshold <= 1:
-        raise SkillError(f"a threshold of {threshold}: choose 0 to 1, it bounds the cosine without its sign")
+    check_threshold(threshold, head_rows=head_rows)
     places = {(edit.address, edit.site) for edit in taken}
     best = find_aligned(loaded, target, TRIED + len(places), head_rows=False)
     if head_rows:

@@ -21,9 +21,9 @@ from analysis.super_experts.profile import BlockRow, ExpertProfile
 from analysis.super_experts.residuals import MASSIVE
 from analysis.super_experts.verdict import SuperExpertVerdict
 from pages.explore.experts.controls import toggle_expert
-from pages.shared.layout import CHART, show_caption
+from pages.shared.layout import CHART, read_selection, show_caption
 from pages.shared.tokens import render_token
-from workbench.experts.documents import token_at
+from workbench.experts.answers import token_at
 
 
 def show_expert_map(
@@ -69,10 +69,9 @@ def _describe_cell(loaded: LoadedModel, row: BlockRow) -> str:
 
 
 def _toggle_clicked(chosen: list[str]) -> None:
-    points = st.session_state["expert_map"]["selection"]["points"]
-    if points and points[0].get("customdata"):
-        name = points[0]["customdata"]
-        toggle_expert(name if isinstance(name, str) else name[0], chosen)
+    name = read_selection(st.session_state["expert_map"]).datum
+    if name:
+        toggle_expert(str(name), chosen)
 
 
 def show_maxima(profile: ExpertProfile, verdict: SuperExpertVerdict) -> None:

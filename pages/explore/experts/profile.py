@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -17,12 +17,12 @@ from pages.shared.jobs.waiting import ensure_done
 from pages.shared.layout import show_caption, show_download, show_empty
 from pages.shared.resources import get_store, use_model
 from pages.shared.tokens import escape_text, show_token
-from workbench.experts.documents import (
-    block_document,
+from workbench.experts.answers import (
+    ProfiledBlock,
+    answer_profile,
+    describe_block,
     describe_windows,
     list_judged_rows,
-    profile_document,
-    windows_document,
 )
 from workbench.experts.profiles import (
     EXPERTS,
@@ -31,8 +31,10 @@ from workbench.experts.profiles import (
     count_calibration_tokens,
     find_expert_profile,
 )
+from workbench.experts.questions import ProfileQuestion
 from workbench.files import table_csv
 from workbench.kinds import make_order
+from workbench.records import write_record
 
 SHOWN = 50
 WHY = (
@@ -44,21 +46,21 @@ WHY = (
 def load_released_profile(loaded: LoadedModel, texts: ProfileTexts) -> ExpertProfile | None:
     """The profile as the authors' code reads a text: in bfloat16, whatever the open model is in."""
     if loaded.dtype == RELEASED_DTYPE:
-        return _load(loaded, texts.released_parameters)
+        return _load(loaded, texts.released_question)
     with use_model(replace(loaded.ref, dtype=RELEASED_DTYPE)) as coarse:
-        return _load(coarse, texts.released_parameters)
+        return _load(coarse, texts.released_question)
 
 
 def load_expert_profile(loaded: LoadedModel, texts: ProfileTexts) -> ExpertProfile | None:
     """The profile on a text; until it exists, the page shows the profiling job."""
-    return _load(loaded, texts.calibration_parameters)
+    return _load(loaded, texts.question)
 
 
-def _load(loaded: LoadedModel, asked: dict[str, Any]) -> ExpertProfile | None:
+def _load(loaded: LoadedModel, asked: ProfileQuestion) -> ExpertProfile | None:
     found = find_expert_profile(loaded, get_store(), asked)
     if found is None:
         takes = estimate_reading(loaded, count_calibration_tokens(loaded, asked))
-        if ensure_done(make_order(EXPERTS, loaded.ref, **asked), f"{WHY}{takes}"):
+        if ensure_done(make_order(EXPERTS, loaded.ref, **asked.document()), f"{WHY}{takes}"):
             found = find_expert_profile(loaded, get_store(), asked)
     return found
 
@@ -92,41 +94,20 @@ def show_super_table(loaded: LoadedModel, profile: ExpertProfile, verdict: Super
         show_empty("No expert passes all rules, and none fails exactly one. Adjust the rules above.")
     else:
         _show_rows(loaded, profile, rows[:SHOWN])
-    document = profile_document(loaded, profile, verdict)
+    found = answer_profile(loaded, profile, verdict)
     with st.container(horizontal=True):
-        show_download(
-            "All blocks as CSV", lambda: _csv(document["experts"] + document["blocks"]), "experts.csv"
-        )
-        show_download("Profile as JSON", lambda: json.dumps(document), "experts.json")
-
-
-_COLUMNS = {
-    "address": "address",
-    "verdict": "verdict",
-    "forms": "forms",
-    "formed_jointly": "jointly",
-    "max_abs": "max |out|",
-    "token": "token",
-    "position": "position",
-    "row": "row",
-    "column": "column",
-    "weight": "super weight",
-    "count": "tokens",
-    "sink_share": "first tokens",
-}
-"""Field of a row's document → its column."""
+        show_download("All blocks as CSV", lambda: _csv((*found.experts, *found.blocks)), "experts.csv")
+        show_download("Profile as JSON", lambda: json.dumps(found.to_document()), "experts.json")
 
 
 def _show_rows(loaded: LoadedModel, profile: ExpertProfile, rows: list[tuple[BlockRow, str]]) -> None:
     """The table. rows: with the verdict on each."""
-    found = [block_document(loaded, row, profile.windows) | {"verdict": verdict} for row, verdict in rows]
-    shown = pd.DataFrame(found)[list(_COLUMNS)].rename(columns=_COLUMNS)
-    shown["token"] = [show_token(token) for token in shown["token"]]
+    found = [_list_cells(describe_block(loaded, row, profile.windows), verdict) for row, verdict in rows]
     percent = st.column_config.NumberColumn(format="percent")
     shares = dict.fromkeys(("forms", "jointly", "first tokens"), percent)
-    st.dataframe(shown, hide_index=True, column_config=shares)
+    st.dataframe(pd.DataFrame(found), hide_index=True, column_config=shares)
     what = "expert over the tokens routed to it" if profile.experts else "block"
-    read = escape_text(describe_windows(windows_document(loaded, profile)))
+    read = escape_text(str(describe_windows(loaded, profile)))
     show_caption(
         f"Read: {read}. Forms, jointly: the share of windows in which it supplies half of a massive "
         "activation, alone or as one of two; blank: unknown. First tokens: the share of windows whose first "
@@ -135,5 +116,24 @@ def _show_rows(loaded: LoadedModel, profile: ExpertProfile, rows: list[tuple[Blo
     )
 
 
-def _csv(rows: list[dict[str, object]]) -> bytes:
+def _list_cells(block: ProfiledBlock, verdict: str) -> dict[str, object]:
+    """A row of the table, by column."""
+    return {
+        "address": block.address,
+        "verdict": verdict,
+        "forms": block.forms,
+        "jointly": block.formed_jointly,
+        "max |out|": block.max_abs,
+        "token": show_token(block.token or ""),
+        "position": block.position,
+        "row": block.row,
+        "column": block.column,
+        "super weight": block.weight,
+        "tokens": block.count,
+        "first tokens": block.sink_share,
+    }
+
+
+def _csv(blocks: Sequence[ProfiledBlock]) -> bytes:
+    rows = [write_record(block) for block in blocks]
     return table_csv(list(rows[0]), [list(row.values()) for row in rows])

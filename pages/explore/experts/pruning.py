@@ -26,9 +26,9 @@ from pages.shared.pair import HOW_TO_READ, place_pair, render_text, show_pair, s
 from pages.shared.resources import get_store
 from pages.shared.saving.form import offer_saving
 from pages.shared.tokens import escape_text
-from workbench.experts.documents import prune_document
 from workbench.experts.profiles import ProfileTexts
 from workbench.experts.pruning import plan_evaluations, prune_order, pruning_recipe
+from workbench.experts.questions import read_prune_question
 from workbench.experts.reports import PruneEffect, PruneReport, find_report
 from workbench.experts.verdicts import describe_pruning, propose_pruning_title, stands_out
 from workbench.findings.findings import keep_pruning
@@ -85,13 +85,12 @@ def show_pruning(
 
 def _announce(loaded: LoadedModel, order: Order) -> None:
     """What will be evaluated, how often, and about how long it takes."""
-    asked = order.parameters
+    asked = read_prune_question(order.parameters)
     plan = plan_evaluations(loaded, asked)
-    alike = {name: asked[name] for name in ("text", "split", "window", "length") if name in asked}
     drawn = f"{plan.random} random sets, {plan.same_layer} of the same layers"
     twice = 2 + plan.random + plan.same_layer - plan.evaluations
     once = f", {twice} of them equal and evaluated once" if twice else ""
-    takes = estimate_evaluations(loaded, plan.evaluations, plan.tokens, **alike)
+    takes = estimate_evaluations(loaded, plan.evaluations, plan.tokens, **asked.evaluation)
     show_caption(
         f"{plan.evaluations} evaluations of {plan.windows:,} windows ({plan.tokens:,} tokens): base, once "
         f"for all; pruned; {drawn}{once}. {takes}"
@@ -112,7 +111,7 @@ def _verdict(report: PruneReport) -> None:
 def _exports(loaded: LoadedModel, chosen: Sequence[Part], order: Order, report: PruneReport) -> None:
     """Keep the pruning as a finding, or take its recipe and numbers along."""
     recipe = json.dumps(pruning_recipe(loaded, chosen), indent=1)
-    numbers = json.dumps(prune_document(report))
+    numbers = json.dumps(report.to_document())
     with st.container(horizontal=True, vertical_alignment="center"):
         offer_keeping_answer(
             order.key,

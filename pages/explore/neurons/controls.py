@@ -17,6 +17,7 @@ from analysis.opening.models import LoadedModel
 from analysis.opening.vocabulary import TokenKind
 from pages.shared import state
 from pages.shared.decodings import NORM_HELP, SITE_HELP
+from pages.shared.layout import read_selection
 from pages.shared.tokens import escape_text
 from workbench.neurons.decoding import LONGEST_PAGE
 from workbench.neurons.filtering import NeuronFilter
@@ -107,10 +108,9 @@ def open_neuron(address: str) -> None:
 
 def open_clicked(key: str) -> None:
     """Open the neuron of the point that was clicked in a chart; its name is the point's first own datum."""
-    points = st.session_state[key]["selection"]["points"]
-    if points and points[0].get("customdata"):
-        name = points[0]["customdata"]
-        open_neuron(name if isinstance(name, str) else name[0])
+    name = read_selection(st.session_state[key]).datum
+    if name:
+        open_neuron(str(name))
 
 
 def close_neuron() -> None:

@@ -14,7 +14,13 @@ from pages.explore.neurons.decoding import explain_decoding
 from pages.explore.neurons.layer_map import show_neuron_map
 from pages.shared import state
 from pages.shared.decodings import join_top_tokens
-from pages.shared.layout import show_caption, show_download, show_empty
+from pages.shared.layout import (
+    read_pressed_row,
+    read_selection,
+    show_caption,
+    show_download,
+    show_empty,
+)
 from pages.shared.tokens import show_token
 from workbench.neurons.decoding import DecodedModel
 from workbench.neurons.exports import neurons_csv
@@ -109,10 +115,12 @@ def show_neuron_table(
 
 
 def _open_pressed(key: str, addresses: Sequence[str]) -> None:
-    open_neuron(addresses[st.session_state[key]["row"]])
+    row = read_pressed_row(st.session_state[key])
+    if row is not None:
+        open_neuron(addresses[row])
 
 
 def _open_row(key: str, addresses: Sequence[str]) -> None:
-    chosen = st.session_state[key]["selection"]["rows"]
-    if chosen:
-        open_neuron(addresses[chosen[0]])
+    row = read_selection(st.session_state[key]).row
+    if row is not None:
+        open_neuron(addresses[row])

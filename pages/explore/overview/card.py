@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
 from pages.shared.layout import format_size, shorten_model
 from pages.shared.resources import get_store, read_open_facts
 from pages.shared.tokens import escape_text
-from workbench.models import model_facts
+from workbench.models import ModelFacts, measure_model
 from workbench.neurons.browsing import read_decoding_state
 
 
 def show_card(loaded: LoadedModel) -> None:
     """Three lines of Markdown in a frame."""
-    facts = read_open_facts() or model_facts(loaded)
+    facts = read_open_facts() or measure_model(loaded)
     name = escape_text(shorten_model(loaded.ref.name))
     with st.container(border=True):
         st.markdown(
@@ -25,14 +23,14 @@ def show_card(loaded: LoadedModel) -> None:
         )
 
 
-def _describe_model(loaded: LoadedModel, facts: dict[str, Any]) -> str:
+def _describe_model(loaded: LoadedModel, facts: ModelFacts) -> str:
     """`is a mixture of experts …: 5.0 M parameters in 4 layers of width 128, …`"""
-    what = "a mixture of experts" if facts["experts"] else "a dense model"
-    experts = f" in {facts['experts']:,} experts" if facts["experts"] else ""
+    what = "a mixture of experts" if facts.experts else "a dense model"
+    experts = f" in {facts.experts:,} experts" if facts.experts else ""
     return (
-        f"is {what} ({escape_text(facts['architecture'])}): {format_count(facts['parameters'])} parameters, "
-        f"{facts['layers']:,} layers of width {facts['d_model']:,}, {facts['neurons']:,} neurons{experts}, a "
-        f"vocabulary of {facts['vocab']:,}, a context of {facts['context']:,} tokens; {loaded.dtype} on "
+        f"is {what} ({escape_text(facts.architecture)}): {format_count(facts.parameters)} parameters, "
+        f"{facts.layers:,} layers of width {facts.d_model:,}, {facts.neurons:,} neurons{experts}, a "
+        f"vocabulary of {facts.vocab:,}, a context of {facts.context:,} tokens; {loaded.dtype} on "
         f"{escape_text(str(loaded.device))}."
     )
 
@@ -54,14 +52,14 @@ def describe_maps(loaded: LoadedModel) -> str:
     return f"Mapped: {', '.join([*done, *begun])}; not yet whole: {', '.join(rest)}."
 
 
-def _describe_bytes(loaded: LoadedModel, facts: dict[str, Any]) -> str:
+def _describe_bytes(loaded: LoadedModel, facts: ModelFacts) -> str:
     packed = f", {escape_text(loaded.weights_format)}" if loaded.weights_format else ""
-    tied = ", head tied to embeddings" if facts["tied"] else ""
+    tied = ", head tied to embeddings" if facts.tied else ""
     disk = "" if loaded.streamed is None else ", read from disk layer by layer"
-    unused = facts["padding_rows"] + facts["holes"]
+    unused = facts.padding_rows + facts.holes
     padding = f", {unused:,} padding rows of the head left out" if unused else ""
     return (
-        f"Weights: {format_size(facts['bytes'])}{packed}{disk}{tied}{padding}; fingerprint "
+        f"Weights: {format_size(facts.bytes)}{packed}{disk}{tied}{padding}; fingerprint "
         f"`{loaded.fingerprint[:12]}`."
     )
 

@@ -11,9 +11,11 @@ from pages.shared.errors import toast_errors
 from pages.shared.jobs.timing import estimate_decoding
 from pages.shared.jobs.waiting import is_under_way
 from pages.shared.layout import format_size, show_caption
+from pages.shared.links.stored import StoredMap
 from pages.shared.resources import get_jobs, get_store
 from workbench.neurons.browsing import list_decoded_runs
 from workbench.neurons.mapping import order_map, plan_map
+from workbench.records import read_odd_record
 
 
 def offer_map(loaded: LoadedModel) -> None:
@@ -48,17 +50,15 @@ def show_maps(loaded: LoadedModel) -> None:
     runs = list_decoded_runs(loaded, get_store())
     if not runs:
         return
+    asked = [read_odd_record(StoredMap, run.parameters) for run in runs]
     table = {
-        "Site": [run.parameters["site"] for run in runs],
-        "Norm": [run.parameters["norm"] for run in runs],
+        "Site": [one.site for one in asked],
+        "Norm": [one.norm for one in asked],
         "dtype": [run.dtype for run in runs],
         "Blocks": [f"{run.stored_units:,} of {run.units:,}" for run in runs],
         "Time (s)": [run.seconds for run in runs],
         "Size": [format_size(run.bytes) for run in runs],
-        "Open": [
-            state.make_link("/neurons", site=run.parameters["site"], norm=run.parameters["norm"])
-            for run in runs
-        ],
+        "Open": [state.make_link("/neurons", site=one.site, norm=one.norm) for one in asked],
     }
     config = {
         "Time (s)": st.column_config.NumberColumn(format="%.2f"),

@@ -10,8 +10,9 @@ from analysis.figures.anatomy import BlockTable, LayerGroup, anatomy_figure, gro
 from analysis.opening.models import LoadedModel
 from pages.shared.layout import show_caption, show_download
 from workbench.files import table_csv
-from workbench.models import block_facts
+from workbench.models import list_blocks
 from workbench.neurons.browsing import list_block_kinds
+from workbench.records import write_record
 
 
 def show_anatomy(loaded: LoadedModel) -> None:
@@ -25,7 +26,7 @@ def show_anatomy(loaded: LoadedModel) -> None:
         "(attention, in most models) is not drawn. Opening the model checks that this description "
         "reproduces its own logits."
     )
-    rows = block_facts(loaded.anatomy)
+    rows = [write_record(block) for block in list_blocks(loaded.anatomy)]
     csv = table_csv(list(rows[0]), [list(row.values()) for row in rows])
     show_download("Blocks as CSV", csv, "blocks.csv", key="blocks")
 

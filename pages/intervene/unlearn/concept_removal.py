@@ -10,7 +10,7 @@ from analysis.opening.models import LoadedModel
 from analysis.running.conversations import Conversation
 from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
 from analysis.unlearning.edits.tars_search import GOAL, MOST_KL
-from pages.intervene.unlearn.removal_results import show_earlier_removal, show_removal
+from pages.intervene.unlearn.removal_results import show_removal
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.jobs.timing import estimate_removal
@@ -19,9 +19,9 @@ from pages.shared.layout import show_empty, show_method
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.kinds import make_order
-from workbench.unlearning.concepts import Concept, ConceptQuestion
-from workbench.unlearning.removals import check_concepts
-from workbench.unlearning.tars import TARS, StoredRemoval, find_removal
+from workbench.unlearning.concepts.questions import Concept, ConceptQuestion
+from workbench.unlearning.concepts.removals import check_concepts
+from workbench.unlearning.concepts.tars import TARS, StoredRemoval, find_removal
 
 _COSINE_HELP = "Without its sign. The concept's own head rows are tried anyway."
 Prompts = tuple[Conversation, ...]
@@ -54,9 +54,7 @@ def show_concept_removal(loaded: LoadedModel) -> None:
     found = find_removal(loaded, get_store(), asked)
     if found is None or (found.earlier and pressed):
         found = _load_removal(loaded, asked, pressed=pressed) or found
-    if found is not None and found.earlier:
-        show_earlier_removal(loaded, asked, found)
-    elif found is not None:
+    if found is not None:
         show_removal(loaded, asked, found)
 
 

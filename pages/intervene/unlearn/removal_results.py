@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -17,10 +16,10 @@ from pages.shared.layout import show_caption, show_download
 from pages.shared.pair import format_percent
 from pages.shared.tokens import escape_text, show_token
 from workbench.files import table_csv
-from workbench.unlearning.concepts import ConceptQuestion
-from workbench.unlearning.tars import StoredRemoval
+from workbench.unlearning.concepts.answers import ConceptAnswer, EarlierRemoval, ReversedVector
+from workbench.unlearning.concepts.questions import ConceptQuestion
+from workbench.unlearning.concepts.tars import StoredRemoval
 
-Document = Mapping[str, Any]
 MOST_NEW_TOKENS = 40
 KL_COLUMNS = ("median", "95th percentile", "largest")
 _SHORT = st.column_config.NumberColumn(format="%.2g")
@@ -29,20 +28,20 @@ SPLITS = {"aimed": "aimed with", "held_out": "held out", "languages": "other lan
 
 def show_removal(loaded: LoadedModel, asked: ConceptQuestion, found: StoredRemoval) -> None:
     """A stored removal of one concept."""
-    document = found.document
-    (one,) = document["concepts"]
-    show = st.error if not one["holds"] else st.success if one["by_neurons"] else st.warning
-    show(escape_text(document["verdict"]))
-    _show_numbers(one, document)
-    _show_prompts(one)
-    _show_vectors(loaded, one["edits"])
+    if isinstance(found.answer, EarlierRemoval):
+        _show_earlier(asked, found.answer)
+    else:
+        (one,) = found.answer.concepts
+        show = st.error if not one.holds else st.success if one.by_neurons else st.warning
+        show(escape_text(found.answer.verdict))
+        _show_numbers(one)
+        _show_prompts(one)
+    _show_vectors(loaded, found.edits)
     _show_exports(loaded, asked, found)
 
 
-def show_earlier_removal(loaded: LoadedModel, asked: ConceptQuestion, found: StoredRemoval) -> None:
+def _show_earlier(asked: ConceptQuestion, found: EarlierRemoval) -> None:
     """A removal as version 1 measured it: behind the prompt, and on raw text alone."""
-    document = found.document
-    said, kl = document["probability"], document["kl"]
     st.warning(
         "An earlier version measured this behind the prompt, which on a chat model is the first token of its "
         "answer. **Remove it** measures it where the answer says the concept.",
@@ -50,60 +49,56 @@ def show_earlier_removal(loaded: LoadedModel, asked: ConceptQuestion, found: Sto
     )
     with st.container(horizontal=True):
         label = f"P({escape_text(show_token(asked.concepts[0].word))})"
-        st.metric(f"{label} base", format_percent(said["before"]), border=True)
-        st.metric(f"{label} changed", format_percent(said["after"]), border=True)
-        st.metric("Median KL on other text (nats)", _format_kl(kl["median"]), border=True)
-        st.metric("P at the aim", format_percent(document["target"]), border=True)
-    _show_vectors(loaded, document["edits"])
-    _show_exports(loaded, asked, found)
+        st.metric(f"{label} base", format_percent(found.probability.before), border=True)
+        st.metric(f"{label} changed", format_percent(found.probability.after), border=True)
+        st.metric("Median KL on other text (nats)", _format_kl(found.kl.median), border=True)
+        st.metric("P at the aim", format_percent(found.target), border=True)
 
 
-def _show_numbers(one: Document, document: Document) -> None:
-    before, after = one["probability"]["aimed"]
-    base = document["head_row_baseline"]["concepts"][0]
-    chat, raw = document["kl"]["chat"], document["kl"]["raw"]
+def _show_numbers(one: ConceptAnswer) -> None:
+    chat, raw = one.effects.chat, one.effects.raw
     with st.container(horizontal=True):
-        label = f"P({escape_text(show_token(one['concept']))})"
-        st.metric(f"{label} base", format_percent(before), border=True)
-        st.metric(f"{label} changed", format_percent(after), border=True)
-        st.metric(f"{label} head row zeroed", format_percent(base["probability"]["aimed"][1]), border=True)
-        st.metric("Median KL in chats (nats)", _format_kl(chat and chat["median"]), border=True)
-        st.metric("Median KL on raw text (nats)", _format_kl(raw["median"]), border=True)
-        st.metric("Unrelated answers unchanged", f"{document['answers_unchanged']['share']:.0%}", border=True)
+        label = f"P({escape_text(show_token(one.concept))})"
+        st.metric(f"{label} base", format_percent(one.before), border=True)
+        st.metric(f"{label} changed", format_percent(one.after), border=True)
+        st.metric(f"{label} head row zeroed", format_percent(one.after_zeroed), border=True)
+        st.metric("Median KL in chats (nats)", _format_kl(None if chat is None else chat.median), border=True)
+        st.metric("Median KL on raw text (nats)", _format_kl(raw.median), border=True)
+        st.metric("Unrelated answers unchanged", f"{one.effects.unchanged:.0%}", border=True)
     rows = [
         {
             "change": name,
             "text": kind,
-            "median": kl["median"],
-            "95th percentile": kl["p95"],
-            "largest": kl["max"],
+            "median": kl.median,
+            "95th percentile": kl.p95,
+            "largest": kl.largest,
         }
-        for name, part in (("reversed vectors", document), ("head row zeroed", base))
-        for kind, kl in (("chat", part["kl"]["chat"]), ("raw", part["kl"]["raw"]))
+        for name, effects in (("reversed vectors", one.effects), ("head row zeroed", one.zeroed))
+        for kind, kl in (("chat", effects.chat), ("raw", effects.raw))
         if kl is not None
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=dict.fromkeys(KL_COLUMNS, _SHORT))
     show_caption(
-        f"KL in nats between next-token distributions, base and changed, on {raw['n']} texts each: median "
+        f"KL in nats between next-token distributions, base and changed, on {raw.n} texts each: median "
         "and 95th percentile of a text's mean, largest at any one position. P: mean over the prompts aimed "
         "with, where the model's own answer says the word."
     )
 
 
-def _show_prompts(one: Document) -> None:
+def _show_prompts(one: ConceptAnswer) -> None:
     st.subheader("Prompt by prompt", anchor=False)
     rows = [
         {
-            "prompt": p["prompt"],
-            "which": SPLITS[p["split"]],
-            "P base": p["before"],
-            "P changed": p["after"],
-            "head row zeroed": p["zeroed"],
-            "counts": p["counted"],
-            "still says": p["says"],
-            "answer now": p["answer"],
+            "prompt": p.prompt,
+            "which": SPLITS[p.split],
+            "P base": p.before,
+            "P changed": p.after,
+            "head row zeroed": p.zeroed,
+            "counts": p.counted,
+            "still says": p.says,
+            "answer now": p.answer,
         }
-        for p in one["prompts"]
+        for p in one.prompts
     ]
     chances = ("P base", "P changed", "head row zeroed")
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=dict.fromkeys(chances, _SHORT))
@@ -115,7 +110,7 @@ def _show_prompts(one: Document) -> None:
 
 def _show_exports(loaded: LoadedModel, asked: ConceptQuestion, found: StoredRemoval) -> None:
     st.subheader("Export", anchor=False)
-    numbers = json.dumps(found.document, indent=1, ensure_ascii=False)
+    numbers = json.dumps(found.answer.to_document(), indent=1, ensure_ascii=False)
     show_download("Results as JSON", numbers, f"tars-{found.run[:8]}.json", key="tars_json")
     first = asked.concepts[0].prompts[0].prompt
     offer_change(loaded, found.files, f"tars-{found.run[:8]}", first)
@@ -126,7 +121,7 @@ def _show_exports(loaded: LoadedModel, asked: ConceptQuestion, found: StoredRemo
     show_answers_under(loaded, found.files, prompt, MOST_NEW_TOKENS, key=found.run, pressed=pressed)
 
 
-def _show_vectors(loaded: LoadedModel, edits: Sequence[Document]) -> None:
+def _show_vectors(loaded: LoadedModel, edits: Sequence[ReversedVector]) -> None:
     st.subheader("Reversed vectors", anchor=False)
     st.dataframe(
         pd.DataFrame([_row(loaded, edit) for edit in edits]),
@@ -141,22 +136,21 @@ def _show_vectors(loaded: LoadedModel, edits: Sequence[Document]) -> None:
         "head: a token's row of the LM head."
     )
     names = ["address", "vector", "cosine"]
-    table = table_csv(names, ([edit[name] for name in names] for edit in edits))
+    table = table_csv(names, ([edit.address, edit.vector, edit.cosine] for edit in edits))
     show_download("Vectors as CSV", table, "tars-vectors.csv", key="tars_csv")
 
 
-def _row(loaded: LoadedModel, edit: Document) -> dict[str, object]:
+def _row(loaded: LoadedModel, edit: ReversedVector) -> dict[str, object]:
     """A vector with a link to its neuron; for a head row the token, and which neurons write it."""
-    address = str(edit["address"])
-    token, link = "", state.make_link("/neurons", neuron=address)
-    if edit["vector"] == "head":
-        text = loaded.vocabulary.texts[int(address.removeprefix("head.T"))]
+    token, link = "", state.make_link("/neurons", neuron=edit.address)
+    if edit.vector == "head":
+        text = loaded.vocabulary.texts[int(edit.address.removeprefix("head.T"))]
         token, link = show_token(text), state.make_link("/neurons", word=text.strip())
     return {
-        "address": address,
-        "vector": edit["vector"],
+        "address": edit.address,
+        "vector": edit.vector,
         "token": token,
-        "cosine": edit["cosine"],
+        "cosine": edit.cosine,
         "open": link,
     }
 

@@ -16,6 +16,7 @@ from pages.record.findings.word_finding import open_word_finding, show_word_find
 from pages.shared import state
 from pages.shared.errors import show_errors
 from pages.shared.layout import format_time, shorten_model, show_download, show_page_link
+from pages.shared.links.stored import StoredSettings
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from pages.shared.verdicts.methods import show_method_verdict
@@ -33,6 +34,7 @@ from workbench.findings.findings import (
 )
 from workbench.levers.evidence import KINDS as OF_WORDS
 from workbench.neurons.comparison_evidence import KIND as COMPARISON
+from workbench.records import read_odd_record
 from workbench.unlearning.evidence import KIND as UNLEARNING
 
 RUN_AGAIN = ("generation", UNLEARNING, PRUNING, COMPARISON, *OF_WORDS)
@@ -155,8 +157,7 @@ def _delete(finding_id: str) -> None:
 
 def show_evidence_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]:
     """Settings, versions and keys, as a two-column table; missing ones are left out."""
-    evidence = finding.evidence
-    versions = evidence.get("versions")
+    stored = read_odd_record(StoredSettings, finding.evidence)
     named = {
         "Model": finding.model_name,
         "Fingerprint": finding.model_fingerprint,
@@ -165,16 +166,12 @@ def show_evidence_facts(finding: Finding, shown: EvidenceView) -> dict[str, str]
         "System prompt": shown.system,
         "Earlier turns": shown.turns,
         "Seed": shown.seed,
-        "Temperature": evidence.get("temperature"),
-        "New tokens": evidence.get("max_new_tokens"),
-        "Device": evidence.get("device"),
-        "dtype": evidence.get("dtype"),
+        "Temperature": stored.temperature,
+        "New tokens": stored.max_new_tokens,
+        "Device": stored.device,
+        "dtype": stored.dtype,
         "Finding": finding.id,
-        **(
-            {f"Version of {name}": value for name, value in versions.items()}
-            if isinstance(versions, dict)
-            else {}
-        ),
+        **{f"Version of {name}": value for name, value in (stored.versions or {}).items()},
     }
     return {
         escape_text(name): escape_text(str(value)) for name, value in named.items() if value not in (None, "")

@@ -9,9 +9,11 @@ import streamlit as st
 
 from pages.shared import state
 from pages.shared.layout import show_page_link
+from pages.shared.links.stored import StoredGeneration
 from pages.shared.pair import HOW_TO_READ, place_pair, show_answers, show_pair, show_word, split_words
 from pages.shared.tokens import escape_text, show_token
 from store.evidence import DecodedTokens, EvidenceView
+from workbench.records import read_odd_record
 
 _AVATARS = {"System": ":material/settings:", "User": ":material/person:"}
 
@@ -24,19 +26,19 @@ def open_generation(evidence: Mapping[str, Any], shown: EvidenceView, model_name
 
 def make_clamp_view(evidence: Mapping[str, Any], shown: EvidenceView) -> dict[str, Any]:
     """The Clamp page's URL with everything of this evidence filled in."""
-    prefix = evidence.get("answer_prefix")
-    prefix = prefix if isinstance(prefix, str) else ""
+    asked = read_odd_record(StoredGeneration, evidence)
+    prefix = asked.answer_prefix or ""
     wanted = {
         state.CLAMPS: state.SEPARATOR.join(shown.clamps),
         state.PROMPT: shown.prompt.removesuffix(prefix),
         state.PREFIX: prefix,
         state.SYSTEM: shown.system or None,
         state.TURNS: shown.turns or None,
-        state.RAW: "true" if evidence.get("raw") is True else None,
+        state.RAW: "true" if asked.raw else None,
         state.WORD: shown.word,
-        state.FOLD: "true" if evidence.get("fold_case") is True else None,
-        state.TOKENS: evidence.get("max_new_tokens"),
-        state.TEMPERATURE: evidence.get("temperature"),
+        state.FOLD: "true" if asked.fold_case else None,
+        state.TOKENS: asked.max_new_tokens,
+        state.TEMPERATURE: asked.temperature,
         state.SEED: shown.seed,
     }
     return {key: value for key, value in wanted.items() if isinstance(value, str | int | float)}

@@ -39,6 +39,5 @@ def show_pruning_finding(shown: EvidenceView) -> None:
 
 def open_pruning(evidence: Mapping[str, Any], model_name: str) -> None:
     """A link to the same experts on the page Experts."""
-    asked = evidence.get("question")
-    view = make_pruning_view(asked) if isinstance(asked, Mapping) else {}
+    view = make_pruning_view(evidence["question"]) if "question" in evidence else {}
     show_page_link("Open in Experts", "/experts", icon=":material/hub:", **{state.MODEL: model_name, **view})

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.shared import state
 from pages.shared.layout import show_page_link
+from pages.shared.links.stored import StoredRecipe
 from pages.shared.word_effects import (
     make_clamp_view,
     show_dose_chart,
@@ -18,6 +19,7 @@ from pages.shared.word_effects import (
 )
 from store.evidence import EvidenceView
 from store.word_evidence import WordEvidence
+from workbench.records import read_odd_record
 
 
 def show_word_finding(evidence: Mapping[str, Any], shown: EvidenceView) -> None:
@@ -38,9 +40,10 @@ def show_word_finding(evidence: Mapping[str, Any], shown: EvidenceView) -> None:
     if shown.clamps:
         st.markdown("**Best clamps**")
         st.code("\n".join(shown.clamps), language=None)
-    if evidence.get("recipe"):
+    recipe = read_odd_record(StoredRecipe, evidence).recipe
+    if recipe:
         with st.expander("Recipe", icon=":material/receipt_long:"):
-            st.json(evidence["recipe"])
+            st.json(recipe)
 
 
 def open_word_finding(shown: EvidenceView, model_name: str) -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.shared import state
 from pages.shared.errors import show_unreadable
-from pages.shared.layout import format_time, shorten_model, show_caption
+from pages.shared.layout import format_time, read_selection, shorten_model, show_caption
 from pages.shared.resources import get_store
 from store import Run, list_runs
 
@@ -67,9 +67,9 @@ def show_runs(runs: list[Run]) -> None:
 
 def _pick(runs: list[Run]) -> None:
     """Open the run of the selected row."""
-    marked = st.session_state[_TABLE]["selection"]["rows"]
-    if marked and marked[0] < len(runs):
-        st.query_params[state.RUN] = runs[marked[0]].key
+    row = read_selection(st.session_state[_TABLE]).row
+    if row is not None and row < len(runs):
+        st.query_params[state.RUN] = runs[row].key
 
 
 def choose_run(runs: list[Run]) -> str | None:

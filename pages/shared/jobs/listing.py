@@ -10,6 +10,7 @@ from pages.shared.layout import shorten_model
 from pages.shared.resources import get_jobs, get_store
 from store import Job, forget_job, list_jobs
 from workbench.jobs.status import JobStatus, read_status
+from workbench.kinds import name_order_model
 
 BUSY_SECONDS, IDLE_SECONDS = 1.0, 3.0
 """Refresh interval of job displays: while a job is active, and otherwise."""
@@ -60,14 +61,12 @@ def dismiss_job(job: Job) -> None:
 
 def belongs_here(job: Job, ref: ModelRef | None) -> bool:
     """Whether a job is of the open model; of any model if none is open."""
-    model = job.order.get("model")
-    return ref is None or (isinstance(model, dict) and model.get("name") == ref.name)
+    return ref is None or name_order_model(job.order) == ref.name
 
 
 def name_job_model(job: Job) -> str:
     """The short name of a job's model."""
-    model = job.order.get("model")
-    return shorten_model(str(model.get("name", ""))) if isinstance(model, dict) else ""
+    return shorten_model(name_order_model(job.order))
 
 
 def measure_duration(found: JobStatus) -> float:

@@ -2,75 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from analysis.running.calibration import LONGEST
 from analysis.unlearning.methods import name_method
 from pages.shared import state
+from pages.shared.links.stored import StoredExperts, StoredSkill, StoredUnlearning
+from workbench.records import read_odd_record
 
 View = dict[str, Any]
 
 
-def make_unlearn_view(asked: Mapping[str, Any]) -> View:
-    """The Unlearn page's parameters for a question of forgetting a skill."""
-    layers = asked.get("layers")
-    shares = ", ".join(f"{share:g}" for share in read_items(asked.get("shares")) if _is_number(share))
+def make_unlearn_view(asked: object) -> View:
+    """The Unlearn page's parameters for a stored question of forgetting a skill."""
+    stored = read_odd_record(StoredUnlearning, asked)
     view: View = {
-        state.FORGET: read_named(asked.get("forget")),
-        state.RETAIN: [read_named(one) for one in read_items(asked.get("retain"))] or [""],
-        state.METHODS: [name_method(str(one)) for one in read_items(asked.get("methods"))],
-        state.BOXES: ",".join(map(str, layers)) if isinstance(layers, list) else layers,
-        state.CHECK: asked.get("check"),
-        state.SHARES: shares,
-        state.SPLIT: asked.get("split_seed"),
-        state.SEED: asked.get("seed"),
-        state.EXAMPLES: asked.get("limit"),
-        state.ANSWER: asked.get("max_new_tokens"),
-        state.TESTS: asked.get("tests"),
-        state.CONTROLS: str(asked.get("controls")).lower(),
-        state.ROBUSTNESS: str(asked.get("robustness")).lower(),
-        state.NEAR: [read_named(one) for one in read_items(asked.get("near"))],
-        state.UNLISTED: [read_named(one) for one in read_items(asked.get("unlisted"))],
-        state.MEASURE: asked.get("measure", "box"),  # as it was before there was a choice
-        state.KEY_PLACE: asked.get("key") or "usual",
-        state.WRAP: {"True": "on", "False": "off"}.get(str(asked.get("wrap")), "usual"),
-        state.RELEASED: str(asked.get("as_released")).lower(),
+        state.FORGET: stored.forget.name,
+        state.RETAIN: list_names(stored.retain) or [""],
+        state.METHODS: [name_method(one) for one in stored.methods],
+        state.BOXES: ",".join(map(str, stored.layers)) if isinstance(stored.layers, tuple) else stored.layers,
+        state.CHECK: stored.check,
+        state.SHARES: ", ".join(f"{share:g}" for share in stored.shares),
+        state.SPLIT: stored.split_seed,
+        state.SEED: stored.seed,
+        state.EXAMPLES: stored.limit,
+        state.ANSWER: stored.max_new_tokens,
+        state.TESTS: stored.tests,
+        state.CONTROLS: str(stored.controls).lower(),
+        state.ROBUSTNESS: str(stored.robustness).lower(),
+        state.NEAR: list_names(stored.near),
+        state.UNLISTED: list_names(stored.unlisted),
+        state.MEASURE: stored.measure,
+        state.KEY_PLACE: stored.key or "usual",
+        state.WRAP: {True: "on", False: "off", None: "usual"}[stored.wrap],
+        state.RELEASED: str(stored.as_released).lower(),
     }
-    if utility := [read_named(one) for one in read_items(asked.get("mmlu"))]:
-        view[state.UTILITY] = utility
-    if isinstance(asked.get("rivals"), bool):
-        view[state.RIVALS] = str(asked["rivals"]).lower()
+    if stored.mmlu:
+        view[state.UTILITY] = list_names(stored.mmlu)
+    if stored.rivals is not None:
+        view[state.RIVALS] = str(stored.rivals).lower()
     return view
 
 
-def make_pruning_view(asked: Mapping[str, Any]) -> View:
-    """The Experts page's parameters for a question of pruning."""
-    pruned = next(iter(read_items(next(iter(read_items(asked.get("groups"))), None))), None)
+def make_pruning_view(asked: object) -> View:
+    """The Experts page's parameters for a stored question of pruning."""
+    stored = read_odd_record(StoredExperts, asked)
     return {
-        state.PRUNE: ", ".join(map(str, read_items(pruned))),
-        state.DRAWS: asked.get("draws"),
-        state.CALIBRATION: asked.get("text") if asked.get("split") is True else None,
-        **make_window_view(asked),
+        state.PRUNE: ", ".join(stored.pruned),
+        state.DRAWS: stored.draws,
+        state.CALIBRATION: stored.shared_text,
+        **make_window_view(stored),
     }
 
 
-def make_window_view(asked: Mapping[str, Any]) -> View:
+def make_window_view(stored: StoredExperts) -> View:
     """The Experts page's length of a window, where one was asked for."""
-    window = asked.get("window")
-    chosen = isinstance(window, int) and not isinstance(window, bool) and window != LONGEST
-    return {state.WINDOW: window} if chosen else {}
+    return {} if stored.chosen_window is None else {state.WINDOW: stored.chosen_window}
 
 
-def read_named(source: object) -> str:
-    """The name of a skill in a stored question."""
-    return str(source.get("name", "")) if isinstance(source, Mapping) else ""
-
-
-def read_items(value: object) -> list[Any]:
-    """A list; an empty one for anything else."""
-    return value if isinstance(value, list) else []
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def list_names(skills: Iterable[StoredSkill]) -> list[str]:
+    """The names of skills."""
+    return [one.name for one in skills]

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from pages.shared import state
 from pages.shared.links.questions import (
     View,
+    list_names,
     make_pruning_view,
     make_unlearn_view,
     make_window_view,
-    read_items,
-    read_named,
+)
+from pages.shared.links.stored import (
+    StoredConcept,
+    StoredExperts,
+    StoredGeneration,
+    StoredKeySpace,
+    StoredMap,
+    StoredUnlearning,
+    StoredWord,
 )
 from pages.shared.tokens import show_token
 from store import Run
 from store.phrases import describe_changes
+from workbench.records import read_odd_record
 
 LONGEST = 60
 """Characters of a prompt in a name."""
 
-Asked = Mapping[str, Any]
-Maker = Callable[[Asked], tuple[str, str, View]]
+Maker = Callable[[object], tuple[str, str, View]]
 
 
 def describe_stored_run(run: Run) -> tuple[str, str, View]:
@@ -37,35 +44,36 @@ def describe_stored_run(run: Run) -> tuple[str, str, View]:
     return name, page, {state.MODEL: run.model_name, **view}
 
 
-def _decode(asked: Asked) -> tuple[str, str, View]:
-    norm = asked.get("norm")
-    behind = "" if norm == "none" else f", norm {norm}"
-    return f"Map of the neurons at {asked.get('site')}{behind}", "/neurons", _pick(asked, "site", "norm")
+def _decode(asked: object) -> tuple[str, str, View]:
+    stored = read_odd_record(StoredMap, asked)
+    behind = "" if stored.norm == "none" else f", norm {stored.norm}"
+    return f"Map of the neurons at {stored.site}{behind}", "/neurons", vars(stored)
 
 
-def _find(asked: Asked) -> tuple[str, str, View]:
-    return f"Search for a word at {asked.get('site')}", "/neurons", _pick(asked, "site", "norm")
+def _find(asked: object) -> tuple[str, str, View]:
+    stored = read_odd_record(StoredMap, asked)
+    return f"Search for a word at {stored.site}", "/neurons", vars(stored)
 
 
-def _profile(asked: Asked) -> tuple[str, str, View]:
+def _profile(asked: object) -> tuple[str, str, View]:
     return "Activations of the neurons on the reference text", "/neurons", {}
 
 
-def _generate(asked: Asked) -> tuple[str, str, View]:
-    clamps = [str(read_items(one)[0]) for one in read_items(asked.get("clamps")) if read_items(one)]
-    prompt, prefix = str(asked.get("prompt", "")), str(asked.get("answer_prefix") or "")
-    turns = [read_items(turn) for turn in read_items(asked.get("turns"))]
+def _generate(asked: object) -> tuple[str, str, View]:
+    stored = read_odd_record(StoredGeneration, asked)
+    clamps = [str(clamp[0]) for clamp in stored.clamps if clamp]
+    prompt, prefix = stored.prompt, stored.answer_prefix or ""
     view: View = {
         state.CLAMPS: state.SEPARATOR.join(clamps),
         state.PROMPT: prompt,
         state.PREFIX: prefix,
-        state.SYSTEM: asked.get("system"),
-        state.TURNS: "\n".join(f"{turn[0]}: {turn[1]}" for turn in turns if len(turn) == 2),
-        state.RAW: "true" if asked.get("raw") is True else "",
-        state.WORD: asked.get("word"),
-        state.FOLD: "true" if asked.get("fold_case") is True else "",
-        state.TOKENS: asked.get("max_new_tokens"),
-        state.TEMPERATURE: asked.get("temperature"),
+        state.SYSTEM: stored.system,
+        state.TURNS: "\n".join(f"{role}: {said}" for role, said in stored.turns),
+        state.RAW: "true" if stored.raw else "",
+        state.WORD: stored.word,
+        state.FOLD: "true" if stored.fold_case else "",
+        state.TOKENS: stored.max_new_tokens,
+        state.TEMPERATURE: stored.temperature,
     }
     return (
         f"{describe_changes(clamps)} on “{_shorten(' '.join(filter(None, (prompt, prefix))))}”",
@@ -74,44 +82,46 @@ def _generate(asked: Asked) -> tuple[str, str, View]:
     )
 
 
-def _levers(asked: Asked) -> tuple[str, str, View]:
-    word = str(asked.get("word", ""))
+def _levers(asked: object) -> tuple[str, str, View]:
+    word = read_odd_record(StoredWord, asked).word
     return f"Best levers of “{show_token(word)}”", "/neurons", {state.WORD: word, state.LEVERS: "true"}
 
 
-def _sweep(asked: Asked) -> tuple[str, str, View]:
-    neurons, word = list(map(str, read_items(asked.get("neurons")))), str(asked.get("word", ""))
-    view = {state.WORD: word, state.NEURON: next(iter(neurons), None)}
-    return f"Dose curve of {', '.join(neurons)} for “{show_token(word)}”", "/neurons", view
+def _sweep(asked: object) -> tuple[str, str, View]:
+    stored = read_odd_record(StoredWord, asked)
+    view = {state.WORD: stored.word, state.NEURON: next(iter(stored.neurons), None)}
+    name = f"Dose curve of {', '.join(stored.neurons)} for “{show_token(stored.word)}”"
+    return name, "/neurons", view
 
 
-def _experts(asked: Asked) -> tuple[str, str, View]:
-    text = asked.get("text") if asked.get("split") is True else None
-    view: View = {state.CALIBRATION: text, **make_window_view(asked)}
-    if asked.get("released") is True:
+def _experts(asked: object) -> tuple[str, str, View]:
+    stored = read_odd_record(StoredExperts, asked)
+    view: View = {state.CALIBRATION: stored.shared_text, **make_window_view(stored)}
+    if stored.released:
         view[state.RELEASED] = "true"
     return "Profile of the experts", "/experts", view
 
 
-def _prune(asked: Asked) -> tuple[str, str, View]:
+def _prune(asked: object) -> tuple[str, str, View]:
     view = make_pruning_view(asked)
     return f"The model without {view[state.PRUNE]}", "/experts", view
 
 
-def _unlearn(asked: Asked) -> tuple[str, str, View]:
-    retain = ", ".join(map(read_named, read_items(asked.get("retain"))))
+def _unlearn(asked: object) -> tuple[str, str, View]:
+    stored = read_odd_record(StoredUnlearning, asked)
+    retain = ", ".join(list_names(stored.retain))
     kept = f", retain {retain}" if retain else ""
-    return f"Forget {read_named(asked.get('forget'))}{kept}", "/unlearn", make_unlearn_view(asked)
+    return f"Forget {stored.forget.name}{kept}", "/unlearn", make_unlearn_view(asked)
 
 
-def _tars(asked: Asked) -> tuple[str, str, View]:
-    concept = str(asked.get("concept", ""))
+def _tars(asked: object) -> tuple[str, str, View]:
+    concept = read_odd_record(StoredConcept, asked).concept
     view = {state.REMOVE: "a concept", state.CONCEPT: concept}
     return f"Remove the concept “{show_token(concept)}”", "/unlearn", view
 
 
-def _skill(asked: Asked) -> tuple[str, str, View]:
-    name = read_named(asked.get("skill"))
+def _skill(asked: object) -> tuple[str, str, View]:
+    name = read_odd_record(StoredKeySpace, asked).skill.name
     return f"Key space of the skill {name}".rstrip(), "/skills", {state.SKILL: name}
 
 
@@ -129,10 +139,6 @@ _MAKERS: dict[str, Maker] = {
     "tars": _tars,
     "unlearn": _unlearn,
 }
-
-
-def _pick(asked: Asked, *names: str) -> View:
-    return {name: asked.get(name) for name in names}
 
 
 def _shorten(text: str) -> str:

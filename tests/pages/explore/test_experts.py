@@ -99,7 +99,7 @@ def test_a_cancelled_pruning_leaves_a_line_with_resume_where_it_was_asked_for(
     store = get_store()
     with open_model(ModelRef(str(moe_folder)), store) as loaded:
         texts = keep_texts(loaded)
-        profile = find_expert_profile(loaded, store, texts.calibration_parameters)
+        profile = find_expert_profile(loaded, store, texts.question)
         assert profile is not None
         spared = [BlockAddress(1, False, 2)]
         order = prune_order(loaded, profile, list(spared), texts, spared=spared, draws=2)

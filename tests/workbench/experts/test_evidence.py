@@ -19,6 +19,7 @@ from store.evidence import read_evidence
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from workbench.experts.evidence import keep_pruning
 from workbench.experts.pruning import PRUNE
+from workbench.experts.questions import read_prune_question
 from workbench.experts.reports import PruneEffect, PruneReport, measure_report
 from workbench.experts.verdicts import describe_pruning, propose_pruning_title, stands_out
 from workbench.findings.charts import make_report_charts
@@ -49,7 +50,7 @@ def keep(store: Store, folder: Path) -> tuple[Finding, PruneReport]:
     sizes = {"window": 16, "draws": 2, "prompt": 4, "new_tokens": 6}
     with open_model(ModelRef(str(folder)), store) as loaded:
         order = make_order(PRUNE, loaded.ref, text=keep_text(WORDS * 8), split=False, groups=groups, **sizes)
-        report = measure_report(loaded, order.parameters)
+        report = measure_report(loaded, read_prune_question(order.parameters))
         return keep_pruning(loaded, store, order, report, title="Without L1.E2"), report
 
 

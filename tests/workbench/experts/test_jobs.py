@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 from tests.workbench.jobs.job_engines import SECONDS, Desk, Gate, Watched, stored_bytes
 from workbench.experts.profiles import EXPERTS, ProfileTexts, expert_profile_spec, read_expert_profile
 from workbench.experts.pruning import PRUNE, prune_order
+from workbench.experts.questions import read_prune_question
 from workbench.experts.reports import read_report
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import Order, make_order
@@ -128,7 +129,8 @@ def test_equal_random_sets_are_evaluated_once(desk: Desk) -> None:
     job = jobs.wait(jobs.submit(pruning_order(desk)).id, SECONDS)
     assert get_run(desk.store, str(job.run_key)).units == 5  # as it is, pruned, three different sets
     with open_model(desk.model, desk.store) as loaded:
-        report = read_report(loaded, desk.store, str(job.run_key), pruning_order(desk).parameters)
+        asked = read_prune_question(pruning_order(desk).parameters)
+        report = read_report(loaded, desk.store, str(job.run_key), asked)
     assert [one.parts for one in report.random] == [("L0.E1",), ("L0.E3",), ("L0.E1",)]
     assert report.random[0] is not None
     assert report.random[0].effect == report.random[2].effect != report.random[1].effect

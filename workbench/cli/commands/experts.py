@@ -18,10 +18,10 @@ from analysis.super_experts.profile import ExpertProfile
 from analysis.super_experts.verdict import SuperExpertVerdict, choose_super_parts, find_super_experts
 from store import Store
 from workbench.cli.commands.jobs import answer_order
-from workbench.cli.shared.expert_text import document_text
+from workbench.cli.shared.expert_text import format_experts
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, check_readable_text
 from workbench.cli.shared.session import open_session, read_text
-from workbench.experts.documents import profile_document, prune_document
+from workbench.experts.answers import answer_profile
 from workbench.experts.profiles import (
     EXPERTS,
     RELEASED_DTYPE,
@@ -31,6 +31,7 @@ from workbench.experts.profiles import (
     read_expert_profile,
 )
 from workbench.experts.pruning import prune_order, prune_spec, pruning_recipe
+from workbench.experts.questions import ProfileQuestion, read_prune_question
 from workbench.experts.reports import PruneReport, read_report
 from workbench.files import check_writable, replace_file
 from workbench.jobs.engines import InThread
@@ -139,26 +140,25 @@ def experts(
     given = [None if path is None else read_text(path) for path in (text, evaluation)]
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         texts = replace(keep_texts(loaded, *given), window=window)
-        asked = texts.released_parameters if as_released else texts.calibration_parameters
+        asked = texts.released_question if as_released else texts.question
         profile = _load_profile(loaded, here.store, asked)
         verdict = find_super_experts(profile, criterion)
-        found = profile_document(loaded, profile, verdict)
+        found, report = answer_profile(loaded, profile, verdict), None
         parts = choose_super_parts(verdict) if prune == SUPER else named
-        found["prune"] = None
         if prune is not None:
             report = _prune(loaded, here.store, profile, verdict, parts, texts, draws, seed)
-            found["prune"] = prune_document(report)
             if recipe_out is not None:
                 with replace_file(recipe_out) as file:
                     recipe = pruning_recipe(loaded, parts)
                     file.write(json.dumps(recipe, indent=1, allow_nan=False).encode() + b"\n")
-        here.show(found, document_text(found))
+        pruned = None if report is None else report.to_document()
+        here.show(found.to_document() | {"prune": pruned}, format_experts(found, report))
 
 
-def _load_profile(loaded: LoadedModel, store: Store, asked: dict[str, Any]) -> ExpertProfile:
-    run = answer_order(
-        store, InThread(), make_order(EXPERTS, loaded.ref, **asked), expert_profile_spec(loaded, asked)
-    )
+def _load_profile(loaded: LoadedModel, store: Store, asked: ProfileQuestion) -> ExpertProfile:
+    document = asked.document()
+    order = make_order(EXPERTS, loaded.ref, **document)
+    run = answer_order(store, InThread(), order, expert_profile_spec(loaded, document))
     return read_expert_profile(loaded, store, run.run.key)
 
 
@@ -175,4 +175,4 @@ def _prune(
     spared: Any = [row.block.address for row in verdict.supers]
     order = prune_order(loaded, profile, parts, texts, spared=spared, draws=draws, seed=seed)
     run = answer_order(store, InThread(), order, prune_spec(loaded, order.parameters))
-    return read_report(loaded, store, run.run.key, order.parameters)
+    return read_report(loaded, store, run.run.key, read_prune_question(order.parameters))

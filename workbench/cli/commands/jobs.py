@@ -15,7 +15,7 @@ from workbench.cli.shared.session import open_session, show_bar
 from workbench.jobs.engines import Engine
 from workbench.jobs.jobs import Jobs, require_success
 from workbench.jobs.status import is_gone, read_status
-from workbench.kinds import Order
+from workbench.kinds import Order, name_order_model
 from workbench.runs import FinishedRun
 
 jobs = typer.Typer(no_args_is_help=True, help="Background jobs.")
@@ -35,7 +35,7 @@ def list_(*, db: Db = None, as_json: AsJson = False) -> None:
             (
                 str(s.job.id),
                 s.job.title,
-                s.job.order.get("model", {}).get("name", ""),
+                name_order_model(s.job.order),
                 s.state,
                 f"{s.job.done}/{s.job.total or '?'} {s.job.unit}",
                 "" if s.seconds_left is None else f"{format_seconds(s.seconds_left)} left",

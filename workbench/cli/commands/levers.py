@@ -117,8 +117,7 @@ def levers(
             kept = keep_effect(loaded, here.store, asked, found, stored.run, title=keep)
             say(f"Kept as finding {kept.id}.")
         write_best(loaded, here.store, found, asked.held_out[0], recipe_out, script_out)
-        document = found.to_document()
-        here.show(document | {"levers": document["levers"][:limit]}, format_levers(found, limit))
+        here.show(found.to_document(limit), format_levers(found, limit))
 
 
 def concepts(

@@ -35,8 +35,7 @@ def models(*, db: Db = None, as_json: AsJson = False) -> None:
             for choice in choices
         ]
         rows = [
-            (c.name, c.source, (c.fingerprint or "")[:12], c.facts.get("architecture", ""), str(c.path or ""))
-            for c in choices
+            (c.name, c.source, (c.fingerprint or "")[:12], c.architecture, str(c.path or "")) for c in choices
         ]
         shown = format_table(("name", "source", "fingerprint", "architecture", "folder"), rows)
         document = {"models": found, "unreadable": unreadable(list_models(here.store))}
@@ -88,17 +87,17 @@ def _format_inspection(found: Inspection) -> str:
         "model": found.name,
         "revision": found.revision,
         "folder": found.path,
-        "weights": found.facts["weights"],
+        "weights": found.facts.weights,
         "fingerprint": found.fingerprint,
-        "architecture": found.facts["architecture"],
-        "layers": found.facts["layers"],
-        "d_model": found.facts["d_model"],
+        "architecture": found.facts.architecture,
+        "layers": found.facts.layers,
+        "d_model": found.facts.d_model,
         "vocabulary": _vocabulary(found),
-        "context": f"{found.facts['context']} tokens",
-        "LM head": "tied to the embedding" if found.facts["tied"] else "its own matrix",
-        "neurons": found.facts["neurons"],
-        "experts": found.facts["experts"],
-        "parameters": found.facts["parameters"],
+        "context": f"{found.facts.context} tokens",
+        "LM head": "tied to the embedding" if found.facts.tied else "its own matrix",
+        "neurons": found.facts.neurons,
+        "experts": found.facts.experts,
+        "parameters": found.facts.parameters,
         "generation_config": _settings(found),
         "memory": memory,
         "fits": f"{found.fit.verdict}: {found.fit.reason}",
@@ -106,8 +105,8 @@ def _format_inspection(found: Inspection) -> str:
     }
     kinds: dict[tuple[object, ...], int] = {}
     for block in found.blocks:
-        kind = "shared expert" if block["shared"] else "dense" if block["expert"] is None else "expert"
-        key = (kind, block["d_ff"], "gated" if block["gated"] else "plain")
+        kind = "shared expert" if block.shared else "dense" if block.expert is None else "expert"
+        key = (kind, block.d_ff, "gated" if block.gated else "plain")
         kinds[key] = kinds.get(key, 0) + 1
     rows = [(str(count), *(str(part) for part in key)) for key, count in kinds.items()]
     return f"{format_facts(known)}\n\n{format_table(('blocks', 'kind', 'neurons each', 'form'), rows)}"
@@ -121,8 +120,8 @@ def _settings(found: Inspection) -> str:
 
 def _vocabulary(found: Inspection) -> str:
     """Tokens, padding, and the ids between them that no token has."""
-    shown = f"{found.facts['vocab']} tokens, {found.facts['padding_rows']} rows of padding"
-    return shown + (f", {found.facts['holes']} ids without a token" if found.facts["holes"] else "")
+    shown = f"{found.facts.vocab} tokens, {found.facts.padding_rows} rows of padding"
+    return shown + (f", {found.facts.holes} ids without a token" if found.facts.holes else "")
 
 
 def _support(found: Inspection) -> str:

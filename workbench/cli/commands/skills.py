@@ -36,9 +36,10 @@ from workbench.skills.fitted import check_query, find_fitted_skill, read_box
 from workbench.skills.key_space import KeySpaceQuestion, key_space_spec
 from workbench.skills.library import list_others
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.concepts import ConceptQuestion
-from workbench.unlearning.removals import check_concepts
-from workbench.unlearning.tars import TARS, find_removal, removal_spec
+from workbench.unlearning.concepts.answers import RemovalAnswer
+from workbench.unlearning.concepts.questions import ConceptQuestion
+from workbench.unlearning.concepts.removals import check_concepts
+from workbench.unlearning.concepts.tars import TARS, find_removal, removal_spec
 
 skill = typer.Typer(no_args_is_help=True, help="Detect a skill by the keys of its queries.")
 
@@ -314,6 +315,8 @@ def tars(
             answer_order(here.store, InThread(), order, removal_spec(loaded, asked.document()))
             stored = find_removal(loaded, here.store, asked)
         assert stored is not None  # the job is done
+        answer = stored.answer
+        assert isinstance(answer, RemovalAnswer)  # as this version measures it
         if recipe is not None:
             write_recipe(recipe, stored.files)
-        here.show(stored.document, format_removal(stored.document))
+        here.show(answer.to_document(), format_removal(answer))

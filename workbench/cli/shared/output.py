@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from analysis.errors import HeadlampError
 from store import ReadableRows
 from store.evidence import make_token_visible, make_visible
+from workbench.neurons.rows import TokenScore
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ def format_facts(known: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {make_visible(fact)}" for name, fact in rows)
 
 
-def format_tokens(scores: Sequence[Mapping[str, Any]]) -> str:
+def format_tokens(scores: Sequence[TokenScore]) -> str:
     """Tokens with their probabilities on one line, spaces and newlines made visible."""
-    return "  ".join(f"{make_token_visible(s['token'])} {s['probability']:.3f}" for s in scores)
+    return "  ".join(f"{make_token_visible(s.token)} {s.probability:.3f}" for s in scores)
 
 
 def format_number(value: float | None) -> str:

@@ -18,6 +18,7 @@ from analysis.recipes.files import read_recipe_tensors, rename_recipe
 from analysis.recipes.recipes import read_recipe, use_recorded_raw
 from workbench.cli.shared.session import read_text
 from workbench.files import ExportError, check_writable, replace_file
+from workbench.records import read_odd_record
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,31 @@ class RecipeFile:
     document: Any
     tensors: Mapping[str, Tensor]
     files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    unit: Any = None
+    raw: Any = None
+
+
+@dataclass(frozen=True)
+class _TensorFile:
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class _RecordedModel:
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class _RecipeHead:
+    """What a recipe's document says beside its changes, which `read_recipe` checks."""
+
+    interventions: tuple[_Entry, ...] = ()
+    tensors: _TensorFile = _TensorFile()
+    model: _RecordedModel = _RecordedModel()
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
@@ -40,17 +66,17 @@ def read_recipe_file(path: Path) -> RecipeFile:
         ) from error
     tensors = read_recipe_tensors(path, document)
     try:
-        for number in range(len(read_recipe(document, tensors=tensors))):
-            entry = document["interventions"][number]
-            raw = entry.get("raw")
-            values = raw if entry.get("unit") == "residual" and isinstance(raw, list) else [raw]
+        read_recipe(document, tensors=tensors)
+        head = read_odd_record(_RecipeHead, document)
+        for number, entry in enumerate(head.interventions):
+            values = entry.raw if entry.unit == "residual" and isinstance(entry.raw, list) else [entry.raw]
             for value in values:  # of a clamp in × residual, what it put in when it was recorded
                 _check_raw(number, value)
     except (HeadlampError, OverflowError) as error:
         raise RecipeError(f"{path}: {error}") from error
     files = {"recipe.json": text.encode()}
     if tensors:
-        files["recipe.safetensors"] = (path.parent / document["tensors"]["file"]).read_bytes()
+        files["recipe.safetensors"] = (path.parent / head.tensors.file).read_bytes()
     return RecipeFile(document, tensors, files)
 
 
@@ -61,8 +87,7 @@ def apply_recipe(recipe: RecipeFile, loaded: LoadedModel) -> tuple[Change, ...]:
     Without a fingerprint, values are measured again. Raises RecipeError for another model's recipe.
     """
     changes = read_recipe(recipe.document, loaded.fingerprint, recipe.tensors)
-    model = recipe.document.get("model")
-    same = isinstance(model, dict) and model.get("fingerprint") == loaded.fingerprint
+    same = read_odd_record(_RecipeHead, recipe.document).model.fingerprint == loaded.fingerprint
     return use_recorded_raw(recipe.document, recipe.tensors) if same else tuple(changes)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from analysis.errors import HeadlampError
 from analysis.running.conversations import Conversation
 from workbench.cli.shared.output import format_number, format_table
 from workbench.generating.prompt_files import PromptLine
 from workbench.levers.questions import surround, take_lines
-from workbench.unlearning.concepts import Concept
+from workbench.unlearning.concepts.answers import RemovalAnswer
+from workbench.unlearning.concepts.questions import Concept
 
 PROMPT_COLUMNS = ("prompts", "", "P before", "after", "head row zeroed", "answer still says")
 
@@ -54,24 +54,24 @@ def read_concepts(
     return concepts, tuple(other)
 
 
-def format_removal(document: Mapping[str, Any]) -> str:
+def format_removal(found: RemovalAnswer) -> str:
     """The verdict, then per concept its vectors and prompts, then the cost."""
-    parts = [document["verdict"]]
-    for one in document["concepts"]:
-        vectors = [(e["address"], e["vector"], format_number(e["cosine"])) for e in one["edits"]]
+    parts = [found.verdict]
+    for one in found.concepts:
+        vectors = [(edit.address, edit.vector, format_number(edit.cosine)) for edit in one.edits]
         prompts = [
             (
-                p["split"],
-                p["prompt"],
-                format_number(p["before"]),
-                format_number(p["after"]),
-                format_number(p["zeroed"]),
-                p["says"] or "–",
+                p.split,
+                p.prompt,
+                format_number(p.before),
+                format_number(p.after),
+                format_number(p.zeroed),
+                p.says or "–",
             )
-            for p in one["prompts"]
+            for p in one.prompts
         ]
         parts += [
-            format_table((f"vector ({one['concept']})", "of", "cosine"), vectors),
+            format_table((f"vector ({one.concept})", "of", "cosine"), vectors),
             format_table(PROMPT_COLUMNS, prompts),
         ]
     return "\n\n".join(parts)

@@ -19,21 +19,22 @@ from analysis.unlearning.edits.reversals import Tars
 from analysis.unlearning.edits.side_effects import SideEffects
 from analysis.unlearning.edits.tars import Target, find_aligned
 from analysis.unlearning.edits.tars_search import TarsSearch
-from store import list_jobs, open_store
+from store import list_jobs, open_store, read_unit
 from tests.patience import SECONDS
 from workbench.jobs.jobs import Jobs
 from workbench.kinds import make_order
 from workbench.runs import UnitResult, compute_in_turn, run_missing_units, run_spec
 from workbench.saving.saving import read_changes
-from workbench.unlearning.concepts import DEFAULTS, Concept, ConceptQuestion, read_concept_question
-from workbench.unlearning.removal_verdicts import judge_concept
-from workbench.unlearning.removals import (
+from workbench.unlearning.concepts.answers import RemovalAnswer
+from workbench.unlearning.concepts.questions import DEFAULTS, Concept, ConceptQuestion, read_concept_question
+from workbench.unlearning.concepts.removals import (
     PromptEffect,
     RemovedConcept,
     check_concepts,
     find_leak,
 )
-from workbench.unlearning.tars import EARLIER, TARS, find_removal
+from workbench.unlearning.concepts.tars import EARLIER, TARS, find_removal
+from workbench.unlearning.concepts.verdicts import judge_concept
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +63,26 @@ def test_concepts_are_removed_by_a_job_and_read_again(chat: LoadedModel, tmp_pat
     found = find_removal(chat, store, ASKED)
     assert found is not None
     assert not found.earlier
-    one, two = found.document["concepts"]
+    answer = found.answer
+    assert isinstance(answer, RemovalAnswer)
+    one, two = answer.concepts
     for part in (one, two):
-        before, after = part["probability"]["aimed"]
-        assert before > 0.3
-        assert after <= ASKED.goal
-        assert part["reached"]
-        assert part["kl"]["chat"]["n"] == part["kl"]["raw"]["n"] == 100
-    ((before, after),) = one["probability"]["held_out"]
-    assert after < before
-    assert (one["prompts"][1]["split"], one["prompts"][1]["counted"]) == ("held_out", before >= 0.3)
-    assert "Paris" not in one["prompts"][0]["answer"]
-    zeroed = found.document["head_row_baseline"]["concepts"][0]
-    assert zeroed["probability"]["aimed"][1] < zeroed["probability"]["aimed"][0]
-    assert found.document["other_answers"]["n"] == 1
+        assert part.before > 0.3
+        assert part.after <= ASKED.goal
+        assert part.reached
+        assert part.effects.chat is not None
+        assert part.effects.chat.n == part.effects.raw.n == 100
+    (held_out,) = one.take("held_out")
+    assert held_out.after < held_out.before
+    assert held_out.counted == (held_out.before >= 0.3)
+    assert "Paris" not in one.prompts[0].answer
+    assert one.after_zeroed < one.before
+    assert answer.other is not None
+    assert answer.other[1] == 1
+    assert answer.to_document() == read_unit(store, found.run, 0).payload
     [change] = read_changes(found.files)
     assert [str(edit.address) for edit in change.edits] == [  # type: ignore[union-attr]
-        edit["address"] for part in (one, two) for edit in part["edits"]
+        edit.address for edit in found.edits
     ]
     assert find_removal(chat, store, replace(ASKED, seed=1)) is None
     assert len(list_jobs(store)) == 1
@@ -93,13 +97,21 @@ def test_what_an_earlier_version_stored_is_still_read(chat: LoadedModel, tmp_pat
     edits = find_aligned(chat, Target(chat.parameters[chat.anatomy.head.parameter][9].float(), 0, 0), 1)
     files = write_recipe_files(chat, [Tars(tuple(edits))], "recipe")
     arrays = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
-    then: dict[str, Any] = {"concept": "Paris", "edits": [], "probability": {"before": 0.9, "after": 0.1}}
+    then: dict[str, Any] = {
+        "concept": "Paris",
+        "edits": [{"address": "L0.N3", "vector": "up", "cosine": 0.5}],
+        "target": 0.95,
+        "probability": {"before": 0.9, "after": 0.1},
+        "kl": {"median": None, "n": 0},
+        "version": "1",
+    }
     spec = run_spec(chat, "tars", "1", parameters, units=1, seed=0)
     run_missing_units(store, spec, compute_in_turn(lambda index: UnitResult("Paris", arrays, then)))
     found = find_removal(chat, store, asked)
     assert found is not None
     assert found.earlier
-    assert found.document == then
+    assert found.answer.to_document() == then
+    assert [edit.address for edit in found.edits] == ["L0.N3"]
     assert found.files == files
     assert find_removal(chat, store, ASKED) is None
 

@@ -28,7 +28,7 @@ from analysis.unlearning.edits.reversals import HeadRow, Reversal, Tars
 from analysis.unlearning.edits.side_effects import SideEffects, measure_side_effects
 from analysis.unlearning.edits.tars import Target, aim_at_concept, list_candidates
 from analysis.unlearning.edits.tars_search import Scored, TarsSearch, search_edits
-from workbench.unlearning.concepts import Concept, ConceptQuestion, check_words
+from workbench.unlearning.concepts.questions import Concept, ConceptQuestion, check_words
 
 LEAST_SAID = 0.05
 """P(concept) on an aiming prompt below which the model does not say it, so that nothing can be removed."""

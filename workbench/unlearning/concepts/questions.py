@@ -13,7 +13,7 @@ from analysis.opening.models import LoadedModel
 from analysis.opening.vocabulary import find_word_tokens
 from analysis.running.conversations import Conversation, read_conversation, write_conversation
 from analysis.running.prompts import encode_conversation
-from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
+from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD, check_noise, check_threshold
 from analysis.unlearning.edits.tars_search import GOAL, MOST_KL, check_bounds
 
 MOST_PROMPTS = 64
@@ -101,6 +101,8 @@ class ConceptQuestion:
         if len(self.other) > MOST_PROMPTS:
             raise TextError(f"{len(self.other)} other prompts: give at most {MOST_PROMPTS}")
         check_bounds(self.edits, self.goal, self.max_kl)
+        check_noise(self.noise)
+        check_threshold(self.threshold, head_rows=self.head_rows)
 
     def document(self) -> dict[str, Any]:
         """As JSON: the parameters of a job. The first concept's are those of a question with one alone."""

@@ -1,77 +1,46 @@
-"""Removals as documents, and in sentences: what was removed, by which vectors, at which cost."""
+"""Removals judged, and in sentences: what was removed, by which vectors, at which cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
 from analysis.unlearning.edits import tars
-from analysis.unlearning.edits.side_effects import KlSummary, SideEffects
-from workbench.unlearning.removals import PromptEffect, Removal, RemovedConcept
+from analysis.unlearning.edits.side_effects import SideEffects
+from workbench.unlearning.concepts.answers import ConceptAnswer, RemovalAnswer, ReversedVector
+from workbench.unlearning.concepts.removals import PromptEffect, Removal, RemovedConcept
 
 MOST_KEPT = 0.8
 """Share of other prompts that keep their answer, below which more than the concept is removed."""
 
 
-def write_removal(found: Removal, goal: float, max_kl: float) -> dict[str, Any]:
-    """As `tars --json` prints it."""
+def answer_removal(found: Removal, goal: float, max_kl: float) -> RemovalAnswer:
+    """What is stored and shown of a removal, with its verdict."""
     last = found.concepts[-1]
-    return {
-        "verdict": " ".join(judge_concept(one, goal, max_kl) for one in found.concepts)
+    return RemovalAnswer(
+        verdict=" ".join(judge_concept(one, goal, max_kl) for one in found.concepts)
         + _judge_effects(found, last),
-        "concepts": [_write_concept(one, goal, max_kl) for one in found.concepts],
-        **_write_effects(last.effects),
-        "other_answers": None if found.other is None else {"share": found.other[0], "n": found.other[1]},
-        "head_row_baseline": {
-            "concepts": [
-                {"concept": one.word, "probability": _write_probability(one, "zeroed")}
-                | _write_effects(one.zeroed)
-                for one in found.concepts
-            ]
-        },
-        "version": tars.METHOD_VERSION,
-    }
+        concepts=tuple(_answer_concept(one, goal, max_kl) for one in found.concepts),
+        other=found.other,
+        version=tars.METHOD_VERSION,
+    )
 
 
-def _write_concept(one: RemovedConcept, goal: float, max_kl: float) -> dict[str, Any]:
-    return {
-        "concept": one.word,
-        "verdict": judge_concept(one, goal, max_kl),
-        "reached": one.found.reached,
-        "holds": one.holds,
-        "by_neurons": one.by_neurons,
-        "edits": [
-            {"address": str(edit.address), "vector": edit.site, "cosine": edit.cosine}
-            for edit in one.found.edits
-        ],
-        "target": one.target.probability,
-        "tried": one.found.tried,
-        "without_head_rows": one.found.without_rows,
-        "probability": _write_probability(one, "after")
-        | {"synonyms": [{"prompt": p.prompt, "says": p.says} for p in one.prompts if p.says]},
-        "prompts": [vars(p) | {"counted": p.counted} for p in one.prompts],
-        **_write_effects(one.effects),
-    }
-
-
-def _write_probability(one: RemovedConcept, after: str) -> dict[str, Any]:
-    aimed = one.take("aimed")
-    pairs = {
-        split: [[p.before, getattr(p, after)] for p in one.take(split)] for split in ("held_out", "languages")
-    }
-    return {"aimed": [fmean(p.before for p in aimed), fmean(getattr(p, after) for p in aimed)], **pairs}
-
-
-def _write_effects(effects: SideEffects) -> dict[str, Any]:
-    return {
-        "kl": {"chat": _write_kl(effects.chat), "raw": _write_kl(effects.raw)},
-        "answers_unchanged": {"share": effects.unchanged, "n": effects.answers},
-    }
-
-
-def _write_kl(kl: KlSummary | None) -> dict[str, Any] | None:
-    return None if kl is None else {"median": kl.median, "p95": kl.p95, "max": kl.largest, "n": kl.n}
+def _answer_concept(one: RemovedConcept, goal: float, max_kl: float) -> ConceptAnswer:
+    return ConceptAnswer(
+        concept=one.word,
+        verdict=judge_concept(one, goal, max_kl),
+        reached=one.found.reached,
+        holds=one.holds,
+        by_neurons=one.by_neurons,
+        edits=tuple(ReversedVector(str(e.address), e.site, e.cosine) for e in one.found.edits),
+        target=one.target.probability,
+        tried=one.found.tried,
+        without_head_rows=one.found.without_rows,
+        prompts=one.prompts,
+        effects=one.effects,
+        zeroed=one.zeroed,
+    )
 
 
 def judge_concept(one: RemovedConcept, goal: float, max_kl: float) -> str:

@@ -8,7 +8,7 @@ from analysis.super_experts.criterion import Criterion
 from analysis.super_experts.profile import BlockFormation
 from analysis.super_experts.verdict import find_super_experts
 from tests.analysis.super_experts.profiles_made import made_profile
-from workbench.experts.documents import describe_windows, list_judged_rows
+from workbench.experts.answers import WindowsRead, list_judged_rows
 
 SIZES = {f"L{layer}.E{expert}": 1.0 + expert / 8 for layer in range(4) for expert in range(8)}
 
@@ -36,4 +36,4 @@ def test_what_forms_a_massive_activation_is_listed_by_either_rule() -> None:
 def test_windows_are_told_with_the_token_before_them(
     count: int, length: int, begins: str, bos: bool, said: str
 ) -> None:
-    assert describe_windows({"count": count, "length": length, "begins": begins, "bos": bos}) == said
+    assert str(WindowsRead(count, length, begins, bos)) == said

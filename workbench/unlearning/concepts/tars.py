@@ -15,9 +15,10 @@ from analysis.unlearning.edits import tars
 from store import RunSpec, Store, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec
-from workbench.unlearning.concepts import DEFAULTS, ConceptQuestion, read_concept_question
-from workbench.unlearning.removal_verdicts import write_removal
-from workbench.unlearning.removals import remove_concepts
+from workbench.unlearning.concepts.answers import EarlierRemoval, RemovalAnswer, ReversedVector, read_removal
+from workbench.unlearning.concepts.questions import DEFAULTS, ConceptQuestion, read_concept_question
+from workbench.unlearning.concepts.removals import remove_concepts
+from workbench.unlearning.concepts.verdicts import answer_removal
 
 EARLIER = ("concept", "prompts", "edits", "threshold", "noise", "seed")
 """The parameters of a run of version 1, which removed one concept."""
@@ -37,8 +38,8 @@ def _units(
         found = remove_concepts(loaded, question, pulse)
         recipe = write_recipe_files(loaded, [found.edits], "recipe")
         arrays = {name: np.frombuffer(data, np.uint8) for name, data in recipe.items()}
-        document = write_removal(found, question.goal, question.max_kl)
-        yield index, UnitResult(", ".join(one.word for one in found.concepts), arrays, document)
+        answer = answer_removal(found, question.goal, question.max_kl)
+        yield index, UnitResult(", ".join(one.word for one in found.concepts), arrays, answer.to_document())
 
 
 def _title(asked: Mapping[str, Any]) -> str:
@@ -60,18 +61,22 @@ TARS = Kind(
 
 @dataclass(frozen=True)
 class StoredRemoval:
-    """A stored removal. document: as `tars --json` prints it, of version 1 with what was measured then;
-    files: its recipe, by name.
-    """
+    """A stored removal. answer: of version 1 with what was measured then; files: its recipe, by name."""
 
     run: str
-    document: dict[str, Any]
+    answer: RemovalAnswer | EarlierRemoval
     files: dict[str, bytes]
 
     @property
     def earlier(self) -> bool:
         """Whether an earlier version measured it, at the first token of the answer alone."""
-        return "concepts" not in self.document
+        return isinstance(self.answer, EarlierRemoval)
+
+    @property
+    def edits(self) -> tuple[ReversedVector, ...]:
+        """The vectors that were reversed, of every concept."""
+        parts = [self.answer] if isinstance(self.answer, EarlierRemoval) else self.answer.concepts
+        return tuple(edit for part in parts for edit in part.edits)
 
 
 def find_removal(loaded: LoadedModel, store: Store, asked: ConceptQuestion) -> StoredRemoval | None:
@@ -85,5 +90,5 @@ def find_removal(loaded: LoadedModel, store: Store, asked: ConceptQuestion) -> S
         if list_stored_units(store, key):
             unit = read_unit(store, key, 0)
             files = {name: read_array(store, key, 0, name).tobytes() for name in unit.arrays}
-            return StoredRemoval(key, unit.payload, files)
+            return StoredRemoval(key, read_removal(unit.payload), files)
     return None

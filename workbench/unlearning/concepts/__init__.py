@@ -1,0 +1,1 @@
+"""Concepts removed by TARS: the question, the removal, its verdict, the answer."""
