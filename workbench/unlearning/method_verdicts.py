@@ -12,10 +12,10 @@ from dataclasses import asdict, fields
 from typing import Any, cast
 
 from analysis.skills.metrics import Change, Divergence
-from analysis.unlearning.form_names import AS_ASKED
+from analysis.unlearning.judging.form_names import AS_ASKED
+from analysis.unlearning.judging.verdict_rows import find_worst_form, list_forget_forms
+from analysis.unlearning.judging.verdicts import judge_method
 from analysis.unlearning.results import AskedResult, FormResult, MethodResult, SkillResult, Utility
-from analysis.unlearning.verdict_rows import find_worst_form, list_forget_forms
-from analysis.unlearning.verdicts import judge_method
 
 Document = Mapping[str, Any]
 _CHANGE = [field.name for field in fields(Change)]

@@ -12,7 +12,7 @@ from analysis.opening.models import LoadedModel
 from analysis.skills.answering import NEW_TOKENS
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_guards import Check
-from analysis.unlearning.methods import METHODS, list_methods, name_method
+from analysis.unlearning.methods import METHODS, name_method
 from analysis.unlearning.token_limits import LONGEST
 from pages.intervene.unlearn.kept_sets import read_kept_sets, show_guard_choices, show_kept_sets
 from pages.shared import state
@@ -101,8 +101,8 @@ def _swap(bundled: list[str]) -> None:
 
 def _settings(loaded: LoadedModel, skills: list[str]) -> bool:
     """The form; returns whether its button was pressed."""
-    refused = {method: why for method in list_methods() if (why := why_not_offered(loaded, method))}
-    names = [name_method(method) for method in list_methods() if method not in refused]
+    refused = {method: why for method in METHODS if (why := why_not_offered(loaded, method))}
+    names = [name_method(method) for method in METHODS if method not in refused]
     with st.form("unlearn-settings"):
         methods, layers, check = st.columns([4, 2, 2])
         methods.multiselect("Methods", names, names, key=state.METHODS, bind="query-params", help=_METHODS)

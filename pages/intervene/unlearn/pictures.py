@@ -19,8 +19,8 @@ from analysis.figures.unlearning import (
     frontier_figure,
     ways_figure,
 )
-from analysis.unlearning.form_names import name_form
-from analysis.unlearning.verdict_rows import LEAST_FORGOTTEN, MOST_LOST
+from analysis.unlearning.judging.form_names import name_form
+from analysis.unlearning.judging.verdict_rows import LEAST_FORGOTTEN, MOST_LOST
 from pages.intervene.unlearn.sentences import format_drop, format_interval, format_value, name_method
 from pages.shared.layout import CHART, show_caption, show_download
 from pages.shared.tokens import escape_text

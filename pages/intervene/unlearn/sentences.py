@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.unlearning import methods
+from analysis.unlearning.methods import name_method as name_known
 
 Document = Mapping[str, Any]
 
 
 def name_method(method: Document) -> str:
     """A method's name, also for an unknown one."""
-    return methods.name_method(str(method["method"]))
+    return name_known(str(method["method"]))
 
 
 def format_value(value: float | None) -> str:

@@ -22,6 +22,7 @@ from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.recipes.files import write_recipe_files
 from analysis.skills.answering import answer_prompts
+from analysis.unlearning.methods import METHODS
 from store import Store, open_store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.runs import run_missing_units, time_units
@@ -123,8 +124,10 @@ def test_another_version_of_a_method_is_another_run(
     loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {unlearn_spec(loaded, question).key}
-    for module in ("scenes", "guards.key_boxes", "edits.neuron_adjust", "edits.selective_prune"):
-        monkeypatch.setattr(f"analysis.unlearning.{module}.METHOD_VERSION", "other")
+    monkeypatch.setattr("analysis.unlearning.scenes.METHOD_VERSION", "other")
+    keys.add(unlearn_spec(loaded, question).key)
+    for name in question.methods:
+        monkeypatch.setitem(METHODS, name, replace(METHODS[name], version="other"))
         keys.add(unlearn_spec(loaded, question).key)
     assert len(keys) == 5
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.skills.metrics import Change, Interval
-from analysis.unlearning.form_names import AS_ASKED, format_share, name_form
-from analysis.unlearning.methods import name_method
-from analysis.unlearning.results import MethodResult
-from analysis.unlearning.verdict_rows import (
+from analysis.unlearning.judging.form_names import AS_ASKED, format_share, name_form
+from analysis.unlearning.judging.verdict_rows import (
     ASKED_ROWS,
     DROP,
     KL,
@@ -31,6 +29,8 @@ from analysis.unlearning.verdict_rows import (
     list_forget_forms,
     list_forget_rows,
 )
+from analysis.unlearning.methods import name_method
+from analysis.unlearning.results import MethodResult
 
 MOST_NAMED = 3
 """Costs above their bound that a sentence names; of more it gives the number."""

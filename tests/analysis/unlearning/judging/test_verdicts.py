@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from analysis.skills.metrics import Change, Divergence
-from analysis.unlearning.form_names import format_share, name_form
+from analysis.unlearning.judging.form_names import format_share, name_form
+from analysis.unlearning.judging.verdicts import Verdict, judge_method
 from analysis.unlearning.results import AskedResult, FormResult, MethodResult, SkillResult, Utility
-from analysis.unlearning.verdicts import Verdict, judge_method
 
 
 def change(drop: float | None, *, n: int = 100, before: float | None = 0.9, **more: Any) -> Change:

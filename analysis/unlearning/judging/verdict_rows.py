@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from analysis.skills.metrics import Change, Interval, measure_damage, wilson_interval
 from analysis.skills.unrelated import NAME as UNRELATED
-from analysis.unlearning.form_names import AS_ASKED, UNSEEN, format_share, name_form
+from analysis.unlearning.judging.form_names import AS_ASKED, UNSEEN, format_share, name_form
 from analysis.unlearning.results import AskedResult, AskedRole, MethodResult, SkillResult, Utility
 
 LEAST_FORGOTTEN, MOST_LOST = 0.8, 0.1

@@ -1,0 +1,1 @@
+"""Verdicts on methods: their rows, their worst form, and what they say."""
