@@ -94,7 +94,7 @@ ifneq ($(shell [ -x $(RUN) ] && echo there),there)
 .PHONY: $(INSTALLED)
 endif
 
-$(INSTALLED): requirements.lock requirements-cuda.lock
+$(INSTALLED): requirements.lock requirements-cpu.lock requirements-cuda.lock
 	@[ -x $(RUN) ] || PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
 	$(RUN) scripts/install.py requirements.lock
 	@touch $@

@@ -4,7 +4,7 @@
     requirements-dev.lock     the same and the tools for tests
     requirements-cuda.lock    what torch needs besides, where pip took its CUDA build
 
-uv resolves; the package index says the hashes, and torch_cpu.txt those of PyTorch's CPU builds.
+uv resolves, and the package index says the hashes. requirements-cpu.lock is kept by hand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CPU_HASHES = ROOT / "scripts" / "torch_cpu.txt"
 OLDEST = "3.11"
 ENTRY = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)==.*?\n(?=\S|\Z)", re.S | re.M)
 """One package of a lock: its pin, its marker and its hashes."""
@@ -55,14 +54,6 @@ def split(resolved: str) -> tuple[str, str]:
     return "".join(kept), "".join(cuda)
 
 
-def add_hashes(lock: str, hashes: list[str]) -> str:
-    """The lock with further hashes of torch's wheels. Raises ValueError if it has no torch."""
-    if not re.search(r"^torch==", lock, re.M):
-        raise ValueError("the lock has no torch")
-    more = "".join(f" \\\n    --hash=sha256:{one}" for one in hashes)
-    return re.sub(r"(^torch==.*?[0-9a-f])\n(?=\S|\Z)", lambda m: f"{m[1]}{more}\n", lock, flags=re.S | re.M)
-
-
 def write(name: str, entries: str) -> None:
     """Write one of the locks."""
     (ROOT / name).write_text(f"# {HEADS[name]}; written by `make lock`.\n{entries}", encoding="utf-8")
@@ -70,14 +61,13 @@ def write(name: str, entries: str) -> None:
 
 def main() -> int:
     """Resolve and write all three."""
-    hashes = [line for line in CPU_HASHES.read_text("utf-8").splitlines() if not line.startswith("#")]
     with tempfile.TemporaryDirectory() as folder:
         agreed = Path(folder) / "agreed.txt"
         everything = resolve(ROOT / "requirements-dev.txt")
         agreed.write_text(re.sub(r" \\$|^    --hash.*\n", "", everything, flags=re.M), encoding="utf-8")
         kept, cuda = split(resolve(ROOT / "requirements.txt", agreed))
-    write("requirements.lock", add_hashes(kept, hashes))
-    write("requirements-dev.lock", add_hashes(split(everything)[0], hashes))
+    write("requirements.lock", kept)
+    write("requirements-dev.lock", split(everything)[0])
     write("requirements-cuda.lock", cuda)
     return 0
 
