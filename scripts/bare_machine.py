@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from scripts.servers import free_port, stop, wait_until_healthy
 
@@ -93,7 +94,7 @@ class Machine:
 def make_step(name: str, seconds: float, printed: str) -> Step:
     """The step whose commands printed this."""
     fetched = sum(float(one["size"]) * MEGABYTES[one["unit"]] for one in FETCHED.finditer(printed))
-    disk = [Path(one["path"]) for one in ON_DISK.finditer(printed)]
+    disk = [Path(unquote(one["path"])) for one in ON_DISK.finditer(printed)]
     return Step(name, seconds, fetched, sum(path.stat().st_size / 1e6 for path in disk if path.is_file()))
 
 

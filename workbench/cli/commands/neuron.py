@@ -64,18 +64,23 @@ def neuron(
     """
     where = parse_address(address)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        fired = None if text is None else try_text(loaded, where, text)
-        decoded = decode_neuron(loaded, here.store, where)
-        found = {
-            "address": str(where),
-            "sites": {site: neuron_document(one) for site, one in decoded.items()},
-            "text": None if fired is None else _text_document(fired),
-            "profile": None,
-        }
         read = profile or is_profiled(loaded, here.store)
-        if read:
-            found["profile"] = _profile_document(loaded, here.store, where)
+        found = read_neuron(loaded, here.store, where, text=text, profile=read)
         here.show(found, _format_neuron(found, read))
+
+
+def read_neuron(
+    loaded: LoadedModel, store: Store, where: NeuronAddress, *, text: str | None, profile: bool
+) -> dict[str, Any]:
+    """As `neuron --json` prints it. profile: whether to read the reference text, if it is not stored."""
+    fired = None if text is None else try_text(loaded, where, text)
+    decoded = decode_neuron(loaded, store, where)
+    return {
+        "address": str(where),
+        "sites": {site: neuron_document(one) for site, one in decoded.items()},
+        "text": None if fired is None else _text_document(fired),
+        "profile": _profile_document(loaded, store, where) if profile else None,
+    }
 
 
 def _text_document(fired: FiringText) -> dict[str, Any]:
