@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -91,7 +93,7 @@ def test_the_functions_work_from_any_folder(installed: Path, tmp_path: Path) -> 
     assert found.stdout.strip() == "2", found.stderr
 
 
-def test_the_app_starts_with_its_own_theme(installed: Path, tmp_path: Path) -> None:
+def test_the_app_starts_with_its_own_settings(installed: Path, tmp_path: Path) -> None:
     port = free_port()
     environment = {**os.environ, "HEADLAMP_DB": str(tmp_path / "app.db")}
     command = [str(installed / "headlamp"), "app", "--port", str(port)]
@@ -106,6 +108,9 @@ def test_the_app_starts_with_its_own_theme(installed: Path, tmp_path: Path) -> N
         )
     try:
         wait_until_healthy(process, port, seconds=SECONDS)
+        elsewhere = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": "example.org"})
+        with pytest.raises(urllib.error.HTTPError):  # as .streamlit/config.toml has it
+            urllib.request.urlopen(elsewhere, timeout=SECONDS)
     finally:
         stop(process)
     assert f"http://127.0.0.1:{port}" in (tmp_path / "log.txt").read_text("utf-8")
