@@ -1,6 +1,6 @@
 # Headlamp. `make` alone lists the targets. Needs make 3.81 or newer and a POSIX shell.
 #
-# On Linux with an x86-64 processor the package index serves PyTorch with CUDA, several gigabytes.
+# On Linux the package index serves PyTorch with CUDA, several gigabytes.
 # On a machine without a GPU, take the smaller CPU build of the same version instead:
 #     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
 

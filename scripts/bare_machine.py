@@ -116,7 +116,7 @@ def prove_wheel(machine: Machine) -> Iterator[Step]:
     python, command = str(environment / "bin" / "python"), str(environment / "bin" / "headlamp")
     machine.run("venv", [sys.executable, "-m", "venv", str(environment)])
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
-    yield machine.run("the wheel, built", [*pip, "wheel", "--no-deps", "-w", str(machine.home), "."])
+    yield machine.run("the wheel, built", [*pip, "-v", "wheel", "--no-deps", "-w", str(machine.home), "."])
     wheels = [str(path) for path in machine.home.glob("headlamp-*.whl")]
     yield machine.run("the wheel, installed", [*pip, "install", *wheels], elsewhere)
     find = [command, "find", "demo/base", "dog"]
