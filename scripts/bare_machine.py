@@ -27,7 +27,7 @@ from scripts.servers import free_port, stop, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parent.parent
 FETCHED = re.compile(r"^\s*Downloading \S+ \((?P<size>[\d.]+) (?P<unit>bytes|kB|MB|GB)\)", re.M)
-ON_DISK = re.compile(r"^Processing (?:file://)?(?P<path>/\S+\.whl)$", re.M)
+ON_DISK = re.compile(r"^Processing (?:file://)?(?P<path>/\S+\.whl)(?= |$)", re.M)
 MEGABYTES = {"bytes": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
 NOT_PASSED = re.compile(r"PYTHON|VIRTUAL_ENV|HEADLAMP_|XDG_|MAKE|MFLAGS|PIP_CACHE_DIR")
 
