@@ -1,6 +1,6 @@
 # Headlamp. `make` alone lists the targets. Needs make 3.81 or newer and a POSIX shell.
 #
-# On Linux with an x86-64 processor the package index serves PyTorch with CUDA, several gigabytes.
+# On Linux the package index serves PyTorch with CUDA, several gigabytes.
 # On a machine without a GPU, take the smaller CPU build of the same version instead:
 #     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
 
@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.installed-dev
 
-.PHONY: help install dev app test quick torture contract lint format docs browser real-model screenshots demo-models clean
+.PHONY: help install dev app test quick torture contract lint format docs lock wheel bare-machine browser real-model screenshots demo-models clean
 
 help:  ## list the targets
 	@echo "Headlamp: decode a language model's neurons and experts, change them, keep the evidence."
@@ -27,13 +27,13 @@ help:  ## list the targets
 	@echo "  make test WORKERS=4               as many processes at once; each takes up to 2 GB"
 	@echo "  make install PYTHON=python3.12    the Python that .venv is made with"
 
-install: $(INSTALLED)  ## put the pinned requirements into .venv
+install: $(INSTALLED)  ## put the locked requirements into .venv
 	@echo "Headlamp is installed in $(VENV). Start it with: make app"
 
 dev: $(DEV_INSTALLED)  ## the same, with the tools for tests
 
 app: $(INSTALLED)  ## install if needed, then serve the app on 127.0.0.1:8501
-	@exec env HEADLAMP_MODEL="$(MODEL)" $(RUN) -m scripts.serve "$(PORT)"
+	@exec env HEADLAMP_MODEL="$(MODEL)" $(RUN) -m headlamp.serving "$(PORT)"
 
 test: dev browser real-model  ## lint, types and every test; browser tests need Chromium or Chrome
 	@$(MAKE) --no-print-directory lint
@@ -63,6 +63,16 @@ format: dev  ## put the code into the house style
 docs: $(INSTALLED)  ## write the command-line reference and what the quick examples print into the docs
 	$(RUN) -m scripts.docs
 
+lock: dev  ## resolve the requirements again, and write the locks with their hashes
+	$(RUN) -m pip install --disable-pip-version-check uv==0.13.9
+	@$(RUN) -m scripts.lock
+
+wheel: $(INSTALLED)  ## build the wheel into dist/
+	$(RUN) -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
+
+bare-machine: dev  ## prove `make app`, the wheel and `make test` from nothing, with minutes and megabytes
+	@$(RUN) -m scripts.bare_machine
+
 browser: dev  ## find a browser for the tests; as root on Debian or Ubuntu, install one
 	@$(RUN) scripts/browser.py
 
@@ -84,11 +94,11 @@ ifneq ($(shell [ -x $(RUN) ] && echo there),there)
 .PHONY: $(INSTALLED)
 endif
 
-$(INSTALLED): requirements.txt
+$(INSTALLED): requirements.lock requirements-cpu.lock requirements-cuda.lock
 	@[ -x $(RUN) ] || PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	$(RUN) scripts/install.py requirements.lock
 	@touch $@
 
-$(DEV_INSTALLED): requirements-dev.txt requirements-evaluate.txt requirements-skills.txt $(INSTALLED)
-	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
+$(DEV_INSTALLED): requirements-dev.lock $(INSTALLED)
+	$(RUN) scripts/install.py requirements-dev.lock
 	@touch $@

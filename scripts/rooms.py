@@ -11,7 +11,18 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-TOPS = ("analysis", "workbench", "pages", "store", "demo", "training", "bench", "scripts", "tests")
+TOPS = (
+    "analysis",
+    "workbench",
+    "pages",
+    "store",
+    "demo",
+    "headlamp",
+    "training",
+    "bench",
+    "scripts",
+    "tests",
+)
 Arrows = Mapping[str, Collection[str]]
 
 

@@ -9,14 +9,15 @@ import pytest
 
 from scripts.rooms import call_name, list_imports
 
-APP = {"app", "pages", "workbench", "analysis", "store"}
-ASIDE = {"demo", "training", "bench"}
+APP = {"app", "pages", "workbench", "analysis", "store", "headlamp"}
+ASIDE = {"demo", "training", "bench", "headlamp"}
 NEVER = {
     "app": {"torch", "transformers", "sqlite_utils", "store", "pages"} | ASIDE,
     "pages": {"torch", "transformers", "sqlite_utils", "store", "pages"} | ASIDE,
     "workbench": {"streamlit", "pages", "sqlite_utils"} | ASIDE,
     "analysis": {"streamlit", "sqlite_utils", "store", "workbench", "pages"} | ASIDE,
     "store": {"streamlit", "torch", "transformers", "plotly", "analysis", "workbench", "pages"} | ASIDE,
+    "headlamp": {"torch", "transformers", "sqlite_utils", "pages"} | ASIDE - {"headlamp"},
     "demo": {"streamlit", "torch", "transformers", "analysis", "workbench", "store", "pages"}
     | ASIDE - {"demo"},
     "training": {"streamlit", "pages", "bench"},
@@ -168,6 +169,8 @@ def test_each_cell_of_the_table_is_seen(tmp_path: Path, layer: str, target: str)
         ("analysis/a.py", "__import__('streamlit')", "streamlit"),
         ("analysis/deep/a.py", "from ...workbench import jobs", "workbench.jobs"),
         ("pages/explore/a.py", "importlib.import_module('..shop.clamp', __package__)", "pages.shop.clamp"),
+        ("headlamp/a.py", "from pages.shared import state", "pages.shared.state"),
+        ("workbench/a.py", "import headlamp", "headlamp"),
         ("store/a.py", "from plotly.graph_objects import Figure", "plotly.graph_objects.Figure"),
     ],
 )  # fmt: skip
@@ -216,6 +219,7 @@ def test_a_script_directly_in_pages_is_seen(tmp_path: Path) -> None:
         ("demo/a.py", "from pathlib import Path\nfrom demo import cards"),
         ("training/a.py", "import torch, analysis.models\nfrom demo import BUNDLED\ntorch.load('f')"),
         ("bench/a.py", "import pickle, workbench, store"),
+        ("headlamp/a.py", "import streamlit, analysis.figures, store\nfrom workbench.a import b"),
         ("tests/a.py", "import streamlit, training.train, pages.explore.a"),
     ],
 )  # fmt: skip

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+Figure = go.Figure
+"""What every figure function returns, named for modules that draw nothing."""
+
 POSITIVE_RGB = (213, 120, 0)
 NEGATIVE_RGB = (0, 114, 178)
 """Amber, and blue by Okabe and Ito: distinguishable with any colour vision, on white and on black."""

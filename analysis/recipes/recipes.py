@@ -20,11 +20,11 @@ from analysis.intervening.interventions import Change
 from analysis.intervening.pruning import PruneColumn, PruneExpert
 from analysis.opening.models import LoadedModel
 from analysis.recipes.kinds import READERS, read_intervention, write_entry
+from analysis.version import VERSION
 
 FORMAT = 1
 KINDS = ("clamp", "prune_expert", "prune_column", *READERS)
 """The kinds of intervention that this version reads and writes."""
-HEADLAMP = "0.1.0"
 LARGEST_RAW = 1e30
 """A raw value this large overflows float32 when multiplied."""
 
@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 @cache
 def _versions() -> dict[str, str]:
     return {
-        "headlamp": HEADLAMP,
+        "headlamp": VERSION,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "streamlit": version("streamlit"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields as dataclass_fields
 from importlib import import_module
@@ -20,7 +19,8 @@ from typing import Any
 from analysis.errors import BadSkillFile, SkillError, first_line
 from analysis.inputs import check_input
 from analysis.skills.items import JudgeName, Skill, SkillItem
-from analysis.skills.layouts import LETTERS, make_text_item, map_fields, read_items
+from analysis.skills.layouts import count_from_zero, make_text_item, map_fields, read_items
+from analysis.skills.tables import read_table
 
 LARGEST_BYTES = 64_000_000
 """Largest skill file, unpacked; a skill is measured on hundreds of examples."""
@@ -28,8 +28,6 @@ LARGEST_BYTES = 64_000_000
 MOST_HUB_ROWS = 20_000
 SHORTEST_TEXT = 40
 """Shortest paragraph of a plain text that counts as an example, in characters."""
-
-_CSV_CELL = 10_000_000
 
 
 def read_skill(path: Path, name: str = "", fields: Mapping[str, str] | None = None) -> Skill:
@@ -60,7 +58,7 @@ def parse_skill_bytes(
     if len(data) > LARGEST_BYTES:
         raise _too_large(file_name)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadSkillFile(
             f"{file_name} is not UTF-8 text (byte {error.start} is {data[error.start]:#04x}); "
@@ -171,7 +169,7 @@ def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
         return
     if start in "[{":
         yield from _number_records(_json_records(text), fields)
-    elif (table := _table(text)) is not None:
+    elif (table := read_table(text, fields)) is not None:
         yield from _number_records(table, fields)
     else:
         yield from _paragraphs(text)
@@ -180,7 +178,8 @@ def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
 def _number_records(
     records: Iterable[Any], fields: Mapping[str, str] | None, fixed: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[SkillItem]:
-    for number, record in enumerate(records, 1):
+    given = list(records) if fields else count_from_zero(list(records))
+    for number, record in enumerate(given, 1):
         try:
             if isinstance(record, str):
                 yield make_text_item(record)
@@ -198,7 +197,12 @@ def _json_records(text: str) -> Iterator[Any]:
     """The records of one document that is a list or holds SQuAD's data, else one document per line."""
     try:
         whole = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if text.lstrip()[0] == "[":
+            raise BadSkillFile(
+                f"the list is not JSON ({str(error)[:80]}); look there for a missing quote or bracket, or a "
+                "comma behind the last entry"
+            ) from error
         yield from _json_lines(text)
         return
     yield from whole if isinstance(whole, list) else [whole]
@@ -213,29 +217,6 @@ def _json_lines(text: str) -> Iterator[Any]:
                 raise BadSkillFile(
                     f"line {number} is not JSON ({str(error)[:80]}); write one JSON document per line"
                 ) from error
-
-
-def _table(text: str) -> list[dict[str, str]] | None:
-    """The rows of a CSV; None if the text is not a CSV. Raises BadSkillFile if it has no header."""
-    csv.field_size_limit(_CSV_CELL)
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
-    except csv.Error:
-        return None
-    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
-        return None
-    if all(len(row) == 6 and row[5].strip() in LETTERS[:4] for row in rows):  # MMLU as first released
-        rows.insert(0, ["question", *(f"choice{i}" for i in range(4)), "answer"])
-    header = [cell.strip() for cell in rows[0]]
-    if not {"prompt", "question", "text"} & set(header) and not _looks_like_header(header):
-        raise BadSkillFile(
-            f"a CSV needs a header; its first line is {', '.join(header)[:80]!r}, not prompt,answer,judge,…"
-        )
-    return [dict(zip(header, row, strict=True)) for row in rows[1:]]
-
-
-def _looks_like_header(cells: Sequence[str]) -> bool:
-    return len(set(cells)) == len(cells) and all(cell.isidentifier() for cell in cells)
 
 
 def _paragraphs(text: str) -> Iterator[SkillItem]:

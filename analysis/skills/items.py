@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from analysis.errors import BadSkillFile, JudgeError, TooFewExamples
+from analysis.skills.choices import read_choices, read_texts, write_text
 
 JudgeName = Literal["number", "substring", "exact", "choice", "tests", "perplexity"]
 JUDGE_NAMES: tuple[JudgeName, ...] = get_args(JudgeName)
@@ -109,36 +110,19 @@ class Skill:
 def read_item(record: Mapping[str, Any]) -> SkillItem:
     """The example of one record of a skill file. Raises BadSkillFile or JudgeError with the reason."""
     fields: dict[str, Any] = {
-        name: _text(record, name)
+        name: write_text(record[name], name)
         for name in ("prompt", "answer", "judge", "setup", "group", "wording", "lang")
         if record.get(name) not in (None, "")
     }
-    for name in ("choices", "tests", "stop"):
+    for name in ("tests", "stop"):
         if record.get(name) not in (None, "", []):
-            fields[name] = _texts(record, name)
+            fields[name] = read_texts(record, name)
+    if record.get("choices") not in (None, "", []):
+        choices = read_choices(record)
+        fields["choices"] = choices.texts
+        if fields.get("judge") == "choice" and "answer" in fields:
+            fields["answer"] = choices.find(fields["answer"])
     return SkillItem(**{"prompt": "", "answer": ""} | fields)
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record[name]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadSkillFile(f"the field {name!r} is a {type(value).__name__}; write a text or a number")
-    return str(value)
-
-
-def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """A list of texts, also if written as JSON inside a CSV cell; `stop` may be a single text."""
-    value = record[name]
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise BadSkillFile(f"the field {name!r} is not a JSON list: {str(error)[:60]}") from error
-    if isinstance(value, str) and name == "stop":
-        value = [value]
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str | int | float) for one in value):
-        raise BadSkillFile(f"the field {name!r} is a {type(value).__name__}; write a list of texts")
-    return tuple(str(one) for one in value)
 
 
 def _record(item: SkillItem) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Layouts of skill files and Hub data sets, converted to examples.
 
-GSM8K, MBPP, HumanEval, MMLU, SQuAD-style (XQuAD, MLQA), TOFU, and lists of texts. The layout
-is detected from a record's fields, never from a file's name.
+GSM8K, MBPP, HumanEval, MMLU, ARC, CommonsenseQA, SQuAD-style (XQuAD, MLQA), TOFU, chats, and lists of texts.
+The layout is detected from a record's fields, never from a file's name.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from analysis.errors import BadSkillFile
+from analysis.errors import BadSkillFile, SkillError
+from analysis.skills.choices import LETTERS, Choices, counts_from_one, read_choices, read_text, write_text
 from analysis.skills.items import SkillItem, read_item
 
 Record = Mapping[str, Any]
-LETTERS = "ABCDEFGHIJ"
 CODE_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n#", "\nassert ", "\n\n\n")
 """What ends a generated function."""
 
@@ -74,8 +74,12 @@ def _has(*names: str) -> Callable[[Record], bool]:
 
 
 def _gsm8k(record: Record) -> list[SkillItem]:
-    answer = str(record["answer"]).rpartition("####")[2].strip()
-    return [SkillItem(f"Question: {record['question']}\nAnswer:", answer, "number")]
+    answer = read_text(record, "answer").rpartition("####")[2].strip()
+    return [SkillItem(_ask(record), answer, "number")]
+
+
+def _ask(record: Record) -> str:
+    return f"Question: {read_text(record, 'question')}\nAnswer:"
 
 
 def _is_gsm8k(record: Record) -> bool:
@@ -85,37 +89,73 @@ def _is_gsm8k(record: Record) -> bool:
 def _mbpp(record: Record) -> list[SkillItem]:
     tests = [*record.get("test_list", ()), *record.get("challenge_test_list", ())]
     setup = "\n".join([str(record.get("test_setup_code") or ""), *record.get("test_imports", ())]).strip()
-    task = record.get("text") or record.get("prompt")
+    task = read_text(record, "text" if record.get("text") else "prompt")
     prompt = f'"""\n{task}\n{tests[0] if tests else ""}\n"""\n'
-    return [SkillItem(prompt, "", "tests", tests=tuple(map(str, tests)), setup=setup, stop=CODE_STOPS[1:])]
+    statements = tuple(write_text(test, "test_list") for test in tests)
+    return [SkillItem(prompt, "", "tests", tests=statements, setup=setup, stop=CODE_STOPS[1:])]
 
 
 def _humaneval(record: Record) -> list[SkillItem]:
-    test = f"{record['test']}\ncheck({record['entry_point']})"
-    prompt = str(record["prompt"])
+    test = f"{read_text(record, 'test')}\ncheck({read_text(record, 'entry_point')})"
+    prompt = read_text(record, "prompt")
     group = str(record.get("task_id", ""))
     return [SkillItem(prompt, "", "tests", tests=(test,), setup=prompt, group=group, stop=CODE_STOPS)]
 
 
-def _mmlu(record: Record) -> list[SkillItem]:
-    choices = record.get("choices") or [record[f"choice{i}"] for i in range(4)]
-    answer = str(record["answer"]).strip()
-    index = str(LETTERS.index(answer)) if len(answer) == 1 and answer in LETTERS else answer
-    listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
-    prompt = f"{str(record['question']).strip()}\n{listed}\nAnswer:"
-    return [SkillItem(prompt, index, "choice", choices=tuple(LETTERS[: len(choices)]))]
+def _multiple_choice(record: Record) -> list[SkillItem]:
+    choices = _read_choices(record)
+    index = choices.find(record["answerKey" if record.get("answer") is None else "answer"])
+    listed = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, choices.texts, strict=False))
+    prompt = f"{read_text(record, 'question').strip()}\n{listed}\nAnswer:"
+    return [SkillItem(prompt, index, "choice", choices=tuple(LETTERS[: len(choices.texts)]))]
 
 
-def _is_mmlu(record: Record) -> bool:
-    return _has("question", "answer")(record) and ("choices" in record or _has("choice0", "choice3")(record))
+def _read_choices(record: Record) -> Choices:
+    if record.get("choices"):
+        return read_choices(record)
+    return Choices(tuple(read_text(record, f"choice{place}") for place in range(4)))
+
+
+def _is_multiple_choice(record: Record) -> bool:
+    """Whether a record is MMLU's, ARC's or CommonsenseQA's: a question, its choices, and which is right."""
+    right, choices = ("answer", "answerKey"), ("choices" in record or _has("choice0", "choice3")(record))
+    return "prompt" not in record and "question" in record and choices and any(n in record for n in right)
+
+
+def count_from_zero(records: list[Any]) -> list[Any]:
+    """The records of a file with the answers of questions and choices counted from 0.
+
+    They are taken to be counted from 1 where none is 0 and one is as large as its number of choices.
+    """
+    asked = [one for one in records if isinstance(one, Mapping) and _is_multiple_choice(one)]
+    found = [_read_index(one) for one in asked]
+    known = [one for one in found if one is not None]
+    if not asked or len(known) < len(asked) or not counts_from_one(known):
+        return records
+    shifted = {id(one): {**one, "answer": index - 1} for one, (index, _) in zip(asked, known, strict=True)}
+    return [shifted.get(id(one), one) for one in records]
+
+
+def _read_index(record: Record) -> tuple[int, int] | None:
+    """(answer, number of choices) of a record whose answer is a number that labels no choice, else None."""
+    try:
+        choices = _read_choices(record)
+        said = write_text(record.get("answer"), "answer").strip()
+    except SkillError:
+        return None
+    return (int(said), len(choices.texts)) if said.isdecimal() and said not in choices.labels else None
 
 
 def _squad(record: Record) -> list[SkillItem]:
+    """SQuAD's document, or any other whose records are under data."""
+    entries = record["data"]
+    if not any("paragraphs" in entry for entry in entries) and all(entries):
+        return [item for entry in entries for item in read_items(entry)]
     return [
         item
-        for entry in record["data"]
+        for entry in entries
         for paragraph in entry["paragraphs"]
-        for item in _paragraph(paragraph["context"], paragraph["qas"])
+        for item in _paragraph(read_text(paragraph, "context"), paragraph["qas"])
     ]
 
 
@@ -124,23 +164,34 @@ def _paragraph(context: str, questions: Sequence[Record]) -> Iterator[SkillItem]
     for question in questions:
         answers = question.get("answers") or []
         texts = answers.get("text", []) if isinstance(answers, Mapping) else [a["text"] for a in answers]
-        if texts and str(texts[0]).strip():
-            prompt = f"{context}\nQuestion: {question['question']}\nAnswer:"
+        if texts and write_text(texts[0], "answers").strip():
+            prompt = f"{context}\n{_ask(question)}"
             yield SkillItem(prompt, str(texts[0]), group=f"context-{context[:80]}")
 
 
 def _flat_squad(record: Record) -> list[SkillItem]:
-    return list(_paragraph(str(record["context"]), [record]))
+    return list(_paragraph(read_text(record, "context"), [record]))
 
 
 def _tofu(record: Record) -> list[SkillItem]:
-    prompt = f"Question: {record['question']}\nAnswer:"
     if "perturbed_answer" not in record:
-        return [SkillItem(prompt, str(record["answer"]), "perplexity")]
+        return [SkillItem(_ask(record), read_text(record, "answer"), "perplexity")]
     wrong = record["perturbed_answer"]
-    right = str(record.get("paraphrased_answer") or record["answer"])
-    choices = (right, *([wrong] if isinstance(wrong, str) else map(str, wrong)))
-    return [SkillItem(prompt, "0", "choice", choices=choices)]
+    right = read_text(record, "paraphrased_answer" if record.get("paraphrased_answer") else "answer")
+    others = [wrong] if isinstance(wrong, str) else wrong
+    choices = (right, *(write_text(one, "perturbed_answer") for one in others))
+    return [SkillItem(_ask(record), "0", "choice", choices=choices)]
+
+
+def _messages(record: Record) -> list[SkillItem]:
+    """A chat of one question and its answer, which is measured by perplexity."""
+    said = [(read_text(one, "role"), read_text(one, "content")) for one in record["messages"]]
+    if [role for role, _ in said] != ["user", "assistant"]:
+        roles = ", ".join(role for role, _ in said) or "none"
+        raise BadSkillFile(
+            f"its messages are of {roles}; an example is one message of the user and one of the assistant"
+        )
+    return [SkillItem(said[0][1], said[1][1], "perplexity")]
 
 
 _LAYOUTS: tuple[tuple[Callable[[Record], bool], Callable[[Record], list[SkillItem]]], ...] = (
@@ -149,8 +200,9 @@ _LAYOUTS: tuple[tuple[Callable[[Record], bool], Callable[[Record], list[SkillIte
     (_has("prompt"), lambda record: [read_item(record)]),
     (_has("data"), _squad),
     (_has("context", "question", "answers"), _flat_squad),
-    (_is_mmlu, _mmlu),
+    (_is_multiple_choice, _multiple_choice),
     (_is_gsm8k, _gsm8k),
     (_has("question", "answer"), _tofu),
-    (_has("text"), lambda record: [make_text_item(str(record["text"]))]),
+    (_has("messages"), _messages),
+    (_has("text"), lambda record: [make_text_item(read_text(record, "text"))]),
 )

@@ -60,7 +60,7 @@ def chromium() -> Iterator[Browser]:
 def serve(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AppServer]:
     """Not for tests: what `app` and `app_server` share."""
 
-    def start(stack: ExitStack, module: str = "scripts.serve", **environment: str) -> AppServer:
+    def start(stack: ExitStack, module: str = "headlamp.serving", **environment: str) -> AppServer:
         folder = tmp_path_factory.mktemp("app")
         app = stack.enter_context(running_app(repo_root, folder, environment, module=module))
         RUNNING.append(app)

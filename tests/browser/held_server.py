@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.running.generation import generate_steps
-from scripts import serve
+from headlamp import serving
 from workbench.generating import clamping
 from workbench.jobs import jobs
 from workbench.runs import FinishedRun, Progress, run_missing_units
@@ -46,4 +46,4 @@ def generate_held_steps(*asked: Any) -> Iterator[Any]:
 if __name__ == "__main__":
     clamping.generate_steps = generate_held_steps  # type: ignore[attr-defined, assignment]
     jobs.run_missing_units = run_held_units  # type: ignore[attr-defined, assignment]
-    sys.exit(serve.main(sys.argv[1:]))
+    sys.exit(serving.main(sys.argv[1:]))

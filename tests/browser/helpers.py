@@ -1,25 +1,19 @@
 """The app in a browser: start it, open a page, wait until it rests."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
+from scripts.servers import HOST, free_port, stop, wait_until_healthy
 from tests.patience import SECONDS
 
-HOST = "127.0.0.1"
-STOP_SECONDS = 10
 QUIET_MS = 400
 
 # True once Streamlit is connected, runs no script and shows nothing left over from the run before;
@@ -47,20 +41,13 @@ class AppServer:
     process: subprocess.Popen[bytes]
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running_app(
     root: Path,
     folder: Path,
     environment: Mapping[str, str] | None = None,
     *,
-    module: str = "scripts.serve",
+    module: str = "headlamp.serving",
 ) -> Iterator[AppServer]:
     """The app under root, served on a free port with its database and log in folder; ended on leaving.
 
@@ -81,29 +68,17 @@ def running_app(
         )
     server = AppServer(f"http://{HOST}:{port}", Path(settings["HEADLAMP_DB"]), log, process)
     try:
-        _wait_until_healthy(server)
+        _wait(process, port, log)
         yield server
     finally:
-        _stop(process)
+        stop(process)
 
 
-def _wait_until_healthy(server: AppServer) -> None:
-    deadline = time.monotonic() + SECONDS
-    while server.process.poll() is None and time.monotonic() < deadline:
-        with suppress(urllib.error.URLError, OSError):
-            if urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=2).status == 200:
-                return
-        time.sleep(0.1)
-    raise RuntimeError(f"the app did not come up at {server.url}:\n{server.log.read_text(errors='replace')}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the app and every process it started, which share its process group."""
-    for ending in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, ending)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    try:
+        wait_until_healthy(process, port, seconds=SECONDS)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}:\n{log.read_text(errors='replace')}") from error
 
 
 def view(page: Page) -> dict[str, str]:

@@ -26,6 +26,7 @@ from workbench.cli.commands.save import save
 from workbench.cli.commands.skills import skill, tars
 from workbench.cli.commands.sweep import sweep
 from workbench.cli.commands.unlearn import unlearn_
+from workbench.cli.serving import serve_app
 from workbench.cli.shared.output import say
 
 DONE, DIFFERENT, REFUSED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
@@ -66,6 +67,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Decode a language model's neurons, clamp them, and keep the evidence.",
 )
+app.command("app")(serve_app)
 app.command()(models)
 app.command()(inspect)
 app.command()(decode)

@@ -6,8 +6,6 @@ source = add_skill(store, "capitals", data, "csv")     # skills/capitals.jsonl b
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
 import unicodedata
 from contextlib import suppress
@@ -16,8 +14,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from analysis.errors import BadSkillFile, SkillError
-from analysis.skills.files import LARGEST_BYTES, parse_skill_bytes, write_skill_lines
+from analysis.skills.files import parse_skill_bytes, write_skill_lines
 from analysis.skills.items import Skill
+from analysis.skills.tables import read_table
 from demo import BUNDLED_SKILLS
 from store import Store
 from store.errors import translate_errors
@@ -190,23 +189,15 @@ def _check_form(data: bytes, form: str) -> None:
             f"{FORMS[form]} begin with {text[:20]!r}; write one JSON document per line, such as "
             '{"prompt": "2 + 2 =", "answer": "4", "judge": "number"}'
         )
-    if form == "csv" and text:
-        _check_table(text)
+    if form == "csv" and text and not _is_table(text):
+        raise BadSkillFile(
+            "it is no table: its first line names no column prompt, question or text, or its rows are of "
+            "different lengths"
+        )
 
 
-def _check_table(text: str) -> None:
-    csv.field_size_limit(LARGEST_BYTES)
-    reader = csv.reader(io.StringIO(text), strict=True)
-    width = 0
+def _is_table(text: str) -> bool:
     try:
-        for row in reader:
-            width = width or len(row)
-            if row and len(row) != width:
-                raise BadSkillFile(
-                    f"line {reader.line_num} of the CSV has {len(row)} cells, its first line {width}; put "
-                    "cells that hold a comma or a line break in quotes"
-                )
-    except csv.Error as error:
-        raise BadSkillFile(f"line {reader.line_num} of the CSV cannot be read: {error}") from error
-    if width < 2:
-        raise BadSkillFile("a CSV needs at least two columns, such as prompt and answer, with commas between")
+        return read_table(text) is not None
+    except BadSkillFile:  # reported by the reader, too
+        return True

@@ -34,9 +34,9 @@ _NAME, _PASTED, _DRAFT, _FETCHED = "_skill_name", "_skill_pasted", "_skill_draft
 _HUB, _FILES = "_skill_hub", "_skill_files"
 _EXAMPLE = '{"prompt": "Question: What is the capital of Italy?\\nAnswer:", "answer": "Rome"}'
 _HELP = (
-    "JSON lines with prompt, answer and, optionally, judge, group and wording; a CSV with these as its "
-    "header; or GSM8K, MBPP, HumanEval, MMLU, SQuAD, TOFU as published. Plain paragraphs are texts "
-    "measured by perplexity."
+    "JSON lines with prompt, answer and, optionally, judge, group and wording; a table with these as its "
+    "header; or GSM8K, MBPP, HumanEval, MMLU, ARC, CommonsenseQA, SQuAD, TOFU as published. Plain paragraphs "
+    "are texts measured by perplexity."
 )
 
 

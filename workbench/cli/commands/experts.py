@@ -141,12 +141,12 @@ def experts(
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         texts = replace(keep_texts(loaded, *given), window=window)
         asked = texts.released_question if as_released else texts.question
-        profile = _load_profile(loaded, here.store, asked)
+        profile = load_profile(loaded, here.store, asked)
         verdict = find_super_experts(profile, criterion)
         found, report = answer_profile(loaded, profile, verdict), None
         parts = choose_super_parts(verdict) if prune == SUPER else named
         if prune is not None:
-            report = _prune(loaded, here.store, profile, verdict, parts, texts, draws, seed)
+            report = measure_pruning(loaded, here.store, profile, verdict, parts, texts, draws, seed)
             if recipe_out is not None:
                 with replace_file(recipe_out) as file:
                     recipe = pruning_recipe(loaded, parts)
@@ -155,14 +155,15 @@ def experts(
         here.show(found.to_document() | {"prune": pruned}, format_experts(found, report))
 
 
-def _load_profile(loaded: LoadedModel, store: Store, asked: ProfileQuestion) -> ExpertProfile:
+def load_profile(loaded: LoadedModel, store: Store, asked: ProfileQuestion) -> ExpertProfile:
+    """The profile over a text, computed as a job where it is not stored."""
     document = asked.document()
     order = make_order(EXPERTS, loaded.ref, **document)
     run = answer_order(store, InThread(), order, expert_profile_spec(loaded, document))
     return read_expert_profile(loaded, store, run.run.key)
 
 
-def _prune(
+def measure_pruning(
     loaded: LoadedModel,
     store: Store,
     profile: ExpertProfile,
@@ -172,6 +173,7 @@ def _prune(
     draws: int,
     seed: int,
 ) -> PruneReport:
+    """What is lost without these parts, beside random ones; computed as a job where it is not stored."""
     spared: Any = [row.block.address for row in verdict.supers]
     order = prune_order(loaded, profile, parts, texts, spared=spared, draws=draws, seed=seed)
     run = answer_order(store, InThread(), order, prune_spec(loaded, order.parameters))

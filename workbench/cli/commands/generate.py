@@ -150,7 +150,7 @@ def generate(
                 format_several(found, lines, mean, controls),
             )
             return
-        result = _generate(loaded, here.store, request)
+        result = generate_text(loaded, here.store, request)
         if recipe_out is not None:
             files = write_recipe_files(loaded, result.request.clamps, "recipe", result.reach.used)
             write_recipe(recipe_out, files)
@@ -159,7 +159,7 @@ def generate(
         here.show({"prompt": request.prompt, "seed": seed} | list_outputs(result), _format_result(result))
 
 
-def _generate(loaded: LoadedModel, store: Store, request: GenerationRequest) -> Generation:
+def generate_text(loaded: LoadedModel, store: Store, request: GenerationRequest) -> Generation:
     """The finished pair; warnings, and clamps without effect, are reported on stderr."""
     result: Generation | None = None
     with show_bar("reading the reference text") as reading, show_bar("generating") as writing:

@@ -111,7 +111,7 @@ def levers(
             search_matched=search_matched,
             seed=seed,
         )
-        stored = _answer(loaded, here.store, asked)
+        stored = search_levers(loaded, here.store, asked)
         found = stored.answer
         if keep is not None:
             kept = keep_effect(loaded, here.store, asked, found, stored.run, title=keep)
@@ -151,11 +151,11 @@ def concepts(
         asked = [ask_levers(loaded, word, lines, controls=controls, seed=seed) for word in chosen]
         for one in asked:
             check_levers(loaded, one)
-        found = [_answer(loaded, here.store, one).answer for one in asked]
+        found = [search_levers(loaded, here.store, one).answer for one in asked]
         here.show(list_concepts(found), format_concepts(found, time.perf_counter() - started))
 
 
-def _answer(loaded: LoadedModel, store: Store, asked: LeverQuestion) -> StoredLevers:
+def search_levers(loaded: LoadedModel, store: Store, asked: LeverQuestion) -> StoredLevers:
     """The stored levers of a word, computed as a job where they are not there."""
     check_levers(loaded, asked)
     order = make_order(LEVERS, loaded.ref, **asked.document())

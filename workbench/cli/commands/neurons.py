@@ -164,10 +164,11 @@ def find(
                 limit=limit,
                 progress=progress,
             )
-        here.show(_search_document(found), _search_table(found))
+        here.show(write_search(found), _search_table(found))
 
 
-def _search_document(found: WordSearch) -> dict[str, Any]:
+def write_search(found: WordSearch) -> dict[str, Any]:
+    """As `find --json` prints it."""
     return {
         "word": found.word,
         "token_ids": list(found.token_ids),

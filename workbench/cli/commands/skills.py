@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from analysis.errors import SkillError
+from analysis.opening.models import LoadedModel
 from analysis.skills.files import MOST_HUB_ROWS, read_hub_skill, write_skill_lines
 from analysis.skills.items import JudgeName, SkillItem
 from analysis.unlearning.edits.tars import MOST_EDITS, NOISE, THRESHOLD
 from analysis.unlearning.edits.tars_search import GOAL, MOST_KL
+from store import Store
 from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, check_readable_text
 from workbench.cli.shared.output import format_facts, format_number, format_table
@@ -308,15 +310,23 @@ def tars(
     concepts, other = read_concepts(concept, lines, common, held_out or (), language or (), synonym or ())
     asked = ConceptQuestion(concepts, other, edits, threshold, noise, goal, max_kl, not no_head_rows, seed)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
-        stored = find_removal(loaded, here.store, asked)
-        if stored is None or stored.earlier:
-            check_concepts(loaded, asked)
-            order = make_order(TARS, loaded.ref, **asked.document())
-            answer_order(here.store, InThread(), order, removal_spec(loaded, asked.document()))
-            stored = find_removal(loaded, here.store, asked)
-        assert stored is not None  # the job is done
-        answer = stored.answer
-        assert isinstance(answer, RemovalAnswer)  # as this version measures it
+        answer, files = measure_removal(loaded, here.store, asked)
         if recipe is not None:
-            write_recipe(recipe, stored.files)
+            write_recipe(recipe, files)
         here.show(answer.to_document(), format_removal(answer))
+
+
+def measure_removal(
+    loaded: LoadedModel, store: Store, asked: ConceptQuestion
+) -> tuple[RemovalAnswer, Mapping[str, bytes]]:
+    """The removal of concepts, computed as a job where it is not stored; and its recipe's files."""
+    stored = find_removal(loaded, store, asked)
+    if stored is None or stored.earlier:
+        check_concepts(loaded, asked)
+        order = make_order(TARS, loaded.ref, **asked.document())
+        answer_order(store, InThread(), order, removal_spec(loaded, asked.document()))
+        stored = find_removal(loaded, store, asked)
+    assert stored is not None  # the job is done
+    answer = stored.answer
+    assert isinstance(answer, RemovalAnswer)  # as this version measures it
+    return answer, stored.files

@@ -9,7 +9,9 @@ import typer
 from analysis.errors import HeadlampError
 from analysis.levers.controls import CONTROLS
 from analysis.levers.grids import parse_values
+from analysis.opening.models import LoadedModel
 from analysis.reading.word_kinds import find_word_kind
+from store import Store
 from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.lever_outputs import check_outputs, write_best
 from workbench.cli.shared.lever_tables import format_sweep
@@ -33,6 +35,7 @@ from workbench.cli.shared.prompt_options import (
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
+from workbench.levers.answers import SweepAnswer
 from workbench.levers.evidence import keep_effect
 from workbench.levers.questions import SweepQuestion, adapt_prompts, surround
 from workbench.levers.sweeps import SWEEP, find_sweep, resolve_sweep, sweep_spec
@@ -121,12 +124,17 @@ def sweep(
         )
         with show_bar("reading the reference text") as reading:
             asked = resolve_sweep(loaded, here.store, asked, reading)
-        order = make_order(SWEEP, loaded.ref, **asked.document())
-        answer_order(here.store, InThread(), order, sweep_spec(loaded, asked.document()))
-        stored = find_sweep(loaded, here.store, asked)
-        assert stored is not None  # the job is done
-        run, found = stored
+        run, found = measure_sweep(loaded, here.store, asked)
         if keep is not None:
             say(f"Kept as finding {keep_effect(loaded, here.store, asked, found, run, title=keep).id}.")
         write_best(loaded, here.store, found, asked.prompts[0], recipe_out, script_out)
         here.show(found.to_document(), format_sweep(found))
+
+
+def measure_sweep(loaded: LoadedModel, store: Store, asked: SweepQuestion) -> tuple[str, SweepAnswer]:
+    """The run and the answer, computed as a job where it is not stored. asked: with `resolve_sweep` done."""
+    order = make_order(SWEEP, loaded.ref, **asked.document())
+    answer_order(store, InThread(), order, sweep_spec(loaded, asked.document()))
+    stored = find_sweep(loaded, store, asked)
+    assert stored is not None  # the job is done
+    return stored

@@ -30,6 +30,7 @@ from workbench.unlearning.checks import parse_layers
 from workbench.unlearning.presets import format_minutes, make_quick, plan_time
 from workbench.unlearning.unlearning import (
     UNLEARN,
+    UnlearningAnswer,
     UnlearningQuestion,
     find_unlearning_answer,
     read_method_recipe,
@@ -236,14 +237,19 @@ def unlearn_(
     exports.check(question)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         _say_time(loaded, here.store, question)
-        order = make_order(UNLEARN, loaded.ref, question=question.document())
-        done = answer_order(here.store, InThread(), order, unlearn_spec(loaded, question))
-        found = read_unlearning_answer(loaded, here.store, question, done)
+        found = measure_unlearning(loaded, here.store, question)
         exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
         exports.write_results(loaded, here.store, found)
         for warning in list_warnings(found.document):
             say(f"Warning: {warning}")
         here.show(found.document, format_unlearned(found.document))
+
+
+def measure_unlearning(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> UnlearningAnswer:
+    """The whole answer, computed as a job where it is not stored."""
+    order = make_order(UNLEARN, loaded.ref, question=question.document())
+    done = answer_order(store, InThread(), order, unlearn_spec(loaded, question))
+    return read_unlearning_answer(loaded, store, question, done)
 
 
 def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> None:

@@ -51,8 +51,7 @@ def open_session(db: Path | None, as_json: bool) -> Iterator[Session]:
     """A command's session. Library output goes to stderr, never into the answer."""
     if sys.stdout is None:
         raise HeadlampError("stdout is closed, so the answer cannot be printed; redirect it to a file")
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_libraries()
     output = Output(sys.stdout, as_json)
     with redirect_stdout(sys.stderr), _print_logs("analysis.checkpoints.hub_shards"):
         store = open_store(None if db is None else expand_home(db))
@@ -60,6 +59,12 @@ def open_session(db: Path | None, as_json: bool) -> Iterator[Session]:
             yield Session(store, output)
         finally:
             store.close()
+
+
+def quiet_libraries() -> None:
+    """Let transformers say errors alone, and draw no bars of its own."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 class _StderrHandler(logging.Handler):

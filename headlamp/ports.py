@@ -1,11 +1,7 @@
-"""Check whether the app can listen on a port, before Streamlit starts: `python scripts/check_port.py 8501`.
-
-Exit 0: the port is free. Exit 2: one message on stderr says what is wrong and what to do.
-"""
+"""Check whether the app can listen on a port, before Streamlit starts."""
 
 import errno
 import socket
-import sys
 
 HOST = "127.0.0.1"
 LAST_PORT = 65_535
@@ -39,28 +35,21 @@ def next_free(port: int) -> int | None:
 def problem(text: str) -> str | None:
     """What is wrong with this port and what to do, or None if the app can listen on it."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= LAST_PORT):
-        return f"PORT={text} is not a port: a whole number from 1 to {LAST_PORT}, as in: make app PORT=8502"
+        return f"{text} is not a port: give a whole number from 1 to {LAST_PORT}, as in: {_write_start(8502)}"
     port = int(text)
     error = errno.EADDRINUSE if answers(port) else bind_error(port)
     if error == errno.EADDRINUSE:
         other = next_free(port)
-        way_out = f"start on another port with: make app PORT={other}" if other else "choose another PORT="
+        way_out = f"start on another port: {_write_start(other)}" if other else "choose another port"
         return (
             f"Port {port} on {HOST} is in use, perhaps by a Headlamp that is already open "
             f"(http://{HOST}:{port}). Stop that program, or {way_out}"
         )
     if error:
-        return f"This user may not listen on port {port}. Choose one above 1023, as in: make app PORT=8502"
+        return f"This user may not listen on port {port}. Choose one above 1023, as in: {_write_start(8502)}"
     return None
 
 
-def main() -> int:
-    """Check the port named on the command line."""
-    message = problem(sys.argv[1] if len(sys.argv) > 1 else "")
-    if message:
-        print(message, file=sys.stderr)
-    return 2 if message else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _write_start(port: int) -> str:
+    """The commands that start the app on a port."""
+    return f"headlamp app --port {port} (in a clone: make app PORT={port})"

@@ -1,18 +1,16 @@
-"""Serve the app on 127.0.0.1: `python -m scripts.serve 8501`, what `make app` runs.
+"""Serve the app on 127.0.0.1: `python -m headlamp.serving 8501`, what `make app` and `headlamp app` run.
 
 Streamlit would take the folder pages beside app.py for its older page discovery and show the first visitor
 of a deep link "Page not found" until app.py has run. Here that is disabled beforehand.
 """
 
 import sys
-from pathlib import Path
 
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.web import cli
 
-from scripts.check_port import HOST, problem
-
-APP = Path(__file__).resolve().parent.parent / "app.py"
+from headlamp.locating import HOUSE
+from headlamp.ports import HOST, problem
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +24,7 @@ def main(arguments: list[str]) -> int:
         return 2
     PagesManager.uses_pages_directory = False
     options = ["--server.address", HOST, "--server.port", port]
-    cli.main(["run", str(APP), *options], standalone_mode=False)
+    cli.main(["run", str(HOUSE / "app.py"), *options], standalone_mode=False)
     return 0
 
 

@@ -1,0 +1,190 @@
+"""Tables with any usual separator, and rows, fields and answers that are refused by their number."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from analysis.errors import BadSkillFile
+from analysis.skills.files import parse_skill_bytes
+from analysis.skills.items import Skill, SkillItem
+
+QUESTION = "Which gas do plants take in?"
+GASES = ["oxygen", "carbon dioxide", "neon", "helium"]
+
+
+def read(data: str | bytes, **fields: str) -> Skill:
+    given = data.encode() if isinstance(data, str) else data
+    return parse_skill_bytes(given, "file", "skill", fields or None)
+
+
+def lines(*records: Mapping[str, Any]) -> str:
+    return "\n".join(json.dumps(record) for record in records)
+
+
+def one(record: Mapping[str, Any]) -> SkillItem:
+    (item,) = read(lines(record)).items
+    return item
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("head", ["prompt{0}answer{0}judge", "Prompt{0}ANSWER{0} Judge "])
+def test_the_header_says_what_separates_and_its_case_does_not_matter(separator: str, head: str) -> None:
+    rows = [head.format(separator), f"4 ÷ 2 ={separator}2{separator}number"]
+    (item,) = read("\n".join(rows)).items
+    assert (item.prompt, item.answer, item.judge) == ("4 ÷ 2 =", "2", "number")
+
+
+def test_a_declared_separator_a_byte_order_mark_and_utf_16_change_nothing() -> None:
+    plain = read("prompt,answer\na,b\n")
+    assert read("sep=;\r\nprompt;answer\r\na;b\r\n").digest == plain.digest
+    assert read("sep=,\nprompt,answer\na,b\n").digest == plain.digest
+    assert read("prompt,answer\na,b\n".encode("utf-16")).digest == plain.digest
+    assert read("\ufeffprompt;answer\na;b\n").digest == plain.digest
+
+
+def test_a_cell_may_hold_separators_quotes_and_line_breaks() -> None:
+    (item,) = read('prompt;answer\r\n"She said ""no"";\r\nwhy?";because, yes\r\n').items
+    assert (item.prompt, item.answer) == ('She said "no";\r\nwhy?', "because, yes")
+
+
+def test_empty_cells_behind_the_last_column_are_left_out() -> None:
+    assert read("prompt,answer\na,b,\nc,d,,\n").digest == read("prompt,answer\na,b\nc,d\n").digest
+
+
+def test_a_column_of_texts_is_a_table() -> None:
+    found = read('text\n"One, two."\nThree.\n').items
+    assert [(item.prompt, item.judge) for item in found] == [
+        ("One, two.", "perplexity"),
+        ("Three.", "perplexity"),
+    ]
+
+
+def test_mapped_columns_make_a_table_too() -> None:
+    (item,) = read("Frage;Die Antwort\nWas?;Das.\n", prompt="Frage", answer="Die Antwort").items
+    assert (item.prompt, item.answer) == ("Was?", "Das.")
+
+
+def test_prose_with_commas_stays_prose() -> None:
+    prose = "A first sentence, with commas, that is long enough.\nA second, which is long enough, too: yes.\n"
+    assert [item.judge for item in read(prose).items] == ["perplexity", "perplexity"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "prompt,answer\na,b\nc, d,e\n",
+            "line 3 has 3 cells under a header of 2; put a text",
+        ),
+        ("prompt;answer\na;b\nc\n", "line 3 has 1 cells under a header of 2"),
+        ("sep=;\nprompt;answer\na;b\nc\n", "line 4 has 1 cells"),
+        ('prompt,answer\n"a\nb",c\nd\n', "line 4 has 1 cells"),
+        ('prompt,answer\na,b\n"Which" one?,c\n', "line 3 is no row of the table .* double its own"),
+        ("prompt\na\n", "example 1: 'a' has no answer"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused_by_its_line(text: str, message: str) -> None:
+    with pytest.raises(BadSkillFile, match=message):
+        read(text)
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), ["Ann", "A."], True, {"x": 1}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "ok?", "answer": "BAD", "judge": "substring"},
+        {"prompt": "BAD", "answer": "b"},
+        {"question": "ok?", "answer": "BAD"},
+        {"question": "BAD", "answer": "b"},
+        {"question": "BAD", "answer": "#### 4"},
+        {"question": "ok?", "answer": "BAD", "choices": ["x", "y"]},
+        {"question": "ok?", "answer": 0, "choices": ["x", "BAD"]},
+        {"question": "ok?", "answer": "A", "choices": {"text": ["x", "BAD"], "label": ["A", "B"]}},
+        {"question": "ok?", "answer": "x", "perturbed_answer": ["BAD"]},
+        {"context": "BAD", "question": "ok?", "answers": {"text": ["x"]}},
+        {"context": "c", "question": "BAD", "answers": {"text": ["x"]}},
+        {"context": "c", "question": "ok?", "answers": {"text": ["BAD"]}},
+        {"text": "BAD", "test_list": ["assert f()"]},
+        {"text": "ok", "test_list": ["BAD"]},
+        {"prompt": "def f():", "entry_point": "f", "test": "BAD"},
+        {"messages": [{"role": "user", "content": "ok?"}, {"role": "assistant", "content": "BAD"}]},
+        {"text": "BAD"},
+    ],
+)  # fmt: skip
+def test_what_is_no_text_is_refused_in_every_layout(record: dict[str, Any], bad: Any) -> None:
+    text = json.dumps(record).replace('"BAD"', json.dumps(bad))
+    with pytest.raises(BadSkillFile, match="example 2"):
+        read(f"{lines({'prompt': 'a', 'answer': 'b'})}\n{text}")
+
+
+@pytest.mark.parametrize("answer", [1, "1", "B", "carbon dioxide"])
+def test_a_right_choice_is_an_index_a_letter_or_its_text(answer: Any) -> None:
+    item = one({"question": QUESTION, "choices": GASES, "answer": answer})
+    assert (item.judge, item.chosen, item.choices) == ("choice", 1, ("A", "B", "C", "D"))
+    assert "B. carbon dioxide" in item.prompt
+
+
+@pytest.mark.parametrize("field", ["answer", "answerKey"])
+@pytest.mark.parametrize(("labels", "key"), [("ABCD", "C"), ("1234", "3"), ("1234", 3)])
+def test_arc_and_commonsense_qa_label_their_choices(field: str, labels: str, key: Any) -> None:
+    item = one({"question": QUESTION, "choices": {"text": GASES, "label": [*labels]}, field: key})
+    assert item.chosen == 2
+    assert item.prompt.startswith(f"{QUESTION}\nA. oxygen\n")
+
+
+def test_labels_of_ones_own_layout_say_which_choice_is_right() -> None:
+    choices = {"text": ["no", "yes"], "label": ["N", "Y"]}
+    item = one({"prompt": "Is ice cold?", "judge": "choice", "choices": choices, "answer": "Y"})
+    assert (item.chosen, item.choices) == (1, ("no", "yes"))
+
+
+def test_answers_counted_from_one_are_counted_from_zero() -> None:
+    def ask(*answers: int) -> list[int]:
+        records = ({"question": QUESTION, "choices": GASES, "answer": one} for one in answers)
+        return [item.chosen for item in read(lines(*records)).items]
+
+    assert ask(1, 4, 2) == [0, 3, 1]
+    assert ask(1, 3, 2) == [1, 3, 2]
+    with pytest.raises(BadSkillFile, match=r"example 2: .* '4' is no 0-based index into its 4 choices"):
+        ask(0, 4)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"question": QUESTION, "choices": GASES, "answer": "E"}, "answer 'E' is no 0-based index"),
+        ({"question": QUESTION, "choices": ["x", "x"], "answer": "x"}, "answer 'x' is no 0-based index"),
+        (
+            {"question": QUESTION, "choices": {"a": 1}, "answer": "A"},
+            "'choices' is a dict; write a list",
+        ),
+        (
+            {"question": QUESTION, "choices": {"text": GASES, "label": ["A"]}, "answer": "A"},
+            "it has 1 labels for 4",
+        ),
+        ({"question": QUESTION, "choices": GASES, "answer": True}, "'answer' is a bool"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(record: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(BadSkillFile, match=f"example 1: .*{message}"):
+        one(record)
+
+
+def test_a_chat_of_one_question_and_answer_is_an_example() -> None:
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    assert vars(one({"messages": chat})) == vars(SkillItem("hi", "hello", "perplexity"))
+    with pytest.raises(BadSkillFile, match="its messages are of system, user, assistant; an example is one"):
+        one({"messages": [{"role": "system", "content": "be brief"}, *chat]})
+
+
+def test_records_under_data_are_read() -> None:
+    assert read(json.dumps({"data": [{"prompt": "a", "answer": "b"}]})).items[0].answer == "b"
+
+
+def test_a_list_with_a_comma_too_many_says_where() -> None:
+    with pytest.raises(
+        BadSkillFile, match=r"the list is not JSON \(.*line 3 column 1.*comma behind the last entry"
+    ):
+        read('[\n {"prompt": "a", "answer": "b"},\n]\n')
