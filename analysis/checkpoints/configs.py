@@ -60,7 +60,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not file.is_file():
         if (path / "adapter_config.json").is_file():
-            raise NotAModel(f"{path} {describe_adapter(_adapter_base(path))}")
+            raise NotAModel(describe_adapter(str(path), _adapter_base(path)))
         raise NotAModel(f"{path} has no config.json; use a folder in Hugging Face format")
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))

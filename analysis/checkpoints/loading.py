@@ -25,6 +25,8 @@ from transformers.core_model_loading import (
     MergeModulelist,
 )
 
+from analysis.checkpoints.adapters.files import Adapter
+from analysis.checkpoints.adapters.merging import Merge
 from analysis.checkpoints.devices import place_modules
 from analysis.checkpoints.matching import match_checkpoint
 from analysis.checkpoints.reading import read_tensors
@@ -49,14 +51,18 @@ _JOINS: dict[tuple[type, ...], int] = {
 """How often pure joining converters join tensors; inputs of any other converter are read at once."""
 
 
-def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.dtype) -> PreTrainedModel:
+def read_weights(
+    name: str, path: Path, config: Any, device: str, dtype: torch.dtype, adapter: Adapter | None = None
+) -> PreTrainedModel:
     """Load the model in a folder or GGUF file on a device, or spread over several, ready for inference.
 
-    Extra memory: at most one buffer (stored.BUFFER) and the inputs of converters that do more than join.
-    Raises ModelError with what to do instead.
+    adapter: one to be merged into its weights. Extra memory: at most one buffer (stored.BUFFER), the inputs
+    of converters that do more than join, and tiles of a weight that an adapter changes. Raises ModelError
+    with what to do instead.
     """
     try:
         empty = empty_model(config, dtype)
+        merge = None if adapter is None else Merge(empty, adapter)
         tensors = read_tensors(path, empty)
         with _DEFAULT_DTYPE:
             model, report = type(empty).from_pretrained(
@@ -73,6 +79,8 @@ def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.d
     except Exception as error:  # the edge to transformers: any way of refusing a folder
         raise ModelError(f"{name} could not be loaded on {device}: {first_line(error)}") from error
     _refuse_incomplete(name, report)
+    if merge is not None:
+        merge.merge(model)
     refuse_overflow(name, dict(model.named_parameters()))
     return cast(PreTrainedModel, model.eval().requires_grad_(False))
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.checkpoints.devices import BALANCED
 from analysis.checkpoints.hub import hub_model
-from analysis.checkpoints.sources import is_hub_file, is_hub_id
+from analysis.checkpoints.sources import is_hub_file, is_hub_id, split_adapter
 from analysis.errors import NotFetched
 from analysis.opening.memory import MemoryFit
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
@@ -115,7 +115,7 @@ def check_fit(ref: ModelRef) -> MemoryFit | None:
     """
     asked, model = st.session_state.get(_ASKED, {}), (ref.name, ref.revision)
     if model in asked and asked[model] is None:
-        asked[model] = hub_model(*model)
+        asked[model] = hub_model(split_adapter(ref.name)[0], ref.revision)
     return check_model_memory(ref, st.session_state.get(state.CONTEXT), asked.get(model))
 
 
