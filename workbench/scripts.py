@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.gguf.files import split_hub_file
 from analysis.checkpoints.sources import split_adapter
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.running.conversations import Conversation
@@ -88,7 +89,7 @@ def answer():
 
 _OF_ADAPTER = {
     "import torch\n": "import torch\nfrom peft import PeftModel\n",
-    "model = AutoModel": "base = AutoModel",
+    "model = ": "base = ",
     "dtype=DTYPE": "dtype=torch.float32",
     ").to(DEVICE).eval()": ")\n"
     "model = PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().to(DEVICE, DTYPE).eval()",
@@ -107,6 +108,8 @@ def adapt_script(script: str, loaded: LoadedModel) -> str:
             f"{loaded.ref.name}: the adapter changes the head or the embedding alone, which are one weight "
             "in its base, and peft merges into both; use the recipe instead of a script"
         )
+    if find_left_out(loaded.model) is not None:  # which AutoModelForCausalLM may not know
+        script = script.replace("AutoModelForCausalLM", type(loaded.model).__name__)
     for text, replacement in _OF_GGUF.items() if loaded.path.is_file() else ():
         script = script.replace(text, replacement)
     for text, replacement in _OF_ADAPTER.items() if loaded.adapter is not None else ():

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from analysis.checkpoints.weight_files import find_weight_files
+from analysis.checkpoints.wrappers.templates import PROCESSOR, holds_template
 from analysis.errors import NotAModel, UnsafeWeights
 
 FileKey = tuple[str, int, int, int]
@@ -46,6 +47,7 @@ def identity_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
     if folder.is_file():
         return {"model.gguf": folder}
     names = [name for name in _NAMES if (folder / name).is_file()]
+    names += [PROCESSOR] if holds_template(folder) else []
     names += [path.name for path in folder.glob("tokenizer.*.json")]  # of some versions of transformers only
     if weights:
         with suppress(NotAModel, UnsafeWeights):

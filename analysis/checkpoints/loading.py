@@ -31,6 +31,7 @@ from analysis.checkpoints.devices import place_modules
 from analysis.checkpoints.matching import match_checkpoint
 from analysis.checkpoints.reading import read_tensors
 from analysis.checkpoints.stored import AGAIN, Source
+from analysis.checkpoints.wrappers.text_part import build_text_part, find_wrapper
 from analysis.errors import HeadlampError, ModelError, NotAModel, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -96,11 +97,17 @@ def take_generation_config(model: PreTrainedModel, path: Path) -> None:
 
 
 def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
-    """Build the model of a config without weights; its buffers are real. Raises NotAModel if impossible."""
+    """Build the model of a config without weights; its buffers are real. Of a multimodal one it is the text
+    model (see `wrappers`). Raises NotAModel if impossible.
+    """
     _building.empty = True
     try:
         with _DEFAULT_DTYPE:
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+            wrapper = find_wrapper(config)
+            if wrapper is None:
+                model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+            else:
+                model = build_text_part(wrapper, config, dtype=dtype)
     except Exception as error:  # each family refuses a config in its own way
         path = Path(config.name_or_path)
         source = path if path.is_file() else path / "config.json"

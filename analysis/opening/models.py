@@ -41,6 +41,8 @@ from analysis.checkpoints.loading import (
 from analysis.checkpoints.reading import LocalCheckpoint
 from analysis.checkpoints.sources import explain_missing_model, read_tokenizer, resolve, split_adapter
 from analysis.checkpoints.streaming import StreamedParameters
+from analysis.checkpoints.wrappers.templates import read_processor_template
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import (
     ContractBroken,
     FetchFailed,
@@ -94,7 +96,9 @@ class LoadedModel:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is said of it beside its facts: how it differs from what its files alone hold."""
-        return () if self.adapter is None else (self.adapter.describe(),)
+        left = find_left_out(self.model)
+        found = (self.adapter, left if left is not None and left.parts else None)
+        return tuple(one.describe() for one in found if one is not None)
 
     @property
     def at_hub(self) -> HubModel | None:
@@ -151,6 +155,8 @@ def load_model(
     config = read_config(path, weights_here=remote is None)
     before = _stamp(path, adapter) if remote is None else ()
     tokenizer = read_tokenizer(path)
+    if path.is_dir() and config.get_text_config() is not config:
+        tokenizer.chat_template = read_processor_template(path) or tokenizer.chat_template
     model, weights = _open(ref, path, config, remote, adapter)
     identity = fingerprint(path, hashes) if remote is None else remote.fingerprint(hashes)
     if adapter is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 
@@ -27,6 +28,11 @@ def check_savable(loaded: LoadedModel) -> None:
         raise HeadlampError(
             f"the weights of {loaded.ref.name} stay on disk, so no changed copy can be made of them; "
             "open it in memory"
+        )
+    if find_left_out(loaded.model) is not None:
+        raise HeadlampError(
+            f"{loaded.ref.name} is a multimodal model of which the text model alone is open, so a saved copy "
+            "would lack the rest of it; use the recipe instead"
         )
     if getattr(loaded.model, "hf_quantizer", None) is not None:
         raise HeadlampError(

@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from analysis.checkpoints.adapters.edits import Added, Edit, LowRank, Replaced, RowsReplaced
 from analysis.checkpoints.adapters.files import CONFIG, EMBEDDING, Adapter
 from analysis.checkpoints.stored import StoredTensor
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import NotAModel
 
 Edits = Mapping[str, tuple[Edit, ...]]
@@ -77,8 +78,12 @@ class _Matching:
     def edits(self) -> Edits:
         whole: defaultdict[str, list[Edit]] = defaultdict(list)
         groups: dict[tuple[str, int], _Group] = {}
+        left = find_left_out(self.model)
+        unread = set() if left is None else left.list_keys(map(_name_changed, self.adapter.tensors), self.own)
         for key, tensor in self.adapter.tensors.items():
             name = key.removeprefix(_PREFIX)
+            if _name_changed(key) in unread:
+                continue
             low_rank = _LOW_RANK.fullmatch(name)
             if low_rank is not None:
                 depth = low_rank["depth"].count(".base_layer")
@@ -232,6 +237,13 @@ class _Matching:
     def _origin(self) -> str:
         base = self.settings.base
         return f"made for {base}" if base else "made for another model"
+
+
+def _name_changed(key: str) -> str:
+    """The parameter that a tensor of an adapter changes, by the name of its module."""
+    name = key.removeprefix(_PREFIX)
+    low_rank = _LOW_RANK.fullmatch(name)
+    return name.replace(".base_layer.", ".") if low_rank is None else f"{low_rank['module']}.weight"
 
 
 def _by_pattern(patterns: Mapping[str, Any], name: str, default: Any) -> Any:

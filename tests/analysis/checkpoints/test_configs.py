@@ -87,8 +87,8 @@ def test_quantised_weights_are_refused_by_their_name(
     ("entries", "says"),
     [
         (
-            {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]},
-            "a LlavaForConditionalGeneration, a multimodal model of which the language model is one part",
+            {"model_type": "clip", "architectures": ["CLIPModel"]},
+            "a CLIPModel, a multimodal model for which transformers has no class that continues a text",
         ),
         (
             {"model_type": "llama", "architectures": ["LlamaForTokenClassification"]},
