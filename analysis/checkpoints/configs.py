@@ -107,9 +107,11 @@ def _refuse_not_causal(path: Path, config: Any, stored: Mapping[str, Any]) -> No
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     kind = config.model_type
     what = names[0] if names else kind
-    if config.is_encoder_decoder or kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+    wrapper = find_wrapper(config)
+    encodes = kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and wrapper is None
+    if config.is_encoder_decoder or encodes:
         raise NotCausal(f"{path} is an encoder–decoder ({kind}); Headlamp reads decoder-only models")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and find_wrapper(config) is None:
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and wrapper is None:
         parts = [name for name in _OTHER_PARTS if getattr(config, name, None) is not None]
         if parts or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise NotCausal(

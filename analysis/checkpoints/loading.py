@@ -100,14 +100,22 @@ def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """Build the model of a config without weights; its buffers are real. Of a multimodal one it is the text
     model (see `wrappers`). Raises NotAModel if impossible.
     """
+
+    def build() -> PreTrainedModel:
+        wrapper = find_wrapper(config)
+        if wrapper is not None:
+            return build_text_part(wrapper, config, dtype=dtype)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+
+    return build_empty(build, config)
+
+
+def build_empty(build: Callable[[], PreTrainedModel], config: Any) -> PreTrainedModel:
+    """What `build` makes of a config, without weights. Raises NotAModel if impossible."""
     _building.empty = True
     try:
         with _DEFAULT_DTYPE:
-            wrapper = find_wrapper(config)
-            if wrapper is None:
-                model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-            else:
-                model = build_text_part(wrapper, config, dtype=dtype)
+            model = build()
     except Exception as error:  # each family refuses a config in its own way
         path = Path(config.name_or_path)
         source = path if path.is_file() else path / "config.json"
@@ -115,7 +123,7 @@ def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     finally:
         _building.empty = False
     model.tie_weights()
-    return cast(PreTrainedModel, model.eval().requires_grad_(False))
+    return model.eval().requires_grad_(False)
 
 
 _building = threading.local()

@@ -223,6 +223,12 @@ def _prove(
     except (ContractBroken, UnknownStructure) as error:
         if not made_up:
             refuse_not_finite(ref.name, parameters if weights is None else weights, error)
+        if (left := find_left_out(model)) is not None and left.parts:
+            parts = ", ".join(left.parts)
+            raise type(error)(
+                f"{error}; it is multimodal and was opened without {parts}, which its code may need for a "
+                "text too"
+            ) from error
         raise
     if proofs is not None and not made_up:
         keep_anatomy(proofs, key, anatomy)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import transformers
 from torch import nn
@@ -27,11 +26,12 @@ _KEPT = "left_out"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a model was built without. parts: its modules, and parameters that lie directly in a kept one;
-    names: everything of them, as the whole model's state dict has it; mapping: transformers' conversion of
-    checkpoint names for the whole model.
+    """What a model was built without. whole: the class with all of it. parts: its modules, and parameters
+    that lie directly in a kept one; names: everything of them, as the whole model's state dict has it;
+    mapping: transformers' conversion of checkpoint names for the whole model.
     """
 
+    whole: type[PreTrainedModel]
     parts: tuple[str, ...]
     names: frozenset[str]
     mapping: Sequence[Any]
@@ -69,12 +69,14 @@ def find_wrapper(config: Any) -> type[PreTrainedModel] | None:
     own = causal is not None and causal.__name__ != name
     if causal is None or (own and (leaves_out or name not in (config.architectures or ()))):
         return None
-    return getattr(transformers, name, None)
+    found: type[PreTrainedModel] | None = getattr(transformers, name, None)
+    return found
 
 
 def build_text_part(wrapper: type[PreTrainedModel], config: Any, **options: Any) -> PreTrainedModel:
     """The model of a configuration without what its text does not reach, and with random weights."""
-    return _text_class(wrapper)._from_config(config, **options)
+    model: PreTrainedModel = _text_class(wrapper)._from_config(config, **options)
+    return model
 
 
 def find_left_out(model: PreTrainedModel) -> LeftOut | None:
@@ -82,19 +84,27 @@ def find_left_out(model: PreTrainedModel) -> LeftOut | None:
     return getattr(model, _KEPT, None)
 
 
-@cache
-def _text_class(wrapper: type[PreTrainedModel]) -> type[PreTrainedModel]:
+class _TextPart:
+    """Put before a multimodal class, it takes away all but the text model once that class is built."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        _leave_out(cast(PreTrainedModel, self), type(self).__mro__[2])
+
+
+def _text_class(wrapper: type[PreTrainedModel]) -> Any:
     """The class under its own name, as transformers looks conversions up by it, without its other parts."""
-
-    def build(self: Any, config: Any, *given: Any, **options: Any) -> None:
-        wrapper.__init__(self, config, *given, **options)
-        _leave_out(self)
-
-    own = {"__init__": build, "__module__": wrapper.__module__, "__qualname__": wrapper.__qualname__}
-    return type(wrapper.__name__, (wrapper,), own)
+    if wrapper not in _built:
+        own = {"__module__": wrapper.__module__, "__qualname__": wrapper.__qualname__}
+        _built[wrapper] = type(wrapper.__name__, (_TextPart, wrapper), own)
+    return _built[wrapper]
 
 
-def _leave_out(model: PreTrainedModel) -> None:
+_built: dict[Any, Any] = {}
+"""Multimodal class → its `_text_class`: one each, since a class is not freed."""
+
+
+def _leave_out(model: PreTrainedModel, whole: type[PreTrainedModel]) -> None:
     """Remove every part but the decoder, the input embedding and the head; note what it was."""
     mapping = get_model_conversion_mapping(model)
     before = list(model.state_dict())
@@ -107,7 +117,7 @@ def _leave_out(model: PreTrainedModel) -> None:
         for target, source in model.all_tied_weights_keys.items()
         if target not in left and source not in left
     }
-    setattr(model, _KEPT, LeftOut(tuple(parts), left, mapping, model.base_model_prefix))
+    setattr(model, _KEPT, LeftOut(whole, tuple(parts), left, mapping, model.base_model_prefix))
 
 
 def _remove(module: nn.Module, kept: set[int], path: str) -> Iterator[str]:
