@@ -189,7 +189,7 @@ def _no_model() -> None:
     show_empty(
         "No model is open. Choose one at the left under **Model**: a bundled one, a folder that holds "
         "`config.json`, a tokenizer and `*.safetensors`, a `.gguf` file, or a Hub id such as "
-        "`EleutherAI/pythia-70m` or `ORG/NAME:FILE.gguf`. "
+        "`EleutherAI/pythia-70m` or `ORG/NAME:FILE.gguf`, and `+ADAPTER` behind it for a LoRA adapter. "
         "`HEADLAMP_MODEL` names the default."
     )
 
@@ -204,7 +204,8 @@ def _ask_to_fetch(ref: ModelRef, why: str) -> None:
     )
     if ref.name in ELSEWHERE:
         st.caption(f"Where the Hub cannot be reached, {ELSEWHERE[ref.name]}.")
-    model, one_file = (ref.name, ref.revision), is_hub_file(ref.name)
+    model = (ref.name, ref.revision)
+    one_file = is_hub_file(ref.name) or not is_hub_id(ref.name)  # of the latter only the adapter is missing
     with st.container(horizontal=True):
         st.button(
             "Fetch it from the Hub",

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedModel
@@ -84,6 +85,14 @@ def find_left_out(model: PreTrainedModel) -> LeftOut | None:
     return getattr(model, _KEPT, None)
 
 
+class _Absent(nn.Module):
+    """Stands where a part was taken away: code that asks where it is, even for a text, gets a device on which
+    nothing can be computed.
+    """
+
+    device = torch.device("meta")
+
+
 class _TextPart:
     """Put before a multimodal class, it takes away all but the text model once that class is built."""
 
@@ -133,4 +142,4 @@ def _remove(module: nn.Module, kept: set[int], path: str) -> Iterator[str]:
         else:
             if any(True for _ in child.parameters()):
                 yield path + name
-            setattr(module, name, None)
+            setattr(module, name, _Absent())
