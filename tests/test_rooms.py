@@ -59,6 +59,7 @@ PAGES_CALL = {
     *(
         "analysis.checkpoints.sources.is_hub_file",
         "analysis.checkpoints.sources.is_hub_id",
+        "analysis.checkpoints.sources.split_adapter",
         "analysis.opening.model_ref.resolve_ref",
     ),
     *("analysis.running.conversations.parse_turns", "analysis.running.conversations.write_turns"),

@@ -55,6 +55,7 @@ class Inspection:
         needs, memory = self.fit.needs, self.fit.memory
         return known | {
             "weights": self.facts.weights or None,
+            "notes": list(self.facts.notes),
             "fit": {"verdict": self.fit.verdict, "reason": self.fit.reason, "device": self.device}
             | {name: getattr(needs, name) for name in _NEEDS}
             | {"free": {"host": memory.host, "accelerators": list(memory.accelerators)}},

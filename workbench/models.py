@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from analysis.anatomy.anatomy import Anatomy
 from analysis.checkpoints.fingerprint import recall_fingerprint
 from analysis.checkpoints.hub import HubModel
-from analysis.checkpoints.sources import resolve
+from analysis.checkpoints.sources import is_hub_id, local_path, resolve, split_adapter
 from analysis.errors import ModelNotFound
 from analysis.opening.leases import hold_model, is_loaded, lease_model, release_model
 from analysis.opening.memory import MemoryFit, check_memory, check_memory_at_hub
@@ -70,11 +70,17 @@ def list_model_choices(store: Store) -> list[ModelChoice]:
         if (row.name, row.path) in seen:
             continue  # an older state of the same folder
         seen.add((row.name, row.path))
-        if row.name not in BUNDLED and row.path and Path(row.path).exists():
+        if row.name not in BUNDLED and row.path and Path(row.path).exists() and _has_adapter(row.name):
             choices.append(ModelChoice(row.name, "known", Path(row.path), row.fingerprint, row.facts))
     if not any(choice.name == FIRST_REAL for choice in choices):
         choices.append(ModelChoice(FIRST_REAL, "hub", None, None, {}))
     return choices
+
+
+def _has_adapter(name: str) -> bool:
+    """Whether the adapter that a model's name has behind a + is still there; True without one."""
+    _, adapter = split_adapter(name)
+    return adapter is None or local_path(adapter) is not None or is_hub_id(adapter)
 
 
 def check_model_memory(
@@ -128,7 +134,8 @@ def _remember(store: Store, loaded: LoadedModel) -> None:
 @dataclass(frozen=True)
 class ModelFacts:
     """What `inspect` prints of a model, without its list of blocks. vocab: tokens; holes: ids without one;
-    context: in tokens; bytes: of its weights in the open dtype; weights: how they are stored, if packed.
+    context: in tokens; bytes: of its weights in the open dtype; weights: how they are stored, if packed;
+    notes: what was merged into them, or left out of them.
     """
 
     architecture: str = ""
@@ -144,6 +151,7 @@ class ModelFacts:
     parameters: int = 0
     bytes: int = 0
     weights: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,7 @@ def measure_model(loaded: LoadedModel) -> ModelFacts:
         parameters=sum(p.numel() for p in unique),
         bytes=sum(p.numel() * p.element_size() for p in unique),
         weights=loaded.weights_format,
+        notes=tuple(loaded.notes),
     )
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.gguf.files import split_hub_file
+from analysis.checkpoints.sources import split_adapter
+from analysis.checkpoints.wrappers.text_part import find_left_out
+from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.running.conversations import Conversation
 from analysis.running.prompts import encode_prompt, is_scriptable
@@ -19,13 +23,15 @@ _OF_GGUF = {
 
 
 def name_source(loaded: LoadedModel) -> dict[str, str | None]:
-    """The constants that say where a model is: MODEL and REVISION, and GGUF_FILE where it is a file in
-    MODEL.
+    """The constants that say where a model is: MODEL and REVISION, GGUF_FILE where it is a file in MODEL, and
+    ADAPTER where one is merged into it.
     """
-    name, file = str(BUNDLED.get(loaded.ref.name, loaded.ref.name)), None
+    base, adapter = split_adapter(loaded.ref.name)
+    name, file = str(BUNDLED.get(base, base)), None
     if loaded.path.is_file():
-        name, file = split_hub_file(loaded.ref.name) or (str(loaded.path.parent), loaded.path.name)
+        name, file = split_hub_file(base) or (str(loaded.path.parent), loaded.path.name)
     found = {"MODEL": name, "REVISION": loaded.ref.revision}
+    found |= {} if adapter is None else {"ADAPTER": adapter}
     return found if file is None else found | {"GGUF_FILE": file}
 
 
@@ -81,8 +87,31 @@ def answer():
 """Lines of a script: the greedy answer to `ids`, as token ids; `positions` are those of the step."""
 
 
+_OF_ADAPTER = {
+    "import torch\n": "import torch\nfrom peft import PeftModel\n",
+    "model = ": "base = ",
+    "dtype=DTYPE": "dtype=torch.float32",
+    ").to(DEVICE).eval()": ")\n"
+    "model = PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().to(DEVICE, DTYPE).eval()",
+}
+"""The same for a model with an adapter, applied last."""
+
+
 def adapt_script(script: str, loaded: LoadedModel) -> str:
-    """The script, dequantising where the model is a GGUF file; else unchanged."""
+    """The script, dequantising where the model is a GGUF file, and merging its adapter; else unchanged.
+
+    Raises HeadlampError for an adapter that unties the head, which peft does not when it merges.
+    """
+    untied = loaded.adapter is not None and not loaded.anatomy.head.tied
+    if untied and read_config(loaded.path).tie_word_embeddings:
+        raise HeadlampError(
+            f"{loaded.ref.name}: the adapter changes the head or the embedding alone, which are one weight "
+            "in its base, and peft merges into both; use the recipe instead of a script"
+        )
+    if find_left_out(loaded.model) is not None:  # which AutoModelForCausalLM may not know
+        script = script.replace("AutoModelForCausalLM", type(loaded.model).__name__)
     for text, replacement in _OF_GGUF.items() if loaded.path.is_file() else ():
         script = script.replace(text, replacement)
+    for text, replacement in _OF_ADAPTER.items() if loaded.adapter is not None else ():
+        script = script.replace(text, replacement, 1)
     return script

@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
 
 from analysis.checkpoints.gguf.config import read_gguf_config
 from analysis.checkpoints.weight_files import describe_adapter, find_weight_files
+from analysis.checkpoints.wrappers.text_part import find_wrapper
 from analysis.errors import NotAModel, NotCausal, UnsafeWeights, first_line
 
 _CAUSAL_CLASS = re.compile(r"(ForCausalLM\w*|LMHeadModel|ModelWithLMHead|ForConditionalGeneration|Decoder)$")
@@ -60,7 +61,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not file.is_file():
         if (path / "adapter_config.json").is_file():
-            raise NotAModel(f"{path} {describe_adapter(_adapter_base(path))}")
+            raise NotAModel(describe_adapter(str(path), _adapter_base(path)))
         raise NotAModel(f"{path} has no config.json; use a folder in Hugging Face format")
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
@@ -106,14 +107,16 @@ def _refuse_not_causal(path: Path, config: Any, stored: Mapping[str, Any]) -> No
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     kind = config.model_type
     what = names[0] if names else kind
-    if config.is_encoder_decoder or kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+    wrapper = find_wrapper(config)
+    encodes = kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and wrapper is None
+    if config.is_encoder_decoder or encodes:
         raise NotCausal(f"{path} is an encoder–decoder ({kind}); Headlamp reads decoder-only models")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and wrapper is None:
         parts = [name for name in _OTHER_PARTS if getattr(config, name, None) is not None]
         if parts or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise NotCausal(
-                f"{path} holds a {what}, a multimodal model of which the language model is one part; such "
-                "models cannot be opened yet: save the language model alone with save_pretrained(…)"
+                f"{path} holds a {what}, a multimodal model for which transformers has no class that "
+                "continues a text; save its language model alone with save_pretrained(…), and open that"
             )
         raise NotCausal(
             f"{path} holds a {what}, which predicts no next token; give a causal model (…ForCausalLM)"

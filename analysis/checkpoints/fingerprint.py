@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from analysis.checkpoints.weight_files import find_weight_files
+from analysis.checkpoints.wrappers.templates import PROCESSOR, holds_template
 from analysis.errors import NotAModel, UnsafeWeights
 
 FileKey = tuple[str, int, int, int]
@@ -46,6 +47,7 @@ def identity_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
     if folder.is_file():
         return {"model.gguf": folder}
     names = [name for name in _NAMES if (folder / name).is_file()]
+    names += [PROCESSOR] if holds_template(folder) else []
     names += [path.name for path in folder.glob("tokenizer.*.json")]  # of some versions of transformers only
     if weights:
         with suppress(NotAModel, UnsafeWeights):
@@ -56,7 +58,7 @@ def identity_files(folder: Path, *, weights: bool = True) -> dict[str, Path]:
 
 def stamp(folder: Path) -> tuple[FileKey, ...]:
     """A value that changes whenever an identity file is replaced or rewritten; reads no file."""
-    return tuple(_key(path) for path in identity_files(folder).values())
+    return tuple(file_key(path) for path in identity_files(folder).values())
 
 
 def fingerprint(folder: Path, hashes: HashCache | None = None) -> str:
@@ -78,12 +80,12 @@ def combine_digests(digests: Mapping[str, str]) -> str:
 def recall_fingerprint(folder: Path, hashes: HashCache | None = None) -> str | None:
     """The fingerprint if every file's hash is cached, else None: never reads weights."""
     known = _hashes if hashes is None else hashes
-    if all(_key(path) in known for path in identity_files(folder).values()):
+    if all(file_key(path) in known for path in identity_files(folder).values()):
         return fingerprint(folder, hashes)
     return None
 
 
-def _key(path: Path) -> FileKey:
+def file_key(path: Path) -> FileKey:
     stat = path.resolve().stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
@@ -91,7 +93,7 @@ def _key(path: Path) -> FileKey:
 def hash_file(path: Path, hashes: HashCache | None = None) -> str:
     """SHA-256 (hex) of a file's bytes, cached as in `fingerprint`."""
     known = _hashes if hashes is None else hashes
-    key = _key(path)
+    key = file_key(path)
     if key not in known:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256")

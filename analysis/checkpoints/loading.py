@@ -25,10 +25,13 @@ from transformers.core_model_loading import (
     MergeModulelist,
 )
 
+from analysis.checkpoints.adapters.files import Adapter
+from analysis.checkpoints.adapters.merging import Merge
 from analysis.checkpoints.devices import place_modules
 from analysis.checkpoints.matching import match_checkpoint
 from analysis.checkpoints.reading import read_tensors
 from analysis.checkpoints.stored import AGAIN, Source
+from analysis.checkpoints.wrappers.text_part import build_text_part, find_wrapper
 from analysis.errors import HeadlampError, ModelError, NotAModel, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -49,14 +52,18 @@ _JOINS: dict[tuple[type, ...], int] = {
 """How often pure joining converters join tensors; inputs of any other converter are read at once."""
 
 
-def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.dtype) -> PreTrainedModel:
+def read_weights(
+    name: str, path: Path, config: Any, device: str, dtype: torch.dtype, adapter: Adapter | None = None
+) -> PreTrainedModel:
     """Load the model in a folder or GGUF file on a device, or spread over several, ready for inference.
 
-    Extra memory: at most one buffer (stored.BUFFER) and the inputs of converters that do more than join.
-    Raises ModelError with what to do instead.
+    adapter: one to be merged into its weights. Extra memory: at most one buffer (stored.BUFFER), the inputs
+    of converters that do more than join, and tiles of a weight that an adapter changes. Raises ModelError
+    with what to do instead.
     """
     try:
         empty = empty_model(config, dtype)
+        merge = None if adapter is None else Merge(empty, adapter)
         tensors = read_tensors(path, empty)
         with _DEFAULT_DTYPE:
             model, report = type(empty).from_pretrained(
@@ -73,6 +80,8 @@ def read_weights(name: str, path: Path, config: Any, device: str, dtype: torch.d
     except Exception as error:  # the edge to transformers: any way of refusing a folder
         raise ModelError(f"{name} could not be loaded on {device}: {first_line(error)}") from error
     _refuse_incomplete(name, report)
+    if merge is not None:
+        merge.merge(model)
     refuse_overflow(name, dict(model.named_parameters()))
     return cast(PreTrainedModel, model.eval().requires_grad_(False))
 
@@ -88,11 +97,25 @@ def take_generation_config(model: PreTrainedModel, path: Path) -> None:
 
 
 def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
-    """Build the model of a config without weights; its buffers are real. Raises NotAModel if impossible."""
+    """Build the model of a config without weights; its buffers are real. Of a multimodal one it is the text
+    model (see `wrappers`). Raises NotAModel if impossible.
+    """
+
+    def build() -> PreTrainedModel:
+        wrapper = find_wrapper(config)
+        if wrapper is not None:
+            return build_text_part(wrapper, config, dtype=dtype)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+
+    return build_empty(build, config)
+
+
+def build_empty(build: Callable[[], PreTrainedModel], config: Any) -> PreTrainedModel:
+    """What `build` makes of a config, without weights. Raises NotAModel if impossible."""
     _building.empty = True
     try:
         with _DEFAULT_DTYPE:
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+            model = build()
     except Exception as error:  # each family refuses a config in its own way
         path = Path(config.name_or_path)
         source = path if path.is_file() else path / "config.json"
@@ -100,7 +123,7 @@ def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     finally:
         _building.empty = False
     model.tie_weights()
-    return cast(PreTrainedModel, model.eval().requires_grad_(False))
+    return model.eval().requires_grad_(False)
 
 
 _building = threading.local()

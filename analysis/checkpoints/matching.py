@@ -21,6 +21,7 @@ from transformers.core_model_loading import (
 )
 from transformers.utils.loading_report import LoadStateDictInfo
 
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import ModelError
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
@@ -84,11 +85,13 @@ def match_checkpoint(model: PreTrainedModel, keys: Collection[str], mapping: Seq
         names[key] = name
         if pattern is not None:
             found[key] = pattern, by_pattern[pattern]
-    left_out = _find_ignored(model, unknown)
+    left, left_out = find_left_out(model), set(_find_ignored(model, unknown))
+    if left is not None:
+        left_out |= left.list_keys(unknown, own)
     unused = [key for key in unknown if key not in left_out]
     if unused:
         raise ModelError(_explain_unused(model, unused))
-    return Matched(names, found, tuple(left_out))
+    return Matched(names, found, tuple(key for key in unknown if key in left_out))
 
 
 def _find_ignored(model: PreTrainedModel, unknown: Mapping[str, str]) -> list[str]:

@@ -32,11 +32,12 @@ HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
 def resolve(name: str, revision: str | None = None, *, fetch: bool = False) -> Path:
     """The folder of a bundled name, a local folder or a Hub id; for one that holds a GGUF file, and for the
-    name of one (here, or at the Hub as ORG/NAME:FILE.gguf), the file.
+    name of one (here, or at the Hub as ORG/NAME:FILE.gguf), the file. Of BASE+ADAPTER it is the base's.
 
     fetch: whether a missing Hub model may be downloaded into the Hub's own cache;
     otherwise NotFetched is raised.
     """
+    name, _ = split_adapter(name)
     if not name.strip():
         raise ModelNotFound(
             "no model named; give a bundled name (demo/base), a folder, a GGUF file or a Hub id"
@@ -133,15 +134,39 @@ def _begins_as_gguf(path: str) -> bool:
     return False
 
 
+def split_adapter(name: str) -> tuple[str, str | None]:
+    """BASE+ADAPTER → (base, adapter); any other name → (name, None).
+
+    A bundled name, folder or file whose own name holds a + is no such pair. Of several + the one is taken
+    whose two sides exist on this machine, else whose base does, else the first whose base could be a Hub id.
+    """
+    if "+" not in name or name in BUNDLED or local_path(name) is not None:
+        return name, None
+    pairs = [(name[:i], name[i + 1 :]) for i, character in enumerate(name) if character == "+"]
+    known = [pair for pair in pairs if pair[1].strip() and is_known(pair[0])]
+    if not known:
+        return name, None
+    return max(known, key=lambda pair: (not is_hub_id(pair[0]), local_path(pair[1]) is not None))
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is that of a bundled model or of one on this machine, or could be at the Hub."""
+    return name in BUNDLED or local_path(name) is not None or is_hub_id(name)
+
+
 def is_hub_id(name: str) -> bool:
-    """Whether a name is looked up at the Hub: neither bundled nor on this machine, but of the right form."""
+    """Whether a name is looked up at the Hub: neither bundled nor on this machine, but of the right form. Of
+    BASE+ADAPTER the base is meant.
+    """
+    name, _ = split_adapter(name)
     if name in BUNDLED or local_path(name) is not None:
         return False
     return HUB_ID.fullmatch(name) is not None or is_hub_file(name)
 
 
 def is_hub_file(name: str) -> bool:
-    """Whether a name is that of one GGUF file of a Hub model: ORG/NAME:FILE.gguf."""
+    """Whether a name is that of one GGUF file of a Hub model: ORG/NAME:FILE.gguf, with an adapter or not."""
+    name, _ = split_adapter(name)
     return split_hub_file(name) is not None and local_path(name) is None
 
 

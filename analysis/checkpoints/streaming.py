@@ -24,6 +24,8 @@ from transformers.core_model_loading import (
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging as transformers_logging
 
+from analysis.checkpoints.adapters.files import Adapter
+from analysis.checkpoints.adapters.merging import Merge
 from analysis.checkpoints.loading import refuse_overflow, wrap_checkpoint
 from analysis.checkpoints.matching import Matched, match_checkpoint, untie_stored_twice
 from analysis.checkpoints.reading import Checkpoint
@@ -54,8 +56,12 @@ class StreamedParameters(Mapping[str, Tensor]):
     Returned tensors stay valid while referenced. Thread-safe.
     """
 
-    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, model: PreTrainedModel, checkpoint: Checkpoint, adapter: Adapter | None = None
+    ) -> None:
+        """adapter: one that is merged into each parameter once that is read. Raises ModelError."""
         self.checkpoint = checkpoint
+        self._merge = None if adapter is None else Merge(model, adapter)
         self._model = model
         self._lock = threading.RLock()
         self._loading = LoadStateDictConfig(
@@ -75,6 +81,8 @@ class StreamedParameters(Mapping[str, Tensor]):
         self._join_tied()
         self._held: set[str] = set()
         self._keep_loose = self._rehearsing = False
+        if self._merge is not None:
+            self._merge.check_streamed(model)
 
     def __getitem__(self, name: str) -> Tensor:
         with self._in_memory(self._of[name]):
@@ -160,6 +168,8 @@ class StreamedParameters(Mapping[str, Tensor]):
         for name in group.names:
             if self._model.get_parameter(name).requires_grad_(False).is_meta:
                 raise ModelError(_explain_missing(name))
+        if self._merge is not None and not self._rehearsing:
+            self._merge.merge_read(self._model, group.names)
         where = self._model.config.name_or_path
         refuse_overflow(where, {name: self._model.get_parameter(name) for name in group.names})
 

@@ -137,7 +137,7 @@ def _explain_none(where: str, names: Collection[str]) -> NotAModel | UnsafeWeigh
     gguf = [name for name in shown if name.endswith(".gguf")]
     onnx = [name for name in shown if name.endswith(".onnx") or name == "onnx"]
     if _ADAPTER in names:
-        return NotAModel(f"{where} {describe_adapter()}")
+        return NotAModel(describe_adapter(where))
     if gguf:
         return NotAModel(
             f"{where} has GGUF weights only; name one of them: "
@@ -156,12 +156,12 @@ def _explain_none(where: str, names: Collection[str]) -> NotAModel | UnsafeWeigh
     return NotAModel(f"{where} has a config.json but no *.safetensors weights")
 
 
-def describe_adapter(base: str | None = None) -> str:
+def describe_adapter(where: str, base: str | None = None) -> str:
     """What a folder of an adapter alone is, and what to do; base: the model it names as its base."""
     of = f" for {base}" if base else ""
     return (
-        f"holds an adapter (LoRA){of}, not a model; merge it into its base model with peft "
-        "(merge_and_unload), save that with save_pretrained(…), and open the result"
+        f"{where} holds an adapter (LoRA){of}, not a model; open it over its base model: "
+        f"{base or 'BASE'}+{where}"
     )
 
 

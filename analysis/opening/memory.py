@@ -24,6 +24,7 @@ from analysis.checkpoints.loading import DTYPES, empty_model
 from analysis.checkpoints.matching import match_checkpoint, untie_stored_twice
 from analysis.checkpoints.reading import are_equal, read_gguf_tensors
 from analysis.checkpoints.stored import BUFFER, StoredTensor
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.opening.alive import activation_bytes, first_number
 
 ROWS = 2
@@ -118,6 +119,7 @@ def estimate_needs(
     """The same from a configuration and headers, whatever their source."""
     empty = empty_model(config, DTYPES[dtype]).to("meta")  # type: ignore[arg-type]
     size, text = DTYPES[dtype].itemsize, config.get_text_config()
+    tensors = _without_left_out(empty, tensors)
     width = first_number(text, "hidden_size", "n_embd", "d_model")
     rows = text.vocab_size * width
     length = min(context or DEFAULT_CONTEXT, context_length(config))
@@ -134,6 +136,17 @@ def estimate_needs(
         context=length,
         dtype=dtype,
     )
+
+
+def _without_left_out(
+    empty: PreTrainedModel, tensors: Sequence[StoredTensor | Unpacked]
+) -> list[StoredTensor | Unpacked]:
+    """The tensors without those of what a multimodal model is built without, which are never read."""
+    left = find_left_out(empty)
+    if left is None:
+        return list(tensors)
+    gone = left.list_keys([tensor.key for tensor in tensors], empty.state_dict())
+    return [tensor for tensor in tensors if tensor.key not in gone]
 
 
 def _untie(empty: PreTrainedModel, tensors: Sequence[StoredTensor | Unpacked]) -> None:

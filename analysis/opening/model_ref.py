@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.checkpoints.devices import choose_device
-from analysis.checkpoints.sources import is_hub_file, local_path
+from analysis.checkpoints.sources import is_hub_file, local_path, split_adapter
 from demo import BUNDLED
 
 Shards = Literal["local", "keep", "delete"]
@@ -17,6 +17,7 @@ class ModelRef:
     """Model name, device and dtype: everything that identifies one loaded copy."""
 
     name: str
+    """A bundled name, folder, GGUF file or Hub id; BASE+ADAPTER with a LoRA adapter merged into it."""
     revision: str | None = None
     device: str = "cpu"
     dtype: str = "auto"
@@ -39,8 +40,10 @@ def resolve_ref(ref: ModelRef) -> ModelRef:
     device = ref.device
     if device == "auto":
         device = "cpu" if ref.streamed else choose_device()
-    path = None if ref.name in BUNDLED else local_path(ref.name)
-    at_hub = ref.streamed and path is None and ref.name not in BUNDLED and not is_hub_file(ref.name)
+    base, adapter = split_adapter(ref.name)
+    path = None if base in BUNDLED else local_path(base)
+    at_hub = ref.streamed and path is None and base not in BUNDLED and not is_hub_file(base)
     shards: Shards = ref.shards if at_hub else "local"
-    ref = replace(ref, name=str(path or ref.name), device=device, shards=shards)
+    name = str(path or base) + ("" if adapter is None else f"+{local_path(adapter) or adapter}")
+    ref = replace(ref, name=name, device=device, shards=shards)
     return replace(ref, dtype=ref.resolved_dtype)

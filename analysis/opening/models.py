@@ -23,6 +23,7 @@ from analysis.anatomy.anatomy import Anatomy
 from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
 from analysis.anatomy.proofs import KeptProofs, keep_anatomy, proof_key, recall_anatomy
 from analysis.anatomy.structure import find_anatomy
+from analysis.checkpoints.adapters.files import Adapter, open_adapter
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
@@ -38,8 +39,10 @@ from analysis.checkpoints.loading import (
     take_generation_config,
 )
 from analysis.checkpoints.reading import LocalCheckpoint
-from analysis.checkpoints.sources import explain_missing_model, read_tokenizer, resolve
+from analysis.checkpoints.sources import explain_missing_model, read_tokenizer, resolve, split_adapter
 from analysis.checkpoints.streaming import StreamedParameters
+from analysis.checkpoints.wrappers.templates import read_processor_template
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import (
     ContractBroken,
     FetchFailed,
@@ -68,6 +71,8 @@ class LoadedModel:
     streamed: StreamedParameters | None = None
     weights_format: str = ""
     """How its weights are stored, if they are unpacked while they are read: "dequantised from Q4_1"."""
+    adapter: Adapter | None = None
+    """The LoRA adapter that is merged into its weights."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @cached_property
@@ -89,6 +94,13 @@ class LoadedModel:
         return read_head_matrix(self.anatomy, self.parameters, len(vocabulary), vocabulary.holes)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is said of it beside its facts: how it differs from what its files alone hold."""
+        left = find_left_out(self.model)
+        found = (self.adapter, left if left is not None and left.parts else None)
+        return tuple(one.describe() for one in found if one is not None)
+
+    @property
     def at_hub(self) -> HubModel | None:
         """The Hub model whose shards are fetched on demand; its parts are proven on placeholder weights."""
         checkpoint = None if self.streamed is None else self.streamed.checkpoint
@@ -97,7 +109,7 @@ class LoadedModel:
     @property
     def changed_on_disk(self) -> bool:
         """Whether its files changed since they were read."""
-        return bool(self.stamp) and stamp(self.path) != self.stamp
+        return bool(self.stamp) and _stamp(self.path, self.adapter) != self.stamp
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -139,31 +151,48 @@ def load_model(
     """
     remote = _remote(ref)
     path = resolve(ref.name, ref.revision, fetch=fetch) if remote is None else remote.folder
+    adapter = _find_adapter(ref.name, fetch=fetch)
     config = read_config(path, weights_here=remote is None)
-    before = stamp(path) if remote is None else ()
+    before = _stamp(path, adapter) if remote is None else ()
     tokenizer = read_tokenizer(path)
-    model, weights = _open(ref, path, config, remote)
+    if path.is_dir() and config.get_text_config() is not config:
+        tokenizer.chat_template = read_processor_template(path) or tokenizer.chat_template
+    model, weights = _open(ref, path, config, remote, adapter)
     identity = fingerprint(path, hashes) if remote is None else remote.fingerprint(hashes)
-    if remote is None and stamp(path) != before:
+    if adapter is not None:
+        identity = adapter.fingerprint(identity, hashes)
+    if remote is None and _stamp(path, adapter) != before:
         raise ModelError(
             f"{ref.name} was written to while it was read; open the model again once nothing writes to it"
         )
     anatomy = _prove(ref, model, weights, identity, proofs, made_up=remote is not None)
     packed = describe_weights(read_gguf_header(path)) if path.is_file() else ""
-    return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, packed)
+    return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, packed, adapter)
+
+
+def _find_adapter(name: str, *, fetch: bool) -> Adapter | None:
+    """The adapter that a model's name has behind a +; None without one."""
+    _, adapter = split_adapter(name)
+    return None if adapter is None else open_adapter(adapter, fetch=fetch)
+
+
+def _stamp(path: Path, adapter: Adapter | None) -> tuple[FileKey, ...]:
+    """A value that changes whenever a file of the model, or of its adapter, is replaced or rewritten."""
+    return stamp(path) + (() if adapter is None else adapter.stamp())
 
 
 def _remote(ref: ModelRef) -> HubModel | None:
     """The Hub model whose shards will be fetched one by one; None if it is here, or must be."""
     if ref.shards == "local":
         return None
+    base, _ = split_adapter(ref.name)
     try:
-        resolve(ref.name, ref.revision)
+        resolve(base, ref.revision)
     except NotFetched:
         try:
-            return hub_model(ref.name, ref.revision)
+            return hub_model(base, ref.revision)
         except (ModelNotFound, FetchFailed) as error:
-            raise explain_missing_model(ref.name, error) from error
+            raise explain_missing_model(base, error) from error
     return None
 
 
@@ -194,6 +223,12 @@ def _prove(
     except (ContractBroken, UnknownStructure) as error:
         if not made_up:
             refuse_not_finite(ref.name, parameters if weights is None else weights, error)
+        if (left := find_left_out(model)) is not None and left.parts:
+            parts = ", ".join(left.parts)
+            raise type(error)(
+                f"{error}; it is multimodal and was opened without {parts}, which its code may need for a "
+                "text too"
+            ) from error
         raise
     if proofs is not None and not made_up:
         keep_anatomy(proofs, key, anatomy)
@@ -202,14 +237,14 @@ def _prove(
 
 
 def _open(
-    ref: ModelRef, path: Path, config: Any, remote: HubModel | None
+    ref: ModelRef, path: Path, config: Any, remote: HubModel | None, adapter: Adapter | None
 ) -> tuple[PreTrainedModel, StreamedParameters | None]:
     """The model, with its weights in memory or streamed."""
     if ref.resolved_dtype not in DTYPES:
         raise ModelError(f"dtype {ref.dtype!r} is unknown; choose auto, {', '.join(DTYPES)}")
     dtype = DTYPES[ref.resolved_dtype]
     if not ref.streamed:
-        return read_weights(ref.name, path, config, ref.device, dtype), None
+        return read_weights(ref.name, path, config, ref.device, dtype, adapter), None
     if ref.device != "cpu":
         raise ModelError(f"streamed weights need the CPU, not {ref.device}; leave the device out")
     model = empty_model(config, dtype)
@@ -217,4 +252,4 @@ def _open(
     here = (
         LocalCheckpoint(path, model) if remote is None else HubCheckpoint(remote, keep=ref.shards == "keep")
     )
-    return model, StreamedParameters(model, here)
+    return model, StreamedParameters(model, here, adapter)

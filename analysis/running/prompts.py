@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import EmptyPrompt, PromptTooLong, TextError
 from analysis.opening.models import LoadedModel
 from analysis.running.conversations import Conversation, make_messages
@@ -84,10 +85,11 @@ def encode_written(loaded: LoadedModel, text: str, conversation: Conversation) -
 def is_scriptable(loaded: LoadedModel, conversation: Conversation, ids: Sequence[int]) -> bool:
     """Whether these ids are what the tokenizer's own calls give for the prompt alone, as a script makes them.
 
-    Not so for a template that writes the time, an end token left out, a system prompt or a raw prompt.
+    Not so for a template that writes the time, an end token left out, a system prompt or a raw prompt, nor
+    for a multimodal model, whose template its tokenizer may lack.
     """
     tokenizer = loaded.tokenizer
-    if conversation.surrounded or conversation.raw:
+    if find_left_out(loaded.model) is not None or conversation.surrounded or conversation.raw:
         return False
     if not has_template(loaded):
         return list(tokenizer.encode(conversation.prompt + conversation.answer_prefix)) == list(ids)

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from analysis.anatomy.addresses import BlockAddress
 from analysis.anatomy.anatomy import Block
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import ExpertError
 from analysis.opening.models import LoadedModel
 
@@ -48,6 +49,11 @@ def plan_drop(loaded: LoadedModel, dropped: Collection[BlockAddress]) -> DropPla
     Raises ExpertError for what transformers cannot hold: layers with different numbers of experts, shared or
     dense blocks, experts that are modules of their own, fewer experts than each token is given.
     """
+    if find_left_out(loaded.model) is not None:
+        raise ExpertError(
+            f"{loaded.ref.name} is a multimodal model of which the text model alone is open, so none of its "
+            "experts can be taken out; save with their weights at 0"
+        )
     dropped = set(dropped)
     routed: dict[int, list[Block]] = {}
     for block in loaded.anatomy.blocks:

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.func import functional_call
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from analysis.checkpoints.wrappers.rest import build_whole, read_left_out
+from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import HeadlampError
 from analysis.intervening.interventions import Change, intervene
 from analysis.opening.models import LoadedModel
@@ -64,14 +66,19 @@ def compare_reopened(
     model in memory cannot choose then. Raises HeadlampError if any other parameter differs, one of these is
     not what it should be, or the logits are not those of the changed model.
     """
-    model, info = AutoModelForCausalLM.from_pretrained(
+    left = find_left_out(loaded.model)
+    kind = AutoModelForCausalLM if left is None else left.whole
+    model, info = kind.from_pretrained(
         folder, dtype=getattr(torch, loaded.dtype), local_files_only=True, output_loading_info=True
     )
     if info["missing_keys"] or info["mismatched_keys"]:
         missing = sorted([*info["missing_keys"], *map(str, info["mismatched_keys"])])[:3]
         raise HeadlampError(f"the saved model lacks {', '.join(missing)}, so it was not kept")
     model = model.eval()
-    changed = _compare_tensors(loaded, model, expected, {} if drop is None else drop.kept)
+    rest = {}
+    if left is not None:
+        rest = read_left_out(loaded.path, build_whole(loaded.model.config, left, loaded.model.dtype), left)
+    changed = _compare_tensors(loaded, model, expected, {} if drop is None else drop.kept, rest)
     ids = list(reference_windows(loaded)[0])[:POSITIONS]
     saved = _read_logits(model, ids, loaded)
     with nullcontext() if drop is None else without_choice(loaded, drop):
@@ -92,11 +99,15 @@ def _compare_tensors(
     model: PreTrainedModel,
     expected: Mapping[str, Tensor],
     kept: Mapping[str, Tensor],
+    rest: Mapping[str, Tensor],
 ) -> tuple[TensorChange, ...]:
-    """The tensors that differ, each exactly what it should be; the others are equal bit for bit."""
+    """The tensors that differ, each exactly what it should be; the others are equal bit for bit.
+
+    rest: tensors that a multimodal model was opened without.
+    """
     found, original = [], loaded.model.state_dict()
     for name, new in model.state_dict().items():
-        old = loaded.parameters.get(name, original.get(name))
+        old = loaded.parameters.get(name, original.get(name, rest.get(name)))
         if old is None:
             raise HeadlampError(f"the saved model has {name}, which the original lacks, so it was not kept")
         wanted, gone = expected.get(name, old).to(new.device), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,7 +146,12 @@ def format_time(moment: str) -> str:
 
 
 def shorten_model(model_name: str) -> str:
-    """A model's name; for a folder its last part, or the one above if that only names a format."""
+    """A model's name; for a folder its last part, or the one above if that only names a format. Of a model
+    with an adapter, both, each so.
+    """
+    parts = re.split(r"\+(?=[/~.])|(?<=[^/])\+(?=[\w.-]+/[\w.-]+$)", model_name)
+    if len(parts) > 1:
+        return "+".join(map(shorten_model, parts))
     is_path = model_name.startswith(("/", "~", ".")) or "\\" in model_name
     if not is_path:
         return model_name

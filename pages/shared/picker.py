@@ -40,8 +40,9 @@ def pick_model() -> DeltaGenerator:
             key=_PICKED,
             accept_new_options=True,
             placeholder="Name, folder, .gguf file or Hub id",
-            help="Type a folder, a GGUF file, a Hub id or ORG/NAME:FILE.gguf, and press Enter. Only "
-            "safetensors and GGUF are read, and no custom code is run.",
+            help="Type a folder, a GGUF file, a Hub id or ORG/NAME:FILE.gguf, and press Enter; +ADAPTER "
+            "behind it merges a LoRA adapter, a folder or a Hub id. Only safetensors and GGUF are read, and "
+            "no custom code is run.",
             on_change=_pick_model,
         )
         place = st.empty()
@@ -88,6 +89,7 @@ def show_open_model(place: DeltaGenerator) -> None:
     lines = [escape_text(facts.architecture), " · ".join(counts), _precision(ref)]
     if facts.weights:
         lines.append(escape_text(facts.weights))
+    lines += [escape_text(note) for note in facts.notes]
     if ref.name in REMARKS:
         lines.append(REMARKS[ref.name])
     place.caption("  \n".join(lines))

@@ -10,7 +10,7 @@ import streamlit as st
 
 from analysis.checkpoints.devices import BALANCED
 from analysis.checkpoints.hub import hub_model
-from analysis.checkpoints.sources import is_hub_file, is_hub_id
+from analysis.checkpoints.sources import is_hub_file, is_hub_id, split_adapter
 from analysis.errors import NotFetched
 from analysis.opening.memory import MemoryFit
 from analysis.opening.models import LoadedModel, ModelRef, resolve_ref
@@ -122,7 +122,7 @@ def check_fit(ref: ModelRef) -> MemoryFit | None:
     """
     asked, model = st.session_state.get(_ASKED, {}), (ref.name, ref.revision)
     if model in asked and asked[model] is None:
-        asked[model] = hub_model(*model)
+        asked[model] = hub_model(split_adapter(ref.name)[0], ref.revision)
     return check_model_memory(ref, st.session_state.get(state.CONTEXT), asked.get(model))
 
 
@@ -196,7 +196,7 @@ def _no_model() -> None:
     show_empty(
         "No model is open. Choose one at the left under **Model**: a bundled one, a folder that holds "
         "`config.json`, a tokenizer and `*.safetensors`, a `.gguf` file, or a Hub id such as "
-        "`EleutherAI/pythia-70m` or `ORG/NAME:FILE.gguf`. "
+        "`EleutherAI/pythia-70m` or `ORG/NAME:FILE.gguf`, and `+ADAPTER` behind it for a LoRA adapter. "
         "`HEADLAMP_MODEL` names the default."
     )
 
@@ -211,7 +211,8 @@ def _ask_to_fetch(ref: ModelRef, why: str) -> None:
     )
     if ref.name in ELSEWHERE:
         st.caption(f"Where the Hub cannot be reached, {ELSEWHERE[ref.name]}.")
-    model, one_file = (ref.name, ref.revision), is_hub_file(ref.name)
+    model = (ref.name, ref.revision)
+    one_file = is_hub_file(ref.name) or not is_hub_id(ref.name)  # of the latter only the adapter is missing
     with st.container(horizontal=True):
         st.button(
             "Fetch it from the Hub",

@@ -1,4 +1,6 @@
-"""A tiny random model of any entry of transformers' causal-LM mapping: its own default config made small."""
+"""A tiny random model of any entry of transformers' causal-LM mapping, or of its mapping for images and text:
+its own default config made small.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,21 @@ from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
+from analysis.checkpoints.wrappers.text_part import find_wrapper
 from tests.contract.overrides import OVERRIDES, SMALL
 
-ENTRIES: tuple[str, ...] = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+MULTIMODAL: tuple[str, ...] = tuple(
+    entry
+    for entry in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if entry not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+)
+"""Entries that only the mapping of models for images and text has; their text model is what is opened."""
+ENTRIES: tuple[str, ...] = (*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MULTIMODAL)
 _OFTEN_LEFT_OUT = ("head_dim", "num_key_value_heads")
 LARGEST = 8_000_000
 """Parameters above which a config was not shrunk well enough to be built."""
@@ -43,8 +55,13 @@ def build(entry: str, seed: int = 0) -> PreTrainedModel:
 
 
 def _unset(entry: str) -> PreTrainedModel:
-    """The model as transformers makes it. A decoder inside an audio model is made from its own config."""
+    """The model as transformers makes it, a multimodal one whole. A decoder inside an audio model is made
+    from its own config.
+    """
     config = tiny_config(entry)
+    wrapper = find_wrapper(config)
+    if wrapper is not None:
+        return wrapper(config)
     decoder = getattr(config, "decoder", None)
     if decoder is not None:
         return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](decoder)

@@ -119,5 +119,12 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
 }
 
+_MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}}
+_QWEN_VISION = {"depth": 1, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "num_position_embeddings": 16}
+OVERRIDES |= {
+    "qwen2_vl": {"text_config.": _MROPE, "vision_config.": _QWEN_VISION | {"embed_dim": WIDTH}},
+    "qwen2_5_vl": {"text_config.": _MROPE, "vision_config.": _QWEN_VISION | {"fullatt_block_indexes": [0]}},
+}
+
 WITHOUT_FFN = ("mamba", "mamba2", "falcon_mamba")
 """Entries whose layers are mixers alone: that they are refused is right."""

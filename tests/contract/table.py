@@ -16,8 +16,9 @@ from one probe run, recomputes them from what it found, and refuses the model wi
 differ. So an architecture that is not listed may well work: try `python -m workbench inspect MODEL`.
 
 This page is written by `make contract` (transformers {version}). It builds a tiny random float32 model of
-every entry of transformers' causal-LM mapping and puts each through these checks, with weights edited on a
-copy as the other way to every number:
+every entry of transformers' causal-LM mapping, and of its mapping for images and text, of which the text
+model is opened, and puts each through these checks, with weights edited on a copy as the other way to every
+number:
 
 - saved in its family's own layout and opened again, in float32 and in bfloat16, it holds to the bit what
   transformers itself loads

@@ -27,6 +27,10 @@ LAYOUTS = {
     "dbrx": "experts one after the other in 2-D parameters",
     "inkling_text": "shared experts in 3-D parameters, a head that reads scaled states",
 }
+MULTIMODAL = {
+    "qwen2_5_vl": "positions have three parts",
+    "llava_next": "a parameter lies beside the vision tower",
+}
 REFUSED = {
     "mamba": "found no FFN block",
     "jetmoe": "in an unknown layout",
@@ -41,6 +45,14 @@ def test_a_family_of_each_layout_passes_every_check(entry: str) -> None:
     outcome = outcome_of(entry)
     assert outcome.status == "supported", outcome.reason
     assert (outcome.stuck == "") is (entry != "xlnet"), outcome.stuck
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", MULTIMODAL)
+def test_the_text_model_of_a_multimodal_one_passes_every_check(entry: str) -> None:
+    outcome = outcome_of(entry)
+    assert outcome.status == "supported", outcome.reason
+    assert outcome.stuck == ""
 
 
 @pytest.mark.parametrize("entry", REFUSED)

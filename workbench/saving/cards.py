@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.checkpoints.sources import split_adapter
 from analysis.opening.models import LoadedModel
 from analysis.recipes.recipes import versions
 
@@ -18,7 +19,7 @@ MOST = 50
 
 def write_card(loaded: LoadedModel, saved: SavedModel, described: Sequence[str]) -> str:
     """The card as Markdown. described: every change, in words."""
-    name = _plain(loaded.path.name if Path(loaded.ref.name).exists() else loaded.ref.name)
+    name = _plain("+".join(Path(part).name if Path(part).exists() else part for part in _parts(loaded)))
     rows = [f"| `{_plain(c.tensor)}` | {c.rows:,} | {c.cosine:.6f} |" for c in saved.changed]
     more = len(described) - MOST
     changes = [f"- `{_plain(text)}`" for text in described[:MOST]] + [f"- and {more:,} more"] * (more > 0)
@@ -64,6 +65,11 @@ itself moves logits by up to {saved.effect:.1e} of it. What it does on other tex
 {rounding}
 `headlamp_recipe.json` holds the changes themselves. Versions: {used}.
 """
+
+
+def _parts(loaded: LoadedModel) -> list[str]:
+    """The model's name, and its adapter's."""
+    return [part for part in split_adapter(loaded.ref.name) if part is not None]
 
 
 def _plain(text: str) -> str:

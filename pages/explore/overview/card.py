@@ -57,9 +57,10 @@ def _describe_bytes(loaded: LoadedModel, facts: ModelFacts) -> str:
     tied = ", head tied to embeddings" if facts.tied else ""
     disk = "" if loaded.streamed is None else ", read from disk layer by layer"
     unused = facts.padding_rows + facts.holes
+    notes = "".join(f", {escape_text(note)}" for note in loaded.notes)
     padding = f", {unused:,} padding rows of the head left out" if unused else ""
     return (
-        f"Weights: {format_size(facts.bytes)}{packed}{disk}{tied}{padding}; fingerprint "
+        f"Weights: {format_size(facts.bytes)}{packed}{notes}{disk}{tied}{padding}; fingerprint "
         f"`{loaded.fingerprint[:12]}`."
     )
 

@@ -87,8 +87,8 @@ def test_quantised_weights_are_refused_by_their_name(
     ("entries", "says"),
     [
         (
-            {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]},
-            "a LlavaForConditionalGeneration, a multimodal model of which the language model is one part",
+            {"model_type": "clip", "architectures": ["CLIPModel"]},
+            "a CLIPModel, a multimodal model for which transformers has no class that continues a text",
         ),
         (
             {"model_type": "llama", "architectures": ["LlamaForTokenClassification"]},
@@ -110,5 +110,5 @@ def test_an_adapter_alone_names_its_base(folder: Path) -> None:
     (folder / "config.json").unlink()
     base = {"base_model_name_or_path": "org/base"}
     (folder / "adapter_config.json").write_text(json.dumps(base))
-    with pytest.raises(NotAModel, match=r"holds an adapter \(LoRA\) for org/base, not a model; merge it"):
+    with pytest.raises(NotAModel, match=r"holds an adapter \(LoRA\) for org/base, not a model; open it"):
         read_config(folder)

@@ -88,6 +88,7 @@ def _format_inspection(found: Inspection) -> str:
         "revision": found.revision,
         "folder": found.path,
         "weights": found.facts.weights,
+        "note": "; ".join(found.facts.notes),
         "fingerprint": found.fingerprint,
         "architecture": found.facts.architecture,
         "layers": found.facts.layers,

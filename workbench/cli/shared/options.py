@@ -21,7 +21,7 @@ ModelName = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A bundled name (demo/base), a local folder (./demo/base forces one) or .gguf file, or a Hub id "
-        "(ORG/NAME, ORG/NAME:FILE.gguf).",
+        "(ORG/NAME, ORG/NAME:FILE.gguf); +ADAPTER behind it merges a LoRA adapter, a folder or a Hub id.",
         show_default=False,
     ),
 ]

@@ -1,0 +1,1 @@
+"""LoRA adapters: read in peft's format, and merged into a model's weights while these are read."""

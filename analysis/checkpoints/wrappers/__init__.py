@@ -1,0 +1,1 @@
+"""Multimodal models opened as the text model within them."""
