@@ -196,7 +196,8 @@ def wrap_checkpoint(
     found, stacked = {}, dict[tuple[str, str | None], str]()
     for key, name in matched.names.items():
         pattern, converter = matched.converters.get(key, (None, None))
-        if own[name].is_floating_point() and not tensors[key].dtype.is_floating_point:
+        stored_as = tensors[key].dtype
+        if own[name].is_floating_point() and (not stored_as.is_floating_point or stored_as.itemsize == 1):
             dtype, where = str(tensors[key].dtype).removeprefix("torch."), model.config.name_or_path
             raise NotAModel(
                 f"{where}: {key} is stored as {dtype}, as quantised weights are, and nothing says by which "

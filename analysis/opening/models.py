@@ -26,8 +26,6 @@ from analysis.anatomy.structure import find_anatomy
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
-from analysis.checkpoints.gguf.description import describe_weights
-from analysis.checkpoints.gguf.header import read_gguf_header
 from analysis.checkpoints.hub import HubModel, hub_model
 from analysis.checkpoints.hub_shards import HubCheckpoint
 from analysis.checkpoints.loading import (
@@ -37,7 +35,7 @@ from analysis.checkpoints.loading import (
     refuse_not_finite,
     take_generation_config,
 )
-from analysis.checkpoints.reading import LocalCheckpoint
+from analysis.checkpoints.reading import LocalCheckpoint, describe_format
 from analysis.checkpoints.sources import explain_missing_model, read_tokenizer, resolve
 from analysis.checkpoints.streaming import StreamedParameters
 from analysis.errors import (
@@ -67,7 +65,7 @@ class LoadedModel:
     stamp: tuple[FileKey, ...] = ()
     streamed: StreamedParameters | None = None
     weights_format: str = ""
-    """How its weights are stored, if they are unpacked while they are read: "dequantised from Q4_1"."""
+    """How its weights are stored, if they are dequantised while they are read: "dequantised from Q4_1"."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @cached_property
@@ -149,8 +147,7 @@ def load_model(
             f"{ref.name} was written to while it was read; open the model again once nothing writes to it"
         )
     anatomy = _prove(ref, model, weights, identity, proofs, made_up=remote is not None)
-    packed = describe_weights(read_gguf_header(path)) if path.is_file() else ""
-    return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, packed)
+    return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, describe_format(path))
 
 
 def _remote(ref: ModelRef) -> HubModel | None:
