@@ -27,6 +27,8 @@ class FourBitTensor(DequantisedTensor):
     largest number of their block. These may themselves be stored in 8 bits.
     """
 
+    outputs_first = True
+
     @cached_property
     def _state(self) -> dict[str, Any]:
         """What the quantisation was: "shape", "blocksize", "dtype" and, of nested ones, more."""
@@ -87,6 +89,8 @@ class FourBitTensor(DequantisedTensor):
 
 class EightBitTensor(DequantisedTensor):
     """(rows, columns) int8, each row with the largest of its numbers, which stands for 127."""
+
+    outputs_first = True
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,6 +12,11 @@ from analysis.checkpoints.quantised.bitsandbytes import (
     make_eight_bit,
     make_four_bit,
 )
+from analysis.checkpoints.quantised.compressed import (
+    describe_compressed,
+    explain_compressed,
+    make_compressed,
+)
 from analysis.checkpoints.quantised.fp8 import describe_fp8, make_fp8
 from analysis.checkpoints.quantised.gptq import describe_awq, describe_gptq, make_awq, make_gptq
 from analysis.checkpoints.quantised.mxfp4 import make_mxfp4
@@ -27,13 +32,15 @@ class _Format:
     """How a method stores a weight.
 
     endings: ending of a key → what replaces it in the weight's key, and the tensor's role. A weight's own key
-    has the role "weight". required: roles without which tensors are no quantised weight.
+    has the role "weight". required: sets of roles, of which a quantised weight has at least one.
+    of_activations: endings of scales that change no weight, but how a GPU's kernels round their inputs.
     """
 
     endings: Mapping[str, tuple[str, str]]
-    required: frozenset[str]
+    required: tuple[frozenset[str], ...]
     make: Callable[[str, Mapping[str, Part], Settings], DequantisedTensor]
     describe: Callable[[Settings], str]
+    of_activations: tuple[str, ...] = ()
 
 
 _FP8 = _Format(
@@ -41,17 +48,15 @@ _FP8 = _Format(
         "_scale_inv": ("", "scale"),
         ".scale": (".weight", "scale"),
         ".qscale_weight": (".weight", "scale"),
-        ".activation_scale": (".weight", "of activations"),
-        "_activation_scale": ("", "of activations"),
-        ".qscale_act": (".weight", "of activations"),
     },
-    frozenset({"weight", "scale"}),
+    (frozenset({"weight", "scale"}),),
     make_fp8,
     describe_fp8,
+    (".activation_scale", "_activation_scale", ".qscale_act"),
 )
 _MXFP4 = _Format(
     {"_blocks": ("", "blocks"), "_scales": ("", "scales")},
-    frozenset({"blocks", "scales"}),
+    (frozenset({"blocks", "scales"}),),
     make_mxfp4,
     lambda settings: "MXFP4",
 )
@@ -62,11 +67,11 @@ _INTEGERS = {
 }
 _GPTQ = _Format(
     {**_INTEGERS, ".g_idx": (".weight", "g_idx")},
-    frozenset({"qweight", "qzeros", "scales"}),
+    (frozenset({"qweight", "qzeros", "scales"}),),
     make_gptq,
     describe_gptq,
 )
-_AWQ = _Format(_INTEGERS, frozenset({"qweight", "qzeros", "scales"}), make_awq, describe_awq)
+_AWQ = _Format(_INTEGERS, (frozenset({"qweight", "qzeros", "scales"}),), make_awq, describe_awq)
 _FOUR_BIT = _Format(
     {
         ".nested_absmax": ("", "nested_absmax"),
@@ -76,15 +81,33 @@ _FOUR_BIT = _Format(
         ".quant_state.bitsandbytes__nf4": ("", "state"),
         ".quant_state.bitsandbytes__fp4": ("", "state"),
     },
-    frozenset({"weight", "absmax", "quant_map", "state"}),
+    (frozenset({"weight", "absmax", "quant_map", "state"}),),
     make_four_bit,
     describe_four_bit,
 )
 _EIGHT_BIT = _Format(
     {".SCB": (".weight", "largest"), ".weight_format": (".weight", "layout")},
-    frozenset({"weight", "largest"}),
+    (frozenset({"weight", "largest"}),),
     make_eight_bit,
     lambda settings: "bitsandbytes int8",
+)
+_COMPRESSED = _Format(
+    {
+        ".weight_packed": (".weight", "packed"),
+        ".weight_scale": (".weight", "scale"),
+        ".weight_zero_point": (".weight", "zeros"),
+        ".weight_global_scale": (".weight", "global"),
+        ".weight_shape": (".weight", "shape"),
+        ".weight_g_idx": (".weight", "order"),
+    },
+    (frozenset({"packed", "scale"}), frozenset({"weight", "scale"})),
+    make_compressed,
+    describe_compressed,
+    tuple(
+        f".{of}{what}"
+        for of in ("input_", "output_", "k_", "v_", "q_")
+        for what in ("scale", "zero_point", "global_scale")
+    ),
 )
 _FORMATS = {
     "fp8": _FP8,
@@ -95,9 +118,10 @@ _FORMATS = {
     "bitsandbytes": _FOUR_BIT,
     "bitsandbytes_4bit": _FOUR_BIT,
     "bitsandbytes_8bit": _EIGHT_BIT,
+    "compressed-tensors": _COMPRESSED,
 }
 """By `quant_method`, as transformers knows them."""
-_NAMES = ("FP8", "MXFP4", "GPTQ", "AWQ", "bitsandbytes")
+_NAMES = ("FP8", "MXFP4", "GPTQ", "AWQ", "bitsandbytes", "compressed-tensors")
 
 
 @dataclass(frozen=True)
@@ -113,7 +137,7 @@ class Quantisation:
 
     def group(self, keys: Collection[str]) -> dict[str, dict[str, str]]:
         """Weight's key → role → key of the tensor, of all weights that several tensors make. Tensors that
-        lack a weight or a scale are left out, as all unquantised ones.
+        lack a weight or a scale are left out, as all unquantised ones are.
         """
         found: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for key in keys:
@@ -123,7 +147,14 @@ class Quantisation:
                     break
         for key in found.keys() & set(keys):
             found[key]["weight"] = key
-        return {key: roles for key, roles in found.items() if self.format.required <= roles.keys()}
+        return {key: roles for key, roles in found.items() if self._is_whole(roles)}
+
+    def _is_whole(self, roles: Mapping[str, str]) -> bool:
+        return any(needed <= roles.keys() for needed in self.format.required)
+
+    def is_of_activations(self, key: str) -> bool:
+        """Whether a tensor is a scale of activations, which belongs to no weight."""
+        return key.endswith(self.format.of_activations)
 
     def make(self, key: str, parts: Mapping[str, Part]) -> DequantisedTensor:
         """The weight that some tensors, by their roles, make. Raises NotAModel if they contradict."""
@@ -156,6 +187,8 @@ def _name_method(settings: Settings, method: Any) -> str:
 def _explain_variant(settings: Settings) -> str:
     """A layout of a known method that is another one; empty where it is not."""
     method = settings.get("quant_method")
+    if method == "compressed-tensors":
+        return explain_compressed(settings)
     layout = settings.get("checkpoint_format") or settings.get("version") or settings.get("format") or ""
     known = {"gptq": ("", "gptq", "gptq_v2"), "awq": ("", "gemm")}
     if method in known and str(layout).lower() not in known[method]:

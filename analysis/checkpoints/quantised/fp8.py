@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analysis.checkpoints.quantised.grids import find_block
 from analysis.checkpoints.quantised.parts import DequantisedTensor, Part, read_part, split_rows
 from analysis.checkpoints.stored import AGAIN
 from analysis.errors import NotAModel
@@ -37,7 +38,7 @@ class Fp8Tensor(DequantisedTensor):
     def read_into(self, out: Tensor) -> None:
         """See Source: products in float32, as transformers computes them, then rounded once."""
         self._require_shape(out)
-        scale = _as_numbers(read_part(self.parts["scale"]))
+        scale = as_numbers(read_part(self.parts["scale"]))
         self._fill(out, self.parts["weight"], scale.reshape(self._grid(tuple(scale.shape))))
 
     def _grid(self, scale: tuple[int, ...]) -> tuple[int, ...]:
@@ -59,36 +60,27 @@ class Fp8Tensor(DequantisedTensor):
                 row = packed.rows(range(index, index + 1))
                 self._fill(out[index], row.reshape(packed.shape[1:]), scale[index if len(scale) > 1 else 0])
             return
-        height, width = self._block(tuple(scale.shape))
+        stated = [] if self.blocks is None else [self.blocks]
+        block = find_block(self.key, tuple(out.shape), tuple(scale.shape), stated)  # type: ignore[arg-type]
         for rows in split_rows(out.shape[0], out.shape[1]):
-            numbers = _unpack(read_part(packed.rows(rows)))
-            of_rows = scale[torch.arange(rows.start, rows.stop) // height]
-            out[rows.start : rows.stop].copy_(_scaled(numbers, of_rows, width))
-
-    def _block(self, grid: tuple[int, ...]) -> tuple[int, int]:
-        """Rows and columns of a block. A last one may be smaller where the configuration gives the size."""
-        rows, columns = self.shape[-2:]
-        if self.blocks is not None and grid == tuple(
-            -(-size // block) for size, block in zip((rows, columns), self.blocks, strict=True)
-        ):
-            return self.blocks
-        if rows % grid[0] or columns % grid[1]:
-            raise NotAModel(
-                f"{self.key} is {[rows, columns]}, which {list(grid)} scales do not divide into blocks{AGAIN}"
-            )
-        return rows // grid[0], columns // grid[1]
+            numbers = read_part(packed.rows(rows))
+            numbers = unpack_fp4(numbers) if numbers.dtype == _PACKED_FP4 else numbers
+            of_rows = scale[torch.arange(rows.start, rows.stop) // block[0]]
+            out[rows.start : rows.stop].copy_(_scaled(numbers, of_rows, block[1]))
 
 
-def _as_numbers(scale: Tensor) -> Tensor:
+def as_numbers(scale: Tensor) -> Tensor:
     """Scales as float32; bytes are exponents of 2 (E8M0)."""
     return (scale.float() - 127).exp2() if scale.dtype == torch.uint8 else scale.float()
 
 
-def _unpack(packed: Tensor) -> Tensor:
+def unpack_fp4(packed: Tensor) -> Tensor:
+    """The numbers (…, 2 n) float32 of bytes (…, n) that hold two each, the first in the lower bits."""
     from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
     unpacking: Any = Fp8Dequantize(None)
-    return unpacking._unpack_fp4(packed) if packed.dtype == _PACKED_FP4 else packed
+    found: Tensor = unpacking._unpack_fp4(packed)
+    return found
 
 
 def _scaled(numbers: Tensor, scale: Tensor, width: int) -> Tensor:

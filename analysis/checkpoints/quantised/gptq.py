@@ -29,6 +29,7 @@ class _Groups(DequantisedTensor):
     parameter (outputs, inputs). group: inputs of a group, −1 for all of them.
     """
 
+    outputs_first = True
     group: int
 
     @property

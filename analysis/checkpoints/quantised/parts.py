@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ class DequantisedTensor(ABC):
     """A parameter that is stored as several tensors. key: its checkpoint key, as an unquantised checkpoint
     has it. parts: each tensor by its role, such as "weight" and "scale".
     """
+
+    outputs_first: ClassVar[bool] = False
+    """Whether its shape is (outputs, inputs) whatever its layer's was, as layers of the format's own have it."""
 
     key: str
     parts: Mapping[str, Part]
@@ -72,6 +76,27 @@ class DequantisedTensor(ABC):
     def _require_shape(self, out: Tensor) -> None:
         if tuple(out.shape) != self.shape:
             raise ValueError(f"{self.key} is {self.shape}, not {tuple(out.shape)}")
+
+
+@dataclass(frozen=True)
+class TransposedTensor:
+    """A matrix for a parameter (inputs, outputs), stored as (outputs, inputs)."""
+
+    source: DequantisedTensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See Source."""
+        return self.source.shape[::-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See Source."""
+        return self.source.dtype
+
+    def read_into(self, out: Tensor) -> None:
+        """See Source."""
+        self.source.read_into(out.T)
 
 
 def read_part(part: Part) -> Tensor:

@@ -63,7 +63,7 @@ def join_tensors(
     if quantisation is None:
         return tensors
     roles = list_roles(tensors, quantisation)
-    if len(roles) == len(tensors):
+    if all("" in of_key for of_key in roles.values()):
         raise NotAModel(
             f"{where}: its config.json says that weights are quantised, and no tensor is; remove "
             f"quantization_config from it if they were dequantised{AGAIN}"
@@ -74,11 +74,14 @@ def join_tensors(
 
 def list_roles(keys: Collection[str], quantisation: Quantisation | None) -> dict[str, dict[str, str]]:
     """Every weight's key as an unquantised checkpoint has it → role → key of the tensor; a tensor that stands
-    alone has the role "".
+    alone has the role "". Scales of activations are left out.
     """
-    found = {} if quantisation is None else quantisation.group(keys)
+    if quantisation is None:
+        return {key: {"": key} for key in keys}
+    found = quantisation.group(keys)
     used = {key for roles in found.values() for key in roles.values()}
-    return found | {key: {"": key} for key in keys if key not in used}
+    alone = [key for key in keys if key not in used and not quantisation.is_of_activations(key)]
+    return found | {key: {"": key} for key in alone}
 
 
 def join_parts(

@@ -23,6 +23,7 @@ from tests.analysis.checkpoints.quantised.quantised_made import (
     load_plain,
     make_llama,
     to_fp8,
+    write_gpt2,
     write_quantised,
 )
 
@@ -64,6 +65,18 @@ def test_a_quantised_model_is_what_transformers_dequantises(
     assert here.weights_format == streamed.weights_format == SAID[name.split(",")[0]]
     assert here.fingerprint == streamed.fingerprint == fingerprint(folder)
     assert not hasattr(here.model.config, "quantization_config")
+
+
+def test_layers_that_keep_inputs_first_are_turned(tmp_path: Path) -> None:
+    """Their plain twin has other layers, so that the order of sums differs."""
+    folder = write_gpt2(tmp_path / "gpt2")
+    here, streamed = (load_model(ModelRef(str(folder), streamed=way)) for way in (False, True))
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            here.model(IDS).logits, load_plain(folder)(IDS).logits, rtol=1e-4, atol=1e-5
+        )
+    for key, value in here.parameters.items():
+        assert torch.equal(streamed.parameters[key], value), key
 
 
 @pytest.mark.parametrize("name", WRITERS)

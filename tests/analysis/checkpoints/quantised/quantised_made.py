@@ -11,15 +11,20 @@ from typing import Any
 
 import torch
 from bitsandbytes import functional
+from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.compressors.mxfp4 import MXFP4PackedCompressor
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    CompressedTensorsConfig,
     DeepseekV3Config,
     DeepseekV3ForCausalLM,
     FineGrainedFP8Config,
+    GPT2Config,
+    GPT2LMHeadModel,
     GptOssConfig,
     GptOssForCausalLM,
     LlamaConfig,
@@ -41,6 +46,9 @@ TWIN = "unquantised"
 """Folder within a checkpoint's, of the same model with the numbers that its own stand for."""
 PROJECTION = re.compile(r"_proj(_with_mqa)?\.weight$|_proj$")
 
+CONV1D = re.compile(r"\.h\.\d+\.(attn|mlp)\.c_\w+\.weight$")
+"""Weights of GPT-2, stored as (inputs, outputs)."""
+
 
 def make_llama(seed: int = 0) -> PreTrainedModel:
     """Two layers of width 64, and 128 in between."""
@@ -55,6 +63,14 @@ def make_llama(seed: int = 0) -> PreTrainedModel:
         tie_word_embeddings=False,
     )
     return _disturbed(LlamaForCausalLM, config, seed)
+
+
+def make_gpt2(seed: int = 0) -> PreTrainedModel:
+    """Two layers of width 64 whose weights are stored as (inputs, outputs)."""
+    config = GPT2Config(
+        vocab_size=VOCAB, n_embd=64, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2
+    )
+    return _disturbed(GPT2LMHeadModel, config, seed)
 
 
 def make_deepseek(seed: int = 0) -> PreTrainedModel:
@@ -277,8 +293,9 @@ def to_bitsandbytes(four_bit: bool, nested: bool = False, kind: str = "nf4") -> 
     """Quantise projections with bitsandbytes."""
 
     def rewrite(key: str, tensor: Tensor) -> Mapping[str, Tensor] | None:
-        if not PROJECTION.search(key):
+        if not PROJECTION.search(key) and not CONV1D.search(key):
             return None
+        tensor = tensor.T.contiguous() if CONV1D.search(key) else tensor
         if four_bit:
             packed, state = functional.quantize_4bit(
                 tensor, blocksize=64, compress_statistics=nested, quant_type=kind
@@ -292,6 +309,51 @@ def to_bitsandbytes(four_bit: bool, nested: bool = False, kind: str = "nf4") -> 
     return rewrite
 
 
+def compress(weight: Tensor, layout: str, weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors compressed-tensors saves of a matrix (rows, columns), by their names in its module."""
+    scheme = QuantizationScheme(**compressed_settings(layout, weights)["config_groups"]["group_0"])
+    args = scheme.weights
+    size = {"channel": weight.shape[1], "tensor": weight.numel()}.get(str(args.strategy), args.group_size)
+    grouped = weight.reshape(-1, size) if args.strategy == "tensor" else weight.unflatten(1, (-1, size or 1))
+    if args.strategy == "block":
+        high, wide = args.block_structure
+        grouped = weight.unflatten(0, (-1, high)).unflatten(2, (-1, wide)).transpose(1, 2).flatten(2)
+    low, top = grouped.float().amin(-1), grouped.float().amax(-1)
+    whole = {}
+    if args.strategy == "tensor_group":
+        whole = {"global_scale": generate_gparam(low.amin(), top.amax())}
+    scale, zeros = calculate_qparams(low, top, args, **whole)
+    scale = scale if args.num_bits == 4 and args.type == "float" else scale.to(weight.dtype)
+    state = {"weight": weight, "weight_scale": scale, "weight_zero_point": zeros}
+    state |= {f"weight_{name}": value.reshape(1) for name, value in whole.items()}
+    return dict(BaseCompressor.get_value_from_registry(layout).compress(state, scheme))
+
+
+def compressed_settings(layout: str, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json says of such weights."""
+    group = {"targets": ["Linear"], "weights": dict(weights), "format": layout}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": layout,
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": group},
+        "ignore": ["lm_head"],
+    }
+
+
+def to_compressed(layout: str, weights: Mapping[str, Any]) -> Rewrite:
+    """Quantise projections with compressed-tensors, each with a scale of activations."""
+
+    def rewrite(key: str, tensor: Tensor) -> Mapping[str, Tensor] | None:
+        if not PROJECTION.search(key):
+            return None
+        stem = key.removesuffix("weight")
+        found = {stem + name: part for name, part in compress(tensor, layout, weights).items()}
+        return found | {f"{stem}input_scale": torch.ones(1)}
+
+    return rewrite
+
+
 def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """transformers' own loading, dequantised; it leaves what is not quantised in the stored dtype.
 
@@ -301,7 +363,11 @@ def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     if twin.is_dir():
         return AutoModelForCausalLM.from_pretrained(twin, dtype=dtype).eval()  # type: ignore[no-any-return]
     method = json.loads((folder / "config.json").read_text())["quantization_config"]["quant_method"]
-    dequantising = {"fp8": FineGrainedFP8Config, "mxfp4": Mxfp4Config}.get(method)
+    dequantising = {
+        "fp8": FineGrainedFP8Config,
+        "mxfp4": Mxfp4Config,
+        "compressed-tensors": CompressedTensorsConfig,
+    }.get(method)
     options = {} if dequantising is None else {"quantization_config": dequantising(dequantize=True)}
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
     if method == "bitsandbytes":
@@ -331,6 +397,8 @@ _GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 8, "desc_act": False, 
 _AWQ = {"quant_method": "awq", "bits": 4, "group_size": 8, "version": "gemm", "zero_point": True}
 _NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 _FP4 = _NF4 | {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": True}
+_PACKED = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 8, "symmetric": True}
+_PER_ROW = {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True}
 _INT8 = {"quant_method": "bitsandbytes", "load_in_8bit": True}
 
 
@@ -346,8 +414,21 @@ WRITERS: dict[str, Writer] = {
     "bitsandbytes NF4, Llama": _writer(make_llama, to_bitsandbytes(True), _NF4),
     "bitsandbytes FP4, Llama": _writer(make_llama, to_bitsandbytes(True, nested=True, kind="fp4"), _FP4),
     "bitsandbytes int8, Llama": _writer(make_llama, to_bitsandbytes(False), _INT8),
+    "compressed-tensors int4, DeepSeek": _writer(
+        make_deepseek,
+        to_compressed("pack-quantized", _PACKED),
+        compressed_settings("pack-quantized", _PACKED),
+    ),
+    "compressed-tensors FP8, DeepSeek": _writer(
+        make_deepseek,
+        to_compressed("float-quantized", _PER_ROW),
+        compressed_settings("float-quantized", _PER_ROW),
+    ),
 }
 """Format and family → writes such a checkpoint into a folder."""
+
+write_gpt2 = _writer(make_gpt2, to_bitsandbytes(False), _INT8)
+"""Writes a GPT-2 in bitsandbytes int8 into a folder."""
 
 SAID = {
     "FP8 in blocks": "dequantised from FP8 in blocks of 16 × 16",
@@ -358,5 +439,7 @@ SAID = {
     "bitsandbytes NF4": "dequantised from bitsandbytes NF4",
     "bitsandbytes FP4": "dequantised from bitsandbytes FP4 with nested scales",
     "bitsandbytes int8": "dequantised from bitsandbytes int8",
+    "compressed-tensors int4": "dequantised from compressed-tensors pack-quantized (int4)",
+    "compressed-tensors FP8": "dequantised from compressed-tensors float-quantized (float8)",
 }
 """Format → what is said of its weights."""
