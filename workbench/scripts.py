@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from analysis.checkpoints.gguf.files import split_hub_file
+from analysis.checkpoints.quantised.weights import read_quantisation
+from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel
 from analysis.running.conversations import Conversation
 from analysis.running.prompts import encode_prompt, is_scriptable
@@ -16,6 +18,15 @@ _OF_GGUF = {
     "dtype=DTYPE)": "dtype=DTYPE, quantization_config=GgufConfig(dequantize=True))",
 }
 """Text of a script → the same for a GGUF file."""
+_LOADING = "dtype=DTYPE).to(DEVICE).eval()\n"
+_QUANTISED = "dtype=DTYPE, quantization_config=LIBRARY(dequantize=True))\n"
+_QUANTISED_UNTIL_LATER = """dtype=DTYPE)
+model.dequantize(DTYPE)
+"""
+_IN_ONE_DTYPE = """model = model.to(DEVICE).eval()
+for parameter in model.parameters():  # what is not quantised keeps the dtype that it is stored in
+    parameter.data = parameter.data.to(DTYPE)
+"""
 
 
 def name_source(loaded: LoadedModel) -> dict[str, str | None]:
@@ -81,8 +92,31 @@ def answer():
 """Lines of a script: the greedy answer to `ids`, as token ids; `positions` are those of the step."""
 
 
+def why_no_script(loaded: LoadedModel) -> str:
+    """Why no script with transformers alone can open a model; empty if one can."""
+    quantisation = read_quantisation(loaded.path)
+    if quantisation is None or quantisation.format.library is not None:
+        return ""
+    return (
+        f"The weights are {loaded.weights_format}, which transformers cannot do, so that a script "
+        "would run other numbers. Export the recipe instead; `python -m workbench generate MODEL --recipe FILE "
+        "--prompt TEXT` applies it."
+    )
+
+
 def adapt_script(script: str, loaded: LoadedModel) -> str:
-    """The script, dequantising where the model is a GGUF file; else unchanged."""
+    """The script, dequantising where the weights are quantised; else unchanged. Raises HeadlampError where
+    transformers has no way to dequantise them.
+    """
+    if reason := why_no_script(loaded):
+        raise HeadlampError(reason)
     for text, replacement in _OF_GGUF.items() if loaded.path.is_file() else ():
         script = script.replace(text, replacement)
-    return script
+    quantisation = read_quantisation(loaded.path)
+    library = None if quantisation is None else quantisation.format.library
+    if library is None:
+        return script
+    if not library:
+        return script.replace(_LOADING, _QUANTISED_UNTIL_LATER + _IN_ONE_DTYPE)
+    script = script.replace("DynamicCache\n", f"{library}, DynamicCache\n")
+    return script.replace(_LOADING, _QUANTISED.replace("LIBRARY", library) + _IN_ONE_DTYPE)

@@ -33,6 +33,8 @@ class _Format:
 
     endings: ending of a key → what replaces it in the weight's key, and the tensor's role. A weight's own key
     has the role "weight". required: sets of roles, of which a quantised weight has at least one.
+    library: transformers' class of settings with which it dequantises such weights while it loads them; "":
+    it dequantises them afterwards; None: not at all.
     of_activations: endings of scales that change no weight, but how a GPU's kernels round their inputs.
     """
 
@@ -40,6 +42,7 @@ class _Format:
     required: tuple[frozenset[str], ...]
     make: Callable[[str, Mapping[str, Part], Settings], DequantisedTensor]
     describe: Callable[[Settings], str]
+    library: str | None
     of_activations: tuple[str, ...] = ()
 
 
@@ -52,6 +55,7 @@ _FP8 = _Format(
     (frozenset({"weight", "scale"}),),
     make_fp8,
     describe_fp8,
+    "FineGrainedFP8Config",
     (".activation_scale", "_activation_scale", ".qscale_act"),
 )
 _MXFP4 = _Format(
@@ -59,6 +63,7 @@ _MXFP4 = _Format(
     (frozenset({"blocks", "scales"}),),
     make_mxfp4,
     lambda settings: "MXFP4",
+    "Mxfp4Config",
 )
 _INTEGERS = {
     ".qweight": (".weight", "qweight"),
@@ -70,8 +75,9 @@ _GPTQ = _Format(
     (frozenset({"qweight", "qzeros", "scales"}),),
     make_gptq,
     describe_gptq,
+    None,
 )
-_AWQ = _Format(_INTEGERS, (frozenset({"qweight", "qzeros", "scales"}),), make_awq, describe_awq)
+_AWQ = _Format(_INTEGERS, (frozenset({"qweight", "qzeros", "scales"}),), make_awq, describe_awq, None)
 _FOUR_BIT = _Format(
     {
         ".nested_absmax": ("", "nested_absmax"),
@@ -84,12 +90,14 @@ _FOUR_BIT = _Format(
     (frozenset({"weight", "absmax", "quant_map", "state"}),),
     make_four_bit,
     describe_four_bit,
+    "",
 )
 _EIGHT_BIT = _Format(
     {".SCB": (".weight", "largest"), ".weight_format": (".weight", "layout")},
     (frozenset({"weight", "largest"}),),
     make_eight_bit,
     lambda settings: "bitsandbytes int8",
+    "",
 )
 _COMPRESSED = _Format(
     {
@@ -103,6 +111,7 @@ _COMPRESSED = _Format(
     (frozenset({"packed", "scale"}), frozenset({"weight", "scale"})),
     make_compressed,
     describe_compressed,
+    "CompressedTensorsConfig",
     tuple(
         f".{of}{what}"
         for of in ("input_", "output_", "k_", "v_", "q_")

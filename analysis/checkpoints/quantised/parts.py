@@ -31,7 +31,7 @@ class DequantisedTensor(ABC):
     """
 
     outputs_first: ClassVar[bool] = False
-    """Whether its shape is (outputs, inputs) whatever its layer's was, as layers of the format's own have it."""
+    """Whether its shape is (outputs, inputs) whatever its layer's was: the format has layers of its own."""
 
     key: str
     parts: Mapping[str, Part]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from bitsandbytes import functional
 from compressed_tensors.compressors import BaseCompressor
@@ -41,7 +42,7 @@ Rewrite = Callable[[str, Tensor], Mapping[str, Tensor] | None]
 
 Writer = Callable[[Path], Path]
 
-VOCAB = 96
+VOCAB = 97
 TWIN = "unquantised"
 """Folder within a checkpoint's, of the same model with the numbers that its own stand for."""
 PROJECTION = re.compile(r"_proj(_with_mqa)?\.weight$|_proj$")
@@ -142,15 +143,23 @@ def write_quantised(
     """The model in a folder, its tensors rewritten, and its config.json with the settings."""
     model.to(dtype).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return quantise_folder(folder, rewrite, settings, model)
+
+
+def quantise_folder(
+    folder: Path, rewrite: Rewrite, settings: Mapping[str, Any], model: PreTrainedModel | None = None
+) -> Path:
+    """Rewrite the tensors of an unquantised checkpoint in place, and add the settings to its config.json.
+
+    model: gets a layer that predicts further tokens, where its configuration names one.
+    """
     path = folder / "model.safetensors"
-    written: dict[str, Tensor] = {}
     plain = load_file(path)
-    for key, tensor in (plain | _further_layer(plain, model)).items():
+    written: dict[str, Tensor] = {}
+    for key, tensor in (plain | ({} if model is None else _further_layer(plain, model))).items():
         parts = rewrite(key, tensor)
         written |= {key: tensor} if parts is None else parts
-    save_file(
-        {key: tensor.contiguous().clone() for key, tensor in written.items()}, path, metadata={"format": "pt"}
-    )
+    save_file({k: part.contiguous().clone() for k, part in written.items()}, path, metadata={"format": "pt"})
     config = folder / "config.json"
     stored = json.loads(config.read_text())
     config.write_text(json.dumps(stored | ({"quantization_config": dict(settings)} if settings else {})))
@@ -232,12 +241,9 @@ def to_integers(key: str, tensor: Tensor, group: int, bits: int = 4) -> tuple[Te
 
 def pack(integers: Tensor, bits: int) -> Tensor:
     """Words (…, n · bits / 32) of integers (…, n): one long number in base 2, the first integer lowest."""
-    rows = []
-    for row in integers.reshape(-1, integers.shape[-1]).tolist():
-        whole = sum(value << (bits * place) for place, value in enumerate(row))
-        words = whole.to_bytes(len(row) * bits // 8, "little")
-        rows.append(torch.frombuffer(bytearray(words), dtype=torch.int32))
-    return torch.stack(rows).view(*integers.shape[:-1], -1)
+    digits = (integers.numpy()[..., None] >> np.arange(bits)) & 1
+    packed = np.packbits(digits.astype(bool).reshape(*integers.shape[:-1], -1), -1, bitorder="little")
+    return torch.from_numpy(packed).view(torch.int32)
 
 
 def to_gptq(group: int, bits: int = 4) -> Rewrite:
