@@ -99,8 +99,8 @@ def why_no_script(loaded: LoadedModel) -> str:
         return ""
     return (
         f"The weights are {loaded.weights_format}, which transformers cannot do, so that a script "
-        "would run other numbers. Export the recipe instead; `python -m workbench generate MODEL --recipe FILE "
-        "--prompt TEXT` applies it."
+        "would run other numbers. Export the recipe instead; `python -m workbench generate MODEL "
+        "--recipe FILE --prompt TEXT` applies it."
     )
 
 

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from analysis.checkpoints.fingerprint import fingerprint
+from analysis.checkpoints.hub import hub_model
+from analysis.checkpoints.reading import describe_format
 from analysis.errors import ModelError, NotAModel
-from analysis.neurons.decoding import decode_vectors, read_block_vectors
-from analysis.opening.memory import estimate_folder
-from analysis.opening.models import LoadedModel, ModelRef, load_model
+from analysis.opening.fetching import fetching
+from analysis.opening.memory import check_memory_at_hub, estimate_folder
+from analysis.opening.models import ModelRef, load_model
 from tests.analysis.checkpoints.quantised.quantised_made import (
     SAID,
     WRITERS,
@@ -26,6 +28,7 @@ from tests.analysis.checkpoints.quantised.quantised_made import (
     write_gpt2,
     write_quantised,
 )
+from tests.standin_hub import StandinHub
 
 IDS = torch.tensor([[1, 20, 30, 40, 50, 60]])
 
@@ -36,34 +39,16 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return cache(lambda name: WRITERS[name](tmp_path_factory.mktemp("quantised")))
 
 
-def labels(loaded: LoadedModel) -> list[list[list[int]]]:
-    """The best tokens of every neuron of every block, as read and as decoded from disk."""
-    return [
-        decode_vectors(
-            read_block_vectors(loaded.anatomy, block, loaded.parameters, "down"), loaded.head, 5
-        ).top_ids.tolist()
-        for block in loaded.anatomy.blocks
-    ]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_quantised_model_is_what_transformers_dequantises(
-    written: Callable[[str], Path], name: str, dtype: str
-) -> None:
-    folder = written(name)
-    here = load_model(ModelRef(str(folder), dtype=dtype))
-    streamed = load_model(ModelRef(str(folder), dtype=dtype, streamed=True))
-    plain = load_plain(folder, getattr(torch, dtype))
-    assert set(here.parameters) == set(streamed.parameters) == set(dict(plain.named_parameters()))
-    for key, value in plain.named_parameters():
-        assert torch.equal(here.parameters[key], value), key
-        assert torch.equal(streamed.parameters[key], value), key
-    with torch.inference_mode():
-        assert torch.equal(here.model(IDS).logits, plain(IDS).logits)
-    assert labels(here) == labels(streamed)
-    assert here.weights_format == streamed.weights_format == SAID[name.split(",")[0]]
+def test_what_the_weights_are_from_is_said(written: Callable[[str], Path], name: str) -> None:
+    assert describe_format(written(name)) == SAID[name.split(",")[0]]
+
+
+def test_a_quantised_model_is_one_model_however_it_is_read(written: Callable[[str], Path]) -> None:
+    folder = written("FP8 in blocks, DeepSeek")
+    here, streamed = (load_model(ModelRef(str(folder), streamed=way)) for way in (False, True))
     assert here.fingerprint == streamed.fingerprint == fingerprint(folder)
+    assert here.weights_format == streamed.weights_format == SAID["FP8 in blocks"]
     assert not hasattr(here.model.config, "quantization_config")
 
 
@@ -79,7 +64,7 @@ def test_layers_that_keep_inputs_first_are_turned(tmp_path: Path) -> None:
         assert torch.equal(streamed.parameters[key], value), key
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", ["FP8 in blocks, DeepSeek", "MXFP4, gpt-oss", "bitsandbytes NF4, Llama"])
 def test_memory_is_estimated_for_the_dequantised_weights(written: Callable[[str], Path], name: str) -> None:
     folder = written(name)
     loaded = load_model(ModelRef(str(folder), dtype="bfloat16"))
@@ -141,3 +126,29 @@ def test_a_quantised_weight_without_its_scale_is_refused(tmp_path: Path) -> None
     for streamed in (False, True):
         with pytest.raises(ModelError, match=r"up_proj\.weight is stored as float8_e4m3fn.* by which scale"):
             load_model(ModelRef(str(folder), streamed=streamed))
+
+
+def test_shards_of_a_quantised_hub_model_are_fetched_one_at_a_time(hub: StandinHub, tmp_path: Path) -> None:
+    """Each layer's scales lie in another shard than its weights."""
+    folder = write_quantised(tmp_path / "m", make_llama(), to_fp8((16, 16)), fp8_settings((16, 16)))
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    shards: dict[str, dict[str, torch.Tensor]] = {f"{name}.safetensors": {} for name in "abc"}
+    for key, tensor in weights.items():
+        name = "b" if key.endswith("_scale_inv") else "c" if ".layers.1." in key else "a"
+        shards[f"{name}.safetensors"][key] = tensor
+    for name, held in shards.items():
+        save_file(held, folder / name, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": {key: name for name, held in shards.items() for key in held}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    hub.models["some/model"] = folder
+    loaded = load_model(ModelRef("some/model", streamed=True, shards="delete"))
+    assert loaded.weights_format == SAID["FP8 in blocks"]
+    assert loaded.fingerprint == fingerprint(folder)
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in (0, 1)]
+    with fetching(loaded, [{name} for name in names]) as done:
+        for name in names:
+            assert torch.equal(loaded.parameters[name], load_plain(folder).get_parameter(name))
+            done()
+    needs = check_memory_at_hub(hub_model("some/model"), "bfloat16").needs
+    assert needs == estimate_folder(folder, "bfloat16")
