@@ -53,7 +53,7 @@ def test_what_fails_is_in_the_row(tmp_path: Path) -> None:
 
 
 def test_only_the_table_is_replaced() -> None:
-    row = FormatRow("FP8, Llama", *["yes"] * 5, "transformers")
+    row = FormatRow("FP8, Llama", "yes", "yes", "yes", "yes", "yes", "transformers")
     section = write_section([row])
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert replace_section(page, section) == f"before\n{section}\nafter\n"
