@@ -1,4 +1,4 @@
-"""Memory that quantised checkpoints take: `python -m bench.formats`.
+"""Memory that quantised checkpoints take: `python -m bench.formats`, or some of them by name.
 
 A model of some 200 million parameters is written in each format. A fresh process opens it dequantised,
 decodes a block and continues a text, as in bench.fit: the peak while loading is compared with the dequantised
@@ -7,8 +7,9 @@ weights, and the whole peak with the estimate.
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,12 @@ def config_of(family: str, *, small: bool = False) -> Any:
     )
 
 
-def main() -> None:
-    """Print a row of the table in docs/memory.md per format and dtype."""
+def main(names: Sequence[str]) -> None:
+    """Print a row of the table in docs/memory.md per format and dtype. names: of formats; none: all."""
     print("| format | dtype | on disk | weights | loading / weights | estimate | peak | ratio |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, (family, rewrite, settings) in FORMATS.items():
+    for name in names or FORMATS:
+        family, rewrite, settings = FORMATS[name]
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             for part in ("model", "small"):
@@ -100,4 +102,4 @@ def _row(runs: list[dict[str, int]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
