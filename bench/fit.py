@@ -96,10 +96,11 @@ def main() -> None:
             write_small(config, folder / "model")
             write_small(configs(small=True)[name], folder / "small")
             for dtype in ("float32", "bfloat16"):
-                print(f"{name:8} {dtype:9} {_row([_run(folder, dtype) for _ in range(RUNS)])}", flush=True)
+                print(f"{name:8} {dtype:9} {_row([measure(folder, dtype) for _ in range(RUNS)])}", flush=True)
 
 
-def _run(folder: Path, dtype: str) -> dict[str, int]:
+def measure(folder: Path, dtype: str) -> dict[str, int]:
+    """What `child` prints in a fresh process, in bytes. folder: holds the models `model` and `small`."""
     command = [sys.executable, "-m", "bench.fit", "--child", str(folder), dtype]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])

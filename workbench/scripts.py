@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.gguf.files import split_hub_file
+from analysis.checkpoints.quantised.weights import read_quantisation
 from analysis.checkpoints.sources import split_adapter
 from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import HeadlampError
@@ -20,6 +21,15 @@ _OF_GGUF = {
     "dtype=DTYPE)": "dtype=DTYPE, quantization_config=GgufConfig(dequantize=True))",
 }
 """Text of a script → the same for a GGUF file."""
+_LOADING = "dtype=DTYPE).to(DEVICE).eval()\n"
+_QUANTISED = "dtype=DTYPE, quantization_config=LIBRARY(dequantize=True))\n"
+_QUANTISED_UNTIL_LATER = """dtype=DTYPE)
+model.dequantize(DTYPE)
+"""
+_IN_ONE_DTYPE = """model = model.to(DEVICE).eval()
+for parameter in model.parameters():  # what is not quantised keeps the dtype that it is stored in
+    parameter.data = parameter.data.to(DTYPE)
+"""
 
 
 def name_source(loaded: LoadedModel) -> dict[str, str | None]:
@@ -97,21 +107,51 @@ _OF_ADAPTER = {
 """The same for a model with an adapter, applied last."""
 
 
-def adapt_script(script: str, loaded: LoadedModel) -> str:
-    """The script, dequantising where the model is a GGUF file, and merging its adapter; else unchanged.
-
-    Raises HeadlampError for an adapter that unties the head, which peft does not when it merges.
-    """
+def why_no_script(loaded: LoadedModel) -> str:
+    """Why no script with transformers and peft alone can open a model; empty if one can."""
+    instead = (
+        "Export the recipe instead; `python -m workbench generate MODEL --recipe FILE --prompt TEXT` "
+        "applies it."
+    )  # fmt: skip
     untied = loaded.adapter is not None and not loaded.anatomy.head.tied
     if untied and read_config(loaded.path).tie_word_embeddings:
-        raise HeadlampError(
+        return (
             f"{loaded.ref.name}: the adapter changes the head or the embedding alone, which are one weight "
-            "in its base, and peft merges into both; use the recipe instead of a script"
+            f"in its base, and peft merges into both. {instead}"
         )
+    quantisation = read_quantisation(loaded.path)
+    if quantisation is None:
+        return ""
+    if loaded.adapter is not None:
+        return (
+            f"The adapter lies over weights that are {loaded.weights_format}: no script is offered. {instead}"
+        )
+    if quantisation.format.library is not None:
+        return ""
+    return (
+        f"The weights are {loaded.weights_format}, which transformers cannot do, so that a script would run "
+        f"other numbers. {instead}"
+    )
+
+
+def adapt_script(script: str, loaded: LoadedModel) -> str:
+    """The script, dequantising where the weights are quantised, and merging an adapter; else unchanged.
+
+    Raises HeadlampError where none can open the model.
+    """
+    if reason := why_no_script(loaded):
+        raise HeadlampError(reason)
     if find_left_out(loaded.model) is not None:  # which AutoModelForCausalLM may not know
         script = script.replace("AutoModelForCausalLM", type(loaded.model).__name__)
     for text, replacement in _OF_GGUF.items() if loaded.path.is_file() else ():
         script = script.replace(text, replacement)
     for text, replacement in _OF_ADAPTER.items() if loaded.adapter is not None else ():
         script = script.replace(text, replacement, 1)
-    return script
+    quantisation = read_quantisation(loaded.path)
+    library = None if quantisation is None else quantisation.format.library
+    if library is None:
+        return script
+    if not library:
+        return script.replace(_LOADING, _QUANTISED_UNTIL_LATER + _IN_ONE_DTYPE)
+    script = script.replace("DynamicCache\n", f"{library}, DynamicCache\n")
+    return script.replace(_LOADING, _QUANTISED.replace("LIBRARY", library) + _IN_ONE_DTYPE)

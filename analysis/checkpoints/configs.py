@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from analysis.checkpoints.gguf.config import read_gguf_config
+from analysis.checkpoints.quantised.weights import find_stated_quantisation, forget_quantisation
 from analysis.checkpoints.weight_files import describe_adapter, find_weight_files
 from analysis.checkpoints.wrappers.text_part import find_wrapper
 from analysis.errors import NotAModel, NotCausal, UnsafeWeights, first_line
@@ -25,12 +26,12 @@ from analysis.errors import NotAModel, NotCausal, UnsafeWeights, first_line
 _CAUSAL_CLASS = re.compile(r"(ForCausalLM\w*|LMHeadModel|ModelWithLMHead|ForConditionalGeneration|Decoder)$")
 _OTHER_TASK = re.compile(r"For(Sequence|Token|Image|Audio|Multiple|Next|Masked|Question|PreTraining|Reward)")
 """Classes of other tasks; transformers goes by model_type, whatever else the class is called."""
-_QUANTISED = ("quantization_config", "compression_config")
 _OTHER_PARTS = ("vision_config", "audio_config", "vision_tower", "encoder_config")
 
 
 def read_config(path: Path, *, weights_here: bool = True) -> Any:
-    """The model's configuration, after all checks that are possible before reading weights.
+    """The model's configuration, after all checks that are possible before reading weights. That of quantised
+    weights describes them dequantised.
 
     weights_here: whether the weights lie in the folder; otherwise they were chosen at the Hub. Raises
     NotAModel, UnsafeWeights, NotCausal.
@@ -42,7 +43,7 @@ def read_config(path: Path, *, weights_here: bool = True) -> Any:
     stored = _read_json(path)
     if weights_here:
         find_weight_files(path)
-    _refuse_quantised(path, stored)
+    find_stated_quantisation(path, stored)
     kind = stored.get("model_type")
     if stored.get("auto_map") and kind not in CONFIG_MAPPING_NAMES:
         raise UnsafeWeights(
@@ -53,6 +54,7 @@ def read_config(path: Path, *, weights_here: bool = True) -> Any:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers checks a config with many kinds of error
         raise NotAModel(f"{path}/config.json: {first_line(error)}") from error
+    forget_quantisation(config)
     _refuse_not_causal(path, config, stored)
     return config
 
@@ -78,28 +80,6 @@ def _adapter_base(path: Path) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     return base if isinstance(base, str) else None
-
-
-def _refuse_quantised(path: Path, stored: Mapping[str, Any]) -> None:
-    for place, settings in _quantisations(stored):
-        method = settings.get("quant_method") or settings.get("quant_type")
-        bits = settings.get("bits")
-        named = f"as {method}" if method else f"to {bits} bits" if bits else "by a method it does not name"
-        raise NotAModel(
-            f"{path} holds weights quantised {named} ({place} in its config.json), which Headlamp cannot "
-            "read; use the model in float32, bfloat16 or float16, or a GGUF file of it"
-        )
-
-
-def _quantisations(stored: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where a configuration, or a part of it such as text_config, says that weights are quantised."""
-    for name, value in stored.items():
-        if not isinstance(value, Mapping) or not value:
-            continue
-        if name in _QUANTISED or (name == "quantization" and "bits" in value):  # the latter by MLX
-            yield place + name, value
-        elif name.endswith("_config"):
-            yield from _quantisations(value, f"{place}{name}.")
 
 
 def _refuse_not_causal(path: Path, config: Any, stored: Mapping[str, Any]) -> None:

@@ -31,6 +31,9 @@ _DTYPES = {
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }
 
 
@@ -140,8 +143,7 @@ def _check(path: Path, entries: Mapping[str, _Entry], size: int | None) -> None:
     for key, (dtype, shape, start, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if dtype not in _DTYPES:
             raise NotAModel(
-                f"{path}: {key} is stored as {dtype}; Headlamp reads float32, bfloat16 and float16: "
-                "use the original model"
+                f"{path}: {key} is stored as {dtype}, which Headlamp does not read; use the original model"
             )
         needed = math.prod(shape) * _DTYPES[dtype].itemsize
         if end - start != needed:

@@ -11,7 +11,7 @@ import logging
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from analysis.checkpoints.fingerprint import hash_file
 from analysis.checkpoints.headers import read_file_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.hub_errors import explain_hub_errors
+from analysis.checkpoints.quantised.parts import Part
+from analysis.checkpoints.quantised.weights import join_parts, list_roles, read_quantisation
 from analysis.checkpoints.stored import Source
 from analysis.checkpoints.streaming import is_layer
 from analysis.errors import FetchFailed, ModelError, NotFetched
@@ -59,28 +61,31 @@ class HubCheckpoint:
         self.model, self.keep = model, keep
         self._mine = threading.local()
         self._checked: set[Path] = set()
+        self._quantisation = read_quantisation(model.folder)
+        self._roles = list_roles(model.keys, self._quantisation)
 
-    def keys(self) -> Mapping[str, Path]:
+    def keys(self) -> Mapping[str, tuple[Path, ...]]:
         """See Checkpoint. The files need not be there."""
-        return {key: self.model.folder / file for key, file in self.model.keys.items()}
+        return {key: tuple(sorted(self._files(roles.values()))) for key, roles in self._roles.items()}
 
     @contextmanager
-    def reading(self, group: str, keys: Mapping[str, Path]) -> Iterator[Mapping[str, Source]]:
+    def reading(self, group: str, keys: Mapping[str, tuple[Path, ...]]) -> Iterator[Mapping[str, Source]]:
         """See Checkpoint. Shards are read one after the other; one that is no longer needed is deleted before
         the next.
 
         Raises NotFetched outside of `fetching` if a shard is missing, FetchFailed if it cannot be fetched.
         """
         of_file: defaultdict[str, list[str]] = defaultdict(list)
-        for key, file in keys.items():
-            of_file[self._shard(file)].append(key)
+        for part in (part for key in keys for part in self._roles[key].values()):
+            of_file[self.model.keys[part]].append(part)
         *others, last = sorted(of_file)
-        tensors: dict[str, Source] = {}
+        tensors: dict[str, Part] = {}
         for name in others:
             found = read_file_tensors(self._here(name), of_file[name])
             tensors |= {key: tensor.load() for key, tensor in found.items()}
             self._read_from(name, group)
-        yield tensors | read_file_tensors(self._here(last), of_file[last])
+        tensors |= read_file_tensors(self._here(last), of_file[last])
+        yield {key: join_parts(key, self._roles[key], tensors, self._quantisation) for key in keys}
         self._read_from(last, group)
 
     def equal(self, first: str, second: str, dtype: torch.dtype) -> bool:
@@ -110,6 +115,9 @@ class HubCheckpoint:
             yield done
             if not self.keep:
                 shutil.rmtree(self.model.passing, ignore_errors=True)
+
+    def _files(self, parts: Iterable[str]) -> set[Path]:
+        return {self.model.folder / self.model.keys[part] for part in parts}
 
     def _shard(self, file: Path) -> str:
         """A shard's name in the model, for its path as `keys` gives it."""

@@ -24,11 +24,13 @@ from transformers.core_model_loading import (
     Concatenate,
     MergeModulelist,
 )
+from transformers.pytorch_utils import Conv1D
 
 from analysis.checkpoints.adapters.files import Adapter
 from analysis.checkpoints.adapters.merging import Merge
 from analysis.checkpoints.devices import place_modules
 from analysis.checkpoints.matching import match_checkpoint
+from analysis.checkpoints.quantised.parts import DequantisedTensor, TransposedTensor
 from analysis.checkpoints.reading import read_tensors
 from analysis.checkpoints.stored import AGAIN, Source
 from analysis.checkpoints.wrappers.text_part import build_text_part, find_wrapper
@@ -219,14 +221,16 @@ def wrap_checkpoint(
     found, stacked = {}, dict[tuple[str, str | None], str]()
     for key, name in matched.names.items():
         pattern, converter = matched.converters.get(key, (None, None))
-        if own[name].is_floating_point() and not tensors[key].dtype.is_floating_point:
-            dtype, where = str(tensors[key].dtype).removeprefix("torch."), model.config.name_or_path
+        source = _orient(model, name, tensors[key])
+        stored_as = source.dtype
+        if own[name].is_floating_point() and (not stored_as.is_floating_point or stored_as.itemsize == 1):
+            dtype, where = str(stored_as).removeprefix("torch."), model.config.name_or_path
             raise NotAModel(
                 f"{where}: {key} is stored as {dtype}, as quantised weights are, and nothing says by which "
                 "scale; use the model in float32, bfloat16 or float16"
             )
-        if converter is None and tuple(own[name].shape) != tensors[key].shape:
-            stored, described = list(tensors[key].shape), list(own[name].shape)
+        if converter is None and tuple(own[name].shape) != source.shape:
+            stored, described = list(source.shape), list(own[name].shape)
             raise NotAModel(
                 f"{model.config.name_or_path}: {key} has the shape {stored} in the weights, and config.json "
                 f"describes {described}; use the config that belongs to these weights"
@@ -234,11 +238,19 @@ def wrap_checkpoint(
         steps = () if converter is None else tuple(type(step) for step in converter.operations)
         if MergeModulelist in steps:
             first = stacked.setdefault((name, pattern), key)
-            if tensors[first].shape != tensors[key].shape:
+            if tensors[first].shape != source.shape:
                 shapes = f"{first} is {tensors[first].shape}, {key} is {tensors[key].shape}"
                 raise NotAModel(f"{model.config.name_or_path}: {shapes}, but both must be equal{AGAIN}")
-        found[key] = OnDisk(tensors[key].shape, _JOINS.get(steps, 0), tensors[key].read_into)
+        found[key] = OnDisk(source.shape, _JOINS.get(steps, 0), source.read_into)
     return found
+
+
+def _orient(model: PreTrainedModel, name: str, source: Source) -> Source:
+    """A tensor as its parameter has it: Conv1D keeps (inputs, outputs), some formats never do."""
+    if not isinstance(source, DequantisedTensor) or not source.outputs_first:
+        return source
+    owner = model.get_submodule(name.rpartition(".")[0])
+    return TransposedTensor(source) if isinstance(owner, Conv1D) else source
 
 
 def _stack(parts: Sequence[OnDisk], dim: int) -> OnDisk:

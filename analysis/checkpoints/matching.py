@@ -130,8 +130,9 @@ def _explain_unused(model: PreTrainedModel, unused: Sequence[str]) -> str:
     for pattern, method in _QUANTISED.items():
         if (quantised := next((key for key in unused if re.search(pattern, key)), None)) is not None:
             return (
-                f"{where} holds quantised weights ({method}: {quantised}), which its config.json does not "
-                "mention and Headlamp cannot read; use the model in float32, bfloat16 or float16"
+                f"{where} holds quantised weights ({method}: {quantised}) that its config.json does not "
+                "describe, so that they cannot be read; use the config.json that belongs to them, or "
+                "the model in float32, bfloat16 or float16"
             )
     if any(".lora_" in key for key in unused):
         return f"{where} holds an adapter's weights ({first}) beside a model's; merge them with peft first"

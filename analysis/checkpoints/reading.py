@@ -12,10 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from analysis.checkpoints.fingerprint import stamp
+from analysis.checkpoints.gguf.description import describe_weights
 from analysis.checkpoints.gguf.header import read_gguf_header
 from analysis.checkpoints.gguf.tensors import map_gguf_tensors
 from analysis.checkpoints.gguf.unpacking import Unpacked
 from analysis.checkpoints.headers import read_stored_tensors
+from analysis.checkpoints.quantised.parts import DequantisedTensor
+from analysis.checkpoints.quantised.weights import join_tensors, read_quantisation
 from analysis.checkpoints.stored import Source, StoredTensor
 from analysis.errors import ModelError
 
@@ -23,10 +26,14 @@ from analysis.errors import ModelError
 class Checkpoint(Protocol):
     """A source of a model's weights."""
 
-    def keys(self) -> Mapping[str, Path]:
-        """Checkpoint key → its file, which may still be at the Hub."""
+    def keys(self) -> Mapping[str, tuple[Path, ...]]:
+        """Checkpoint key → its files, which may still be at the Hub: several where a weight's scale lies in
+        another.
+        """
 
-    def reading(self, group: str, keys: Mapping[str, Path]) -> AbstractContextManager[Mapping[str, Source]]:
+    def reading(
+        self, group: str, keys: Mapping[str, tuple[Path, ...]]
+    ) -> AbstractContextManager[Mapping[str, Source]]:
         """The tensors of a group's checkpoint keys while the body runs. Raises ModelError."""
 
     def equal(self, first: str, second: str, dtype: torch.dtype) -> bool:
@@ -35,17 +42,26 @@ class Checkpoint(Protocol):
         """
 
 
-def read_tensors(path: Path, model: PreTrainedModel) -> Mapping[str, StoredTensor | Unpacked]:
-    """The tensors of a local folder or GGUF file by checkpoint key, from headers alone; none is read.
+WeightSource = StoredTensor | DequantisedTensor | Unpacked
+"""A weight in its files, stored in one tensor or to be dequantised of several."""
+
+
+def read_tensors(path: Path, model: PreTrainedModel) -> Mapping[str, WeightSource]:
+    """The weights of a local folder or GGUF file by checkpoint key, from headers alone; none is read.
 
     model: the one they are for, which may be without weights. Raises NotAModel for damaged or unknown files.
     """
-    return read_gguf_tensors(path, model) if path.is_file() else read_stored_tensors(path)
+    if path.is_file():
+        return map_gguf_tensors(read_gguf_header(path), model)
+    return join_tensors(path, read_stored_tensors(path), read_quantisation(path))
 
 
-def read_gguf_tensors(path: Path, model: PreTrainedModel) -> Mapping[str, Unpacked]:
-    """The same of a GGUF file."""
-    return map_gguf_tensors(read_gguf_header(path), model)
+def describe_format(path: Path) -> str:
+    """How the weights of a folder or GGUF file are stored, if they are dequantised while they are read."""
+    if path.is_file():
+        return describe_weights(read_gguf_header(path))
+    quantisation = read_quantisation(path)
+    return "" if quantisation is None else quantisation.describe()
 
 
 class LocalCheckpoint:
@@ -54,12 +70,12 @@ class LocalCheckpoint:
     def __init__(self, folder: Path, model: PreTrainedModel) -> None:
         self._folder, self._stamp, self._tensors = folder, stamp(folder), read_tensors(folder, model)
 
-    def keys(self) -> Mapping[str, Path]:
+    def keys(self) -> Mapping[str, tuple[Path, ...]]:
         """See Checkpoint."""
-        return {key: tensor.path for key, tensor in self._tensors.items()}
+        return {key: (tensor.path,) for key, tensor in self._tensors.items()}
 
     @contextmanager
-    def reading(self, group: str, keys: Mapping[str, Path]) -> Iterator[Mapping[str, Source]]:
+    def reading(self, group: str, keys: Mapping[str, tuple[Path, ...]]) -> Iterator[Mapping[str, Source]]:
         """See Checkpoint."""
         if stamp(self._folder) != self._stamp:
             raise ModelError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -59,6 +59,14 @@ class HeldTensor:
         """See Source."""
         out.copy_(self.tensor)
 
+    def rows(self, rows: range) -> HeldTensor:
+        """Some neighbouring slices of its first dimension."""
+        return HeldTensor(self.tensor[rows.start : rows.stop])
+
+    def reshape(self, shape: tuple[int, ...]) -> HeldTensor:
+        """The same numbers in another shape."""
+        return HeldTensor(self.tensor.reshape(shape))
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -91,6 +99,15 @@ class StoredTensor:
             file.seek(self.start)
             if self.numel:
                 _fill(out.view(1) if out.dim() == 0 else out, self.dtype, cast(BinaryIO, file))
+
+    def rows(self, rows: range) -> StoredTensor:
+        """Some neighbouring slices of its first dimension; nothing is read."""
+        size = self.stored_bytes // self.shape[0]
+        return replace(self, shape=(len(rows), *self.shape[1:]), start=self.start + rows.start * size)
+
+    def reshape(self, shape: tuple[int, ...]) -> StoredTensor:
+        """The same numbers in another shape; nothing is read."""
+        return replace(self, shape=shape)
 
     def load(self) -> HeldTensor:
         """Read the tensor into memory now."""

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -44,9 +45,9 @@ _LAYER = re.compile(r"^(.*?\.\d+)\.")
 
 @dataclass
 class _Group:
-    """Parameters read together: one layer's, or one outside all layers. keys: checkpoint key → its file."""
+    """Parameters read together: one layer's, or one outside all layers. keys: checkpoint key → its files."""
 
-    keys: dict[str, Path] = field(default_factory=dict)
+    keys: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
 
 
@@ -125,7 +126,7 @@ class StreamedParameters(Mapping[str, Tensor]):
     def files_of(self, names: Iterable[str]) -> dict[str, set[Path]]:
         """The groups that hold some parameters, and the files of each."""
         groups = {self._of[name] for name in names}
-        return {group: set(self._groups[group].keys.values()) for group in groups}
+        return {group: set(chain.from_iterable(self._groups[group].keys.values())) for group in groups}
 
     def hold(self, group: str) -> None:
         """Read a group unless it is in memory, and release the previous layer."""
@@ -202,7 +203,7 @@ class StreamedParameters(Mapping[str, Tensor]):
             self._model, keys, lambda one, other: self.checkpoint.equal(keys[one], keys[other], dtype)
         )
 
-    def _grouped(self, matched: Matched, files: Mapping[str, Path]) -> dict[str, _Group]:
+    def _grouped(self, matched: Matched, files: Mapping[str, tuple[Path, ...]]) -> dict[str, _Group]:
         groups: defaultdict[str, _Group] = defaultdict(_Group)
         for key, name in matched.names.items():
             layer = _LAYER.match(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,11 @@ from analysis.anatomy.structure import context_length
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import BALANCED, FreeMemory, read_free_memory
 from analysis.checkpoints.fingerprint import FileKey, stamp
-from analysis.checkpoints.gguf.unpacking import Unpacked
-from analysis.checkpoints.headers import read_stored_tensors
 from analysis.checkpoints.hub import HubModel
 from analysis.checkpoints.loading import DTYPES, empty_model
 from analysis.checkpoints.matching import match_checkpoint, untie_stored_twice
-from analysis.checkpoints.reading import are_equal, read_gguf_tensors
+from analysis.checkpoints.quantised.weights import join_tensors, read_quantisation
+from analysis.checkpoints.reading import WeightSource, are_equal, read_tensors
 from analysis.checkpoints.stored import BUFFER, StoredTensor
 from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.opening.alive import activation_bytes, first_number
@@ -106,15 +105,12 @@ def _estimate_cached(
     folder: Path, files: tuple[FileKey, ...], dtype: str, context: int | None
 ) -> MemoryNeeds:
     config = read_config(folder)
-    if not folder.is_file():
-        return estimate_needs(config, list(read_stored_tensors(folder).values()), dtype, context)
-    tensors = list(read_gguf_tensors(folder, empty_model(config, DTYPES[dtype])).values())
-    needs = estimate_needs(config, tensors, dtype, context)
-    return replace(needs, unpacking=max((tensor.unpacking_bytes for tensor in tensors), default=0))
+    tensors = read_tensors(folder, empty_model(config, DTYPES[dtype]))
+    return estimate_needs(config, list(tensors.values()), dtype, context)
 
 
 def estimate_needs(
-    config: Any, tensors: Sequence[StoredTensor | Unpacked], dtype: str, context: int | None = None
+    config: Any, tensors: Sequence[WeightSource], dtype: str, context: int | None = None
 ) -> MemoryNeeds:
     """The same from a configuration and headers, whatever their source."""
     empty = empty_model(config, DTYPES[dtype]).to("meta")  # type: ignore[arg-type]
@@ -135,12 +131,11 @@ def estimate_needs(
         activations=activation_bytes(empty, ROWS, length),
         context=length,
         dtype=dtype,
+        unpacking=max((t.unpacking_bytes for t in tensors if not isinstance(t, StoredTensor)), default=0),
     )
 
 
-def _without_left_out(
-    empty: PreTrainedModel, tensors: Sequence[StoredTensor | Unpacked]
-) -> list[StoredTensor | Unpacked]:
+def _without_left_out(empty: PreTrainedModel, tensors: Sequence[WeightSource]) -> list[WeightSource]:
     """The tensors without those of what a multimodal model is built without, which are never read."""
     left = find_left_out(empty)
     if left is None:
@@ -149,7 +144,7 @@ def _without_left_out(
     return [tensor for tensor in tensors if tensor.key not in gone]
 
 
-def _untie(empty: PreTrainedModel, tensors: Sequence[StoredTensor | Unpacked]) -> None:
+def _untie(empty: PreTrainedModel, tensors: Sequence[WeightSource]) -> None:
     """Untie what the checkpoint holds apart, as loading does. Tensors elsewhere count as different."""
     mapping = get_model_conversion_mapping(empty)
     matched = match_checkpoint(empty, [tensor.key for tensor in tensors], mapping)
@@ -209,14 +204,15 @@ def check_memory_at_hub(
 @lru_cache(maxsize=32)
 def _estimate_cached_at_hub(model: HubModel, dtype: str, context: int | None) -> MemoryNeeds:
     config = read_config(model.folder, weights_here=False)
-    return estimate_needs(config, list(model.tensors().values()), dtype, context)
+    tensors = join_tensors(model.folder, model.tensors(), read_quantisation(model.folder))
+    return estimate_needs(config, list(tensors.values()), dtype, context)
 
 
 def _judge_dtypes(of: Callable[[str], MemoryNeeds], dtype: str, device: str) -> MemoryFit:
     return judge_memory({name: of(name) for name in (dtype, "bfloat16")}, read_free_memory(), dtype, device)
 
 
-def _layers(tensors: Sequence[StoredTensor | Unpacked]) -> dict[str, int]:
+def _layers(tensors: Sequence[WeightSource]) -> dict[str, int]:
     """Numbers per layer."""
     sums: dict[str, int] = {}
     for tensor in tensors:

@@ -27,8 +27,6 @@ from analysis.checkpoints.adapters.files import Adapter, open_adapter
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
-from analysis.checkpoints.gguf.description import describe_weights
-from analysis.checkpoints.gguf.header import read_gguf_header
 from analysis.checkpoints.hub import HubModel, hub_model
 from analysis.checkpoints.hub_shards import HubCheckpoint
 from analysis.checkpoints.loading import (
@@ -38,7 +36,7 @@ from analysis.checkpoints.loading import (
     refuse_not_finite,
     take_generation_config,
 )
-from analysis.checkpoints.reading import LocalCheckpoint
+from analysis.checkpoints.reading import LocalCheckpoint, describe_format
 from analysis.checkpoints.sources import explain_missing_model, read_tokenizer, resolve, split_adapter
 from analysis.checkpoints.streaming import StreamedParameters
 from analysis.checkpoints.wrappers.templates import read_processor_template
@@ -70,7 +68,7 @@ class LoadedModel:
     stamp: tuple[FileKey, ...] = ()
     streamed: StreamedParameters | None = None
     weights_format: str = ""
-    """How its weights are stored, if they are unpacked while they are read: "dequantised from Q4_1"."""
+    """How its weights are stored, if they are dequantised while they are read: "dequantised from Q4_1"."""
     adapter: Adapter | None = None
     """The LoRA adapter that is merged into its weights."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -166,7 +164,7 @@ def load_model(
             f"{ref.name} was written to while it was read; open the model again once nothing writes to it"
         )
     anatomy = _prove(ref, model, weights, identity, proofs, made_up=remote is not None)
-    packed = describe_weights(read_gguf_header(path)) if path.is_file() else ""
+    packed = describe_format(path)
     return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, packed, adapter)
 
 

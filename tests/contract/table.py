@@ -34,7 +34,33 @@ number:
 **{supported} of {built} that could be built are supported, {share} of those that have an FFN.** Supported
 means every check. Where the last column of the first table says something, the model is read and clamped
 rightly over a whole text, but does not continue one as the app has it do: told positions, one token at a time
-from a cache. Random weights say nothing about a checkpoint's own files, nor about quantised ones.
+from a cache. Random weights say nothing about a checkpoint's own files.
+
+## Formats of weights
+
+Quantised weights are dequantised while they are read, each straight into its parameter: results, run keys and
+findings say from what. A tiny checkpoint of every format below, written with the libraries' own writers, is
+
+- opened in float32 and in bfloat16, and holds to the bit what it is compared with: transformers' own loading,
+  dequantised, or, for GPTQ and AWQ, which transformers reads through a GPU's kernels only, the integers,
+  zeros and scales of the published layout, multiplied in float64
+- decoded, and its labels are those of a float64 product; run, and its logits are those of the other model;
+  read from disk layer by layer, with the same parameters and labels
+- put through every check above (contract), one per layout of blocks
+
+The DeepSeek checkpoints have a layer behind the last one that predicts further tokens, which is left out. Of
+compressed-tensors, `pack-quantized` of 1 to 8 bits, `int-quantized`, `float-quantized`, `naive-quantized`,
+`mxfp4-pack-quantized`, `mxfp8-quantized` and `nvfp4-pack-quantized` are compared with the library's own
+decompression in `tests/analysis/checkpoints/quantised`, as are FP8 experts of packed FP4, GPTQ of 2, 3, 4 and
+8 bits, and nested scales of bitsandbytes. Scales of activations are left out: only a GPU's kernels round what
+weights are applied to.
+
+{formats}
+
+Refused by name: AWQ for GEMV and Marlin, GPTQ for Marlin and other kernels, sparse formats and
+`mxfp6-pack-quantized` of compressed-tensors, groups in an order of their own there (`weight_g_idx`), 8-bit
+layouts of bitsandbytes for one kind of GPU, and every other method (AQLM, HQQ, MLX, Quark, SpQR, torchao …):
+use the model in one of the formats above.
 
 From GGUF files, the architectures are those that transformers converts, each as far as its tensors find their
 place; any other is refused with transformers' reason. Of these, bloom, falcon, gemma2, gemma3, gpt2, lfm2,
@@ -53,8 +79,8 @@ time.
 """
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """The whole page."""
+def table(outcomes: Sequence[Outcome], formats: str = "") -> str:
+    """The whole page. formats: its table of formats."""
     supported = [o for o in outcomes if o.status == "supported"]
     built = [o for o in outcomes if o.status != "not built"]
     with_ffn = [o for o in built if o.entry not in WITHOUT_FFN]
@@ -62,6 +88,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     parts = [
         _HEAD.format(
             version=transformers.__version__,
+            formats=formats,
             supported=len(supported),
             built=len(built),
             share=f"{len(supported) / max(len(with_ffn), 1):.1%}",

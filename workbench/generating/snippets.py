@@ -15,11 +15,13 @@ from analysis.opening.models import LoadedModel
 from analysis.running.generation import Sampling
 from analysis.running.prompts import is_scriptable
 from workbench.generating.clamping import Generation
-from workbench.scripts import adapt_script, name_source
+from workbench.scripts import adapt_script, name_source, why_no_script
 
 
 def why_no_snippet(loaded: LoadedModel, changes: Sequence[Change], sampling: Sampling = Sampling()) -> str:
     """Why the text cannot be written by plain forward hooks; empty if it can."""
+    if reason := why_no_script(loaded):
+        return reason
     if sampling.as_configured:
         return "The script is plain greedy or sampled text; generate without --as-configured to get it."
     if loaded.ref.device == BALANCED:

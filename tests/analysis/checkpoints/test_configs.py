@@ -64,14 +64,14 @@ def test_the_class_a_model_was_saved_as_does_not_matter(folder: Path, name: str)
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
-        ({"quantization_config": {"quant_method": "fp8"}}, r"quantised as fp8 \(quantization_config in"),
+        ({"quantization_config": {"quant_method": "hqq"}}, r"\(quantization_config in .*quantised as hqq"),
         ({"quantization_config": {"bits": 4}}, "quantised to 4 bits"),
         ({"quantization_config": {"x": 1}}, "quantised by a method it does not name"),
         (
-            {"text_config": {"quantization_config": {"quant_method": "mxfp4"}}},
-            r"as mxfp4 \(text_config\.quant",
+            {"text_config": {"quantization_config": {"quant_method": "quark"}}},
+            r"\(text_config\.quant.*as quark",
         ),
-        ({"compression_config": {"quant_method": "compressed-tensors"}}, "as compressed-tensors"),
+        ({"compression_config": {"quant_method": "vptq"}}, r"\(compression_config in .*as vptq"),
         ({"quantization": {"bits": 4, "group_size": 64}}, "quantised to 4 bits"),
     ],
 )

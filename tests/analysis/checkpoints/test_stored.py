@@ -106,7 +106,10 @@ LIES: dict[str, tuple[Callable[[Header], None], str]] = {
     "less than the file has": (lambda h: h.pop("mask"), "has 3 bytes that its header does not list"),
     "a negative shape": (lambda h: h["half"].update(shape=[-7, -5]), "must be whole numbers"),
     "no offsets": (lambda h: h["half"].pop("data_offsets"), "cannot be read as safetensors"),
-    "an unknown dtype": (lambda h: h["half"].update(dtype="F4"), "half is stored as F4; Headlamp reads"),
+    "an unknown dtype": (
+        lambda h: h["half"].update(dtype="F4"),
+        "half is stored as F4, which Headlamp does not read",
+    ),
 }
 
 

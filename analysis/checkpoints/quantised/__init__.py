@@ -1,0 +1,1 @@
+"""Quantised safetensors: which tensors belong to one weight, and its numbers dequantised while it is read."""
