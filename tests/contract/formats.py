@@ -70,15 +70,15 @@ class _Case:
 def check_format(name: str) -> FormatRow:
     """Write a tiny checkpoint, open it in every way, and run every check."""
     with TemporaryDirectory() as temporary:
-        path = _write(name, Path(temporary))
-        case = _open(path)
+        path = write_format(name, Path(temporary))
+        case = open_format(path)
         return FormatRow(
             name,
-            opens=_result(check_opening, case),
-            decodes=_result(check_decoding, case),
-            runs=_result(check_running, case),
-            from_disk=_result(check_disk, case),
-            contract=_result(check_contract, case) if name in WHOLE else "–",
+            opens=tell_result(check_opening, case),
+            decodes=tell_result(check_decoding, case),
+            runs=tell_result(check_running, case),
+            from_disk=tell_result(check_disk, case),
+            contract=tell_result(check_contract, case) if name in WHOLE else "–",
             compared="the published layout" if (path / TWIN).is_dir() else "transformers",
         )
 
@@ -100,7 +100,7 @@ def replace_section(page: str, section: str) -> str:
     return page.split(BEGIN)[0] + section + page.split(BEGIN)[1].split(END)[1]
 
 
-def _write(name: str, folder: Path) -> Path:
+def write_format(name: str, folder: Path) -> Path:
     kind, _, family = name.partition(", ")
     if kind.startswith("GGUF"):
         return write_gguf(folder / "a.gguf", family.lower(), kind.split()[1], tied=False)
@@ -111,7 +111,7 @@ def _write(name: str, folder: Path) -> Path:
     return WRITERS[name](folder)
 
 
-def _open(path: Path) -> _Case:
+def open_format(path: Path) -> _Case:
     def opened(streamed: bool) -> dict[str, LoadedModel]:
         refs = {dtype: ModelRef(str(path), dtype=dtype, streamed=streamed) for dtype in DTYPES}
         return {dtype: load_model(ref) for dtype, ref in refs.items()}
@@ -128,7 +128,7 @@ def _load_plain(path: Path, dtype: torch.dtype) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
 
 
-def _result(check: Callable[[_Case], None], case: _Case) -> str:
+def tell_result(check: Callable[[_Case], None], case: _Case) -> str:
     try:
         check(case)
     except Broken as error:

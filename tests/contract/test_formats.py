@@ -12,15 +12,15 @@ from tests.contract.formats import (
     BEGIN,
     END,
     FormatRow,
-    _open,
-    _result,
-    _write,
     check_disk,
     check_format,
     check_opening,
     check_running,
     list_formats,
+    open_format,
     replace_section,
+    tell_result,
+    write_format,
     write_section,
 )
 
@@ -41,14 +41,14 @@ def test_the_table_in_the_docs_lists_these_formats() -> None:
 
 
 def test_what_fails_is_in_the_row(tmp_path: Path) -> None:
-    case = _open(_write("FP8 in blocks, Llama", tmp_path))
+    case = open_format(write_format("FP8 in blocks, Llama", tmp_path))
     name = "model.layers.0.mlp.up_proj.weight"
     parameter = case.loaded["float32"].model.get_parameter(name)
     parameter.data = parameter.data * 1.5
     for check, what in ((check_opening, name), (check_running, "logits"), (check_disk, name)):
         with pytest.raises(Broken, match=what):
             check(case)
-        assert _result(check, case) == f"no: {what} differ{'' if what == 'logits' else 's'} in float32"
+        assert tell_result(check, case) == f"no: {what} differ{'' if what == 'logits' else 's'} in float32"
     assert torch.equal(case.streamed["float32"].parameters[name] * 1.5, parameter)
 
 

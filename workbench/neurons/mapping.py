@@ -56,6 +56,16 @@ def find_seconds_per_neuron(loaded: LoadedModel, store: Store) -> float | None:
     return seconds / neurons if seconds and neurons else None
 
 
+def expect_decoding(loaded: LoadedModel, store: Store, neurons: int) -> float | None:
+    """Seconds of decoding so many neurons, by stored maps or a few decoded now; None for weights
+    elsewhere that were never timed.
+    """
+    rate = find_seconds_per_neuron(loaded, store)
+    if rate is None and (loaded.streamed is not None or loaded.at_hub is not None):
+        return None
+    return neurons * (measure_seconds_per_neuron(loaded, store) if rate is None else rate)
+
+
 def measure_seconds_per_neuron(loaded: LoadedModel, store: Store) -> float:
     """Seconds a neuron takes (> 0), at the best of a few probes; many at once are quicker."""
     block = loaded.anatomy.blocks[-1]

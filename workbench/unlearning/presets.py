@@ -67,16 +67,6 @@ def plan_time(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime 
     return PlannedTime(seconds, quick, quick_seconds, concerns)
 
 
-def format_minutes(seconds: float) -> str:
-    """`about 40 seconds`, `about 3 minutes`, `about 2.5 hours`: no more digits than an estimate has."""
-    if seconds < 55:
-        return f"about {max(5, 5 * round(seconds / 5))} seconds"
-    minutes = max(1, round(seconds / 60))
-    if minutes < 90:
-        return f"about {minutes} minute{'' if minutes == 1 else 's'}"
-    return f"about {seconds / 3600:.1f} hours"
-
-
 def _rank(name: str) -> tuple[bool, bool]:
     """A guard first, which answers nothing again; then what one pass applies to any model."""
     record = find_method(name)

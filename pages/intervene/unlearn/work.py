@@ -12,9 +12,10 @@ from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, req
 from pages.shared.layout import show_empty
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
+from workbench.expected import format_minutes
 from workbench.kinds import make_order
 from workbench.unlearning.checks import check_scene
-from workbench.unlearning.presets import PlannedTime, format_minutes, plan_time
+from workbench.unlearning.presets import PlannedTime, plan_time
 from workbench.unlearning.unlearning import (
     UNLEARN,
     UnlearningAnswer,

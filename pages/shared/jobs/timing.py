@@ -9,41 +9,34 @@ import streamlit as st
 from analysis.opening.models import LoadedModel
 from pages.shared.layout import format_estimate
 from pages.shared.resources import get_store
-from workbench.durations import find_seconds_per_unit, find_usual_seconds, measure_reading_rate
+from workbench.durations import find_seconds_per_unit, measure_reading_rate
+from workbench.expected import LEVERS, PRUNING, REMOVAL, SWEEP, Work, expect_seconds
 from workbench.neurons.mapping import find_seconds_per_neuron, measure_seconds_per_neuron
 
 _RATES, _PER_NEURON = "_reading_rates", "_seconds_per_neuron"
 
-LEVERS, SWEEP = (3.0, 15_000), (1.5, 10_000)
-"""What a search for levers and a dose curve cost: seconds whatever the model, and tokens at its reading rate;
-so that SmolLM2 (419 tokens a second: 40 and 25 s) and demo/base (10,784: 4.3 and 2.4 s) come out right.
-"""
-PRUNING = (0.0, 300_000)
-"""Likewise of profile and pruning: 42 sets of experts on an evaluation text, and a calibration text."""
-REMOVAL = (0.0, 30_000)
-"""Likewise of removing a concept, with one prompt to aim with (demo/chat, 4,700 tokens a second: 6 s)."""
 UNLEARN_TOKENS = 250
 """What forgetting costs, in tokens read, for each example: its seconds on demo/base times the rate."""
 
 
 def estimate_levers(loaded: LoadedModel, **alike: Any) -> str:
     """A sentence on the time of a search for levers. alike: parameters that earlier runs must share."""
-    return _say(loaded, "levers", *LEVERS, **alike)
+    return _say(loaded, LEVERS, **alike)
 
 
 def estimate_sweep(loaded: LoadedModel, **alike: Any) -> str:
     """A sentence on the time of one neuron's dose curve. alike: parameters that earlier runs must share."""
-    return _say(loaded, "sweep", *SWEEP, **alike)
+    return _say(loaded, SWEEP, **alike)
 
 
 def estimate_pruning(loaded: LoadedModel) -> str:
     """A sentence on the time of profiling and pruning experts."""
-    return _say(loaded, "prune", *PRUNING)
+    return _say(loaded, PRUNING)
 
 
 def estimate_removal(loaded: LoadedModel) -> str:
     """A sentence on the time of removing a concept."""
-    return _say(loaded, "tars", *REMOVAL)
+    return _say(loaded, REMOVAL)
 
 
 def estimate_evaluations(loaded: LoadedModel, count: int, tokens: int, **alike: Any) -> str:
@@ -54,7 +47,7 @@ def estimate_evaluations(loaded: LoadedModel, count: int, tokens: int, **alike: 
     each = find_seconds_per_unit(loaded, get_store(), "prune", **alike)
     if each is not None:
         return f"{format_estimate(count * each)}, by earlier ones here."
-    return _say_measured(loaded, 0.0, count * tokens)
+    return _say_measured(loaded, count * tokens)
 
 
 def estimate_reading(loaded: LoadedModel, tokens: int) -> str:
@@ -67,7 +60,7 @@ def estimate_reading(loaded: LoadedModel, tokens: int) -> str:
 
 def estimate_unlearning(loaded: LoadedModel, examples: int) -> str:
     """A sentence on the time of forgetting a skill. examples: of all its skills together."""
-    return _say(loaded, "unlearn", 0.0, UNLEARN_TOKENS * examples)
+    return _say(loaded, Work("unlearn", 0.0, UNLEARN_TOKENS * examples))
 
 
 def estimate_decoding(loaded: LoadedModel, neurons: int) -> str:
@@ -84,18 +77,23 @@ def estimate_decoding(loaded: LoadedModel, neurons: int) -> str:
     return format_estimate(rate * neurons)
 
 
-def _say(loaded: LoadedModel, kind: str, fixed: float, tokens: int, **alike: Any) -> str:
-    seconds = find_usual_seconds(loaded, get_store(), kind, **alike)
-    if seconds is not None:
-        return f"{format_estimate(seconds)}, as it took here before."
-    return _say_measured(loaded, fixed, tokens)
+def _say(loaded: LoadedModel, work: Work, **alike: Any) -> str:
+    found = expect_seconds(loaded, work, get_store(), _read_rate, **alike)
+    if found is None:
+        return _NOT_KNOWN
+    seconds, before = found
+    how = ", as it took here before." if before else " on this machine, by a short measurement."
+    return f"{format_estimate(seconds)}{how}"
 
 
-def _say_measured(loaded: LoadedModel, fixed: float, tokens: int) -> str:
+_NOT_KNOWN = "Its time is measured once the model is no longer at work."
+
+
+def _say_measured(loaded: LoadedModel, tokens: int) -> str:
     rate = _read_rate(loaded)
     if rate is None:
-        return "Its time is measured once the model is no longer at work."
-    return f"{format_estimate(fixed + tokens / rate)} on this machine, by a short measurement."
+        return _NOT_KNOWN
+    return f"{format_estimate(tokens / rate)} on this machine, by a short measurement."
 
 
 def _read_rate(loaded: LoadedModel) -> float | None:

@@ -15,6 +15,7 @@ from store import default_path, keep_finding, list_runs, open_store
 from tests.altered_models import moved_end
 from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.reading import elements, press, shown
+from workbench import expected
 
 RunApp = Callable[..., AppTest]
 
@@ -88,10 +89,10 @@ def test_the_word_asked_for_is_one_token(run_app: RunApp, monkeypatch: pytest.Mo
 def test_a_time_is_that_of_earlier_runs_else_of_a_measurement(
     run_app: RunApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timing, "measure_reading_rate", lambda loaded: timing.LEVERS[1] / 117)
+    monkeypatch.setattr(timing, "measure_reading_rate", lambda loaded: expected.LEVERS.tokens / 117)
     assert "≈ 2 min on this machine, by a short measurement" in shown(run_app("/"))
     usual: dict[str, Any] = {"levers": 30.0}
-    monkeypatch.setattr(timing, "find_usual_seconds", lambda loaded, store, kind: usual.get(kind))
+    monkeypatch.setattr(expected, "find_usual_seconds", lambda loaded, store, kind: usual.get(kind))
     assert "≈ 30 s, as it took here before" in shown(run_app("/"))
 
 

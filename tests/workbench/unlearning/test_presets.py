@@ -17,7 +17,8 @@ from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from tests.workbench.held_model_made import HeldModel
 from tests.workbench.unlearning.unlearned_made import loaded, question  # noqa: F401 - fixtures
 from workbench.durations import measure_answer_rates
-from workbench.unlearning.presets import QUICK_SHARES, format_minutes, make_quick, plan_time
+from workbench.expected import format_minutes
+from workbench.unlearning.presets import QUICK_SHARES, make_quick, plan_time
 from workbench.unlearning.progress import ExampleCost, count_examples, estimate_seconds, list_passes
 from workbench.unlearning.unlearning import UnlearningQuestion
 

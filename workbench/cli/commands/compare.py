@@ -8,18 +8,22 @@ import typer
 
 from analysis.neurons.decoding import NeuronNorm
 from store.evidence import make_token_visible
+from workbench.cli.commands.jobs import answer_decoding
 from workbench.cli.commands.neurons import SiteOption
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName
 from workbench.cli.shared.output import format_number, format_table
-from workbench.cli.shared.session import open_session, show_bar
+from workbench.cli.shared.session import open_session
+from workbench.jobs.engines import InThread
 from workbench.neurons.comparing import (
     ChangedNeuron,
     Comparison,
     compare_models,
+    not_decoded,
     rank_changes,
     read_changed_neurons,
 )
 from workbench.neurons.comparison_evidence import comparison_document, format_share
+from workbench.neurons.decoding import order_decoding
 
 LISTED = 20
 
@@ -47,8 +51,11 @@ def compare_(
         here.model(base, device, dtype) as one,
         here.model(tuned, device, dtype) as other,
     ):
-        with show_bar(f"decoding {site}") as progress:
-            found = compare_models(one, other, here.store, site=site, norm=norm, progress=progress)
+        for loaded in not_decoded(one, other, here.store, site, norm):
+            answer_decoding(
+                loaded, here.store, order_decoding(loaded, here.store, site=site, norm=norm), InThread()
+            )
+        found = compare_models(one, other, here.store, site=site, norm=norm)
         changed = read_changed_neurons(one, other, found, rank_changes(found)[:limit])
         document = comparison_document(found, changed) | {"runs": [found.base.run, found.tuned.run]}
         here.show(document, _text(found, changed))

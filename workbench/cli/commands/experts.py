@@ -21,16 +21,18 @@ from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.expert_text import format_experts
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, Seed, check_readable_text
 from workbench.cli.shared.session import open_session, read_text
+from workbench.expected import expect_reading
 from workbench.experts.answers import answer_profile
 from workbench.experts.profiles import (
     EXPERTS,
     RELEASED_DTYPE,
     ProfileTexts,
+    count_calibration_tokens,
     expert_profile_spec,
     keep_texts,
     read_expert_profile,
 )
-from workbench.experts.pruning import prune_order, prune_spec, pruning_recipe
+from workbench.experts.pruning import plan_evaluations, prune_order, prune_spec, pruning_recipe
 from workbench.experts.questions import ProfileQuestion, read_prune_question
 from workbench.experts.reports import PruneReport, read_report
 from workbench.files import check_writable, replace_file
@@ -159,7 +161,9 @@ def load_profile(loaded: LoadedModel, store: Store, asked: ProfileQuestion) -> E
     """The profile over a text, computed as a job where it is not stored."""
     document = asked.document()
     order = make_order(EXPERTS, loaded.ref, **document)
-    run = answer_order(store, InThread(), order, expert_profile_spec(loaded, document))
+    spec = expert_profile_spec(loaded, document)
+    tokens = count_calibration_tokens(loaded, asked)
+    run = answer_order(store, InThread(), order, spec, lambda: expect_reading(loaded, tokens))
     return read_expert_profile(loaded, store, run.run.key)
 
 
@@ -176,5 +180,11 @@ def measure_pruning(
     """What is lost without these parts, beside random ones; computed as a job where it is not stored."""
     spared: Any = [row.block.address for row in verdict.supers]
     order = prune_order(loaded, profile, parts, texts, spared=spared, draws=draws, seed=seed)
-    run = answer_order(store, InThread(), order, prune_spec(loaded, order.parameters))
-    return read_report(loaded, store, run.run.key, read_prune_question(order.parameters))
+    asked = read_prune_question(order.parameters)
+    plan = plan_evaluations(loaded, asked)
+    tokens = plan.evaluations * plan.tokens
+    run = answer_order(
+        *(store, InThread(), order, prune_spec(loaded, order.parameters)),
+        expect=lambda: expect_reading(loaded, tokens),
+    )
+    return read_report(loaded, store, run.run.key, asked)

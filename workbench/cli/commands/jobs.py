@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+from analysis.opening.models import LoadedModel
 from store import Job, RunSpec, Store, find_run, get_run, list_jobs
 from workbench.cli.shared.options import AsJson, Db
 from workbench.cli.shared.output import format_table, say, unreadable
 from workbench.cli.shared.progress import format_seconds
 from workbench.cli.shared.session import open_session, show_bar
+from workbench.expected import format_minutes
 from workbench.jobs.engines import Engine
 from workbench.jobs.jobs import Jobs, require_success
 from workbench.jobs.status import is_gone, read_status
 from workbench.kinds import Order, name_order_model
+from workbench.neurons.decoding import DECODE, blocks_with
+from workbench.neurons.mapping import expect_decoding
 from workbench.runs import FinishedRun
 
 jobs = typer.Typer(no_args_is_help=True, help="Background jobs.")
@@ -76,18 +81,34 @@ def resume(job: JobId, *, db: Db = None, as_json: AsJson = False) -> None:
 CANCEL_SECONDS = 3.0
 
 
-def answer_order(store: Store, engine: Engine, order: Order, spec: RunSpec) -> FinishedRun:
+def answer_order(
+    store: Store,
+    engine: Engine,
+    order: Order,
+    spec: RunSpec,
+    expect: Callable[[], float | None] = lambda: None,
+) -> FinishedRun:
     """The run that answers an order: stored, computed now as a job, or awaited if it runs elsewhere.
 
-    HeadlampError if the job fails, saying what to do.
+    expect: the seconds that it takes, said before it begins; None where they are not known. HeadlampError if
+    the job fails, saying what to do.
     """
     started = time.perf_counter()
     run = find_run(store, spec.key)
     cached = run is not None and run.finished
     if not cached:
+        if (seconds := expect()) is not None:
+            say(f"This takes {format_minutes(seconds)}, by what was measured of the model here.")
         board = Jobs(store, engine)
         _follow(board, board.submit(order))
     return FinishedRun(get_run(store, spec.key), cached, time.perf_counter() - started)
+
+
+def answer_decoding(loaded: LoadedModel, store: Store, order: Order, engine: Engine) -> FinishedRun:
+    """The map of a model, as `answer_order`."""
+    neurons = sum(block.d_ff for block in blocks_with(loaded, order.parameters["site"]))
+    spec = DECODE.spec(loaded, order.parameters)
+    return answer_order(store, engine, order, spec, lambda: expect_decoding(loaded, store, neurons))
 
 
 def follow_run(store: Store, run_key: str) -> Job:

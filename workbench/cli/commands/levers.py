@@ -14,6 +14,7 @@ from analysis.levers.levers import BY_GRADIENT, MOST_SETS
 from analysis.opening.models import LoadedModel
 from analysis.reading.word_kinds import CONCEPTS
 from store import Store
+from workbench import expected
 from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.lever_outputs import check_outputs, write_best
 from workbench.cli.shared.lever_tables import format_concepts, format_levers, list_concepts
@@ -36,6 +37,7 @@ from workbench.cli.shared.prompt_options import (
     read_lines,
 )
 from workbench.cli.shared.session import open_session, read_text
+from workbench.expected import expect_work
 from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
 from workbench.levers.evidence import keep_effect
@@ -159,7 +161,9 @@ def search_levers(loaded: LoadedModel, store: Store, asked: LeverQuestion) -> St
     """The stored levers of a word, computed as a job where they are not there."""
     check_levers(loaded, asked)
     order = make_order(LEVERS, loaded.ref, **asked.document())
-    answer_order(store, InThread(), order, levers_spec(loaded, asked.document()))
+    spec = levers_spec(loaded, asked.document())
+    alike = {"set_size": asked.set_size, "controls": asked.controls}
+    answer_order(store, InThread(), order, spec, lambda: expect_work(loaded, expected.LEVERS, store, **alike))
     stored = find_levers(loaded, store, asked)
     assert stored is not None  # the job is done
     return stored

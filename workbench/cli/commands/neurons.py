@@ -13,14 +13,14 @@ from analysis.neurons.decoding import NeuronNorm
 from analysis.neurons.word_search import By, Sign, check_ranking
 from analysis.opening.models import Shards
 from store.evidence import make_token_visible
-from workbench.cli.commands.jobs import answer_order
+from workbench.cli.commands.jobs import answer_decoding
 from workbench.cli.shared.options import AsJson, Db, Device, Dtype, ModelName, check_readable_text
 from workbench.cli.shared.output import format_number, format_table, say
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.jobs.engines import ENGINES
 from workbench.neurons.decoding import (
-    DECODE,
     TOP_K,
+    blocks_with,
     order_decoding,
     read_decoded,
 )
@@ -88,12 +88,11 @@ def decode(
         here.model(model, device, dtype, streamed=from_disk, shards=shards) as loaded,
     ):
         order = order_decoding(loaded, here.store, site=site, norm=norm, top_k=top_k)
-        spec = DECODE.spec(loaded, order.parameters)
-        run = answer_order(here.store, ENGINES[engine](workers), order, spec)
+        run = answer_decoding(loaded, here.store, order, ENGINES[engine](workers))
+        neurons = sum(block.d_ff for block in blocks_with(loaded, site))
         if out is not None:
             with show_bar(f"writing {out.name}") as progress:
                 write_decoding(out, loaded, read_decoded(loaded, here.store, run.run.key, site), progress)
-        neurons = sum(b.d_ff for b in loaded.anatomy.blocks if site != "gate" or b.gated)
         found = {"run": run.run.key, "neurons": neurons, "cached": run.cached, "seconds": run.seconds}
         source = "read from the store" if run.cached else f"decoded in {run.seconds:.2f} s"
         written = "" if out is None else f", written to {out}"

@@ -31,11 +31,12 @@ from workbench.cli.shared.prompt_options import (
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
 from workbench.cli.shared.removal_tables import format_removal, read_concepts
 from workbench.cli.shared.session import open_session
+from workbench.expected import REMOVAL, expect_reading, expect_work
 from workbench.files import check_writable, replace_file
 from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
 from workbench.skills.fitted import check_query, find_fitted_skill, read_box
-from workbench.skills.key_space import KeySpaceQuestion, key_space_spec
+from workbench.skills.key_space import KeySpaceQuestion, count_key_space_tokens, key_space_spec
 from workbench.skills.library import list_others
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.concepts.answers import RemovalAnswer
@@ -84,7 +85,10 @@ def fit(
     question = KeySpaceQuestion(mine, others, limit, split_seed)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         spec = key_space_spec(loaded, question)
-        found = answer_order(here.store, InThread(), question.order(loaded), spec)
+        found = answer_order(
+            *(here.store, InThread(), question.order(loaded), spec),
+            expect=lambda: expect_reading(loaded, count_key_space_tokens(loaded, question)),
+        )
         box = read_box(here.store, found.run, layer)
         document = {
             "name": mine.name,
@@ -324,7 +328,8 @@ def measure_removal(
     if stored is None or stored.earlier:
         check_concepts(loaded, asked)
         order = make_order(TARS, loaded.ref, **asked.document())
-        answer_order(store, InThread(), order, removal_spec(loaded, asked.document()))
+        spec = removal_spec(loaded, asked.document())
+        answer_order(store, InThread(), order, spec, lambda: expect_work(loaded, REMOVAL, store))
         stored = find_removal(loaded, store, asked)
     assert stored is not None  # the job is done
     answer = stored.answer

@@ -12,6 +12,7 @@ from analysis.levers.grids import parse_values
 from analysis.opening.models import LoadedModel
 from analysis.reading.word_kinds import find_word_kind
 from store import Store
+from workbench import expected
 from workbench.cli.commands.jobs import answer_order
 from workbench.cli.shared.lever_outputs import check_outputs, write_best
 from workbench.cli.shared.lever_tables import format_sweep
@@ -33,6 +34,7 @@ from workbench.cli.shared.prompt_options import (
     read_lines,
 )
 from workbench.cli.shared.session import open_session, show_bar
+from workbench.expected import expect_work
 from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
 from workbench.levers.answers import SweepAnswer
@@ -134,7 +136,8 @@ def sweep(
 def measure_sweep(loaded: LoadedModel, store: Store, asked: SweepQuestion) -> tuple[str, SweepAnswer]:
     """The run and the answer, computed as a job where it is not stored. asked: with `resolve_sweep` done."""
     order = make_order(SWEEP, loaded.ref, **asked.document())
-    answer_order(store, InThread(), order, sweep_spec(loaded, asked.document()))
+    spec = sweep_spec(loaded, asked.document())
+    answer_order(store, InThread(), order, spec, lambda: expect_work(loaded, expected.SWEEP, store))
     stored = find_sweep(loaded, store, asked)
     assert stored is not None  # the job is done
     return stored

@@ -22,12 +22,13 @@ from workbench.cli.shared.output import say
 from workbench.cli.shared.session import open_session
 from workbench.cli.shared.unlearn_exports import Exports
 from workbench.cli.shared.unlearn_tables import format_unlearned, list_warnings
+from workbench.expected import format_minutes
 from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
 from workbench.skills.sources import make_skill_source, make_skill_sources
 from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import parse_layers
-from workbench.unlearning.presets import format_minutes, make_quick, plan_time
+from workbench.unlearning.presets import make_quick, plan_time
 from workbench.unlearning.unlearning import (
     UNLEARN,
     UnlearningAnswer,
