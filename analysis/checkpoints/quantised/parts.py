@@ -18,8 +18,8 @@ AT_ONCE = 1 << 16
 """Numbers dequantised at once: 256 KiB as float32, as of a GGUF file."""
 
 PIECE = 4 * 48 * AT_ONCE
-"""Bytes that dequantising a piece takes for a while: 48 a number, and some pieces are larger, since no part of
-a row is read alone.
+"""Bytes that dequantising a piece takes for a while: 48 a number, and some pieces are larger, since no part
+of a row is read alone.
 """
 
 Part = StoredTensor | HeldTensor
