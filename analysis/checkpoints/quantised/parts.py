@@ -17,8 +17,10 @@ from analysis.checkpoints.stored import HeldTensor, StoredTensor
 AT_ONCE = 1 << 16
 """Numbers dequantised at once: 256 KiB as float32, as of a GGUF file."""
 
-PIECE = 32 * AT_ONCE
-"""Bytes that dequantising a piece takes for a while."""
+PIECE = 4 * 48 * AT_ONCE
+"""Bytes that dequantising a piece takes for a while: 48 a number, and some pieces are larger, since no part
+of a row is read alone.
+"""
 
 Part = StoredTensor | HeldTensor
 """One of the tensors of a weight: in its file, or in memory."""
@@ -68,7 +70,7 @@ class DequantisedTensor(ABC):
     @property
     def unpacking_bytes(self) -> int:
         """Memory that reading it takes beside the parameter itself: a piece, and all parts but the packed
-        numbers, which may be there twice.
+        numbers, widened.
         """
         packed = max(prod(part.shape) * part.dtype.itemsize for part in self.parts.values())
         return PIECE + 8 * (self.stored_bytes - packed)
