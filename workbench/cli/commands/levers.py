@@ -36,7 +36,7 @@ from workbench.cli.shared.prompt_options import (
     read_lines,
 )
 from workbench.cli.shared.session import open_session, read_text
-from workbench.jobs.engines import InThread
+from workbench.jobs.engines import InThread, check_order
 from workbench.kinds import make_order
 from workbench.levers.evidence import keep_effect
 from workbench.levers.levers import LEVERS, StoredLevers, check_levers, find_levers, levers_spec
@@ -157,8 +157,8 @@ def concepts(
 
 def _answer(loaded: LoadedModel, store: Store, asked: LeverQuestion) -> StoredLevers:
     """The stored levers of a word, computed as a job where they are not there."""
-    check_levers(loaded, asked)
     order = make_order(LEVERS, loaded.ref, **asked.document())
+    check_order(loaded, order)
     answer_order(store, InThread(), order, levers_spec(loaded, asked.document()))
     stored = find_levers(loaded, store, asked)
     assert stored is not None  # the job is done

@@ -30,12 +30,11 @@ from workbench.cli.shared.recipe_files import check_recipe, write_recipe
 from workbench.cli.shared.removal_tables import format_removal, read_concepts
 from workbench.cli.shared.session import open_session, show_bar
 from workbench.files import check_writable, replace_file
-from workbench.jobs.engines import InThread
+from workbench.jobs.engines import InThread, check_order
 from workbench.kinds import make_order
 from workbench.skills.fitted import check_query, find_fitted_skill, fit_skill
 from workbench.unlearning.concepts.answers import RemovalAnswer
 from workbench.unlearning.concepts.questions import ConceptQuestion
-from workbench.unlearning.concepts.removals import check_concepts
 from workbench.unlearning.concepts.tars import TARS, find_removal, removal_spec
 
 skill = typer.Typer(no_args_is_help=True, help="Detect a skill by the keys of its queries.")
@@ -293,8 +292,8 @@ def tars(
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         stored = find_removal(loaded, here.store, asked)
         if stored is None or stored.earlier:
-            check_concepts(loaded, asked)
             order = make_order(TARS, loaded.ref, **asked.document())
+            check_order(loaded, order)
             answer_order(here.store, InThread(), order, removal_spec(loaded, asked.document()))
             stored = find_removal(loaded, here.store, asked)
         assert stored is not None  # the job is done
