@@ -20,10 +20,16 @@ class Stopped(Exception):
     """The job was cancelled; raised from a pulse. Stored units stay."""
 
 
+def accept(loaded: LoadedModel, asked: Mapping[str, Any]) -> None:
+    """Refuse nothing: the check of a kind whose run's key says all that can be known before."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of job. parameters: the names an order must give; defaults: those it may give besides, and the
     value where it does not, as in orders of earlier versions; title: one line for users.
+
+    check: raises a HeadlampError for what can be known to fail before anything is measured.
 
     compute maps units: a pure function of model, parameters and indices, in any process. together: if all
     units result from one pass, what that pass counts ("windows"); they are then not distributed.
@@ -38,6 +44,7 @@ class Kind:
         [LoadedModel, Mapping[str, Any], Sequence[int], Pulse], Iterator[tuple[int, UnitResult]]
     ]
     together: str = ""
+    check: Callable[[LoadedModel, Mapping[str, Any]], None] = accept
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def takes(self, names: Iterable[str]) -> bool:

@@ -35,6 +35,20 @@ SINKS = tuple(one.name for one in fields(SinkSums))
 """The arrays of a unit that hold its attention sinks."""
 
 
+def check_pruning(loaded: LoadedModel, parts: Sequence[Part], texts: ProfileTexts) -> None:
+    """Refuse parts and texts before the experts are profiled. parts: none where the profile will name them.
+
+    Raises AddressOutOfRange, ExpertError, TextMissing, EmptyPrompt, TextError.
+    """
+    check_changes(loaded, make_pruning(parts))
+    texts.find_evaluation_length(loaded)
+
+
+def _check(loaded: LoadedModel, asked: Mapping[str, Any]) -> None:
+    for variant in read_prune_question(asked).variants:
+        check_changes(loaded, make_pruning([parse_part(part) for part in variant]))
+
+
 def prune_order(
     loaded: LoadedModel,
     profile: ExpertProfile,
@@ -52,7 +66,7 @@ def prune_order(
     """
     if not parts:
         raise ExpertError("nothing to prune; name experts, such as L1.E68")
-    check_changes(loaded, make_pruning(parts))
+    check_pruning(loaded, parts, texts)
     random, same_layer = (
         tuple(
             tuple(map(str, one))
@@ -182,5 +196,6 @@ PRUNE = Kind(
     title=lambda asked: "Prune experts and see",
     spec=prune_spec,
     compute=compute_sets,
+    check=_check,
     defaults={"length": 0},
 )

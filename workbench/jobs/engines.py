@@ -55,6 +55,16 @@ def find_kind(order: Order) -> Kind:
     return kind
 
 
+def check_order(loaded: LoadedModel, order: Order) -> None:
+    """Refuse an order before it is requested, for all that can be known before it is measured.
+
+    For pages beside the button, and for commands. Raises HeadlampError.
+    """
+    kind = find_kind(order)
+    kind.check(loaded, order.parameters)
+    kind.spec(loaded, order.parameters)
+
+
 class Engine(Protocol):
     """Computes the units of an order."""
 

@@ -70,6 +70,10 @@ def answer_levers(
     )
 
 
+def _check(loaded: LoadedModel, asked: Mapping[str, Any]) -> None:
+    check_levers(loaded, read_lever_question(asked))
+
+
 def levers_spec(loaded: LoadedModel, asked: Mapping[str, Any]) -> RunSpec:
     """The run that answers a question from `LeverQuestion.document`."""
     question = read_lever_question(asked)
@@ -92,10 +96,11 @@ LEVERS = Kind(
     name="levers",
     unit="words",
     parameters=tuple(LeverQuestion.__dataclass_fields__),
-    title=lambda asked: f"Levers of “{asked['word']}”",
+    title=lambda asked: f"Levers of “{read_lever_question(asked).word}”",
     spec=levers_spec,
     compute=_units,
     together="steps",
+    check=_check,
 )
 
 

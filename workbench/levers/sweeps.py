@@ -32,6 +32,23 @@ from workbench.records import read_record, write_record
 from workbench.runs import Progress, UnitResult, run_spec
 
 
+def check_sweep(loaded: LoadedModel, asked: SweepQuestion) -> list[Clamp]:
+    """Refuse what cannot be swept before anything is measured; gives back a clamp for each neuron.
+
+    Raises ClampError, TextError, UnknownWord, AddressOutOfRange.
+    """
+    for one in asked.prompts:
+        encode_conversation(loaded, one)
+        check_prompt(loaded, one, asked.word)
+    clamps = [hold_first(asked, parse_address(neuron)) for neuron in asked.neurons]
+    check_changes(loaded, clamps)
+    return clamps
+
+
+def _check(loaded: LoadedModel, asked: Mapping[str, Any]) -> None:
+    check_sweep(loaded, read_sweep_question(asked))
+
+
 def resolve_sweep(
     loaded: LoadedModel, store: Store, asked: SweepQuestion, progress: Progress = lambda done, total: None
 ) -> SweepQuestion:
@@ -40,11 +57,7 @@ def resolve_sweep(
     Checks everything that can be refused before a job. Raises ClampError, TextError, UnknownWord; reads the
     reference text for values in × max.
     """
-    for one in asked.prompts:
-        encode_conversation(loaded, one)
-        check_prompt(loaded, one, asked.word)
-    clamps = [hold_first(asked, parse_address(neuron)) for neuron in asked.neurons]
-    check_changes(loaded, clamps)
+    clamps = check_sweep(loaded, asked)
     if asked.unit == "residual":
         return replace(asked, raws=None)
     if asked.unit == "raw":
@@ -165,6 +178,7 @@ SWEEP = Kind(
     title=_name_sweep,
     spec=sweep_spec,
     compute=_units,
+    check=_check,
 )
 
 

@@ -22,12 +22,13 @@ from pages.shared.word_effects import (
 )
 from store.word_evidence import DoseFacts, WordEvidence, read_word_evidence
 from workbench.findings.findings import keep_effect
+from workbench.jobs.engines import check_order
 from workbench.kinds import make_order
 from workbench.levers.answers import SweepAnswer
 from workbench.levers.asking import ask_neuron_sweep, propose_sweep_title
 from workbench.levers.best import best_clamps, hold_at
 from workbench.levers.questions import SweepQuestion
-from workbench.levers.sweeps import SWEEP, find_sweep, resolve_sweep
+from workbench.levers.sweeps import SWEEP, find_sweep
 
 WHY = (
     "The neuron is held at 23 values on each prompt, on neutral text, and 20 random neurons beside it. The "
@@ -61,8 +62,8 @@ def _load_sweep(loaded: LoadedModel, asked: SweepQuestion) -> None:
 
     Raises TextError, UnknownWord, ClampError for what cannot be measured, before there is a button.
     """
-    resolve_sweep(loaded, get_store(), asked)
     order = make_order(SWEEP, loaded.ref, **asked.document())
+    check_order(loaded, order)
     if not is_under_way(order) and not has_failed(order):
         alike = {"neutral": True, "controls": asked.controls, "values": list(asked.values)}
         show_empty(

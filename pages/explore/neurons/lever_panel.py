@@ -23,9 +23,10 @@ from pages.shared.word_effects import (
 )
 from store.word_evidence import read_word_evidence
 from workbench.findings.findings import keep_effect
+from workbench.jobs.engines import check_order
 from workbench.kinds import make_order
 from workbench.levers.asking import propose_lever_title
-from workbench.levers.levers import LEVERS, StoredLevers, check_levers, find_levers
+from workbench.levers.levers import LEVERS, StoredLevers, find_levers
 from workbench.levers.questions import LeverQuestion, ask_levers
 
 WHY = (
@@ -69,8 +70,8 @@ def _load_levers(loaded: LoadedModel, asked: LeverQuestion) -> StoredLevers | No
 
     Raises TextError, UnknownWord for what cannot be measured, before there is a button.
     """
-    check_levers(loaded, asked)
     order = make_order(LEVERS, loaded.ref, **asked.document())
+    check_order(loaded, order)
     if not is_under_way(order) and not has_failed(order):
         show_empty(
             f"A neuron whose label is {escape_text(asked.word)} need not make the model say it. **Best "

@@ -18,9 +18,9 @@ from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, req
 from pages.shared.layout import show_empty, show_method
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
+from workbench.jobs.engines import check_order
 from workbench.kinds import make_order
 from workbench.unlearning.concepts.questions import Concept, ConceptQuestion
-from workbench.unlearning.concepts.removals import check_concepts
 from workbench.unlearning.concepts.tars import TARS, StoredRemoval, find_removal
 
 _COSINE_HELP = "Without its sign. The concept's own head rows are tried anyway."
@@ -150,7 +150,7 @@ def _load_removal(loaded: LoadedModel, asked: ConceptQuestion, *, pressed: bool)
     order = make_order(TARS, loaded.ref, **asked.document())
     with show_errors():
         if pressed and not is_under_way(order):
-            check_concepts(loaded, asked)
+            check_order(loaded, order)
             request_order(order)
         if not is_under_way(order) and not has_failed(order):
             word = escape_text(asked.concepts[0].word)

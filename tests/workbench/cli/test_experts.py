@@ -318,3 +318,21 @@ def test_what_means_nothing_is_refused_in_a_sentence(
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.err
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("prune", "letters", "message"),
+    [
+        ("L9.E1", 480, "layer 9: MixtralForCausalLM has layers"),
+        ("super", 40, "leaves none for evaluation"),
+    ],
+)
+def test_what_cannot_be_pruned_is_refused_before_anything_is_profiled(
+    cli: Cli, planted: Path, tmp_path: Path, prune: str, letters: int, message: str
+) -> None:
+    file = tmp_path / "short.txt"
+    file.write_text("abcdefgh" * (letters // 8))
+    answer = cli("experts", planted, "--text", file, "--prune", prune)
+    assert answer.code == 2
+    assert message in answer.err
+    assert runs("experts") == []

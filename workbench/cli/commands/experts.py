@@ -32,7 +32,13 @@ from workbench.experts.profiles import (
     keep_texts,
     read_expert_profile,
 )
-from workbench.experts.pruning import plan_evaluations, prune_order, prune_spec, pruning_recipe
+from workbench.experts.pruning import (
+    check_pruning,
+    plan_evaluations,
+    prune_order,
+    prune_spec,
+    pruning_recipe,
+)
 from workbench.experts.questions import ProfileQuestion, read_prune_question
 from workbench.experts.reports import PruneReport, read_report
 from workbench.files import check_writable, replace_file
@@ -143,6 +149,8 @@ def experts(
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         texts = replace(keep_texts(loaded, *given), window=window)
         asked = texts.released_question if as_released else texts.question
+        if prune is not None:
+            check_pruning(loaded, named, texts)
         profile = load_profile(loaded, here.store, asked)
         verdict = find_super_experts(profile, criterion)
         found, report = answer_profile(loaded, profile, verdict), None

@@ -38,7 +38,7 @@ from workbench.cli.shared.prompt_options import (
 )
 from workbench.cli.shared.session import open_session, read_text
 from workbench.expected import expect_work
-from workbench.jobs.engines import InThread
+from workbench.jobs.engines import InThread, check_order
 from workbench.kinds import make_order
 from workbench.levers.evidence import keep_effect
 from workbench.levers.levers import LEVERS, StoredLevers, check_levers, find_levers, levers_spec
@@ -159,8 +159,8 @@ def concepts(
 
 def search_levers(loaded: LoadedModel, store: Store, asked: LeverQuestion) -> StoredLevers:
     """The stored levers of a word, computed as a job where they are not there."""
-    check_levers(loaded, asked)
     order = make_order(LEVERS, loaded.ref, **asked.document())
+    check_order(loaded, order)
     spec = levers_spec(loaded, asked.document())
     alike = {"set_size": asked.set_size, "controls": asked.controls}
     answer_order(store, InThread(), order, spec, lambda: expect_work(loaded, expected.LEVERS, store, **alike))

@@ -33,7 +33,7 @@ from workbench.cli.shared.removal_tables import format_removal, read_concepts
 from workbench.cli.shared.session import open_session
 from workbench.expected import REMOVAL, expect_reading, expect_work
 from workbench.files import check_writable, replace_file
-from workbench.jobs.engines import InThread
+from workbench.jobs.engines import InThread, check_order
 from workbench.kinds import make_order
 from workbench.skills.fitted import check_query, find_fitted_skill, read_box
 from workbench.skills.key_space import KeySpaceQuestion, count_key_space_tokens, key_space_spec
@@ -41,7 +41,6 @@ from workbench.skills.library import list_others
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.concepts.answers import RemovalAnswer
 from workbench.unlearning.concepts.questions import ConceptQuestion
-from workbench.unlearning.concepts.removals import check_concepts
 from workbench.unlearning.concepts.tars import TARS, find_removal, removal_spec
 
 skill = typer.Typer(no_args_is_help=True, help="Detect a skill by the keys of its queries.")
@@ -326,8 +325,8 @@ def measure_removal(
     """The removal of concepts, computed as a job where it is not stored; and its recipe's files."""
     stored = find_removal(loaded, store, asked)
     if stored is None or stored.earlier:
-        check_concepts(loaded, asked)
         order = make_order(TARS, loaded.ref, **asked.document())
+        check_order(loaded, order)
         spec = removal_spec(loaded, asked.document())
         answer_order(store, InThread(), order, spec, lambda: expect_work(loaded, REMOVAL, store))
         stored = find_removal(loaded, store, asked)

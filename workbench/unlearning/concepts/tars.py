@@ -17,7 +17,7 @@ from workbench.kinds import Kind
 from workbench.runs import UnitResult, run_spec
 from workbench.unlearning.concepts.answers import EarlierRemoval, RemovalAnswer, ReversedVector, read_removal
 from workbench.unlearning.concepts.questions import DEFAULTS, ConceptQuestion, read_concept_question
-from workbench.unlearning.concepts.removals import remove_concepts
+from workbench.unlearning.concepts.removals import check_concepts, remove_concepts
 from workbench.unlearning.concepts.verdicts import answer_removal
 
 EARLIER = ("concept", "prompts", "edits", "threshold", "noise", "seed")
@@ -43,8 +43,12 @@ def _units(
 
 
 def _title(asked: Mapping[str, Any]) -> str:
-    more = len(asked.get("then", ()))
-    return f"Remove the concept {asked['concept']}" + (f" and {more} more" if more else "")
+    first, *more = read_concept_question(asked).concepts
+    return f"Remove the concept {first.word}" + (f" and {len(more)} more" if more else "")
+
+
+def _check(loaded: LoadedModel, asked: Mapping[str, Any]) -> None:
+    check_concepts(loaded, read_concept_question(asked))
 
 
 TARS = Kind(
@@ -55,6 +59,7 @@ TARS = Kind(
     spec=removal_spec,
     compute=_units,
     together="steps",
+    check=_check,
     defaults=DEFAULTS,
 )
 
