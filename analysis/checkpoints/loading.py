@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
@@ -33,6 +31,7 @@ from analysis.checkpoints.matching import match_checkpoint
 from analysis.checkpoints.quantised.parts import DequantisedTensor, TransposedTensor
 from analysis.checkpoints.reading import read_tensors
 from analysis.checkpoints.stored import AGAIN, Source
+from analysis.checkpoints.wrappers.building import DEFAULT_DTYPE, build_empty
 from analysis.checkpoints.wrappers.text_part import build_text_part, find_wrapper
 from analysis.errors import HeadlampError, ModelError, NotAModel, first_line
 
@@ -40,11 +39,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
 """Otherwise transformers' threads read tensors ahead of conversion and hold the weights twice."""
-
-_DEFAULT_DTYPE = threading.RLock()
-"""Held while transformers builds a model, for which it sets the process's default dtype and then puts back
-the one it found: two at once could leave the process with the other's.
-"""
 
 _JOINS: dict[tuple[type, ...], int] = {
     (MergeModulelist,): 1,
@@ -67,7 +61,7 @@ def read_weights(
         empty = empty_model(config, dtype)
         merge = None if adapter is None else Merge(empty, adapter)
         tensors = read_tensors(path, empty)
-        with _DEFAULT_DTYPE:
+        with DEFAULT_DTYPE:
             model, report = type(empty).from_pretrained(
                 None,
                 config=empty.config,
@@ -102,43 +96,11 @@ def empty_model(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """Build the model of a config without weights; its buffers are real. Of a multimodal one it is the text
     model (see `wrappers`). Raises NotAModel if impossible.
     """
-
-    def build() -> PreTrainedModel:
-        wrapper = find_wrapper(config)
-        if wrapper is not None:
-            return build_text_part(wrapper, config, dtype=dtype)
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-
-    return build_empty(build, config)
-
-
-def build_empty(build: Callable[[], PreTrainedModel], config: Any) -> PreTrainedModel:
-    """What `build` makes of a config, without weights. Raises NotAModel if impossible."""
-    _building.empty = True
-    try:
-        with _DEFAULT_DTYPE:
-            model = build()
-    except Exception as error:  # each family refuses a config in its own way
-        path = Path(config.name_or_path)
-        source = path if path.is_file() else path / "config.json"
-        raise NotAModel(f"no model can be built from {source}: {first_line(error)}") from error
-    finally:
-        _building.empty = False
-    model.tie_weights()
-    return model.eval().requires_grad_(False)
-
-
-_building = threading.local()
-"""Whether this thread builds a model without weights; other threads may be loading one."""
-
-
-def _without_weights(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-    if parameter is None or parameter.is_meta or not getattr(_building, "empty", False):
-        return None
-    return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
-
-
-register_module_parameter_registration_hook(_without_weights)  # type: ignore[arg-type]
+    wrapper = find_wrapper(config)
+    if wrapper is not None:
+        return build_empty(lambda: build_text_part(wrapper, config, dtype=dtype), config)
+    make = AutoModelForCausalLM.from_config
+    return build_empty(lambda: make(config, dtype=dtype, trust_remote_code=False), config)
 
 
 def _refuse_incomplete(name: str, report: Any) -> None:

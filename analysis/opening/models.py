@@ -23,7 +23,7 @@ from analysis.anatomy.anatomy import Anatomy
 from analysis.anatomy.head_matrix import HeadMatrix, read_head_matrix
 from analysis.anatomy.proofs import KeptProofs, keep_anatomy, proof_key, recall_anatomy
 from analysis.anatomy.structure import find_anatomy
-from analysis.checkpoints.adapters.files import Adapter, open_adapter
+from analysis.checkpoints.adapters.files import Adapter, find_adapter
 from analysis.checkpoints.configs import read_config
 from analysis.checkpoints.devices import free_unused
 from analysis.checkpoints.fingerprint import FileKey, HashCache, fingerprint, stamp
@@ -149,7 +149,7 @@ def load_model(
     """
     remote = _remote(ref)
     path = resolve(ref.name, ref.revision, fetch=fetch) if remote is None else remote.folder
-    adapter = _find_adapter(ref.name, fetch=fetch)
+    adapter = find_adapter(ref.name, fetch=fetch)
     config = read_config(path, weights_here=remote is None)
     before = _stamp(path, adapter) if remote is None else ()
     tokenizer = read_tokenizer(path)
@@ -166,12 +166,6 @@ def load_model(
     anatomy = _prove(ref, model, weights, identity, proofs, made_up=remote is not None)
     packed = describe_format(path)
     return LoadedModel(ref, path, model, tokenizer, anatomy, identity, before, weights, packed, adapter)
-
-
-def _find_adapter(name: str, *, fetch: bool) -> Adapter | None:
-    """The adapter that a model's name has behind a +; None without one."""
-    _, adapter = split_adapter(name)
-    return None if adapter is None else open_adapter(adapter, fetch=fetch)
 
 
 def _stamp(path: Path, adapter: Adapter | None) -> tuple[FileKey, ...]:

@@ -6,6 +6,7 @@ https://huggingface.co/docs/peft/developer_guides/checkpoint
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from huggingface_hub import snapshot_download
 from analysis.checkpoints.fingerprint import FileKey, HashCache, combine_digests, file_key, hash_file
 from analysis.checkpoints.headers import read_header
 from analysis.checkpoints.hub_errors import explain_hub_errors
-from analysis.checkpoints.sources import HUB_ID, local_path
+from analysis.checkpoints.sources import HUB_ID, local_path, split_adapter
 from analysis.checkpoints.stored import AGAIN, StoredTensor
 from analysis.errors import ModelNotFound, NotAModel, NotFetched, UnsafeWeights, first_line
 
@@ -61,6 +62,28 @@ class LoraSettings:
     tie: bool = False
     base: str | None = None
 
+    def __post_init__(self) -> None:
+        if min(self.rank, *self.ranks.values(), 1) < 1:
+            raise ValueError("ranks must be from 1")
+
+    def rank_of(self, name: str) -> int:
+        """The rank r of a module's or parameter's change, by its name."""
+        return int(_find_pattern(self.ranks, name, self.rank))
+
+    def scale_of(self, name: str) -> float:
+        """What its change is multiplied by: alpha / r, or alpha / √r where it is rank-stabilised."""
+        rank = self.rank_of(name)
+        alpha = _find_pattern(self.alphas, name, self.alpha)
+        return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
+
+
+def _find_pattern(patterns: Mapping[str, float], name: str, default: float) -> float:
+    """The value of the first pattern that a name, or the end of it, matches, as peft has it."""
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            return value
+    return default
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -88,6 +111,12 @@ class Adapter:
         """The fingerprint (hex) of a model with this adapter. base: that of the model without it."""
         own = {name: hash_file(self.folder / name, hashes) for name in (CONFIG, WEIGHTS)}
         return combine_digests({"base": base, **own})
+
+
+def find_adapter(name: str, *, fetch: bool = False) -> Adapter | None:
+    """The adapter that a model's name has behind a +, as `open_adapter`; None without one."""
+    _, adapter = split_adapter(name)
+    return None if adapter is None else open_adapter(adapter, fetch=fetch)
 
 
 def open_adapter(name: str, *, fetch: bool = False) -> Adapter:

@@ -13,7 +13,8 @@ from transformers.core_model_loading import convert_and_load_state_dict_in_model
 from transformers.modeling_utils import LoadStateDictConfig
 
 from analysis.checkpoints.headers import read_stored_tensors
-from analysis.checkpoints.loading import build_empty, wrap_checkpoint
+from analysis.checkpoints.loading import wrap_checkpoint
+from analysis.checkpoints.wrappers.building import build_empty
 from analysis.checkpoints.wrappers.text_part import LeftOut, find_left_out
 
 PROCESSOR_FILES = (

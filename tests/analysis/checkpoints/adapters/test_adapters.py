@@ -19,6 +19,7 @@ from tests.analysis.checkpoints.adapters.adapters_made import (
 )
 
 PROJECTIONS = ["q_proj", "down_proj"]
+QUERY = "model.layers.0.self_attn.q_proj"
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("llama", {"target_modules": PROJECTIONS}),
     "every linear": ("llama", {"target_modules": "all-linear"}),
@@ -158,6 +159,7 @@ def _settings(folder: Path, **changed: Any) -> None:
         ({"layer_replication": [[0, 2]]}, r"repeats layers of its base \(layer_replication"),
         ({"alora_invocation_tokens": [3]}, "acts only behind the tokens that invoke it"),
         ({"init_lora_weights": "pissa_niter_4"}, "was begun by pissa_niter_4, which changed its base's"),
+        ({"r": 0}, "is not an adapter's configuration: ranks must be from 1"),
         ({"r": 8}, "the rank 8, its weights have 4; use the adapter_config.json that belongs"),
         ({"r": "many"}, "is not an adapter's configuration"),
         ({"rank_pattern": {"(": 2}}, "is not an adapter's configuration"),
@@ -206,4 +208,55 @@ def test_a_tensor_that_belongs_nowhere_is_refused(tmp_path: Path) -> None:
     )
     save_file(tensors, adapter / "adapter_model.safetensors", {"format": "pt"})
     with pytest.raises(NotAModel, match=r"layers\.0\.mlp\.down_proj are not a pair"):
+        load_model(ModelRef(f"{base}+{adapter}"))
+
+
+def _damage(folder: Path, name: str, value: torch.Tensor) -> None:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(tensors | {f"base_model.model.{name}": value}, folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("family", "tensors", "message"),
+    [
+        (
+            "llama",
+            {"model.norm.lora_A.weight": (4, 32), "model.norm.lora_B.weight": (32, 4)},
+            "it is a vector",
+        ),
+        (
+            "llama",
+            {"model.layers.0.self_attn.q_proj.lora_magnitude_vector": (3,)},
+            r"as \[3\], and .* \[32\]",
+        ),
+        ("qwen2", {"model.layers.0.self_attn.q_proj.lora_B.bias": (3,)}, r"as \[3\], and .* \[32\]"),
+        (
+            "mixtral",
+            {
+                "model.layers.0.block_sparse_moe.experts.9.w1.lora_A.weight": (4, 32),
+                "model.layers.0.block_sparse_moe.experts.9.w1.lora_B.weight": (56, 4),
+            },
+            r"experts\.9\.w1, which .* does not have",
+        ),
+        ("llama", {"model.embed_tokens.token_adapter.trainable_tokens_delta": (2, 32)}, "tokens 3 to 97"),
+    ],
+)
+def test_a_tensor_of_another_form_is_refused_in_memory_and_from_disk(
+    family: str, tensors: dict[str, tuple[int, ...]], message: str, tmp_path: Path
+) -> None:
+    base = made_base(tmp_path / "base", family)
+    adapter = made_adapter(base, tmp_path / "adapter", target_modules=["q_proj"])
+    _settings(adapter, trainable_token_indices=[3, 97])
+    for name, shape in tensors.items():
+        _damage(adapter, name, torch.ones(shape))
+    for streamed in (False, True):
+        with pytest.raises(NotAModel, match=message):
+            load_model(ModelRef(f"{base}+{adapter}", streamed=streamed))
+
+
+def test_an_adapter_that_breaks_the_weights_is_refused(tmp_path: Path) -> None:
+    base = made_base(tmp_path / "base")
+    adapter = made_adapter(base, tmp_path / "adapter", target_modules=["q_proj"])
+    _damage(adapter, "model.layers.1.self_attn.q_proj.lora_A.weight", torch.full((4, 32), torch.nan))
+    with pytest.raises(NotAModel, match=r"makes model\.layers\.1\.self_attn\.q_proj\.weight NaN or infinite"):
         load_model(ModelRef(f"{base}+{adapter}"))
