@@ -47,7 +47,7 @@ class Answer(ABC):
 
 @dataclass(frozen=True)
 class WordNeurons(Answer):
-    """The neurons that decode to a word, best first (METHODS §3). by: what ranks them."""
+    """The neurons that decode to a word, best first (METHODS §1). by: what ranks them."""
 
     search: WordSearch = field(repr=False)
     by: By

@@ -46,7 +46,7 @@ class WordEffect(Answer):
 
 @dataclass(frozen=True)
 class DoseCurves(WordEffect):
-    """A word's probability while neurons are held at many values, beside random neurons (METHODS §5)."""
+    """A word's probability while neurons are held at many values, beside random neurons (METHODS §2)."""
 
     def figure(self, neuron: str = "") -> Figure:
         """The dose curve of a neuron, the first one where none is named. Raises HeadlampError for others."""
@@ -94,7 +94,7 @@ _LISTS = ("per_prompt", "controls")
 
 @dataclass(frozen=True)
 class ExpertTable(Answer):
-    """Experts, or a dense model's blocks, with their largest outputs and the verdict on each (METHODS §6)."""
+    """Experts, or a dense model's blocks, with their largest outputs and the verdict on each (METHODS §3)."""
 
     @property
     def supers(self) -> list[str]:
@@ -140,7 +140,7 @@ class Changing(Answer):
 
 @dataclass(frozen=True)
 class Unlearned(Changing):
-    """One skill forgotten and others retained, measured before and after (METHODS §8). recipe: of the first
+    """One skill forgotten and others retained, measured before and after (METHODS §4). recipe: of the first
     method.
     """
 
