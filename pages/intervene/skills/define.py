@@ -29,7 +29,7 @@ from workbench.skills.library import keep_skill, list_unreadable_skills, parse_g
 LONGEST_CELL = 300
 """Largest number of characters shown in a cell."""
 
-_FORMS = {"jsonl": "jsonl", "json": "jsonl", "csv": "csv", "txt": "text"}
+_FORMS = {"jsonl": "jsonl", "json": "jsonl", "csv": "csv", "tsv": "csv", "txt": "text"}
 _NAME, _PASTED, _DRAFT, _FETCHED = "_skill_name", "_skill_pasted", "_skill_draft", "_skill_fetched"
 _HUB, _FILES = "_skill_hub", "_skill_files"
 _EXAMPLE = '{"prompt": "Question: What is the capital of Italy?\\nAnswer:", "answer": "Rome"}'

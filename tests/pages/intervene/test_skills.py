@@ -356,7 +356,7 @@ def test_what_is_pasted_and_no_skill_is_told_in_a_sentence(run_app: RunApp, past
     ("name", "data", "told"),
     [
         ("x.csv", "prompt,answer\né,1\n".encode("latin-1"), "not UTF-8"),
-        ("x.csv", b"prompt,answer\nHello, world,4\n", "line 2 of the CSV has 3 cells"),
+        ("x.csv", b"prompt,answer\nHello, world,4\n", "the CSV: line 2 has 3 cells"),
         ("x.jsonl", b"prompt,answer\na,b\n", "write one JSON document per line"),
         ("x.txt", b"short", "is empty"),
     ],
