@@ -18,7 +18,8 @@ from analysis.skills.answering import answer_prompts
 from analysis.unlearning.methods import METHODS
 from store import Store, default_path, open_store
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, unlearn
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.unlearning import UnlearningQuestion, unlearn
 
 RunApp = Callable[..., AppTest]
 Query = dict[str, str | list[str]]

@@ -30,13 +30,16 @@ from analysis.unlearning.robustness import check_languages
 from analysis.unlearning.scenes import Scene
 from store import RunSpec, Store, list_runs, list_stored_units, read_array, read_unit
 from workbench.kinds import Kind
+from workbench.records import read_odd_record, read_record, write_record
 from workbench.runs import FinishedRun, Progress, UnitResult, run_missing_units, run_spec, time_units
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
 from workbench.skills.utility import read_utility
-from workbench.unlearning.documents import method_document, split_document
-from workbench.unlearning.method_verdicts import judge_document
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.documents import read_method
+from workbench.unlearning.method_verdicts import describe_method
 from workbench.unlearning.progress import PassCounter, count_examples
+from workbench.unlearning.split_answers import SkillSplits, SplitAnswer, describe_split
 
 SOURCES = ("retain", "other_language", "near", "unlisted", "mmlu")
 """The question's fields that are lists of skills."""
@@ -172,15 +175,7 @@ def read_question(document: Mapping[str, Any]) -> UnlearningQuestion:
     """The question that `UnlearningQuestion.document` wrote; earlier versions' had boxes at the last
     token.
     """
-    fields: dict[str, Any] = {"measure": "box"} | dict(document)
-    for name in ("methods", "shares", "fractions"):
-        fields[name] = tuple(fields[name])
-    if isinstance(fields["layers"], list):
-        fields["layers"] = tuple(fields["layers"])
-    fields["forget"] = SkillSource(**fields["forget"])
-    for name in SOURCES:
-        fields[name] = tuple(SkillSource(**source) for source in fields.get(name, ()))
-    return UnlearningQuestion(**fields)
+    return read_record(UnlearningQuestion, {"measure": "box", **document})
 
 
 def unlearn_spec(loaded: LoadedModel, question: UnlearningQuestion) -> RunSpec:
@@ -210,7 +205,8 @@ def compute_units(
         found = evaluate_method(loaded, scene, method, plan, base, pulse)
         files = write_recipe_files(loaded, found.interventions, "recipe")
         arrays = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
-        yield index, UnitResult(method, arrays, method_document(found) | {"split": split_document(scene)})
+        payload = describe_method(found).to_document() | {"split": write_record(describe_split(scene))}
+        yield index, UnitResult(method, arrays, payload)
 
 
 UNLEARN = Kind(
@@ -222,18 +218,6 @@ UNLEARN = Kind(
     compute=compute_units,
     together="examples",
 )
-
-
-@dataclass(frozen=True)
-class UnlearningAnswer:
-    """The answer to a question. document: as `unlearn --json` prints it; cached: whether all of it had been
-    stored.
-    """
-
-    run: str
-    document: dict[str, Any]
-    cached: bool
-    seconds: float
 
 
 def unlearn(
@@ -251,16 +235,16 @@ def unlearn(
             compute_units(loaded, {"question": question.document()}, missing, progress)
         ),
     )
-    document = _document(loaded, store, question, spec.key, range(len(question.methods)))
-    return UnlearningAnswer(spec.key, document | {"cached": done.cached}, done.cached, done.seconds)
+    found = _read_units(loaded, store, question, spec.key, range(len(question.methods)))
+    return replace(found, cached=done.cached, seconds=done.seconds)
 
 
 def read_unlearning_answer(
     loaded: LoadedModel, store: Store, question: UnlearningQuestion, done: FinishedRun
 ) -> UnlearningAnswer:
     """The whole answer of a run that a job finished."""
-    document = _document(loaded, store, question, done.run.key, range(len(question.methods)))
-    return UnlearningAnswer(done.run.key, document | {"cached": done.cached}, done.cached, done.seconds)
+    found = _read_units(loaded, store, question, done.run.key, range(len(question.methods)))
+    return replace(found, cached=done.cached, seconds=done.seconds)
 
 
 def find_unlearning_answer(
@@ -269,41 +253,57 @@ def find_unlearning_answer(
     """The stored part of the answer, with the methods finished so far; None if there is none."""
     key = unlearn_spec(loaded, question).key
     done = sorted(list_stored_units(store, key))
-    return UnlearningAnswer(key, _document(loaded, store, question, key, done), True, 0.0) if done else None
+    return _read_units(loaded, store, question, key, done) if done else None
 
 
-def _document(
+@dataclass(frozen=True)
+class _Unit:
+    """What a unit holds beside its method."""
+
+    split: SkillSplits
+
+
+def _read_units(
     loaded: LoadedModel, store: Store, question: UnlearningQuestion, key: str, units: Sequence[int]
-) -> dict[str, Any]:
+) -> UnlearningAnswer:
     payloads = [read_unit(store, key, index).payload for index in units]
-    return {
-        "forget": question.forget.name,
-        "split": payloads[0]["split"] | {"test_opened": count_openings(loaded, store, question)},
-        "methods": [
-            judge_document({k: v for k, v in payload.items() if k != "split"}) for payload in payloads
-        ],
-        "run": key,
-        "cached": True,
-    }
+    split = read_record(_Unit, payloads[0]).split
+    return UnlearningAnswer(
+        run=key,
+        forget=question.forget.name,
+        split=SplitAnswer(split.seed, split.skills, count_openings(loaded, store, question)),
+        methods=tuple(read_method(payload) for payload in payloads),
+    )
 
 
 def remeasure_methods(loaded: LoadedModel, question: UnlearningQuestion) -> list[dict[str, Any]]:
-    """Fit and measure the methods again; nothing is read from the store or written to it."""
+    """Fit and measure the methods again, as `unlearn --json` prints them; nothing is read from the store or
+    written to it.
+    """
     units = compute_units(
         loaded, {"question": question.document()}, range(len(question.methods)), lambda d, t: None
     )
-    made = [json.loads(json.dumps(result.payload)) for _, result in units]
-    return [{k: v for k, v in payload.items() if k != "split"} for payload in made]
+    return [read_method(json.loads(json.dumps(result.payload))).to_document() for _, result in units]
+
+
+@dataclass(frozen=True)
+class _UsedSkill:
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class _UsedTest:
+    """Whose test a stored run used."""
+
+    forget: _UsedSkill = field(default_factory=_UsedSkill)
+    split_seed: int | None = None
 
 
 def count_openings(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> int:
     """How many different questions used this forget skill's test, with this split, on this model."""
     runs = list_runs(store, kind="unlearn", model_fingerprint=loaded.fingerprint, limit=MOST_COUNTED)
-    mine = (question.forget.digest, question.split_seed)
-    return sum(
-        (run.parameters["forget"]["digest"], run.parameters["split_seed"]) == mine and run.stored_units > 0
-        for run in runs
-    )
+    mine = _UsedTest(_UsedSkill(question.forget.digest), question.split_seed)
+    return sum(read_odd_record(_UsedTest, run.parameters) == mine and run.stored_units > 0 for run in runs)
 
 
 @lru_cache(maxsize=8)

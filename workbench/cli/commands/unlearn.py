@@ -241,15 +241,15 @@ def unlearn_(
         found = read_unlearning_answer(loaded, here.store, question, done)
         exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
         exports.write_results(loaded, here.store, found)
-        for warning in list_warnings(found.document):
+        for warning in list_warnings(found):
             say(f"Warning: {warning}")
-        here.show(found.document, format_unlearned(found.document))
+        here.show(found.to_document(), format_unlearned(found))
 
 
 def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> None:
     """Refuse what cannot work, and say how long the rest takes, unless all of it is stored."""
     found = find_unlearning_answer(loaded, store, question)
-    done = () if found is None else [method["method"] for method in found.document["methods"]]
+    done = () if found is None else [method.method for method in found.methods]
     missing = tuple(method for method in question.methods if method not in done)
     if not missing:
         return
