@@ -47,5 +47,5 @@ def test_candidates_of_the_chosen_layers_are_drawn_with_their_settings() -> None
     ]
     told = {"method": "ksd", "skills": [skill("sums", "forget", 0.8, 0.08)], "sweep": candidates}
     drawn = draw_frontier(read_method(told | {"parameters": {"layers": [3]}}))
-    assert drawn.settings == ["margin 1.1", "α 2.5", "threshold 0.5", "q 5 %", "block L0"]
-    assert drawn.tried == [(0.25, 0.75)] * 3 + [(0.0, 0.5), (0.1, 0.0)]
+    assert drawn.labels == ["margin 1.1", "α 2.5", "threshold 0.5", "q 5 %", "block L0"]
+    assert drawn.sweep == [(0.25, 0.75)] * 3 + [(0.0, 0.5), (0.1, 0.0)]
