@@ -205,7 +205,7 @@ class UnlearningAnswer:
 
     @property
     def document(self) -> dict[str, Any]:
-        """`to_document`."""
+        """What `to_document` returns."""
         return self.to_document()
 
     def to_document(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_the_numbers_are_what_transformers_alone_finds(
         )
     asked = question_of(skills)
     limit = found.methods[0].settings.max_new_tokens
-    for split, skill in zip(asked.scene().splits, found.document["methods"][0]["skills"], strict=True):
+    for split, skill in zip(asked.scene().splits, found.methods[0].skills, strict=True):
         before = after = 0
         for item in split.test:
             ids = torch.tensor([tokenizer.encode(item.prompt)])
@@ -101,10 +101,10 @@ def test_the_numbers_are_what_transformers_alone_finds(
             text = tokenizer.decode(said, skip_special_tokens=True).split("\n\n")[0]
             right = text.strip().split("\n")[0].strip() == item.answer
             before, after = before + right, after + (right and not refused)
-        assert skill["n"] == len(split.test)
-        assert skill["before"] == pytest.approx(before / len(split.test))
-        assert skill["after"] == pytest.approx(after / len(split.test))
-        assert skill["relative_drop"] == pytest.approx(1 - after / before)
+        assert skill.change.n == len(split.test)
+        assert skill.change.before == pytest.approx(before / len(split.test))
+        assert skill.change.after == pytest.approx(after / len(split.test))
+        assert skill.change.relative_drop == pytest.approx(1 - after / before)
 
 
 def _refused(keys: dict[int, torch.Tensor], tensors: dict[str, torch.Tensor], guard: Any) -> bool:
