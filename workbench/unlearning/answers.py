@@ -246,4 +246,4 @@ def _write_utility(utility: Utility) -> dict[str, Any]:
 
 
 def _write_change(change: Change | None) -> dict[str, Any] | None:
-    return change and write_record(change)
+    return None if change is None else write_record(change)

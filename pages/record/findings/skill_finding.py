@@ -54,5 +54,5 @@ def open_skill(evidence: Mapping[str, Any], model_name: str) -> None:
 
 
 def _row(one: RefusedSet) -> dict[str, object]:
-    row = {"set": one.set, "queries": one.queries, "refused": one.refused}
+    row: dict[str, object] = {"set": one.set, "queries": one.queries, "refused": one.refused}
     return row | dict(zip(("from", "to"), one.interval or (), strict=False))

@@ -85,7 +85,7 @@ def test_the_numbers_are_what_transformers_alone_finds(
             lambda m, args, layer=layer: keys.__setitem__(layer, args[0][0])
         )
     asked = question_of(skills)
-    limit = found.methods[0].settings.max_new_tokens
+    limit = found.methods[0].parameters["max_new_tokens"]
     for split, skill in zip(asked.scene().splits, found.methods[0].skills, strict=True):
         before = after = 0
         for item in split.test:
