@@ -62,7 +62,7 @@ class SkillAnswer:
     opened: Mapping[str, Any] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
-        """As it is exported and kept; `read_skill_answer` reads it."""
+        """As exported and kept; `read_skill_answer` reads it."""
         told = write_record(replace(self, opened={}))
         without = {"opened", "prompt", "query"} if self.query is None else {"opened"}
         return {name: value for name, value in told.items() if name not in without} | dict(self.opened)

@@ -168,7 +168,7 @@ class MethodAnswer:
         return found or MethodVerdict(self.method, self.verdict.reached, "", "", ())
 
     def to_document(self) -> dict[str, Any]:
-        """As `unlearn --json` prints it, and as it is stored; `read_method` reads it."""
+        """As `unlearn --json` prints it and the store holds it; `read_method` reads it."""
         frontier = {
             "forget_drop": self.forget.change.relative_drop,
             "worst_retain_drop": self.worst_retain_drop,
