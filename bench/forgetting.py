@@ -20,7 +20,8 @@ from demo import BUNDLED_SKILLS
 from store import open_store
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.presets import plan_time
-from workbench.unlearning.unlearning import UnlearningQuestion, unlearn
+from workbench.unlearning.questions import UnlearningQuestion
+from workbench.unlearning.unlearning import unlearn
 
 ORDER = ("arithmetic", "facts", "stories", "python", "french", "spanish")
 FORMS = ("few_shot", "harmless_prefix", "instruction_before", "instruction_after")

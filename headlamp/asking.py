@@ -30,7 +30,7 @@ from workbench.generating.prompt_files import PromptLine
 from workbench.levers.questions import SweepQuestion, adapt_prompts, surround
 from workbench.skills.sources import make_skill_source
 from workbench.unlearning.presets import make_quick
-from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 __all__ = [
     "ask_sweep",

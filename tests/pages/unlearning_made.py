@@ -18,7 +18,9 @@ from analysis.skills.answering import answer_prompts
 from analysis.unlearning.methods import METHODS
 from store import Store, default_path, open_store
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, unlearn
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.questions import UnlearningQuestion
+from workbench.unlearning.unlearning import unlearn
 
 RunApp = Callable[..., AppTest]
 Query = dict[str, str | list[str]]

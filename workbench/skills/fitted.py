@@ -21,12 +21,33 @@ from analysis.running.prompts import encode_prompt
 from analysis.unlearning.guards import key_boxes
 from analysis.unlearning.guards.key_boxes import KeyBox, dense_block
 from store import Run, Store, list_runs, read_array, read_unit
-from workbench.skills.key_space import read_key_space
+from workbench.records import read_record
+from workbench.skills.key_space import BoxSize, read_key_space
 
 KEY_SPACES, EARLIER = "keyspace", "skill"
 """Kinds of runs that hold a skill's boxes."""
 _ARRAYS = ("mean", "sigma", "own_k")
 MOST_SKILLS = 1000
+
+
+@dataclass(frozen=True)
+class _EarlierQuestion:
+    """The parameters of a run of an earlier version: a skill's name, and the one layer fitted."""
+
+    name: str
+    layer: int
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The parameters of a run of today."""
+
+    skill: _Named
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,7 @@ def find_fitted_skill(loaded: LoadedModel, store: Store, name: str, layer: int |
 def read_box(store: Store, run: Run, layer: int | None = None) -> KeyBox:
     """A fit's box in a layer, default the last. Raises SkillError for a layer that was not fitted."""
     earlier = run.kind == EARLIER
-    layers = [int(run.parameters["layer"])] if earlier else sorted(read_key_space(store, run.key).layers)
+    layers = [_read_earlier_question(run).layer] if earlier else sorted(read_key_space(store, run.key).layers)
     chosen = layers[-1] if layer is None else layer
     if chosen not in layers:
         fitted = ", ".join(f"L{one}" for one in layers)
@@ -84,7 +105,13 @@ def _list_runs(loaded: LoadedModel, store: Store, kind: str) -> list[Run]:
 
 
 def _name(run: Run) -> str:
-    return str(run.parameters["name"] if run.kind == EARLIER else run.parameters["skill"]["name"])
+    if run.kind == EARLIER:
+        return _read_earlier_question(run).name
+    return read_record(_Asked, run.parameters).skill.name
+
+
+def _read_earlier_question(run: Run) -> _EarlierQuestion:
+    return read_record(_EarlierQuestion, run.parameters)
 
 
 def check_query(loaded: LoadedModel, box: KeyBox, query: str) -> QueryCheck:
@@ -99,5 +126,5 @@ def check_query(loaded: LoadedModel, box: KeyBox, query: str) -> QueryCheck:
 def _read_earlier(store: Store, run: str, layer: int) -> KeyBox:
     arrays: Sequence[np.ndarray[Any, Any]] = [read_array(store, run, 0, name) for name in _ARRAYS]
     mean, sigma, own_k = (torch.from_numpy(array.copy()) for array in arrays)
-    facts = read_unit(store, run, 0).payload
-    return KeyBox(layer, mean, sigma, float(facts["k"]), int(facts["n"]), own_k)
+    size = read_record(BoxSize, read_unit(store, run, 0).payload)
+    return KeyBox(layer, mean, sigma, float(size.k), size.n, own_k)

@@ -28,6 +28,7 @@ from analysis.unlearning.guards.key_spaces import (
 )
 from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.kinds import Kind, Order, make_order
+from workbench.records import read_record, write_record
 from workbench.runs import UnitResult, run_spec
 from workbench.skills.scenes import read_scene
 from workbench.skills.sources import SkillSource
@@ -60,10 +61,7 @@ class KeySpaceQuestion:
 
 def read_key_space_question(document: Mapping[str, Any]) -> KeySpaceQuestion:
     """The question that `KeySpaceQuestion.document` wrote."""
-    fields = dict(document)
-    fields["skill"] = SkillSource(**fields["skill"])
-    fields["compared"] = tuple(SkillSource(**source) for source in fields["compared"])
-    return KeySpaceQuestion(**fields)
+    return read_record(KeySpaceQuestion, document)
 
 
 def key_space_spec(loaded: LoadedModel, question: KeySpaceQuestion) -> RunSpec:
@@ -113,19 +111,37 @@ def find_key_space(
     return None if run is None or not run.finished else (run.key, read_key_space(store, run.key))
 
 
+@dataclass(frozen=True)
+class BoxSize:
+    """The k of a layer's box, and the probes it was fitted on."""
+
+    k: float
+    n: int
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a unit holds beside its arrays."""
+
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    too_long: tuple[int, ...]
+    layers: Mapping[str, BoxSize]
+
+
 @lru_cache(maxsize=4)
 def read_key_space(store: Store, run: str) -> KeySpace:
     """A finished answer from the store; the last few are cached in memory."""
-    facts = read_unit(store, run, 0).payload
+    facts = read_record(_Facts, read_unit(store, run, 0).payload)
     which, probe, drawn = (_tensor(store, run, name) for name in _SHARED)
     return KeySpace(
-        tuple(facts["names"]),
+        facts.names,
         which.long(),
         probe.bool(),
         drawn.long(),
-        tuple(facts["texts"]),
-        tuple(facts["too_long"]),
-        {int(layer): _layer(store, run, int(layer), told) for layer, told in facts["layers"].items()},
+        facts.texts,
+        facts.too_long,
+        {int(layer): _layer(store, run, int(layer), size) for layer, size in facts.layers.items()},
     )
 
 
@@ -139,19 +155,15 @@ def _unit(space: KeySpace) -> UnitResult:
     for layer, found in space.layers.items():
         parts = ((found.box, _BOX), (found.plane, _PLANE), (found, _OTHER))
         arrays |= {f"{name}_{layer}": getattr(part, name).numpy() for part, names in parts for name in names}
-    payload = {
-        "names": space.names,
-        "texts": space.texts,
-        "too_long": space.too_long,
-        "layers": {str(layer): {"k": f.box.k, "n": f.box.n} for layer, f in space.layers.items()},
-    }
-    return UnitResult(space.names[0], arrays, json.loads(json.dumps(payload)))
+    sizes = {str(layer): BoxSize(found.box.k, found.box.n) for layer, found in space.layers.items()}
+    facts = _Facts(space.names, space.texts, space.too_long, sizes)
+    return UnitResult(space.names[0], arrays, write_record(facts))
 
 
-def _layer(store: Store, run: str, layer: int, told: Mapping[str, Any]) -> LayerKeys:
+def _layer(store: Store, run: str, layer: int, size: BoxSize) -> LayerKeys:
     names = (*_BOX, *_PLANE, *_OTHER)
     found = {name: _tensor(store, run, f"{name}_{layer}") for name in names}
-    box = KeyBox(layer, found["mean"], found["sigma"], float(told["k"]), int(told["n"]), found["own_k"])
+    box = KeyBox(layer, found["mean"], found["sigma"], float(size.k), size.n, found["own_k"])
     plane = Plane(box.mean, found["axes"], found["shares"])
     return LayerKeys(box, found["depths"], plane, found["points"], found["corners"])
 

@@ -13,7 +13,7 @@ from analysis.unlearning.guards.guard_fits import LayerChoice
 from analysis.unlearning.methods import METHODS, find_method
 from analysis.unlearning.records import UnlearningMethod
 from analysis.unlearning.scenes import Scene
-from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 
 def why_not_offered(loaded: LoadedModel, method: str) -> str:

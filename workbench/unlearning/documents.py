@@ -1,108 +1,189 @@
-"""JSON documents of unlearning: what `unlearn --json` prints, and what is stored."""
+"""Documents of unlearning read back as answers, those of earlier versions too.
+
+What these lack takes its default, and where they have no verdict it is made from their numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.skills.metrics import Change
-from analysis.unlearning.guards.linear_fits import THRESHOLDS
-from analysis.unlearning.guards.operating import ALPHAS
-from analysis.unlearning.methods import find_method
-from analysis.unlearning.results import MethodResult, SkillResult, Utility
-from analysis.unlearning.scenes import Scene
+from analysis.skills.metrics import Change, Divergence
+from analysis.unlearning.judging.verdicts import Verdict
+from analysis.unlearning.results import (
+    AskedResult,
+    FormResult,
+    MethodResult,
+    Role,
+    SkillResult,
+    Utility,
+)
 from analysis.unlearning.token_limits import MOST_CUT_OFF
-from workbench.unlearning.method_verdicts import verdict_document
+from workbench.records import IncompleteRecord, read_record
+from workbench.unlearning.answers import (
+    ControlAnswer,
+    CurveAnswer,
+    FormAnswer,
+    MethodAnswer,
+    UnlearningAnswer,
+    WorstForm,
+    read_candidate,
+)
+from workbench.unlearning.method_verdicts import Judgement, judge_result
 
 
-def split_document(scene: Scene) -> dict[str, Any]:
-    """How every skill was split, and the near-duplicates between its parts."""
-    return {
-        "seed": scene.forget.seed,
-        "skills": [
-            {
-                "skill": split.skill,
-                "probe": len(split.probe),
-                "validation": len(split.validation),
-                "test": len(split.test),
-                "unseen_wordings": sum(split.unseen),
-                "near_duplicates": len(split.near),
-                "nearest": [asdict(pair) for pair in split.near[:3]],
-            }
-            for split in scene.splits
-        ],
-    }
-
-
-def method_document(found: MethodResult) -> dict[str, Any]:
-    """A method's result as `unlearn --json` prints it."""
-    drops = [skill.change.relative_drop for skill in found.skills]
-    kept = [drop for drop in drops[1:] if drop is not None]
-    return {
-        "method": found.method,
-        "parameters": found.parameters,
-        "skills": [_skill_document(skill) for skill in found.skills],
-        "over_refusal": found.over_refusal,
-        "frontier": {"forget_drop": drops[0], "worst_retain_drop": max(kept) if kept else None},
-        "sweep": list(found.sweep),
-        "control": {
-            "kind": find_method(found.method).control,
-            "drop": found.control,
-        },
-        "robustness": [
-            {"form": r.form, "lang": r.lang or None} | change_document(r.change) for r in found.robustness
-        ],
-        "curve": _curve_document(found),
-        "asked": [asdict(one) for one in found.asked],
-        "utility": None if found.utility is None else utility_document(found.utility),
-        "cut_off": found.cut_off,
-        **verdict_document(found),
-    }
-
-
-def warn_cut_off(method: Mapping[str, Any]) -> str:
+def warn_cut_off(method: MethodAnswer) -> str:
     """A warning if too many answers of the unchanged model were cut off; else empty, as for older results."""
-    share = method.get("cut_off", 0.0)
-    if share <= MOST_CUT_OFF:
+    if method.cut_off <= MOST_CUT_OFF:
         return ""
-    limit = method["parameters"]["max_new_tokens"]
     return (
-        f"{share:.0%} of a skill's answers are cut off at {limit} tokens, on the unchanged model too: what "
-        "they would have gone on to say is not judged; allow more new tokens"
+        f"{method.cut_off:.0%} of a skill's answers are cut off at {method.settings.max_new_tokens} tokens, "
+        "on the unchanged model too: what they would have gone on to say is not judged; allow more new tokens"
     )
 
 
-def _curve_document(found: MethodResult) -> dict[str, Any] | None:
-    if not found.curve:
-        return None
-    linear = found.parameters.get("measure") == "linear"
-    points = {"thresholds": list(THRESHOLDS)} if linear else {"alphas": list(ALPHAS)}
-    return points | {"abstention": found.curve}
+def read_unlearning(document: Mapping[str, Any]) -> UnlearningAnswer:
+    """The answer that `UnlearningAnswer.to_document` wrote. Raises IncompleteRecord."""
+    methods = [read_method(one) for one in read_record(_Methods, document).methods]
+    return read_record(UnlearningAnswer, {**document, "methods": methods})
 
 
-def utility_document(utility: Utility) -> dict[str, Any]:
-    """What a method costs in general, as JSON."""
-    told = {
-        "perplexity_ratio": utility.perplexity_ratio,
-        "perplexity_interval": utility.perplexity_interval,
-        "kl": utility.kl_median,
-        "n": utility.n,
-    }
-    return {"mmlu": None if utility.mmlu is None else change_document(utility.mmlu)} | told
-
-
-def _skill_document(skill: SkillResult) -> dict[str, Any]:
-    parts = {"unseen": skill.unseen, "seen": skill.seen}
-    return (
-        {"skill": skill.skill, "role": skill.role}
-        | change_document(skill.change)
-        | {name: None if part is None else change_document(part) for name, part in parts.items()}
-        | {"kl": {"median": skill.divergence.kl_median, "mean": skill.divergence.kl_mean}}
-        | {"js": skill.divergence.js}
+def read_method(document: object) -> MethodAnswer:
+    """The answer that `MethodAnswer.to_document` wrote, of earlier versions too. Raises IncompleteRecord."""
+    told = read_record(_Method, document)
+    if not told.skills:
+        raise IncompleteRecord("skills is empty; request the answer again")
+    skills = tuple(_read_skill(skill) for skill in told.skills)
+    robustness = tuple(_read_form(one) for one in told.robustness)
+    utility = None if told.utility is None else _read_utility(told.utility)
+    result = MethodResult(
+        method=told.method,
+        parameters=dict(told.parameters or {}),
+        interventions=(),
+        skills=skills,
+        over_refusal=told.over_refusal,
+        sweep=(),
+        control={},
+        robustness=robustness,
+        curve={},
+        asked=told.asked,
+        utility=utility,
+        cut_off=told.cut_off,
+    )
+    judged = _read_judgement(told, result)
+    return MethodAnswer(
+        method=result.method,
+        parameters=result.parameters,
+        skills=skills,
+        over_refusal=result.over_refusal,
+        sweep=tuple(read_candidate(one) for one in told.sweep),
+        control=told.control,
+        robustness=robustness,
+        curve=told.curve,
+        asked=result.asked,
+        utility=utility,
+        cut_off=result.cut_off,
+        forms=judged.forms,
+        worst=judged.worst,
+        verdict=judged.verdict,
     )
 
 
-def change_document(change: Change) -> dict[str, Any]:
-    """One skill before and after, as JSON."""
-    return asdict(change)
+def judge_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's document with forms, worst form and verdict; unchanged where it has them, or where it is too
+    odd to be judged.
+    """
+    if "verdict" in document:
+        return dict(document)
+    try:
+        return {**document, **read_method(document).to_document()}
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ):  # odd parameters raise while they are judged
+        return dict(document)
+
+
+@dataclass(frozen=True)
+class _Methods:
+    methods: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A method's document; what an earlier version did not write has a default."""
+
+    method: str
+    skills: tuple[Mapping[str, Any], ...]
+    parameters: Mapping[str, Any] | None = None
+    over_refusal: float | None = None
+    sweep: tuple[Mapping[str, Any], ...] = ()
+    control: ControlAnswer = field(default_factory=ControlAnswer)
+    robustness: tuple[Mapping[str, Any], ...] = ()
+    curve: CurveAnswer | None = None
+    asked: tuple[AskedResult, ...] = ()
+    utility: Mapping[str, Any] | None = None
+    cut_off: float = 0.0
+    forms: tuple[FormAnswer, ...] = ()
+    worst: WorstForm | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class _Kl:
+    median: float | None = None
+    mean: float | None = None
+
+
+@dataclass(frozen=True)
+class _Skill:
+    """A skill's document beside its change."""
+
+    skill: str
+    role: Role
+    unseen: Change | None = None
+    seen: Change | None = None
+    kl: _Kl | None = None
+    js: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A form's document beside its change."""
+
+    form: str
+    lang: str | None = None
+
+
+@dataclass(frozen=True)
+class _Utility:
+    mmlu: Change | None
+    perplexity_ratio: float | None
+    perplexity_interval: tuple[float, float] | None
+    kl: float | None
+    n: int
+
+
+def _read_judgement(told: _Method, result: MethodResult) -> Judgement:
+    return judge_result(result) if told.verdict is None else Judgement(told.forms, told.worst, told.verdict)
+
+
+def _read_skill(document: Mapping[str, Any]) -> SkillResult:
+    told, change = read_record(_Skill, document), read_record(Change, document)
+    kl = told.kl or _Kl()
+    divergence = Divergence(change.n, kl.median, kl.mean, told.js)
+    return SkillResult(told.skill, told.role, change, told.unseen, told.seen, divergence)
+
+
+def _read_form(document: Mapping[str, Any]) -> FormResult:
+    told = read_record(_Form, document)
+    return FormResult(told.form, read_record(Change, document), told.lang or "")
+
+
+def _read_utility(document: Mapping[str, Any]) -> Utility:
+    told = read_record(_Utility, document)
+    return Utility(told.mmlu, told.perplexity_ratio, told.perplexity_interval, told.kl, told.n)

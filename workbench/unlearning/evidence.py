@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.errors import HeadlampError
 from analysis.opening.models import LoadedModel, ModelRef
 from store import Finding, Store
 from workbench.keeping import describe_run, keep_evidence
+from workbench.records import read_record
 from workbench.reruns import (
     MeasuredAgain,
     explain_incomplete,
     find_largest_difference,
     open_unchanged,
+    read_kept,
     read_ref,
 )
 from workbench.skills.library import list_skills
 from workbench.skills.sources import SkillSource
-from workbench.unlearning.unlearning import (
-    SOURCES,
-    UnlearningAnswer,
-    UnlearningQuestion,
-    read_question,
-    remeasure_methods,
-)
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.questions import SOURCES, UnlearningQuestion, read_question
+from workbench.unlearning.unlearning import remeasure_methods
 
 KIND = "unlearning"
 """The kind of such findings."""
@@ -46,13 +44,13 @@ def keep_unlearning(
 
     Raises HeadlampError for a blank title, or while methods are missing.
     """
-    if len(found.document["methods"]) < len(question.methods):
+    if len(found.methods) < len(question.methods):
         raise HeadlampError("not all methods are done; keep it when they are")
     evidence = {
         "run": found.run,
         "seed": question.seed,
         "question": question.document(),
-        "document": found.document,
+        "document": found.to_document(),
         **describe_run(loaded),
     }
     return keep_evidence(loaded, store, KIND, evidence, title, note, tags)
@@ -70,10 +68,18 @@ def ask_again(store: Store, finding: Finding) -> MeasuredAgain:
         return MeasuredAgain(find_largest_difference(then, now, ("verdict",)), time.perf_counter() - started)
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """The numbers of a finding, as they were printed then."""
+
+    methods: tuple[Any, ...]
+
+
 def _read_question(store: Store, finding: Finding) -> tuple[ModelRef, UnlearningQuestion, list[Any]]:
     with explain_incomplete():
-        asked = read_question(finding.evidence["question"])
-        then = list(finding.evidence["document"]["methods"])
+        kept = read_kept(finding)
+        asked = read_question(kept.question)
+        then = list(read_record(_Kept, kept.document).methods)
         ref = read_ref(finding)
     here = {source.digest: source for source in list_skills(store)}
     moved = {name: tuple(_here(source, here) for source in getattr(asked, name)) for name in SOURCES}

@@ -13,7 +13,7 @@ from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from analysis.unlearning.methods import find_method
 from workbench.unlearning.checks import check_scene
 from workbench.unlearning.progress import estimate_seconds, measure_example_costs
-from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 QUICK_EXAMPLES = (120, 180, 240, 360)
 """Examples per skill that a quick answer tries, fewest first: as many as a key box needs."""

@@ -19,8 +19,9 @@ from pages.shared.tokens import escape_text
 from workbench.generating.clamping import Generation, find_pair, stream_pair
 from workbench.generating.requests import GenerationRequest
 from workbench.saving.saving import read_changes
+from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.checks import pick_test_prompt
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 LONGEST_ANSWER = 512
 DRAWS_PER_SECOND = 8
@@ -35,11 +36,7 @@ def show_ask_box(
     recipes: Mapping[str, Mapping[str, bytes]],
 ) -> None:
     """The panel below the results, for any of the finished methods."""
-    names = {
-        name_method(one): one["method"]
-        for one in found.document["methods"]
-        if read_changes(recipes[one["method"]])
-    }
+    names = {name_method(one): one.method for one in found.methods if read_changes(recipes[one.method])}
     st.subheader("Ask it something", anchor=False)
     if not names:
         show_caption("No method changes anything, so there is nothing to compare.")

@@ -17,6 +17,7 @@ from pages.shared.saving.form import offer_saving
 from pages.shared.tokens import escape_text
 from workbench.findings.findings import all_tags, keep_unlearning
 from workbench.saving.saving import read_changes
+from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.checks import pick_test_prompt
 from workbench.unlearning.exports import (
     why_no_script,
@@ -26,7 +27,7 @@ from workbench.unlearning.exports import (
     zip_baked_model,
     zip_recipe,
 )
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 Files = Mapping[str, bytes]
 _KEPT = "_kept_unlearning"
@@ -37,19 +38,19 @@ def offer_unlearning_exports(
 ) -> None:
     """The numbers as JSON, and every method's change in each exact form."""
     st.subheader("Export", anchor=False)
-    numbers = json.dumps(found.document, indent=1, ensure_ascii=False)
+    numbers = json.dumps(found.to_document(), indent=1, ensure_ascii=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Keep as a finding", icon=":material/bookmark_add:"):
             _keep_form(loaded, question, found)
         show_download("Results as JSON", numbers, f"unlearn-{found.run[:8]}.json", key="unlearn_json")
     prompt = pick_test_prompt(question)
-    for one in found.document["methods"]:
-        stem = f"{one['method']}-{found.run[:8]}"
+    for one in found.methods:
+        stem = f"{one.method}-{found.run[:8]}"
         st.markdown(f"**{escape_text(name_method(one))}**")
-        if why := why_nothing(read_changes(recipes[one["method"]])):
+        if why := why_nothing(read_changes(recipes[one.method])):
             st.caption(f"{escape_text(why).capitalize()}.")
         else:
-            offer_change(loaded, recipes[one["method"]], stem, prompt)
+            offer_change(loaded, recipes[one.method], stem, prompt)
     st.caption(
         "A recipe is a JSON document with a safetensors file beside it: "
         "`generate MODEL --prompt TEXT --recipe FILE.json` applies it. The script reads the two beside it."

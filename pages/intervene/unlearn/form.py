@@ -24,7 +24,7 @@ from workbench.skills.library import list_bundled_skills, list_skills
 from workbench.skills.sources import SkillSource
 from workbench.skills.utility import MMLU_SAMPLE
 from workbench.unlearning.checks import parse_layers, parse_shares, why_not_offered
-from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 LONGEST_ANSWER, LAST_SEED = 4096, 2**53 - 1
 LAYER_CHOICES = ("best", "last", "all")

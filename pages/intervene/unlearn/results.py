@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict
 
 import pandas as pd
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
+from analysis.unlearning.results import SkillResult
 from pages.intervene.unlearn.asking import show_ask_box
 from pages.intervene.unlearn.exports import offer_unlearning_exports
 from pages.intervene.unlearn.pictures import show_abstention, show_forms, show_frontier, show_matrix
@@ -17,12 +17,12 @@ from pages.shared.layout import show_caption, show_download, show_method
 from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from pages.shared.verdicts.methods import show_measures, show_method_verdict
-from store.unlearning_evidence import read_method_verdicts
+from workbench.unlearning.answers import MethodAnswer, UnlearningAnswer
 from workbench.unlearning.documents import warn_cut_off
+from workbench.unlearning.questions import UnlearningQuestion
 from workbench.unlearning.tables import skills_csv
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion, read_method_recipe
+from workbench.unlearning.unlearning import read_method_recipe
 
-Document = Mapping[str, Any]
 MOST_CUT_OFF = 0.1
 """Share of answers ended by the token limit from which there is a warning."""
 PAPER = (
@@ -56,109 +56,106 @@ relative drop, a share refused, or a next-token KL in nats, whichever is largest
 
 def show_results(loaded: LoadedModel, question: UnlearningQuestion, found: UnlearningAnswer) -> None:
     """All results, or those of the methods finished so far."""
-    document = found.document
-    verdicts = read_method_verdicts({"document": document})
+    verdicts = [one.evidence for one in found.methods]
     for verdict in verdicts:
         show_method_verdict(verdict)
     for verdict in verdicts:
         show_measures(verdict)
-    for one in document["methods"]:
+    for one in found.methods:
         _warn(one)
-    if wordy := warn_cut_off(document["methods"][0]):
+    if wordy := warn_cut_off(found.methods[0]):
         st.warning(f"{escape_text(wordy)}.", icon=":material/content_cut:")
     show_method("How this is measured", METHOD, PAPER)
-    show_matrix(document)
-    for one in document["methods"]:
+    show_matrix(found)
+    for one in found.methods:
         _numbers(one)
     show_download(
-        "Matrix as CSV", skills_csv(document), f"unlearn-{found.run[:8]}.csv", key="unlearn_skills_csv"
+        "Matrix as CSV", skills_csv(found), f"unlearn-{found.run[:8]}.csv", key="unlearn_skills_csv"
     )
-    show_forms(document)
-    show_frontier(document)
-    for one in document["methods"]:
-        show_abstention(document, one)
-    show_split(document)
+    show_forms(found)
+    show_frontier(found)
+    for one in found.methods:
+        show_abstention(found.forget, one)
+    show_split(found)
     recipes = {
-        one["method"]: read_method_recipe(get_store(), found.run, question.methods.index(one["method"]))
-        for one in document["methods"]
+        one.method: read_method_recipe(get_store(), found.run, question.methods.index(one.method))
+        for one in found.methods
     }
     offer_unlearning_exports(loaded, question, found, recipes)
     show_ask_box(loaded, question, found, recipes)
 
 
-def _numbers(one: Document) -> None:
-    control = one["control"]
-    rows = [
-        {
-            "skill": skill["skill"],
-            "role": skill["role"],
-            "n": skill["n"],
-            "before": f"{format_value(skill['before'])} {format_interval(skill['before_interval'])}",
-            "after": f"{format_value(skill['after'])} {format_interval(skill['after_interval'])}",
-            "relative drop": format_drop(skill),
-            "above chance": format_value(skill["corrected_drop"]),
-            "refused": f"{skill['abstained']:.1%}",
-            "KL median": format_value(skill["kl"]["median"]),
-            "JS": format_value(skill["js"]),
-            "perplexity ×": format_value(skill["perplexity_ratio"]),
-            f"drop by {control['kind']}": format_value(control["drop"].get(skill["skill"])),
-        }
-        for skill in one["skills"]
-    ]
-    shown = pd.DataFrame(rows)
-    if all(skill["perplexity_ratio"] is None for skill in one["skills"]):
+def _numbers(one: MethodAnswer) -> None:
+    shown = pd.DataFrame([_row(one, skill) for skill in one.skills])
+    if all(skill.change.perplexity_ratio is None for skill in one.skills):
         shown = shown.drop(columns="perplexity ×")
     with st.expander(f"Numbers: {escape_text(name_method(one))}", expanded=False):
         st.dataframe(shown, hide_index=True)
         show_caption(f"In brackets: 95 % intervals. {_control(one)}")
 
 
-def _warn(one: Document) -> None:
+def _row(one: MethodAnswer, skill: SkillResult) -> dict[str, object]:
+    change, divergence = skill.change, skill.divergence
+    return {
+        "skill": skill.skill,
+        "role": skill.role,
+        "n": change.n,
+        "before": f"{format_value(change.before)} {format_interval(change.before_interval)}",
+        "after": f"{format_value(change.after)} {format_interval(change.after_interval)}",
+        "relative drop": format_drop(change),
+        "above chance": format_value(change.corrected_drop),
+        "refused": f"{change.abstained:.1%}",
+        "KL median": format_value(divergence.kl_median),
+        "JS": format_value(divergence.js),
+        "perplexity ×": format_value(change.perplexity_ratio),
+        f"drop by {one.control.kind}": format_value(one.control.drop.get(skill.skill)),
+    }
+
+
+def _warn(one: MethodAnswer) -> None:
     """Skills without a drop, and answers that were cut off."""
-    cut = one.get("cut_off") or 0.0
-    if cut > MOST_CUT_OFF:
+    if one.cut_off > MOST_CUT_OFF:
         st.warning(
-            f"{escape_text(name_method(one))}: {cut:.0%} of a skill's answers ended at the token limit "
-            "before they were finished, so they may be judged too early; raise **New tokens**.",
+            f"{escape_text(name_method(one))}: {one.cut_off:.0%} of a skill's answers ended at the token "
+            "limit before they were finished, so they may be judged too early; raise **New tokens**.",
             icon=":material/warning:",
         )
-    for skill in one["skills"]:
-        if skill["warning"]:
+    for skill in one.skills:
+        if skill.change.warning:
             st.warning(
-                f"{escape_text(name_method(one))}, {escape_text(skill['skill'])}: "
-                f"{escape_text(skill['warning'])}; "
+                f"{escape_text(name_method(one))}, {escape_text(skill.skill)}: "
+                f"{escape_text(skill.change.warning)}; "
                 "no drop is given.",
                 icon=":material/warning:",
             )
 
 
-def _control(one: Document) -> str:
-    kind = one["control"]["kind"]
-    if not one["control"]["drop"]:
+def _control(one: MethodAnswer) -> str:
+    if not one.control.drop:
         return "No control: it was turned off, there is no retain skill, or nothing was chosen."
-    return f"Last column: the control, the drop by {escape_text(kind)} under the same procedure."
+    kind = escape_text(one.control.kind)
+    return f"Last column: the control, the drop by {kind} under the same procedure."
 
 
-def show_split(document: Document) -> None:
+def show_split(found: UnlearningAnswer) -> None:
     """How often this test was used, the sizes of its parts, and their near-duplicates."""
-    split = document["split"]
-    opened = split["test_opened"]
+    split, opened = found.split, found.split.test_opened
     st.subheader("The test", anchor=False)
     st.markdown(
-        f"This test of **{escape_text(document['forget'])}** (split seed {split['seed']}) was used for "
+        f"This test of **{escape_text(found.forget)}** (split seed {split.seed}) was used for "
         f"**{opened}** "
         f"question{'' if opened == 1 else 's'} on this model."
     )
     rows = [
         {
-            "skill": one["skill"],
-            "probes": one["probe"],
-            "validation": one["validation"],
-            "test": one["test"],
-            "of it in unseen wordings": one["unseen_wordings"],
-            "near-duplicates": one["near_duplicates"],
+            "skill": one.skill,
+            "probes": one.probe,
+            "validation": one.validation,
+            "test": one.test,
+            "of it in unseen wordings": one.unseen_wordings,
+            "near-duplicates": one.near_duplicates,
         }
-        for one in split["skills"]
+        for one in split.skills
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
     show_caption(
@@ -166,13 +163,11 @@ def show_split(document: Document) -> None:
         "gives a fresh one. No fact or template is in two parts. Near-duplicates: pairs of prompts in the "
         "test and outside it that share 80 % of their neighbouring words."
     )
-    near = [(one["skill"], pair) for one in split["skills"] for pair in one["nearest"]]
+    near = [{"skill": one.skill} | asdict(pair) for one in split.skills for pair in one.nearest]
     if near:
         st.warning(
             "The parts share near-duplicate prompts, so the test is not fully held out.",
             icon=":material/warning:",
         )
         with st.expander("The most similar pairs"):
-            st.dataframe(
-                pd.DataFrame([{"skill": skill} | dict(pair) for skill, pair in near]), hide_index=True
-            )
+            st.dataframe(pd.DataFrame(near), hide_index=True)

@@ -14,14 +14,11 @@ from pages.shared.resources import get_store
 from pages.shared.tokens import escape_text
 from workbench.expected import format_minutes
 from workbench.kinds import make_order
+from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.checks import check_scene
 from workbench.unlearning.presets import PlannedTime, plan_time
-from workbench.unlearning.unlearning import (
-    UNLEARN,
-    UnlearningAnswer,
-    UnlearningQuestion,
-    find_unlearning_answer,
-)
+from workbench.unlearning.questions import UnlearningQuestion
+from workbench.unlearning.unlearning import UNLEARN, find_unlearning_answer
 
 _PLANNED = "_unlearn_planned"
 WHY = (
@@ -54,11 +51,11 @@ def load_unlearning_answer(
 
 def is_whole(found: UnlearningAnswer | None, question: UnlearningQuestion) -> bool:
     """Whether every method of the question is finished."""
-    return found is not None and len(found.document["methods"]) == len(question.methods)
+    return found is not None and len(found.methods) == len(question.methods)
 
 
 def _go_on(question: UnlearningQuestion, found: UnlearningAnswer) -> None:
-    done = [name_method(method["method"]) for method in found.document["methods"]]
+    done = [name_method(method.method) for method in found.methods]
     st.info(
         f"Only {', '.join(done)} of {len(question.methods)} methods is done; its results are below. "
         "**Forget it and measure** continues with the others.",

@@ -11,60 +11,48 @@ import streamlit as st
 from pages.shared import state
 from pages.shared.layout import show_caption, show_page_link
 from pages.shared.tokens import escape_text
+from workbench.skills.evidence import RefusedSet, read_skill_answer
 
 
 def show_skill(evidence: Mapping[str, Any]) -> None:
     """The shares refused, with intervals; and the tried query, if any."""
-    rows = [
-        {
-            "set": str(row.get("set")),
-            "queries": row.get("queries"),
-            "refused": row.get("refused"),
-            **_ends(row),
-        }
-        for row in _list(evidence.get("sets"))
-        if isinstance(row, Mapping)
-    ]
+    found = read_skill_answer(evidence)
     percent = st.column_config.NumberColumn(format="percent")
     columns = dict.fromkeys(("refused", "from", "to"), percent)
+    rows = [_row(one) for one in found.sets]
     st.dataframe(pd.DataFrame(rows), column_config=columns, hide_index=True)
-    layers = ", ".join(f"L{layer}" for layer in _list(evidence.get("layers")))
-    part, skill, alpha = (escape_text(str(evidence.get(name))) for name in ("part", "skill", "alpha"))
+    layers = ", ".join(f"L{layer}" for layer in found.layers)
+    part, skill, alpha = (escape_text(str(value)) for value in (found.part, found.skill, found.alpha))
     show_caption(
         f"Share of {part} queries inside the key box of {skill} in {escape_text(layers)} at α = {alpha}, "
         "with 95 % "
         "intervals (Wilson)."
     )
-    query = evidence.get("query")
-    if isinstance(query, Mapping):
-        side = "inside" if query.get("inside") else "outside"
-        depth = query.get("depth")
-        told = f": its depth is α = {depth:.3g}" if isinstance(depth, int | float) else ""
+    if found.query is not None:
+        side = "inside" if found.query.inside else "outside"
+        depth = found.query.depth
+        told = "" if depth is None else f": its depth is α = {depth:.3g}"
         st.markdown(f"The query below lies **{side}**{told}.")
-        st.text(str(evidence.get("prompt")))
+        st.text(str(found.prompt))
 
 
 def open_skill(evidence: Mapping[str, Any], model_name: str) -> None:
     """A link to the same view."""
-    layers, compared = _list(evidence.get("layers")), evidence.get("compared")
+    found = read_skill_answer(evidence)
     view: dict[str, Any] = {
         state.MODEL: model_name,
-        state.SKILL: evidence.get("skill"),
-        state.COMPARED: list(map(str, compared)) if isinstance(compared, Mapping) else None,
-        state.LAYER: f"L{evidence.get('layer')}",
-        state.TOGETHER: "true" if len(layers) > 1 else None,
-        state.ALPHA: evidence.get("alpha"),
-        state.EXAMPLES: evidence.get("limit") or None,
-        state.SPLIT: evidence.get("seed") or None,
-        state.QUERY: evidence.get("prompt"),
+        state.SKILL: found.skill,
+        state.COMPARED: None if found.compared is None else list(found.compared),
+        state.LAYER: f"L{found.layer}",
+        state.TOGETHER: "true" if len(found.layers) > 1 else None,
+        state.ALPHA: found.alpha,
+        state.EXAMPLES: found.limit or None,
+        state.SPLIT: found.seed or None,
+        state.QUERY: found.prompt,
     }
     show_page_link("Open in Skills", "/skills", icon=":material/school:", **view)
 
 
-def _ends(row: Mapping[str, Any]) -> dict[str, Any]:
-    interval = _list(row.get("interval"))
-    return {"from": interval[0], "to": interval[1]} if len(interval) == 2 else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _row(one: RefusedSet) -> dict[str, object]:
+    row: dict[str, object] = {"set": one.set, "queries": one.queries, "refused": one.refused}
+    return row | dict(zip(("from", "to"), one.interval or (), strict=False))

@@ -29,7 +29,7 @@ from tests.pages.unlearning_made import (
     told,
 )
 from tests.workbench.jobs.job_engines import Gate, Watched, failing_once
-from workbench.unlearning.unlearning import UnlearningAnswer
+from workbench.unlearning.answers import UnlearningAnswer
 
 
 def test_nothing_was_asked_yet_and_the_page_says_what_to_do(run_app: RunApp, skills: Skills) -> None:
@@ -216,12 +216,12 @@ def test_an_answer_is_kept_as_a_finding_that_is_asked_again(
     kept = run_app("/findings", finding=finding.id)
     assert not kept.exception
     measured = [
-        [row["value"] for row in method["verdict"]["rows"]] for method in answer[1].document["methods"]
+        [row["value"] for row in method["verdict"]["rows"]] for method in answer[1].to_document()["methods"]
     ]
     assert [len(table.value) for table in kept.dataframe[:3]] == [len(values) for values in measured]
-    assert all(method["verdict"]["sentence"] in shown(kept) for method in answer[1].document["methods"])
+    assert all(method["verdict"]["sentence"] in shown(kept) for method in answer[1].to_document()["methods"])
     rows = kept.dataframe[3].value
-    skills = [skill for method in answer[1].document["methods"] for skill in method["skills"]]
+    skills = [skill for method in answer[1].to_document()["methods"] for skill in method["skills"]]
     assert list(rows["skill"]) == [skill["skill"] for skill in skills]
     assert list(rows["relative drop"]) == [skill["relative_drop"] for skill in skills]
     again = press(kept, "Run again")

@@ -16,13 +16,14 @@ from store import Store
 from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.reading import press, shown
 from tests.pages.unlearning_made import GO, QUICK, RunApp, Skills, page, question_of, told
-from workbench.unlearning.unlearning import UnlearningAnswer, read_method_recipe
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.unlearning import read_method_recipe
 
 
 def test_the_numbers_are_those_of_the_document(
     run_app: RunApp, answer: tuple[Store, UnlearningAnswer]
 ) -> None:
-    document = answer[1].document
+    document = answer[1].to_document()
     app = page(run_app)
     text = shown(app)
     for method, name, table in zip(
@@ -54,7 +55,7 @@ def test_every_way_of_asking_that_the_document_has_is_a_row(
     run_app: RunApp, answer: tuple[Store, UnlearningAnswer]
 ) -> None:
     table = page(run_app).dataframe[6].value
-    for name, method in zip(table["method"].unique(), answer[1].document["methods"], strict=True):
+    for name, method in zip(table["method"].unique(), answer[1].to_document()["methods"], strict=True):
         rows = table[table["method"] == name].set_index("asked")
         assert list(rows.index)[:3] == ["the test, whole", "in unseen wordings", "in seen wordings"]
         named = {"few_shot": "after answered examples", "harmless_prefix": "after a greeting"}
@@ -84,8 +85,8 @@ def test_the_numbers_are_what_transformers_alone_finds(
             lambda m, args, layer=layer: keys.__setitem__(layer, args[0][0])
         )
     asked = question_of(skills)
-    limit = found.document["methods"][0]["parameters"]["max_new_tokens"]
-    for split, skill in zip(asked.scene().splits, found.document["methods"][0]["skills"], strict=True):
+    limit = found.methods[0].parameters["max_new_tokens"]
+    for split, skill in zip(asked.scene().splits, found.methods[0].skills, strict=True):
         before = after = 0
         for item in split.test:
             ids = torch.tensor([tokenizer.encode(item.prompt)])
@@ -100,10 +101,10 @@ def test_the_numbers_are_what_transformers_alone_finds(
             text = tokenizer.decode(said, skip_special_tokens=True).split("\n\n")[0]
             right = text.strip().split("\n")[0].strip() == item.answer
             before, after = before + right, after + (right and not refused)
-        assert skill["n"] == len(split.test)
-        assert skill["before"] == pytest.approx(before / len(split.test))
-        assert skill["after"] == pytest.approx(after / len(split.test))
-        assert skill["relative_drop"] == pytest.approx(1 - after / before)
+        assert skill.change.n == len(split.test)
+        assert skill.change.before == pytest.approx(before / len(split.test))
+        assert skill.change.after == pytest.approx(after / len(split.test))
+        assert skill.change.relative_drop == pytest.approx(1 - after / before)
 
 
 def _refused(keys: dict[int, torch.Tensor], tensors: dict[str, torch.Tensor], guard: Any) -> bool:
@@ -133,10 +134,11 @@ def test_an_accuracy_that_is_not_above_chance_has_no_drop_but_a_warning(
 def test_parts_that_nearly_share_prompts_are_told(answer: tuple[Store, UnlearningAnswer]) -> None:
     def show(document: dict[str, object]) -> None:
         from pages.intervene.unlearn.results import show_split
+        from workbench.unlearning.documents import read_unlearning
 
-        show_split(document)
+        show_split(read_unlearning(document))
 
-    document = json.loads(json.dumps(answer[1].document))
+    document = answer[1].to_document()
     for skill in document["split"]["skills"]:
         skill |= {"near_duplicates": 0, "nearest": []}
     clean = AppTest.from_function(show, kwargs={"document": document}).run()

@@ -15,7 +15,7 @@ from tests.pages.reading import press, shown
 from tests.pages.unlearning_made import GO, QUICK, RunApp, Skills, failures, page, question_of, told
 from workbench.skills.library import add_skill
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.unlearning import UnlearningAnswer
+from workbench.unlearning.answers import UnlearningAnswer
 
 
 def quick_button(app: AppTest) -> Any:
@@ -98,7 +98,7 @@ def test_the_table_on_the_page_is_the_documents(
     run_app: RunApp, answer: tuple[Store, UnlearningAnswer]
 ) -> None:
     app = page(run_app)
-    for method, table in zip(answer[1].document["methods"], app.dataframe, strict=False):
+    for method, table in zip(answer[1].to_document()["methods"], app.dataframe, strict=False):
         rows = method["verdict"]["rows"]
         assert list(table.value["measured"]) == [row["what"] for row in rows]
         assert list(table.value["bound"]) == [row["bound"] for row in rows]
@@ -108,7 +108,7 @@ def test_the_table_on_the_page_is_the_documents(
             value = None if text == "–" else float(text.replace("−", "-"))
             assert value == (None if row["value"] is None else pytest.approx(row["value"], abs=6e-4))
     kinds = {True: app.success, False: app.error, None: app.info}
-    for method in answer[1].document["methods"]:
+    for method in answer[1].to_document()["methods"]:
         drawn = [str(element.value).replace("\\", "") for element in kinds[method["verdict"]["reached"]]]
         assert method["verdict"]["sentence"] in drawn
 
@@ -116,13 +116,13 @@ def test_the_table_on_the_page_is_the_documents(
 def test_a_kept_answer_of_an_earlier_version_has_a_verdict_and_an_odd_one_none(
     answer: tuple[Store, UnlearningAnswer],
 ) -> None:
-    document = json.loads(json.dumps(answer[1].document))
+    document = json.loads(json.dumps(answer[1].to_document()))
     for method in document["methods"]:
         for name in ("verdict", "forms", "worst", "asked", "utility", "cut_off"):
             del method[name]
     made = read_verdicts({"document": document})
     assert [one.method for one in made] == [method["method"] for method in document["methods"]]
-    for one, method in zip(made, answer[1].document["methods"], strict=True):
+    for one, method in zip(made, answer[1].to_document()["methods"], strict=True):
         now = {row["what"]: row["value"] for row in method["verdict"]["rows"]}
         then = {row.what: row.value for row in one.rows}
         assert then["drop in the worst form"] == now["drop in the worst form"]

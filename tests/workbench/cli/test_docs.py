@@ -36,7 +36,7 @@ def sections(repo_root: Path) -> dict[str, str]:
 
 def test_these_are_the_commands() -> None:
     assert list(commands()) == [
-        *("models", "inspect", "decode", "find", "neuron", "compare", "generate", "sweep"),
+        *("app", "models", "inspect", "decode", "find", "neuron", "compare", "generate", "sweep"),
         *("levers", "concepts", "experts", "unlearn", "tars", "save", "harness", "repair"),
         *(f"skill {name}" for name in ("fit", "check", "import")),
         *(f"findings {name}" for name in ("list", "show", "export", "import", "rerun")),
@@ -62,9 +62,10 @@ def test_no_section_names_an_option_that_is_not_there(sections: dict[str, str], 
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_takes_the_common_options(command: str) -> None:
-    without = ("models", "findings", "runs", "jobs", "repair", "skill import")
+    without = ("app", "models", "findings", "runs", "jobs", "repair", "skill import")
     opens_a_model = not command.startswith(without)
-    common = {"--db", "--json"} | ({"--device", "--dtype"} if opens_a_model else set())
+    common = {"--db"} if command == "app" else {"--db", "--json"}
+    common |= {"--device", "--dtype"} if opens_a_model else set()
     assert common <= commands()[command]
 
 

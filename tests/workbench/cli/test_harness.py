@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from analysis.opening.models import ModelRef
 from analysis.recipes.recipes import write_recipe_document
 from analysis.skills.answering import answer_prompts
 from analysis.skills.items import SkillItem
+from analysis.skills.metrics import Change
 from analysis.skills.tasks import MeasureOptions, measure_items
 from tests.analysis.harness.harness_files import GENERATE, task_file
 from tests.workbench.conftest import Cli
 from tests.workbench.skill_files_made import write_skill
 from workbench.cli.app import app
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.documents import read_method
 from workbench.unlearning.results_file import write_harness_results
+from workbench.unlearning.split_answers import SplitAnswer
 
 needed = pytest.mark.skipif(
     find_spec("lm_eval") is None, reason="lm_eval is not installed: pip install -r requirements-evaluate.txt"
@@ -166,16 +171,10 @@ def test_unlearning_results_are_those_of_the_document(unlearned: tuple[Any, Any]
 
 
 def test_a_perplexity_skill_has_a_ratio_and_no_base() -> None:
-    skill = {
-        "skill": "text",
-        "role": "retain",
-        "n": 9,
-        "before": None,
-        "after": None,
-        "perplexity_ratio": 1.5,
-    }
-    method = {"method": "na", "parameters": {"q": 3}, "skills": [skill]}
-    unlearned = {"forget": "one", "split": {"seed": 0}, "run": "r", "methods": [method]}
+    change = Change(9, 0.0, None, None, None, None, None, None, None, 0.0, perplexity_ratio=1.5)
+    skill = {"skill": "text", "role": "retain"} | asdict(change)
+    method = read_method({"method": "na", "parameters": {"q": 3}, "skills": [skill]})
+    unlearned = UnlearningAnswer("r", "one", SplitAnswer(0, ()), (method,))
     results = write_harness_results(unlearned, "tiny", "2026-01-01T00:00:00+00:00")
     assert results["group_subtasks"] == {"na": ["na/text"]}
     assert results["results"]["na/text"]["perplexity_ratio,none"] == 1.5

@@ -19,7 +19,8 @@ from tests.workbench.skill_files_made import LETTERS, write_skill
 from workbench.kinds import Order
 from workbench.skills.sources import make_skill_source
 from workbench.skills.utility import MMLU_SAMPLE
-from workbench.unlearning.unlearning import UnlearningQuestion, find_unlearning_answer, read_question
+from workbench.unlearning.questions import UnlearningQuestion, read_question
+from workbench.unlearning.unlearning import find_unlearning_answer
 
 QUICK = ("--max-new-tokens", "3", "--no-robustness")
 

@@ -20,7 +20,7 @@ from tests.workbench.jobs.job_engines import SECONDS, Desk, desk_in
 from workbench.jobs.engines import KINDS
 from workbench.jobs.jobs import Jobs
 from workbench.models import open_model
-from workbench.skills.evidence import keep_key_space, key_space_document
+from workbench.skills.evidence import RefusedSet, describe_key_space, keep_key_space, read_skill_answer
 from workbench.skills.key_space import (
     KEY_SPACE,
     KeySpaceQuestion,
@@ -30,7 +30,7 @@ from workbench.skills.key_space import (
     read_key_space_question,
 )
 from workbench.skills.library import keep_skill
-from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 
 @pytest.fixture
@@ -157,9 +157,8 @@ def test_a_finding_holds_the_shares_their_intervals_and_the_query(
 ) -> None:
     run, found = fitted(loaded, desk.store, question)
     tried = try_query(loaded, found, " w50 w51")
-    document = key_space_document(
-        loaded, question, run, found, (0, 1), 0.9, layer=1, tried=(" w50 w51", tried)
-    )
+    answer = describe_key_space(loaded, question, run, found, (0, 1), 0.9, layer=1, tried=(" w50 w51", tried))
+    document = answer.to_document()
     shares = found.count_refused((0, 1), 0.9)
     assert [row["refused"] for row in document["sets"]] == [share for share, _ in shares]
     assert document["sets"][0]["interval"] == list(wilson_interval(*shares[0]))
@@ -167,19 +166,24 @@ def test_a_finding_holds_the_shares_their_intervals_and_the_query(
     assert document["query"]["depth"] == max(tried.depth.values())
     assert document["query"]["inside"] == (max(tried.depth.values()) <= 0.9)
     assert len(document["query"]["neurons"]) == 20
-    kept = keep_key_space(loaded, desk.store, document, title=" Shares ", tags=["a"])
+    kept = keep_key_space(loaded, desk.store, answer, title=" Shares ", tags=["a"])
     again = get_finding(desk.store, kept.id)
     assert (again.title, again.kind, again.evidence["run"]) == ("Shares", "skill", run)
     assert again.evidence == json.loads(json.dumps(document))
+    assert read_skill_answer(again.evidence) == replace(answer, opened={})
+    odd = again.evidence | {"alpha": "x", "sets": [3, {"set": "one", "queries": "many"}, {"refused": 0.5}]}
+    assert read_skill_answer(odd) == replace(
+        answer, opened={}, alpha=None, sets=(RefusedSet("one"), RefusedSet(refused=0.5))
+    )
     with pytest.raises(HeadlampError, match="needs a title"):
-        keep_key_space(loaded, desk.store, document, title="  ")
+        keep_key_space(loaded, desk.store, answer, title="  ")
 
 
 def test_a_set_without_a_query_has_no_share(
     loaded: LoadedModel, desk: Desk, question: KeySpaceQuestion
 ) -> None:
     run, found = fitted(loaded, desk.store, replace(question, unrelated=0))
-    document = key_space_document(loaded, question, run, found, (1,), 1.0, layer=1)
+    document = describe_key_space(loaded, question, run, found, (1,), 1.0, layer=1).to_document()
     assert document["sets"][-1] == {
         "set": "unrelated text",
         "queries": 0,

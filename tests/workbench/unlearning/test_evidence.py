@@ -15,8 +15,9 @@ from analysis.opening.models import LoadedModel
 from store import Store
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
 from workbench.reruns import find_largest_difference
+from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.evidence import ask_again, keep_unlearning
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 
 @pytest.mark.slow
@@ -53,7 +54,7 @@ def test_an_unlearning_that_is_not_whole_or_has_no_title_is_not_kept(
 ) -> None:
     with pytest.raises(HeadlampError, match="needs a title"):
         keep_unlearning(loaded, store, question, found, title=" ")
-    half = replace(found, document=found.document | {"methods": found.document["methods"][:1]})
+    half = replace(found, methods=found.methods[:1])
     with pytest.raises(HeadlampError, match="not all methods are done"):
         keep_unlearning(loaded, store, question, half, title="Half")
 

@@ -26,7 +26,8 @@ from workbench.cli.shared.unlearn_tables import format_unlearned
 from workbench.unlearning.checks import check_scene
 from workbench.unlearning.presets import plan_time
 from workbench.unlearning.progress import count_examples
-from workbench.unlearning.unlearning import UnlearningQuestion, find_unlearning_answer, unlearn, unlearn_spec
+from workbench.unlearning.questions import UnlearningQuestion
+from workbench.unlearning.unlearning import find_unlearning_answer, unlearn, unlearn_spec
 
 
 def zero_first_layer(
@@ -58,16 +59,16 @@ def test_a_record_is_all_that_a_method_needs(
 ) -> None:
     store = open_store(tmp_path / "fourth.db")
     found = unlearn(loaded, store, fourth)
-    [method] = found.document["methods"]
+    [method] = found.to_document()["methods"]
     assert method["parameters"]["block"] == "L0"
     assert method["control"]["kind"] == "none"
     forget = method["skills"][0]
     assert forget["after"] < forget["before"] == 1.0
     assert method["verdict"]["sentence"].startswith("First block ")
-    assert "First block" in format_unlearned(found.document)
+    assert "First block" in format_unlearned(found)
     again = find_unlearning_answer(loaded, store, fourth)
     assert again is not None
-    assert again.document["methods"] == found.document["methods"]
+    assert again.methods == found.methods
 
 
 def test_what_it_needs_and_takes_is_read_from_its_record(

@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from store.unlearning_evidence import read_method_verdict
 from tests.workbench.unlearning.unlearned_made import found, loaded, question, store  # noqa: F401 - fixtures
-from workbench.unlearning.method_verdicts import judge_document
-from workbench.unlearning.unlearning import UnlearningAnswer
+from workbench.records import IncompleteRecord
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.documents import judge_document, read_method, read_unlearning
 
 Document = dict[str, Any]
 
@@ -116,7 +118,7 @@ def test_every_row_of_the_table_is_what_the_raw_numbers_say() -> None:
 
 
 def test_the_rows_of_a_measured_answer_are_what_its_raw_numbers_say(found: UnlearningAnswer) -> None:
-    for method in found.document["methods"]:
+    for method in found.to_document()["methods"]:
         asked = method["asked"]
         if not asked and (unrelated := method["parameters"].get("unrelated")):
             asked = [ask("prose", "unrelated text", unrelated["refused"])]
@@ -138,13 +140,33 @@ def test_every_form_is_listed_with_its_drop_or_the_share_refused() -> None:
 
 def test_a_document_of_an_earlier_version_is_judged_by_what_it_has(found: UnlearningAnswer) -> None:
     then = {"forms", "worst", "verdict", "asked", "utility", "cut_off"}
-    for method in found.document["methods"]:
+    for method in found.to_document()["methods"]:
         old = {name: value for name, value in method.items() if name not in then}
         made = judge_document(old)["verdict"]
         assert made["rows"][:2] == method["verdict"]["rows"][:2]
         assert [row["what"] for row in made["rows"]] == [row["what"] for row in method["verdict"]["rows"]]
         assert "Not measured: near questions, unlisted sets" in made["sentence"]
         assert judge_document(method) == method
+
+
+def test_an_answer_read_back_is_the_same_and_writes_the_same_bytes(found: UnlearningAnswer) -> None:
+    written = json.dumps(found.to_document())
+    again = read_unlearning(json.loads(written))
+    assert again == replace(found, seconds=0.0)
+    assert json.dumps(again.to_document()) == written
+
+
+def test_a_stored_method_keeps_the_verdict_of_its_time(found: UnlearningAnswer) -> None:
+    document = found.methods[0].to_document()
+    document["verdict"]["sentence"] = "As it was judged then."
+    assert read_method(document).evidence.sentence == "As it was judged then."
+    assert read_method(document).to_document() == document
+
+
+@pytest.mark.parametrize(("name", "odd"), [("skills", []), ("skills", 3), ("asked", [{}]), ("method", None)])
+def test_a_document_that_is_no_answer_is_refused_by_its_field(name: str, odd: object) -> None:
+    with pytest.raises(IncompleteRecord, match=name):
+        read_method(raw() | {name: odd})
 
 
 @pytest.mark.parametrize("odd", [{}, {"method": "ksd"}, {"method": "ksd", "skills": []}, {"skills": [{}]}])

@@ -20,7 +20,7 @@ from workbench.durations import measure_answer_rates
 from workbench.expected import format_minutes
 from workbench.unlearning.presets import QUICK_SHARES, make_quick, plan_time
 from workbench.unlearning.progress import ExampleCost, count_examples, estimate_seconds, list_passes
-from workbench.unlearning.unlearning import UnlearningQuestion
+from workbench.unlearning.questions import UnlearningQuestion
 
 
 def test_a_quick_question_has_one_method_no_controls_and_as_few_examples_as_a_box_allows(

@@ -29,8 +29,9 @@ from workbench.runs import run_missing_units, time_units
 from workbench.saving.saving import read_changes
 from workbench.skills.sources import SkillSource, make_skill_source
 from workbench.skills.utility import MMLU_SAMPLE
+from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.checks import check_scene, parse_layers, parse_shares, pick_test_prompt
-from workbench.unlearning.documents import warn_cut_off
+from workbench.unlearning.documents import read_method, warn_cut_off
 from workbench.unlearning.exports import (
     why_no_script,
     why_no_weights,
@@ -39,14 +40,12 @@ from workbench.unlearning.exports import (
     zip_recipe,
 )
 from workbench.unlearning.progress import PassCounter, count_examples
+from workbench.unlearning.questions import UnlearningQuestion, read_question
 from workbench.unlearning.tables import curve_csv, forms_csv, skills_csv, sweep_csv
 from workbench.unlearning.unlearning import (
-    UnlearningAnswer,
-    UnlearningQuestion,
     compute_units,
     find_unlearning_answer,
     read_method_recipe,
-    read_question,
     unlearn_spec,
 )
 
@@ -58,9 +57,7 @@ def table(data: bytes) -> list[dict[str, str]]:
 def test_a_stored_answer_is_read_with_the_methods_that_are_done(
     loaded: LoadedModel, tmp_path: Path, question: UnlearningQuestion, found: UnlearningAnswer, store: Store
 ) -> None:
-    assert find_unlearning_answer(loaded, store, question) == UnlearningAnswer(
-        found.run, found.document | {"cached": True}, True, 0.0
-    )
+    assert find_unlearning_answer(loaded, store, question) == replace(found, cached=True, seconds=0.0)
     empty = open_store(tmp_path / "half.db")
     assert find_unlearning_answer(loaded, empty, question) is None
 
@@ -79,8 +76,8 @@ def test_a_stored_answer_is_read_with_the_methods_that_are_done(
         )
     half = find_unlearning_answer(loaded, empty, question)
     assert half is not None
-    assert [method["method"] for method in half.document["methods"]] == ["ksd"]
-    assert half.document["methods"] == found.document["methods"][:1]
+    assert [method.method for method in half.methods] == ["ksd"]
+    assert half.methods == found.methods[:1]
 
 
 def test_as_released_alone_decides_layers_rivals_checks_and_batches(question: UnlearningQuestion) -> None:
@@ -133,8 +130,8 @@ def test_another_version_of_a_method_is_another_run(
 
 
 def test_the_tables_hold_the_documents_numbers(found: UnlearningAnswer) -> None:
-    methods = found.document["methods"]
-    rows = table(skills_csv(found.document))
+    methods = found.to_document()["methods"]
+    rows = table(skills_csv(found))
     assert len(rows) == 6
     for row, (method, skill) in zip(rows, [(m, s) for m in methods for s in m["skills"]], strict=True):
         assert (row["method"], row["skill"], row["role"]) == (method["method"], skill["skill"], skill["role"])
@@ -142,35 +139,38 @@ def test_the_tables_hold_the_documents_numbers(found: UnlearningAnswer) -> None:
         assert float(row["interval_high"]) == skill["interval"][1]
         assert float(row["js"]) == skill["js"]
         assert float(row["control_drop"]) == method["control"]["drop"][skill["skill"]]
-    ways = [row for row in table(forms_csv(found.document)) if row["method"] == "sp"]
+    ways = [row for row in table(forms_csv(found)) if row["method"] == "sp"]
     assert [row["way"] for row in ways][:3] == ["test", "unseen_wordings", "seen_wordings"]
     assert {"few_shot", "harmless_prefix"} <= {row["way"] for row in ways}
     assert float(ways[1]["after"]) == methods[2]["skills"][0]["unseen"]["after"]
-    points = table(sweep_csv(found.document))
+    points = table(sweep_csv(found))
     assert len(points) == sum(len(method["sweep"]) for method in methods)
     shares = [p for p in points if p["method"] == "na"]
     assert [p["q"] for p in shares] == ["5.0", "30.0"]
     assert [(p["eligible"], p["cost_two_by"]) for p in shares] == [("True", "drop"), ("False", "drop")]
     assert float(shares[1]["cost_two"]) == methods[1]["sweep"][1]["costs"][0]["cost"] > 0.1
-    curve = table(curve_csv(methods[0]))
+    guard = found.methods[0].curve
+    assert guard is not None
+    curve = table(curve_csv(guard))
     assert [float(row["one"]) for row in curve] == methods[0]["curve"]["abstention"]["one"]
 
 
 def test_many_answers_cut_off_are_warned_of(found: UnlearningAnswer) -> None:
-    method = found.document["methods"][1] | {"cut_off": 0.25}
-    limit = method["parameters"]["max_new_tokens"]
+    method = replace(found.methods[1], cut_off=0.25)
+    limit = method.parameters["max_new_tokens"]
     assert warn_cut_off(method).startswith(f"25% of a skill's answers are cut off at {limit} tokens")
-    assert warn_cut_off(method | {"cut_off": 0.1}) == ""
-    assert warn_cut_off({name: value for name, value in method.items() if name != "cut_off"}) == ""
+    assert warn_cut_off(replace(method, cut_off=0.1)) == ""
+    earlier = {name: value for name, value in method.to_document().items() if name != "cut_off"}
+    assert warn_cut_off(read_method(earlier)) == ""
 
 
 def test_a_form_that_is_new_appears_by_itself(found: UnlearningAnswer) -> None:
-    method = found.document["methods"][0]
-    form = method["robustness"][0]
-    new = [form | {"form": "as_a_riddle"}]
-    new += [form | {"form": "other_language", "lang": lang} for lang in ("fr", "es")]
-    wider = {"methods": [method | {"robustness": [form | {"form": "paraphrase"}, *new]}]}
-    ways = [row["way"] for row in table(forms_csv(wider))]
+    method = found.methods[0]
+    form = method.robustness[0]
+    new = [replace(form, form=name) for name in ("paraphrase", "as_a_riddle")]
+    new += [replace(form, form="other_language", lang=lang) for lang in ("fr", "es")]
+    wider = replace(method, robustness=tuple(new))
+    ways = [row["way"] for row in table(forms_csv(replace(found, methods=(wider,))))]
     assert ways[3:] == ["as_a_riddle", "other_language fr", "other_language es"]
 
 

@@ -12,11 +12,9 @@ from analysis.opening.models import LoadedModel, ModelRef
 from store import Store, open_store
 from tests.workbench.skill_files_made import LETTERS, write_skill
 from workbench.skills.sources import make_skill_source
-from workbench.unlearning.unlearning import (
-    UnlearningAnswer,
-    UnlearningQuestion,
-    unlearn,
-)
+from workbench.unlearning.answers import UnlearningAnswer
+from workbench.unlearning.questions import UnlearningQuestion
+from workbench.unlearning.unlearning import unlearn
 
 
 @pytest.fixture(scope="module")

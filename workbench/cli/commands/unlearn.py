@@ -27,12 +27,12 @@ from workbench.jobs.engines import InThread
 from workbench.kinds import make_order
 from workbench.skills.sources import make_skill_source, make_skill_sources
 from workbench.skills.utility import MMLU_SAMPLE
+from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.checks import parse_layers
 from workbench.unlearning.presets import make_quick, plan_time
+from workbench.unlearning.questions import UnlearningQuestion
 from workbench.unlearning.unlearning import (
     UNLEARN,
-    UnlearningAnswer,
-    UnlearningQuestion,
     find_unlearning_answer,
     read_method_recipe,
     read_unlearning_answer,
@@ -241,9 +241,9 @@ def unlearn_(
         found = measure_unlearning(loaded, here.store, question)
         exports.write(loaded, question, read_method_recipe(here.store, found.run, 0))
         exports.write_results(loaded, here.store, found)
-        for warning in list_warnings(found.document):
+        for warning in list_warnings(found):
             say(f"Warning: {warning}")
-        here.show(found.document, format_unlearned(found.document))
+        here.show(found.to_document(), format_unlearned(found))
 
 
 def measure_unlearning(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> UnlearningAnswer:
@@ -256,7 +256,7 @@ def measure_unlearning(loaded: LoadedModel, store: Store, question: UnlearningQu
 def _say_time(loaded: LoadedModel, store: Store, question: UnlearningQuestion) -> None:
     """Refuse what cannot work, and say how long the rest takes, unless all of it is stored."""
     found = find_unlearning_answer(loaded, store, question)
-    done = () if found is None else [method["method"] for method in found.document["methods"]]
+    done = () if found is None else [method.method for method in found.methods]
     missing = tuple(method for method in question.methods if method not in done)
     if not missing:
         return

@@ -15,10 +15,11 @@ from workbench.cli.shared.output import format_json
 from workbench.cli.shared.recipe_files import check_recipe, write_recipe
 from workbench.files import check_new_folder, check_writable, replace_file
 from workbench.saving.saving import read_changes, save_model
+from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.exports import why_nothing
 from workbench.unlearning.guard_snippets import write_guard_snippet
+from workbench.unlearning.questions import UnlearningQuestion
 from workbench.unlearning.results_file import write_harness_results
-from workbench.unlearning.unlearning import UnlearningAnswer, UnlearningQuestion
 
 
 def _name_those(field: str) -> str:
@@ -64,7 +65,7 @@ class Exports:
         if self.results is not None:
             created = get_run(store, found.run).created_at
             with replace_file(self.results) as stream:
-                document = write_harness_results(found.document, loaded.ref.name, created)
+                document = write_harness_results(found, loaded.ref.name, created)
                 stream.write(format_json(document).encode() + b"\n")
 
     def write(self, loaded: LoadedModel, question: UnlearningQuestion, files: Mapping[str, bytes]) -> None:
