@@ -11,6 +11,7 @@ from analysis.errors import HeadlampError
 from analysis.opening.leases import lease_model
 from analysis.opening.models import LoadedModel, ModelRef
 from analysis.running.conversations import Conversation
+from demo import BUNDLED_SKILLS
 from store import keep_text
 from tests.analysis.conftest import tiny_model, tiny_tokenizer
 from workbench.experts.profiles import EXPERTS
@@ -21,8 +22,11 @@ from workbench.levers.levers import LEVERS
 from workbench.levers.questions import LeverQuestion, SweepQuestion
 from workbench.levers.sweeps import SWEEP
 from workbench.neurons.decoding import DECODE
+from workbench.skills.sources import make_skill_source
 from workbench.unlearning.concepts.questions import Concept, ConceptQuestion
 from workbench.unlearning.concepts.tars import TARS
+from workbench.unlearning.questions import UnlearningQuestion
+from workbench.unlearning.unlearning import UNLEARN
 
 WORDS = " dog cat the is my w20 w21 w22 w23 w24"
 PROMPTS = (Conversation("the cat"), Conversation("my"))
@@ -51,11 +55,14 @@ def make_bad(name: str) -> tuple[Kind, dict[str, object], str]:
         return DECODE, {"site": "down", "norm": "none", "top_k": 0}, "choose at least 1"
     if name == "experts":
         return EXPERTS, {"text": text, "split": False, "window": 16, "released": True}, "bfloat16"
+    if name == "unlearn":
+        question = UnlearningQuestion(make_skill_source(BUNDLED_SKILLS["facts"]), methods=("ksd",))
+        return UNLEARN, {"question": question.document()}, "this model has only experts"
     groups = [[["L9.E2"]], [], []]
     return PRUNE, {"text": text, "split": False, "groups": groups, **SIZES}, "layer 9: "
 
 
-@pytest.mark.parametrize("name", ["levers", "sweep", "tars", "decode", "experts", "prune"])
+@pytest.mark.parametrize("name", ["levers", "sweep", "tars", "decode", "experts", "prune", "unlearn"])
 def test_an_order_that_cannot_be_answered_is_refused(loaded: LoadedModel, name: str) -> None:
     kind, asked, message = make_bad(name)
     with pytest.raises(HeadlampError, match=message):
