@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.skills.unrelated import COUNT
 from analysis.unlearning.guards import key_boxes, key_spaces
-from analysis.unlearning.guards.key_boxes import KeyBox
+from analysis.unlearning.guards.key_boxes import FEWEST_PROBES, KeyBox
 from analysis.unlearning.guards.key_planes import Plane
 from analysis.unlearning.guards.key_spaces import (
     KeySpace,
@@ -30,7 +31,7 @@ from store import RunSpec, Store, find_run, read_array, read_unit
 from workbench.kinds import Kind, Order, make_order
 from workbench.records import read_record, write_record
 from workbench.runs import UnitResult, run_spec
-from workbench.skills.scenes import read_scene
+from workbench.skills.scenes import advise_enough, read_scene
 from workbench.skills.sources import SkillSource
 
 _SHARED = ("which", "probe", "drawn")
@@ -88,8 +89,26 @@ def _units(
 
 def count_key_space_tokens(loaded: LoadedModel, question: KeySpaceQuestion) -> int:
     """Tokens that the model reads to answer a question. Raises SkillError."""
+    check_key_space(loaded, question)
     scene = read_scene(question.skill, question.compared, seed=question.split_seed, limit=question.limit)
     return count_key_tokens(loaded, scene, question.unrelated)
+
+
+def check_key_space(loaded: LoadedModel, question: KeySpaceQuestion) -> None:
+    """Raise SkillError for a model without a dense layer, TooFewExamples for a skill with too few probes."""
+    check_boxes(loaded)
+
+    def count_probes(limit: int) -> int:
+        return len(read_scene(question.skill, seed=question.split_seed, limit=limit).forget.probe)
+
+    probes = count_probes(question.limit)
+    if probes < FEWEST_PROBES:
+        used = len(question.skill.read(question.limit).items)
+        advice = advise_enough(question.skill, question.limit, probes, FEWEST_PROBES, count_probes)
+        raise TooFewExamples(
+            f"{used} examples of {question.skill.name} make {probes} probes, and a key box needs at least "
+            f"{FEWEST_PROBES}; {advice}"
+        )
 
 
 KEY_SPACE = Kind(
@@ -100,6 +119,7 @@ KEY_SPACE = Kind(
     spec=lambda loaded, asked: key_space_spec(loaded, read_key_space_question(asked["question"])),
     compute=_units,
     together="queries",
+    check=lambda loaded, asked: check_key_space(loaded, read_key_space_question(asked["question"])),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import cast
@@ -13,6 +12,7 @@ from analysis.unlearning.guards.guard_fits import LayerChoice
 from analysis.unlearning.methods import METHODS, find_method
 from analysis.unlearning.records import UnlearningMethod
 from analysis.unlearning.scenes import Scene
+from workbench.skills.scenes import advise_enough
 from workbench.unlearning.questions import UnlearningQuestion
 
 
@@ -87,33 +87,16 @@ def pick_test_prompt(question: UnlearningQuestion) -> str:
 
 def _check_probes(question: UnlearningQuestion, scene: Scene, record: UnlearningMethod) -> None:
     if (probes := len(scene.forget.probe)) < record.fewest_probes:
+        alone = replace(question, retain=(), near=(), unlisted=())
+        advice = advise_enough(
+            *(question.forget, question.limit, probes, record.fewest_probes),
+            lambda limit: len(replace(alone, limit=limit).scene().forget.probe),
+        )
         count = len(question.forget.read(question.limit).items)
         raise TooFewExamples(
             f"{count} examples of {scene.forget.skill} make {probes} probes, and {record.title} needs at "
-            f"least {record.fewest_probes}; {_say_enough(question, record, count, probes)}, or choose the "
-            "other methods"
+            f"least {record.fewest_probes}; {advice}, or choose the other methods"
         )
-
-
-def _say_enough(question: UnlearningQuestion, record: UnlearningMethod, count: int, probes: int) -> str:
-    """How many examples would do: of those that there are, else at the rate at which these become probes."""
-    whole = len(question.forget.read().items)
-    for limit in _TRIED:
-        if count < limit < whole and _count_probes(replace(question, limit=limit)) >= record.fewest_probes:
-            return f"use {limit} of its {whole}"
-    if count < whole and _count_probes(replace(question, limit=0)) >= record.fewest_probes:
-        return f"use all of its {whole}"
-    if not probes:
-        return "give it more examples"
-    return f"give about {10 * math.ceil(count * record.fewest_probes / probes / 10)} in these wordings"
-
-
-_TRIED = (60, 120, 180, 240, 360, 480, 720)
-"""Numbers of examples that are tried where a limit leaves too few."""
-
-
-def _count_probes(question: UnlearningQuestion) -> int:
-    return len(replace(question, retain=(), near=(), unlisted=()).scene().forget.probe)
 
 
 def _check_code(question: UnlearningQuestion, scene: Scene) -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from analysis.checkpoints.adapters.edits import Added, Edit, LowRank, Replaced, RowsReplaced
 from analysis.checkpoints.adapters.files import CONFIG, EMBEDDING, Adapter
-from analysis.checkpoints.adapters.places import Place, Places
+from analysis.checkpoints.adapters.places import Place, AdapterPlaces
 from analysis.checkpoints.stored import StoredTensor
 from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import NotAModel
@@ -43,7 +43,7 @@ def match_adapter(model: PreTrainedModel, adapter: Adapter) -> Edits:
 
     Raises NotAModel for an adapter that changes what the model does not have, or not in this shape.
     """
-    places, groups = Places(model, adapter), dict[tuple[str, int], _Group]()
+    places, groups = AdapterPlaces(model, adapter), dict[tuple[str, int], _Group]()
     edits: defaultdict[str, list[Edit]] = defaultdict(list)
     for name, tensor in _list_read(model, places, adapter):
         low_rank = _LOW_RANK.fullmatch(name)
@@ -63,7 +63,7 @@ def match_adapter(model: PreTrainedModel, adapter: Adapter) -> Edits:
 
 
 def _list_read(
-    model: PreTrainedModel, places: Places, adapter: Adapter
+    model: PreTrainedModel, places: AdapterPlaces, adapter: Adapter
 ) -> Iterator[tuple[str, StoredTensor]]:
     """The adapter's tensors without those of parts that are left out."""
     left = find_left_out(model)
@@ -79,7 +79,7 @@ def _name_changed(key: str) -> str:
     return name.replace(".base_layer.", ".") if low_rank is None else f"{low_rank['module']}.weight"
 
 
-def _read_whole(places: Places, adapter: Adapter, name: str, tensor: StoredTensor) -> tuple[str, Edit]:
+def _read_whole(places: AdapterPlaces, adapter: Adapter, name: str, tensor: StoredTensor) -> tuple[str, Edit]:
     """A parameter that is replaced, or rows of it."""
     if not name.endswith(_TOKENS):
         parameter = places.find(name.replace(".base_layer.", "."))
@@ -104,7 +104,7 @@ def _find_tokens(adapter: Adapter, module: str) -> tuple[int, ...]:
     raise NotAModel(f"{adapter.name}: its {CONFIG} does not say which tokens of {module} it changes")
 
 
-def _read_low_rank(places: Places, adapter: Adapter, group: _Group) -> Iterator[tuple[str, Edit]]:
+def _read_low_rank(places: AdapterPlaces, adapter: Adapter, group: _Group) -> Iterator[tuple[str, Edit]]:
     """The change of a weight, and of its bias, by one pair of matrices."""
     module, parts = group.module, group.parts
     embedding = "lora_embedding_A" in parts

@@ -37,7 +37,7 @@ class Place:
     transposed: bool = False
 
 
-class Places:
+class AdapterPlaces:
     """The parameters of a model, which may be without weights, as an adapter names them."""
 
     def __init__(self, model: PreTrainedModel, adapter: Adapter) -> None:

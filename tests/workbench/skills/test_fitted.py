@@ -84,3 +84,13 @@ def test_a_skill_is_compared_with_the_bundled_ones_but_itself(tmp_path: Path) ->
     same_name.write_text('{"prompt": "a", "answer": "b"}\n')
     others = [source.name for source in list_others(make_skill_source(same_name))]
     assert others == sorted(set(BUNDLED_SKILLS) - {"stories"})
+
+
+def test_too_few_examples_are_refused_before_the_model_reads(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    one, two = (write_skill(tmp_path / f"{name}.jsonl", tiny, letters) for name, letters in LETTERS.items())
+    found = cli("skill", "fit", tiny, "--skill", one, "--compared", two, "--limit", "20")
+    assert found.code == 2
+    assert (
+        "20 examples of one make 2 probes, and a key box needs at least 30; use 240 of its 294" in found.err
+    )
+    assert "This takes" not in found.err

@@ -84,8 +84,10 @@ def fit(
     question = KeySpaceQuestion(mine, others, limit, split_seed)
     with open_session(db, as_json) as here, here.model(model, device, dtype) as loaded:
         spec = key_space_spec(loaded, question)
+        order = question.order(loaded)
+        check_order(loaded, order)
         found = answer_order(
-            *(here.store, InThread(), question.order(loaded), spec),
+            *(here.store, InThread(), order, spec),
             expect=lambda: expect_reading(loaded, count_key_space_tokens(loaded, question)),
         )
         box = read_box(here.store, found.run, layer)
