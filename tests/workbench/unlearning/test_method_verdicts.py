@@ -117,6 +117,11 @@ def test_every_row_of_the_table_is_what_the_raw_numbers_say() -> None:
     assert judged["verdict"]["took"] == took
 
 
+def test_what_a_document_has_stays_when_it_is_judged() -> None:
+    judged = json.loads(json.dumps(judge_document(raw())))
+    assert {name: judged[name] for name in raw()} == raw()
+
+
 def test_the_rows_of_a_measured_answer_are_what_its_raw_numbers_say(found: UnlearningAnswer) -> None:
     for method in found.to_document()["methods"]:
         asked = method["asked"]
