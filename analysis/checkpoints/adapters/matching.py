@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from analysis.checkpoints.adapters.edits import Added, Edit, LowRank, Replaced, RowsReplaced
 from analysis.checkpoints.adapters.files import CONFIG, EMBEDDING, Adapter
-from analysis.checkpoints.adapters.places import Place, AdapterPlaces
+from analysis.checkpoints.adapters.places import AdapterPlaces, Place
 from analysis.checkpoints.stored import StoredTensor
 from analysis.checkpoints.wrappers.text_part import find_left_out
 from analysis.errors import NotAModel
