@@ -57,7 +57,7 @@ class Exports:
         if self.bake is not None and not first.baked:
             raise HeadlampError(
                 f"--bake writes pruned neurons into the weights; {first.name} depends on the input, so no "
-                "weight equals it: make {_name_those('baked')} the first --method, or write a --recipe"
+                f"weight equals it: make {_name_those('baked')} the first --method, or write a --recipe"
             )
 
     def write_results(self, loaded: LoadedModel, store: Store, found: UnlearningAnswer) -> None:
