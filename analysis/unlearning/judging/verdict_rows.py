@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from analysis.skills.metrics import Change, Interval, measure_damage, wilson_interval
 from analysis.skills.unrelated import NAME as UNRELATED
@@ -45,13 +46,21 @@ class VerdictRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """One thing that is lost. phrase: as a sentence says it."""
+    """One thing that is lost. phrase: as a sentence says it. unit: of value; of a ratio what is above 1 is
+    lost.
+    """
 
     name: str
     phrase: str
     value: float
     interval: Interval | None
     n: int
+    unit: Literal["share", "nats", "ratio"] = "share"
+
+    @property
+    def lost(self) -> float:
+        """Share, nats, or what a ratio has above 1."""
+        return self.value - 1 if self.unit == "ratio" else self.value
 
 
 def list_forget_forms(result: MethodResult) -> dict[str, Change]:
@@ -160,7 +169,7 @@ def _refused_cost(skill: str, form: str, share: float, interval: Interval | None
 def _kl_cost(skill: str, form: str, kl: float, n: int) -> Cost:
     how = f" {name_form(form)}" if form else ""
     phrase = f"changes {skill}{how} by {kl:.2g} nats"
-    return Cost(f"{skill}, next-token KL in nats{how}", phrase, kl, None, n)
+    return Cost(f"{skill}, next-token KL in nats{how}", phrase, kl, None, n, "nats")
 
 
 def _utility_costs(utility: Utility | None) -> Iterator[tuple[VerdictRow, Cost | None]]:
@@ -170,7 +179,7 @@ def _utility_costs(utility: Utility | None) -> Iterator[tuple[VerdictRow, Cost |
         yield _missing(MMLU, below, "" if mmlu is None else "not above chance before"), None
     else:
         drop = mmlu.relative_drop
-        cost = Cost("", f"MMLU loses {format_share(drop, MOST_LOST)}", drop, mmlu.interval, mmlu.n)
+        cost = Cost("MMLU", f"MMLU loses {format_share(drop, MOST_LOST)}", drop, mmlu.interval, mmlu.n)
         yield VerdictRow(MMLU, "", drop, mmlu.interval, mmlu.n, below, drop < MOST_LOST), cost
     value = None if utility is None else utility.perplexity_ratio
     kl = None if utility is None else utility.kl_median
@@ -180,7 +189,7 @@ def _utility_costs(utility: Utility | None) -> Iterator[tuple[VerdictRow, Cost |
         yield _missing(KL, nats, why), None
         return
     ends, n = utility.perplexity_interval, utility.n
-    cost = Cost("", f"perplexity of neutral text × {value:.3g}", value, ends, n)
+    cost = Cost("", f"perplexity of neutral text × {value:.3g}", value, ends, n, "ratio")
     yield VerdictRow(PERPLEXITY, "", value, ends, n, ratio, value <= MOST_PERPLEXITY), cost
-    cost = Cost("", f"neutral text changes by {kl:.2g} nats", kl, None, n)
+    cost = Cost("", f"neutral text changes by {kl:.2g} nats", kl, None, n, "nats")
     yield VerdictRow(KL, "", kl, None, n, nats, kl <= MOST_KL), cost

@@ -32,6 +32,8 @@ from analysis.unlearning.judging.verdict_rows import (
 from analysis.unlearning.methods import name_method
 from analysis.unlearning.results import MethodResult
 
+WORTH_SAYING = 0.005
+"""Nats, or what a perplexity ratio has above 1, from which a sentence tells of it beside a share."""
 MOST_NAMED = 3
 """Costs above their bound that a sentence names; of more it gives the number."""
 UNMEASURED = {
@@ -147,13 +149,18 @@ def _describe_costs(costs: Sequence[tuple[VerdictRow, Cost | None]]) -> str:
     if over:
         more = f", and {len(over) - MOST_NAMED} more beyond the bound" if len(over) > MOST_NAMED else ""
         return f"; {', '.join(over[:MOST_NAMED])}{more}"
-    shares = [cost for row, cost in known if row.what not in (PERPLEXITY, KL, MMLU)]
-    if not shares:
+    if not known:
         return ""
-    worst = shares[0]
-    if worst.value <= 0:
+    shares = [cost for _, cost in known if cost.unit == "share" and cost.lost > 0]
+    said = [f"of all else at most {_say_lost(cost)} is lost ({cost.name})" for cost in shares[:1]]
+    said += [cost.phrase for _, cost in known if cost.unit != "share" and cost.lost >= WORTH_SAYING]
+    if not said:
         return "; nothing else that was measured is lost"
-    return f"; of all else at most {format_share(worst.value, MOST_LOST)} is lost ({worst.name})"
+    return f"; {', '.join(said[:-1])}, and {said[-1]}" if len(said) > 1 else f"; {said[0]}"
+
+
+def _say_lost(cost: Cost) -> str:
+    return format_share(cost.lost, MOST_LOST)
 
 
 def _describe_gaps(rows: Sequence[VerdictRow]) -> str:

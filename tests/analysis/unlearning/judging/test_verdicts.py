@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,7 +62,8 @@ def test_a_method_within_every_bound_reaches_the_goal_and_its_closest_numbers_ar
     assert found.reached is True
     assert found.sentence == (
         "KSD forgets capitals as asked (1.00) and in 2 other forms, least after a greeting (.93); of all "
-        "else at most .05 is lost (rivers, refused)."
+        "else at most .05 is lost (rivers, refused), neutral text changes by 0.02 nats, and perplexity of "
+        "neutral text × 1.05."
     )
     assert all(row.within for row in found.rows)
     assert found.took == {
@@ -71,6 +73,21 @@ def test_a_method_within_every_bound_reaches_the_goal_and_its_closest_numbers_ar
         "rivals": "1",
         "probes": "71",
     }
+
+
+def test_what_is_lost_on_mmlu_and_neutral_text_is_never_called_nothing() -> None:
+    still = Utility(None, 1.0, (1.0, 1.0), 0.0, 16)
+    nothing: dict[str, Any] = {
+        "asked": tuple(replace(one, refused=0.0, kl_median=0.0) for one in GOOD_ASKED),
+        "skills": (skill("capitals", change(1.0)), skill("sums", change(0.0))),
+    }
+
+    def say(utility: Utility) -> str:
+        return judge(**nothing, utility=utility).sentence
+
+    assert "; nothing else that was measured is lost." in say(still)
+    assert "; of all else at most .09 is lost (MMLU)." in say(replace(still, mmlu=change(0.09)))
+    assert "(.93); neutral text changes by 0.05 nats." in say(replace(still, kl_median=0.05))
 
 
 def test_the_sentence_of_the_methods_book_is_said_where_the_guard_learned_the_form() -> None:
