@@ -104,7 +104,7 @@ def read_experts(
 
 def ask_unlearning(
     forget: File,
-    retain: Sequence[File],
+    retain: File | Sequence[File],
     method: str | Sequence[str],
     *,
     limit: int,
@@ -113,9 +113,10 @@ def ask_unlearning(
 ) -> UnlearningQuestion:
     """The question of unlearning. Raises BadSkillFile."""
     methods: tuple[str, ...] = (method,) if isinstance(method, str) else tuple(method)
+    given = [retain] if isinstance(retain, str | Path) else retain
     asked = UnlearningQuestion(
         forget=make_skill_source(expand_home(Path(forget))),
-        retain=tuple(make_skill_source(expand_home(Path(one))) for one in retain),
+        retain=tuple(make_skill_source(expand_home(Path(one))) for one in given),
         methods=methods,
         limit=limit,
         seed=seed,

@@ -20,6 +20,9 @@ ROOMS = ("analysis", "demo", "pages", "store", "workbench")
 """The top-level names that Headlamp's modules are imported by."""
 
 
+_WARNED_OF: set[Path] = set()
+
+
 class NameTaken(ImportError):
     """A module of another program has a name of Headlamp's and was imported first."""
 
@@ -39,8 +42,9 @@ def put_house_first() -> None:
 
 
 def warn_of_hidden() -> None:
-    """Warn of each module in the user's folders that Headlamp's own now hide."""
-    for place in list_hidden():
+    """Warn, once, of each module in the user's folders that Headlamp's own now hide."""
+    for place in set(list_hidden()) - _WARNED_OF:
+        _WARNED_OF.add(place)
         warnings.warn(
             f"{place} cannot be imported beside headlamp: `import {place.stem}` gives Headlamp's module of "
             "that name; rename yours",

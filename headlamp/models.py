@@ -179,7 +179,7 @@ class Model(OpenModel):
         self,
         forget: File,
         *,
-        retain: Sequence[File] = (),
+        retain: File | Sequence[File] = (),
         method: str | Sequence[str] = "ksd",
         limit: int = 0,
         quick: bool = False,

@@ -31,4 +31,5 @@ def collect_changes(
 ) -> tuple[Change, ...]:
     """A recipe's changes for this model, then the clamps. Raises RecipeError, ClampError."""
     first = () if recipe is None else apply_recipe(read_recipe(recipe), loaded)
-    return (*first, *(parse_clamp(one) if isinstance(one, str) else one for one in clamps))
+    given = [clamps] if isinstance(clamps, str) else clamps
+    return (*first, *(parse_clamp(one) if isinstance(one, str) else one for one in given))

@@ -29,7 +29,7 @@ def list_general_questions() -> tuple[SkillItem, ...]:
     return (*known, *(SkillItem(prompt, "", "perplexity") for prompt in list_questions()))
 
 
-def select_general_questions(forget: Iterable[SkillItem]) -> tuple[SkillItem, ...]:
-    """Those that are not among the prompts to be forgotten, ignoring case and spaces."""
-    shared = set(find_shared_prompts(forget, list_general_questions()))
+def select_general_questions(asked: Iterable[SkillItem]) -> tuple[SkillItem, ...]:
+    """Those that are not among the prompts that are asked otherwise, ignoring case and spaces."""
+    shared = set(find_shared_prompts(asked, list_general_questions()))
     return tuple(item for item in list_general_questions() if item.prompt not in shared)

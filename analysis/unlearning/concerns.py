@@ -12,6 +12,8 @@ ENOUGH_WORDINGS = 4
 """From so many on a split holds some out, so that they can be measured unseen."""
 MOST_COMPARED = 1000
 """Examples of each set that are searched for near-duplicates, evenly spaced."""
+SHORTEST_HELD = 12
+"""Characters of a prompt that is recognised within a longer one."""
 WORTH_SAYING = 0.05
 """Share of a kept set's prompts that resemble prompts to be forgotten, from which it is said."""
 
@@ -37,13 +39,20 @@ def _say_wordings(forget: Split) -> Iterator[str]:
 
 def _say_alike(forget: Split, kept: Split) -> Iterator[str]:
     mine, theirs = (_spread(_list_items(split)) for split in (forget, kept))
-    pairs = find_near_duplicates(mine, theirs)
-    alike = len({pair.other for pair in pairs})
-    if theirs and alike >= WORTH_SAYING * len({item.prompt for item in theirs}):
+    alike = {pair.other for pair in find_near_duplicates(mine, theirs)}
+    alike |= {item.prompt for item in theirs if _holds_one(item.prompt, mine)}
+    if theirs and len(alike) >= WORTH_SAYING * len({item.prompt for item in theirs}):
         yield (
-            f"{alike} prompts of {kept.skill}, which is to be kept, are nearly those of {forget.skill}, such "
-            f"as {pairs[0].other[:60]!r}: what is forgotten of one is lost of the other."
+            f"{len(alike)} prompts of {kept.skill}, which is to be kept, are nearly those of {forget.skill}, "
+            f"such as {min(alike)[-60:]!r}: what is forgotten of one is lost of the other."
         )
+
+
+def _holds_one(prompt: str, items: Sequence[SkillItem]) -> bool:
+    """Whether a prompt is one of these behind a greeting or before an instruction."""
+    folded = " ".join(prompt.casefold().split())
+    wholes = (" ".join(item.prompt.casefold().split()) for item in items)
+    return any(whole in folded for whole in wholes if len(whole) >= SHORTEST_HELD)
 
 
 def _say_languages(split: Split) -> Iterator[str]:

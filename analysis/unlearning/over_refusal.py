@@ -14,11 +14,9 @@ from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.answers import refusal_ids
 from analysis.skills.forms import Form, select_fitting
-from analysis.skills.general import list_general_questions
 from analysis.skills.items import SkillItem
 from analysis.skills.likelihoods import score_next_tokens
 from analysis.skills.metrics import measure_divergence, wilson_interval
-from analysis.skills.splits import find_shared_prompts
 from analysis.skills.unrelated import COUNT, read_unrelated_queries
 from analysis.skills.unrelated import NAME as PROSE
 from analysis.unlearning.guards.key_guards import REFUSAL
@@ -60,7 +58,7 @@ def _list_asked(
     sets: list[tuple[AskedRole, str, Sequence[SkillItem]]] = [
         *(("retain", split.skill, split.test) for split in scene.retain),  # type: ignore[list-item]
         *(("near", split.skill, split.test) for split in scene.near),  # type: ignore[list-item]
-        *(("unlisted", skill.name, leave_unfitted(skill.items)) for skill in scene.unlisted),  # type: ignore[list-item]
+        *(("unlisted", skill.name, skill.items) for skill in scene.unlisted),  # type: ignore[list-item]
     ]
     for role, name, items in sets:
         if role != "retain":
@@ -71,12 +69,6 @@ def _list_asked(
         unseen = [item for item, new in zip(split.test, split.unseen, strict=True) if new]
         if 0 < len(unseen) < len(split.test):
             yield "near", split.skill, "paraphrase", unseen, Form()
-
-
-def leave_unfitted(items: Sequence[SkillItem]) -> list[SkillItem]:
-    """Those that are none of the general questions, which a linear guard is fitted on."""
-    fitted = set(find_shared_prompts(list_general_questions(), items))
-    return [item for item in items if item.prompt not in fitted]
 
 
 def thin_out(items: Sequence[SkillItem], most: int) -> list[SkillItem]:

@@ -53,6 +53,12 @@ class Scene:
                     f"{name} too, which is to be kept; remove them from one of the two"
                 )
 
+    def list_items(self) -> list[SkillItem]:
+        """The examples of every set."""
+        parts = [(s.probe, s.validation, s.test) for s in (*self.splits, *self.near)]
+        found = [item for split in parts for part in split for item in part]
+        return found + [item for skill in self.unlisted for item in skill.items]
+
     @property
     def splits(self) -> tuple[Split, ...]:
         """The forget skill's split first."""

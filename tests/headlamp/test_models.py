@@ -113,7 +113,7 @@ def test_experts_are_the_commands_answer(cli: Cli, tmp_path: Path) -> None:
 def test_unlearning_gives_a_recipe_that_generate_takes(tiny: Path, cli: Cli, tmp_path: Path) -> None:
     forget, retain = (write_skill(tmp_path / f"{name}.jsonl", tiny, LETTERS[name]) for name in LETTERS)
     with headlamp.open(str(tiny)) as model:
-        found = model.unlearn(forget, retain=[retain], method="sp", limit=90, quick=True)
+        found = model.unlearn(forget, retain=str(retain), method="sp", limit=90, quick=True)
         how = ("--retain", retain, "--method", "sp", "--limit", "90", "--quick", "--json")
         check(found, cli("unlearn", tiny, "--forget", forget, *how).document, rows=2)
         pair = model.generate("the dog", recipe=found.recipe, max_new_tokens=2)

@@ -94,8 +94,8 @@ def fit_linear_guard(
             f"{len(fitted_on[scene.forget.skill])} probes of {scene.forget.skill}: a guard needs at least "
             f"{FEWEST_PROBES}; give more examples, or a larger share of them as probes"
         )
-    forget = [*scene.forget.probe, *scene.forget.validation, *scene.forget.test]
-    asked[GENERAL] = _thin(encode_probes(loaded, select_general_questions(forget), wrap=wrap))
+    general = select_general_questions(scene.list_items())
+    asked[GENERAL] = _thin(encode_probes(loaded, general, wrap=wrap)) if general else []
     asked[UNRELATED] = read_unrelated_probes(loaded)
     keys = {name: collect_linear_keys(loaded, ids, chosen, key, pulse) for name, ids in asked.items() if ids}
     own = keys.pop(scene.forget.skill)

@@ -10,7 +10,6 @@ from analysis.errors import SkillError
 from analysis.skills.general import NAME, list_general_questions, select_general_questions
 from analysis.skills.items import Skill, SkillItem
 from analysis.skills.splits import find_shared_prompts, split_skill
-from analysis.unlearning.over_refusal import leave_unfitted
 from analysis.unlearning.scenes import Scene
 from bench.capitals import list_sets
 from tests.analysis.skills_made import make_skill
@@ -30,9 +29,13 @@ def test_what_is_to_be_forgotten_is_not_kept() -> None:
     }
 
 
-def test_a_set_that_no_fit_knows_is_measured_without_them() -> None:
-    known, other = list_general_questions()[3], SkillItem("Where do owls sleep?", "trees")
-    assert leave_unfitted([known, other]) == [other]
+@pytest.mark.parametrize("role", ["retain", "near", "unlisted"])
+def test_what_a_set_asks_is_not_fitted_on(role: str) -> None:
+    shipped = Skill("mine", list_general_questions()[:40])
+    forget = split_skill(make_skill("forget", 40, (0, 20), 6))
+    mine = shipped if role == "unlisted" else split_skill(shipped)
+    scene = Scene(**{"forget": forget, "retain": (), role: (mine,)})  # type: ignore[arg-type]
+    assert select_general_questions(scene.list_items()) == list_general_questions()[40:]
 
 
 def test_the_benchmark_asks_others() -> None:

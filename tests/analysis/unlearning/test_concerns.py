@@ -41,6 +41,12 @@ def test_a_kept_set_that_asks_the_same_in_nearly_the_same_words_is_named() -> No
     assert list_concerns(Scene(mine, (), (same,))) == (said,)
 
 
+def test_a_kept_set_that_wraps_the_skill_in_a_greeting_is_named() -> None:
+    wrapped = ask("polite", tuple(f"Hello! I hope that you are well today. {wording}" for wording in MANY))
+    [said] = list_concerns(Scene(ask("homes", MANY), (wrapped,)))
+    assert "prompts of polite, which is to be kept, are nearly those of homes" in said
+
+
 def test_a_skill_in_several_languages_is_named() -> None:
     [said] = list_concerns(Scene(ask("homes", MANY, ("en", "fr")), ()))
     assert said.startswith("homes mixes 2 languages (en, fr)")
