@@ -1,11 +1,10 @@
 """The wheel: what it holds, and that its command and its functions work from any folder."""
 
+import http.client
 import os
 import subprocess
 import sys
 import sysconfig
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -17,6 +16,14 @@ from scripts.servers import free_port, stop, wait_until_healthy
 from tests.patience import SECONDS
 
 pytestmark = pytest.mark.slow
+
+AS_WEBSOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+"""Headers that ask for a session of the app."""
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +115,9 @@ def test_the_app_starts_with_its_own_settings(installed: Path, tmp_path: Path) -
         )
     try:
         wait_until_healthy(process, port, seconds=SECONDS)
-        elsewhere = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": "example.org"})
-        with pytest.raises(urllib.error.HTTPError):  # as .streamlit/config.toml has it
-            urllib.request.urlopen(elsewhere, timeout=SECONDS)
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        asking.request("GET", "/_stcore/stream", headers=AS_WEBSOCKET | {"Host": "example.org"})
+        assert asking.getresponse().status == 403  # as .streamlit/config.toml has it
     finally:
         stop(process)
     assert f"http://127.0.0.1:{port}" in (tmp_path / "log.txt").read_text("utf-8")

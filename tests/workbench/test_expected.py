@@ -51,8 +51,9 @@ def test_earlier_runs_of_its_kind_say_it_better(loaded: LoadedModel, tmp_path: P
     ids=lambda command: command[0],
 )
 def test_a_command_says_minutes_before_its_job_and_not_of_what_is_stored(
-    cli: Cli, tiny: Path, tmp_path: Path, command: tuple[str, ...]
+    cli: Cli, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
+    monkeypatch.setattr("workbench.cli.commands.jobs.SHORTEST_SAID", 0.0)
     name, *options = command
     models = (tiny, tiny) if name == "compare" else (tiny,)
     asked = (name, *models, *options, "--db", tmp_path / "own.db", "--json")

@@ -81,8 +81,12 @@ def test_its_experts_are_a_table_of_blocks(cli: Cli, smollm2: Path, tmp_path: Pa
     assert found["threshold"]["layers"] == [11]
 
 
-def test_a_skill_is_fitted_and_asked(cli: Cli, smollm2: Path, capitals: Path) -> None:
-    assert cli("skill", "fit", smollm2, "--skill", capitals, "--name", "capitals", "--json").code == 0
+def test_a_skill_is_fitted_and_asked(cli: Cli, smollm2: Path, capitals: Path, sums: Path) -> None:
+    asked = [json.loads(line) for line in capitals.read_text().splitlines()]
+    more = [one | {"prompt": f"Name the capital of {one['group']}."} for one in asked]
+    capitals.write_text("".join(json.dumps(item) + "\n" for item in [*asked, *more]))
+    fit = ("skill", "fit", smollm2, "--skill", capitals, "--compared", sums, "--name", "capitals")
+    assert cli(*fit, "--json").code == 0
     inside = cli("skill", "check", smollm2, "--name", "capitals", "--query", "What is the capital of Cuba?")
     other = cli("skill", "check", smollm2, "--name", "capitals", "--query", "Write a poem about rain.")
     assert inside.code == other.code == 0

@@ -116,6 +116,7 @@ def test_every_measurement_has_the_raised_limit(
         return measure_items(loaded, items, changes, ways, pulse)
 
     monkeypatch.setattr("analysis.unlearning.evaluating.measure_items", counted)
+    monkeypatch.setattr("analysis.unlearning.sharing.measure_items", counted)
     monkeypatch.setattr("analysis.unlearning.robustness.measure_items", counted)
     late = replace(scene.retain[0], validation=tuple(ending_after(llama, 3)))
     found, base = run(llama, Scene(scene.forget, (late,)), "sp", shares=(1.0,))

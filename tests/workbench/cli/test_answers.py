@@ -21,7 +21,7 @@ def test_inspect_tells_what_the_model_is(cli: Cli, tiny: Path) -> None:
     found = cli("inspect", tiny, "--json").document
     assert list(found) == [
         *("model", "architecture", "layers", "d_model", "vocab", "tied", "neurons", "bytes"),
-        *("generation_config", "blocks", "weights", "fit"),
+        *("generation_config", "blocks", "weights", "notes", "fit"),
     ]
     assert found["fit"]["verdict"] == "load"
     assert found["fit"]["weights"] == found["bytes"]

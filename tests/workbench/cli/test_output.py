@@ -84,6 +84,8 @@ from analysis.neurons import decoding
 whole = decoding.decode_vectors
 seen = []
 def decode(*arguments, **named):
+    if "pulse" not in named:  # timed before the job
+        return whole(*arguments, **named)
     if seen:
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(3000):  # a unit that takes long: it ends when somebody asks it to stop

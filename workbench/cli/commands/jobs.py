@@ -79,6 +79,8 @@ def resume(job: JobId, *, db: Db = None, as_json: AsJson = False) -> None:
 
 
 CANCEL_SECONDS = 3.0
+SHORTEST_SAID = 5.0
+"""Seconds from which the time of a job is said before it begins."""
 
 
 def answer_order(
@@ -97,7 +99,7 @@ def answer_order(
     run = find_run(store, spec.key)
     cached = run is not None and run.finished
     if not cached:
-        if (seconds := expect()) is not None:
+        if (seconds := expect()) is not None and seconds >= SHORTEST_SAID:
             say(f"This takes {format_minutes(seconds)}, by what was measured of the model here.")
         board = Jobs(store, engine)
         _follow(board, board.submit(order))
