@@ -44,7 +44,28 @@ class FourBitTensor(DequantisedTensor):
             ) from error
         if -(-prod(found["shape"]) // 2) != self.numel // 2:
             raise NotAModel(f"{self.key} is {found['shape']}, but {self.numel} numbers are stored{AGAIN}")
+        self._require_scales(found)
         return found
+
+    def _require_scales(self, state: Mapping[str, Any]) -> None:
+        """Raise NotAModel where the numbers of the scales are not those of the blocks."""
+        blocks = -(-prod(state["shape"]) // state["blocksize"])
+        self._require_numbers("absmax", blocks)
+        if "nested_absmax" in self.parts:
+            size, offset = state.get("nested_blocksize"), state.get("nested_offset")
+            if type(size) is not int or size < 1 or not isinstance(offset, (int, float)):
+                raise NotAModel(
+                    f"the quantisation state of {self.key} has no block size and offset of its nested scales"
+                    f"{AGAIN}"
+                )
+            self._require_numbers("nested_absmax", -(-blocks // size))
+
+    def _require_numbers(self, role: str, count: int) -> None:
+        given = list(self.parts[role].shape)
+        if given != [count]:
+            raise NotAModel(
+                f"{self.key} has {role} of shape {given}, and its numbers need {[count]}{AGAIN}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,8 +133,16 @@ class EightBitTensor(DequantisedTensor):
 
 
 def make_four_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> FourBitTensor:
-    """The weight of the parts that bitsandbytes saves of 4 bits."""
-    return FourBitTensor(key, parts)
+    """The weight of the parts that bitsandbytes saves of 4 bits. Raises NotAModel if tables of numbers are not
+    whole; scales are checked where the shape is read.
+    """
+    found = FourBitTensor(key, parts)
+    found._require_numbers("quant_map", 1 << 4)
+    if ("nested_absmax" in parts) != ("nested_quant_map" in parts):
+        raise NotAModel(f"{key} has one of nested_absmax and nested_quant_map without the other{AGAIN}")
+    if "nested_quant_map" in parts:
+        found._require_numbers("nested_quant_map", 1 << 8)
+    return found
 
 
 def make_eight_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> EightBitTensor:

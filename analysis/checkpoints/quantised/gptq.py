@@ -78,8 +78,8 @@ class _Groups(DequantisedTensor):
         if not any(self._fits(size, groups) for size in self.sizes):
             stated = " or ".join("all" if size == -1 else str(size) for size in self.groups)
             raise NotAModel(
-                f"{self.key} has {self._inputs} inputs in {groups} groups, but by its config.json a group has "
-                f"{stated}; use the config.json that belongs to these weights"
+                f"{self.key} has {self._inputs} inputs in {groups} groups, but by its config.json a group "
+                f"has {stated}; use the config.json that belongs to these weights"
             )
 
     @property
