@@ -133,7 +133,7 @@ class EightBitTensor(DequantisedTensor):
 
 
 def make_four_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> FourBitTensor:
-    """The weight of the parts that bitsandbytes saves of 4 bits. Raises NotAModel if tables of numbers are not
+    """The weight of the parts that bitsandbytes saves of 4 bits. Raises NotAModel if a table of numbers is not
     whole; scales are checked where the shape is read.
     """
     found = FourBitTensor(key, parts)
