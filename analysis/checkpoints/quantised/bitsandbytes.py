@@ -63,9 +63,7 @@ class FourBitTensor(DequantisedTensor):
     def _require_numbers(self, role: str, count: int) -> None:
         given = list(self.parts[role].shape)
         if given != [count]:
-            raise NotAModel(
-                f"{self.key} has {role} of shape {given}, and its numbers need {[count]}{AGAIN}"
-            )
+            raise NotAModel(f"{self.key} has {role} of shape {given}, and its numbers need {[count]}{AGAIN}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,8 +131,8 @@ class EightBitTensor(DequantisedTensor):
 
 
 def make_four_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> FourBitTensor:
-    """The weight of the parts that bitsandbytes saves of 4 bits. Raises NotAModel if a table of numbers is not
-    whole; scales are checked where the shape is read.
+    """The weight of the parts that bitsandbytes saves of 4 bits. Raises NotAModel if a table of numbers is
+    not whole; scales are checked where the shape is read.
     """
     found = FourBitTensor(key, parts)
     found._require_numbers("quant_map", 1 << 4)
