@@ -149,8 +149,8 @@ class AdapterPlaces:
         base = self._adapter.settings.base
         if base and _is_same(base, self._where):
             return (
-                f"its {CONFIG} names this model as its base, so its weights belong to another {CONFIG}, or the "
-                "model is another version: download both again"
+                f"its {CONFIG} names this model as its base, so its weights belong to another {CONFIG}, or "
+                "the model is another version: download both again"
             )
         return f"the adapter was made for {base or 'another model'}: give that as its base"
 

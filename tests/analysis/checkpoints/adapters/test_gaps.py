@@ -69,8 +69,6 @@ def test_a_base_that_was_given_is_not_asked_for_again(tmp_path: Path) -> None:
     tensors = load_file(adapter / "adapter_model.safetensors")
     extra = {"base_model.model.extra": torch.ones(1)}
     save_file(tensors | extra, adapter / "adapter_model.safetensors", {"format": "pt"})
-    with pytest.raises(
-        NotAModel, match="names this model as its base, so its weights belong to another"
-    ) as raised:
+    with pytest.raises(NotAModel, match="names this model as its base, so its") as raised:
         load_model(ModelRef(f"{base}+{adapter}"))
     assert "give that as its base" not in str(raised.value)
