@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -22,12 +23,15 @@ _EVEN = 8
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass(frozen=True)
 class FourBitTensor(DequantisedTensor):
     """Two numbers per byte, the first in the upper bits: indices into a table of 16 numbers, times the
-    largest number of their block. These may themselves be stored in 8 bits.
+    largest number of their block. These may themselves be stored in 8 bits. kind: "nf4" or "fp4" as the
+    configuration states it; None where it does not.
     """
 
     outputs_first = True
+    kind: str | None
 
     @cached_property
     def _state(self) -> dict[str, Any]:
@@ -44,6 +48,11 @@ class FourBitTensor(DequantisedTensor):
             ) from error
         if -(-prod(found["shape"]) // 2) != self.numel // 2:
             raise NotAModel(f"{self.key} is {found['shape']}, but {self.numel} numbers are stored{AGAIN}")
+        if self.kind is not None and found.get("quant_type", self.kind) != self.kind:
+            raise NotAModel(
+                f"{self.key} is {found['quant_type']}, and by its config.json {self.kind} "
+                "(bnb_4bit_quant_type); use the config.json that belongs to these weights"
+            )
         self._require_scales(found)
         return found
 
@@ -134,7 +143,7 @@ def make_four_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, An
     """The weight of the parts that bitsandbytes saves of 4 bits. Raises NotAModel if a table of numbers is
     not whole; scales are checked where the shape is read.
     """
-    found = FourBitTensor(key, parts)
+    found = FourBitTensor(key, parts, settings.get("bnb_4bit_quant_type"))
     found._require_numbers("quant_map", 1 << 4)
     if ("nested_absmax" in parts) != ("nested_quant_map" in parts):
         raise NotAModel(f"{key} has one of nested_absmax and nested_quant_map without the other{AGAIN}")
@@ -154,4 +163,5 @@ def make_eight_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, A
 def describe_four_bit(settings: Mapping[str, Any]) -> str:
     """Such as "bitsandbytes NF4"."""
     nested = " with nested scales" if settings.get("bnb_4bit_use_double_quant") else ""
-    return f"bitsandbytes {str(settings.get('bnb_4bit_quant_type', 'fp4')).upper()}{nested}"
+    kind = settings.get("bnb_4bit_quant_type")
+    return f"bitsandbytes {str(kind).upper() if kind else 'of 4 bits'}{nested}"

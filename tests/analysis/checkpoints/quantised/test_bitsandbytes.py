@@ -79,6 +79,15 @@ def test_scales_and_tables_that_are_too_short_are_refused(role: str) -> None:
         dequantised(parts | {role: parts[role][:-1]})
 
 
+def test_a_kind_that_is_not_the_configurations_is_refused() -> None:
+    parts, _ = quantised(numbers(48, 128))
+    with pytest.raises(NotAModel, match=r"w is nf4, and by its config\.json"):
+        dequantised(parts, bnb_4bit_quant_type="fp4")
+    assert torch.equal(dequantised(parts, bnb_4bit_quant_type="nf4"), dequantised(parts))
+    open_kind = find_quantisation("here", {"quant_method": "bitsandbytes", "load_in_4bit": True})
+    assert open_kind.describe() == "dequantised from bitsandbytes of 4 bits"
+
+
 def test_nested_scales_must_be_whole() -> None:
     parts, _ = quantised(numbers(48, 128), nested=True)
     said = json.loads(bytes(parts["state"].tolist()))
