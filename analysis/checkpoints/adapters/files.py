@@ -48,7 +48,8 @@ class LoraSettings:
     ranks, alphas: by pattern, for modules that differ from rank and alpha. parameters: names of parameters
     that are changed directly, such as fused experts. saved: modules that are replaced whole. tokens: module →
     ids whose embeddings are replaced. tie: whether a tied head changes with the embedding. base: the model it
-    was made for.
+    was made for. targets, excluded: names of modules that are changed and that are not, or a pattern of them;
+    layers: numbers of the layers that are changed, empty: all.
     """
 
     rank: int
@@ -61,6 +62,9 @@ class LoraSettings:
     tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tie: bool = False
     base: str | None = None
+    targets: str | tuple[str, ...] = ()
+    excluded: str | tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.rank, *self.ranks.values(), 1) < 1:
@@ -206,7 +210,7 @@ def _parse_settings(stored: Mapping[str, Any]) -> LoraSettings:
     tokens = stored.get("trainable_token_indices") or {}
     if isinstance(tokens, list):
         tokens = {EMBEDDING: tokens}
-    base = stored.get("base_model_name_or_path")
+    base, layers = stored.get("base_model_name_or_path"), stored.get("layers_to_transform")
     return LoraSettings(
         rank=int(stored["r"]),
         alpha=float(stored["lora_alpha"]),
@@ -218,4 +222,14 @@ def _parse_settings(stored: Mapping[str, Any]) -> LoraSettings:
         tokens={str(module): tuple(map(int, ids)) for module, ids in tokens.items()},
         tie=bool(stored.get("ensure_weight_tying")),
         base=base if isinstance(base, str) and base else None,
+        targets=_parse_names(stored.get("target_modules")),
+        excluded=_parse_names(stored.get("exclude_modules")),
+        layers=(layers,) if isinstance(layers, int) else tuple(map(int, layers or ())),
     )
+
+
+def _parse_names(stored: Any) -> str | tuple[str, ...]:
+    """Modules by name, or a pattern of them, which must compile."""
+    if not isinstance(stored, str):
+        return tuple(map(str, stored or ()))
+    return re.compile(stored).pattern

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from analysis.checkpoints.adapters.edits import Added, Edit, LowRank, Replaced, RowsReplaced
 from analysis.checkpoints.adapters.files import CONFIG, EMBEDDING, Adapter
+from analysis.checkpoints.adapters.gaps import refuse_gaps
 from analysis.checkpoints.adapters.places import AdapterPlaces, Place
 from analysis.checkpoints.stored import StoredTensor
 from analysis.checkpoints.wrappers.text_part import find_left_out
@@ -41,7 +42,8 @@ def match_adapter(model: PreTrainedModel, adapter: Adapter) -> Edits:
     """What an adapter does to each parameter of a model, which may be without weights. What it does to parts
     of a multimodal model that this one was built without is left out.
 
-    Raises NotAModel for an adapter that changes what the model does not have, or not in this shape.
+    Raises NotAModel for an adapter that changes what the model does not have, or not in this shape, or that
+    lacks a layer of what it changes.
     """
     places, groups = AdapterPlaces(model, adapter), dict[tuple[str, int], _Group]()
     edits: defaultdict[str, list[Edit]] = defaultdict(list)
@@ -59,6 +61,7 @@ def match_adapter(model: PreTrainedModel, adapter: Adapter) -> Edits:
             edits[parameter].append(edit)
     if not edits:
         raise NotAModel(f"{adapter.name} changes nothing of this model; give the one it was made for")
+    refuse_gaps(adapter, places.parameters, edits)
     return {name: tuple(done) for name, done in edits.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -18,7 +19,7 @@ from transformers.core_model_loading import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from analysis.checkpoints.adapters.files import Adapter
+from analysis.checkpoints.adapters.files import CONFIG, Adapter
 from analysis.errors import NotAModel
 
 _JOINS = ((MergeModulelist,), (Concatenate,), (MergeModulelist, Concatenate))
@@ -82,7 +83,7 @@ class AdapterPlaces:
         if view.dim() < 2:
             raise NotAModel(
                 f"{self._adapter.name} changes {place.own} by matrices, and it is a vector in {self._where}; "
-                f"the adapter was {self._origin}: give that as its base"
+                f"{self._advice}"
             )
         rows, columns = tuple(view.shape)[-2:]
         return (columns, rows) if place.transposed else (rows, columns)
@@ -92,7 +93,7 @@ class AdapterPlaces:
         if tuple(given) != tuple(wanted):
             raise NotAModel(
                 f"{self._adapter.name} changes {what} as {list(given)}, and {self._where} has {list(wanted)} "
-                f"there; the adapter was {self._origin}: give that as its base"
+                f"there; {self._advice}"
             )
 
     def _list_targets(self, module: str) -> list[str]:
@@ -135,8 +136,7 @@ class AdapterPlaces:
 
     def _refuse_missing(self, name: str) -> None:
         raise NotAModel(
-            f"{self._adapter.name} changes {name}, which {self._where} does not have; the adapter was "
-            f"{self._origin}: give that as its base"
+            f"{self._adapter.name} changes {name}, which {self._where} does not have; {self._advice}"
         )
 
     @property
@@ -144,6 +144,18 @@ class AdapterPlaces:
         return str(self._model.config.name_or_path)
 
     @property
-    def _origin(self) -> str:
+    def _advice(self) -> str:
+        """Another base, where the adapter does not name this model as its own."""
         base = self._adapter.settings.base
-        return f"made for {base}" if base else "made for another model"
+        if base and _is_same(base, self._where):
+            return (
+                f"its {CONFIG} names this model as its base, so its weights belong to another {CONFIG}, or "
+                "the model is another version: download both again"
+            )
+        return f"the adapter was made for {base or 'another model'}: give that as its base"
+
+
+def _is_same(base: str, where: str) -> bool:
+    """Whether a name, of a folder or at the Hub, is that of the model at a path."""
+    cached = f"models--{base.replace('/', '--')}"
+    return base == where or Path(base).resolve() == Path(where).resolve() or cached in Path(where).parts

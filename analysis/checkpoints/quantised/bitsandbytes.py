@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -22,12 +23,15 @@ _EVEN = 8
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass(frozen=True)
 class FourBitTensor(DequantisedTensor):
     """Two numbers per byte, the first in the upper bits: indices into a table of 16 numbers, times the
-    largest number of their block. These may themselves be stored in 8 bits.
+    largest number of their block. These may themselves be stored in 8 bits. kind: "nf4" or "fp4" as the
+    configuration states it; None where it does not.
     """
 
     outputs_first = True
+    kind: str | None
 
     @cached_property
     def _state(self) -> dict[str, Any]:
@@ -44,7 +48,31 @@ class FourBitTensor(DequantisedTensor):
             ) from error
         if -(-prod(found["shape"]) // 2) != self.numel // 2:
             raise NotAModel(f"{self.key} is {found['shape']}, but {self.numel} numbers are stored{AGAIN}")
+        if self.kind is not None and found.get("quant_type", self.kind) != self.kind:
+            raise NotAModel(
+                f"{self.key} is {found['quant_type']}, and by its config.json {self.kind} "
+                "(bnb_4bit_quant_type); use the config.json that belongs to these weights"
+            )
+        self._require_scales(found)
         return found
+
+    def _require_scales(self, state: Mapping[str, Any]) -> None:
+        """Raise NotAModel where the numbers of the scales are not those of the blocks."""
+        blocks = -(-prod(state["shape"]) // state["blocksize"])
+        self._require_numbers("absmax", blocks)
+        if "nested_absmax" in self.parts:
+            size, offset = state.get("nested_blocksize"), state.get("nested_offset")
+            if type(size) is not int or size < 1 or not isinstance(offset, (int, float)):
+                raise NotAModel(
+                    f"the quantisation state of {self.key} has no block size and offset of its nested scales"
+                    f"{AGAIN}"
+                )
+            self._require_numbers("nested_absmax", -(-blocks // size))
+
+    def _require_numbers(self, role: str, count: int) -> None:
+        given = list(self.parts[role].shape)
+        if given != [count]:
+            raise NotAModel(f"{self.key} has {role} of shape {given}, and its numbers need {[count]}{AGAIN}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,8 +140,16 @@ class EightBitTensor(DequantisedTensor):
 
 
 def make_four_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> FourBitTensor:
-    """The weight of the parts that bitsandbytes saves of 4 bits."""
-    return FourBitTensor(key, parts)
+    """The weight of the parts that bitsandbytes saves of 4 bits. Raises NotAModel if a table of numbers is
+    not whole; scales are checked where the shape is read.
+    """
+    found = FourBitTensor(key, parts, settings.get("bnb_4bit_quant_type"))
+    found._require_numbers("quant_map", 1 << 4)
+    if ("nested_absmax" in parts) != ("nested_quant_map" in parts):
+        raise NotAModel(f"{key} has one of nested_absmax and nested_quant_map without the other{AGAIN}")
+    if "nested_quant_map" in parts:
+        found._require_numbers("nested_quant_map", 1 << 8)
+    return found
 
 
 def make_eight_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> EightBitTensor:
@@ -127,4 +163,5 @@ def make_eight_bit(key: str, parts: Mapping[str, Part], settings: Mapping[str, A
 def describe_four_bit(settings: Mapping[str, Any]) -> str:
     """Such as "bitsandbytes NF4"."""
     nested = " with nested scales" if settings.get("bnb_4bit_use_double_quant") else ""
-    return f"bitsandbytes {str(settings.get('bnb_4bit_quant_type', 'fp4')).upper()}{nested}"
+    kind = settings.get("bnb_4bit_quant_type")
+    return f"bitsandbytes {str(kind).upper() if kind else 'of 4 bits'}{nested}"

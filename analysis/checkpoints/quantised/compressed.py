@@ -34,11 +34,11 @@ _EXPERT = re.compile(r"\.experts\.\d+\.")
 @dataclass(frozen=True)
 class CompressedTensor(DequantisedTensor):
     """A matrix: (number − zero) × scale, or × scale / global scale. bits: of packed integers, as the
-    configuration's groups have them. blocks: those that it names.
+    configuration's groups have them. schemes: what those groups say of weights.
     """
 
     bits: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    schemes: tuple[Mapping[str, Any], ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,7 +65,7 @@ class CompressedTensor(DequantisedTensor):
                 "compressed-tensors no longer reads either; use a model that was quantised without it"
             )
         scale = self._read_scale()
-        block = find_block(self.key, out.shape, scale.shape, self.blocks)  # type: ignore[arg-type]
+        block = self._find_block(scale)
         zeros = self._read_zeros(scale)
         rounded = self._rounded
         for rows in split_rows(*self.shape):
@@ -74,6 +74,13 @@ class CompressedTensor(DequantisedTensor):
                 numbers = numbers - spread(zeros, block, rows, out.shape[1])
             numbers = numbers * spread(scale, block, rows, out.shape[1])
             out[rows.start : rows.stop].copy_(numbers.to(rounded))
+
+    def _find_block(self, scale: Tensor) -> Block:
+        rows, columns = self.shape
+        found = [_read_block(scheme, rows, columns) for scheme in self.schemes]
+        known = [block for block in found if block is not None]
+        grid = (scale.shape[0], scale.shape[1])
+        return find_block(self.key, (rows, columns), grid, known, others=len(known) < len(found) or not found)
 
     @property
     def _packed(self) -> Part:
@@ -141,7 +148,7 @@ def make_compressed(key: str, parts: Mapping[str, Part], settings: Mapping[str, 
         key,
         parts,
         tuple(sorted({w["num_bits"] for w in _weights(settings) if w.get("type", "int") == "int"})),
-        tuple(tuple(w["block_structure"]) for w in _weights(settings) if w.get("block_structure")),
+        tuple(_weights(settings)),
     )
     packed = found._packed
     known = (torch.uint8, torch.int32) if "packed" in parts else (torch.int8, torch.float8_e4m3fn)
@@ -152,6 +159,21 @@ def make_compressed(key: str, parts: Mapping[str, Part], settings: Mapping[str, 
             f"which is none of the matrices of compressed-tensors{AGAIN}"
         )
     return found
+
+
+def _read_block(scheme: Mapping[str, Any], rows: int, columns: int) -> Block | None:
+    """Rows and columns that share a scale of a matrix, by what a group says of its weights (see the library's
+    QuantizationArgs); None where it says nothing that is known.
+    """
+    strategy, size, structure = (scheme.get(n) for n in ("strategy", "group_size", "block_structure"))
+    if strategy is None:
+        strategy = "tensor" if size is None else "channel" if size == -1 else "group"
+    if strategy in ("tensor", "channel"):
+        return (rows if strategy == "tensor" else 1), columns
+    sizes = structure if strategy == "block" and isinstance(structure, (list, tuple)) else (1, size)
+    if len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
+        return None
+    return sizes[0], sizes[1]
 
 
 def describe_compressed(settings: Mapping[str, Any]) -> str:

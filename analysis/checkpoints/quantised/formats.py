@@ -21,6 +21,7 @@ from analysis.checkpoints.quantised.fp8 import describe_fp8, make_fp8
 from analysis.checkpoints.quantised.gptq import describe_awq, describe_gptq, make_awq, make_gptq
 from analysis.checkpoints.quantised.mxfp4 import make_mxfp4
 from analysis.checkpoints.quantised.parts import DequantisedTensor, Part
+from analysis.checkpoints.stored import AGAIN
 from analysis.errors import NotAModel
 
 Settings = Mapping[str, Any]
@@ -148,6 +149,10 @@ class Quantisation:
         """Weight's key → role → key of the tensor, of all weights that several tensors make. Tensors that
         lack a weight or a scale are left out, as all unquantised ones are.
         """
+        return {key: roles for key, roles in self._collect(keys).items() if self._is_whole(roles)}
+
+    def _collect(self, keys: Collection[str]) -> dict[str, dict[str, str]]:
+        """The same of all weights with any part but their own key."""
         found: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for key in keys:
             for ending, (replacement, role) in self.format.endings.items():
@@ -156,7 +161,28 @@ class Quantisation:
                     break
         for key in found.keys() & set(keys):
             found[key]["weight"] = key
-        return {key: roles for key, roles in found.items() if self._is_whole(roles)}
+        return found
+
+    def require_whole(self, keys: Collection[str]) -> None:
+        """Raise NotAModel for a weight of which a part is missing, naming it. A scale beside no weight is
+        not taken for a part: others have tensors of such names too.
+        """
+        for key, roles in self._collect(keys).items():
+            if self._is_whole(roles) or roles.keys() <= {"weight", "scale"}:
+                continue
+            needed = max(self.format.required, key=lambda one: len(one & roles.keys()))
+            missing = ", ".join(sorted(self._name_part(key, role) for role in needed - roles.keys()))
+            raise NotAModel(
+                f"the quantised weight {key} is not whole: {missing} is missing beside "
+                f"{', '.join(sorted(roles.values()))}{AGAIN}"
+            )
+
+    def _name_part(self, key: str, role: str) -> str:
+        """The key of a tensor that a weight has by its role."""
+        for ending, (replacement, of) in self.format.endings.items():
+            if of == role and key.endswith(replacement):
+                return key.removesuffix(replacement) + ending
+        return key
 
     def _is_whole(self, roles: Mapping[str, str]) -> bool:
         return any(needed <= roles.keys() for needed in self.format.required)
@@ -177,7 +203,7 @@ def find_quantisation(where: str, settings: Settings) -> Quantisation:
     method = settings.get("quant_method") or settings.get("quant_type")
     for bits in ("4bit", "8bit"):
         method = f"bitsandbytes_{bits}" if settings.get(f"load_in_{bits}") else method
-    found = _FORMATS.get(str(method))
+    found = _FORMATS.get(str(method).lower())
     why = f"quantised {_name_method(settings, method)}" if found is None else _explain_variant(settings)
     if why:
         raise NotAModel(
@@ -195,7 +221,7 @@ def _name_method(settings: Settings, method: Any) -> str:
 
 def _explain_variant(settings: Settings) -> str:
     """A layout of a known method that is another one; empty where it is not."""
-    method = settings.get("quant_method")
+    method = str(settings.get("quant_method")).lower()
     if method == "compressed-tensors":
         return explain_compressed(settings)
     layout = settings.get("checkpoint_format") or settings.get("version") or settings.get("format") or ""

@@ -26,11 +26,11 @@ _AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 @dataclass(frozen=True)
 class _Groups(DequantisedTensor):
     """Integers (inputs, outputs) in groups of inputs; each group has a scale and a zero per output. As a
-    parameter (outputs, inputs). group: inputs of a group, −1 for all of them.
+    parameter (outputs, inputs). groups: inputs of a group as the configuration has them, −1 for all of them.
     """
 
     outputs_first = True
-    group: int
+    groups: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,21 +64,31 @@ class _Groups(DequantisedTensor):
         raise NotImplementedError
 
     def _read_group_of_inputs(self, groups: int) -> Tensor:
-        """(inputs,) int64: the group of each. Raises NotAModel where the groups are not those of the
-        configuration.
-        """
+        """(inputs,) int64: the group of each. Raises NotAModel for an index of no group."""
         if "g_idx" in self.parts:
             found = read_part(self.parts["g_idx"]).long()
             if found.shape != (self._inputs,) or not 0 <= int(found.min()) <= int(found.max()) < groups:
                 raise NotAModel(f"the group indices of {self.key} do not fit its {groups} groups{AGAIN}")
             return found
-        size = self._inputs if self.group == -1 else self.group
-        if size < 1 or -(-self._inputs // size) != groups:
+        return torch.arange(self._inputs) // next(size for size in self.sizes if self._fits(size, groups))
+
+    def require_group(self) -> None:
+        """Raise NotAModel where the groups are not those of the configuration."""
+        groups = self.parts["scales"].shape[0]
+        if not any(self._fits(size, groups) for size in self.sizes):
+            stated = " or ".join("all" if size == -1 else str(size) for size in self.groups)
             raise NotAModel(
-                f"{self.key} has {self._inputs} inputs in {groups} groups, but config.json says that a group "
-                f"has {self.group}{AGAIN}"
+                f"{self.key} has {self._inputs} inputs in {groups} groups, but by its config.json a group "
+                f"has {stated}; use the config.json that belongs to these weights"
             )
-        return torch.arange(self._inputs) // size
+
+    @property
+    def sizes(self) -> Iterator[int]:
+        """Inputs of a group, as they are counted."""
+        return (max(1, self._inputs) if size == -1 else size for size in self.groups)
+
+    def _fits(self, size: int, groups: int) -> bool:
+        return -(-self._inputs // size) == groups
 
 
 @dataclass(frozen=True)
@@ -139,14 +149,25 @@ def _unpack_awq(words: Tensor) -> Tensor:
 def make_gptq(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> GptqTensor:
     """The weight of a GPTQ layer's parts. Raises NotAModel if their shapes contradict each other."""
     less = 0 if settings.get("checkpoint_format") == "gptq_v2" else 1
-    found = GptqTensor(key, parts, _read_group(settings), less)
+    found = GptqTensor(key, parts, _read_groups(settings), less)
     _check_groups(found, (found.parts["scales"].shape[0], found.parts["qzeros"].shape[1]))
+    stated = _read_bits(settings)
+    if stated and found.bits not in stated:
+        raise NotAModel(
+            f"{key} has {found.bits} bits a number by its zeros, and by its config.json {_list(stated)}; use "
+            "the config.json that belongs to these weights"
+        )
+    if settings.get("desc_act") and "g_idx" not in parts:
+        raise NotAModel(
+            f"{key} has no g_idx, which says in which group each input is, as config.json has them in the "
+            f"order of their activations (desc_act){AGAIN}"
+        )
     return found
 
 
 def make_awq(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -> AwqTensor:
     """The same of an AWQ layer."""
-    found = AwqTensor(key, parts, _read_group(settings))
+    found = AwqTensor(key, parts, _read_groups(settings))
     _check_groups(found, (found.parts["scales"].shape[0], parts["qweight"].shape[1]))
     if parts["qweight"].shape[1] * 8 != found.shape[0]:
         raise NotAModel(
@@ -155,11 +176,34 @@ def make_awq(key: str, parts: Mapping[str, Part], settings: Mapping[str, Any]) -
     return found
 
 
-def _read_group(settings: Mapping[str, Any]) -> int:
-    size = settings.get("group_size", 128)
-    if type(size) is not int or size == 0 or size < -1:
-        raise NotAModel(f"config.json gives groups of {size!r} inputs, not a whole number or −1{AGAIN}")
-    return size
+def _read_groups(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    sizes = tuple(dict.fromkeys([settings.get("group_size", 128), *_list_dynamic(settings, "group_size")]))
+    for size in sizes:
+        if type(size) is not int or size == 0 or size < -1:
+            raise NotAModel(f"config.json gives groups of {size!r} inputs, not a whole number or −1{AGAIN}")
+    return sizes
+
+
+def _read_bits(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """The bits that a configuration states; none where it leaves them open."""
+    if "bits" not in settings:
+        return ()
+    found = tuple(dict.fromkeys([settings["bits"], *_list_dynamic(settings, "bits")]))
+    for bits in found:
+        if type(bits) is not int or bits not in _BITS:
+            raise NotAModel(f"config.json gives GPTQ weights {bits!r} bits, not {_list(_BITS)}{AGAIN}")
+    return found
+
+
+def _list_dynamic(settings: Mapping[str, Any], name: str) -> list[Any]:
+    """A setting as GPTQModel's `dynamic` has it for some layers."""
+    dynamic = settings.get("dynamic")
+    layers = dynamic.values() if isinstance(dynamic, Mapping) else ()
+    return [layer[name] for layer in layers if isinstance(layer, Mapping) and name in layer]
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return " or ".join(map(str, numbers))
 
 
 def _check_groups(tensor: _Groups, zeros: tuple[int, int]) -> None:
@@ -168,11 +212,13 @@ def _check_groups(tensor: _Groups, zeros: tuple[int, int]) -> None:
         raise NotAModel(f"{tensor.key} has zeros {list(given)}, which {list(zeros)} would fit{AGAIN}")
     if tensor.parts["qweight"].dtype != torch.int32:
         raise NotAModel(f"{tensor.key}: its packed numbers are no words of 32 bits{AGAIN}")
+    tensor.require_group()
 
 
 def describe_gptq(settings: Mapping[str, Any]) -> str:
     """Such as "GPTQ with 4 bits in groups of 128"."""
-    return f"GPTQ with {settings.get('bits', 4)} bits{_describe_group(settings)}"
+    bits = _read_bits(settings)
+    return f"GPTQ{f' with {_list(bits)} bits' if bits else ''}{_describe_group(settings)}"
 
 
 def describe_awq(settings: Mapping[str, Any]) -> str:
@@ -181,5 +227,5 @@ def describe_awq(settings: Mapping[str, Any]) -> str:
 
 
 def _describe_group(settings: Mapping[str, Any]) -> str:
-    size = _read_group(settings)
-    return ", a scale per output" if size == -1 else f" in groups of {size}"
+    sizes = _read_groups(settings)
+    return ", a scale per output" if sizes == (-1,) else f" in groups of {_list(sizes)}"

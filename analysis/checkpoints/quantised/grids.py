@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -14,15 +14,24 @@ Block = tuple[int, int]
 """Rows and columns that share a scale."""
 
 
-def find_block(key: str, shape: Block, grid: Block, stated: Iterable[Block] = ()) -> Block:
+def find_block(
+    key: str, shape: Block, grid: Block, stated: Collection[Block] = (), *, others: bool = True
+) -> Block:
     """The block of a matrix with a grid of scales. stated: blocks that the configuration names, of which the
-    last ones of a matrix may be smaller.
+    last ones of a matrix may be smaller. others: whether equal blocks of another size are taken too, because
+    the configuration leaves the size open.
 
-    Raises NotAModel if neither these nor equal blocks fit.
+    Raises NotAModel if none fits.
     """
     for block in stated:
         if grid == (-(-shape[0] // block[0]), -(-shape[1] // block[1])):
             return block
+    if not others:
+        blocks = " or ".join(f"{rows} × {columns}" for rows, columns in stated)
+        raise NotAModel(
+            f"{key} is {list(shape)} with {list(grid)} scales, which do not follow from the blocks of "
+            f"{blocks} that config.json states; use the config.json that belongs to these weights"
+        )
     if 0 in grid or shape[0] % grid[0] or shape[1] % grid[1]:
         raise NotAModel(f"{key} is {list(shape)}, which {list(grid)} scales do not divide into blocks{AGAIN}")
     return shape[0] // grid[0], shape[1] // grid[1]

@@ -30,14 +30,19 @@ def read_quantisation(folder: Path) -> Quantisation | None:
 def find_stated_quantisation(folder: Path, stored: Mapping[str, Any]) -> Quantisation | None:
     """The same of a config.json that was read."""
     for place, settings in _list_settings(stored):
+        if not isinstance(settings, Mapping):
+            raise NotAModel(
+                f"{folder}: {place} in its config.json is {settings!r}, not an object that names how its "
+                "weights are quantised (quant_method); remove it if they are not"
+            )
         return find_quantisation(f"{folder} ({place} in its config.json)", settings)
     return None
 
 
-def _list_settings(stored: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _list_settings(stored: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
     """Where a configuration, or a part of it such as text_config, says that weights are quantised."""
     for name, value in stored.items():
-        if not isinstance(value, Mapping) or not value:
+        if not value or not (isinstance(value, Mapping) or name in _ENTRIES):
             continue
         if name in _ENTRIES or (name == "quantization" and "bits" in value):  # the latter by MLX
             yield place + name, value
@@ -74,10 +79,12 @@ def join_tensors(
 
 def list_roles(keys: Collection[str], quantisation: Quantisation | None) -> dict[str, dict[str, str]]:
     """Every weight's key as an unquantised checkpoint has it → role → key of the tensor; a tensor that stands
-    alone has the role "". Scales of activations are left out.
+    alone has the role "". Scales of activations are left out. Raises NotAModel for a weight of which a part
+    is missing.
     """
     if quantisation is None:
         return {key: {"": key} for key in keys}
+    quantisation.require_whole(keys)
     found = quantisation.group(keys)
     used = {key for roles in found.values() for key in roles.values()}
     alone = [key for key in keys if key not in used and not quantisation.is_of_activations(key)]

@@ -71,6 +71,35 @@ def test_what_is_stored_of_a_quantisation_must_fit() -> None:
             dequantised(parts | {"state": wrong})
 
 
+@pytest.mark.parametrize("role", ["absmax", "quant_map", "nested_absmax", "nested_quant_map"])
+def test_scales_and_tables_that_are_too_short_are_refused(role: str) -> None:
+    parts, _ = quantised(numbers(256, 128), nested=True)
+    needed = len(parts[role])
+    with pytest.raises(NotAModel, match=rf"{role} of shape \[{needed - 1}\], and .* need \[{needed}\]"):
+        dequantised(parts | {role: parts[role][:-1]})
+
+
+def test_a_kind_that_is_not_the_configurations_is_refused() -> None:
+    parts, _ = quantised(numbers(48, 128))
+    with pytest.raises(NotAModel, match=r"w is nf4, and by its config\.json"):
+        dequantised(parts, bnb_4bit_quant_type="fp4")
+    assert torch.equal(dequantised(parts, bnb_4bit_quant_type="nf4"), dequantised(parts))
+    open_kind = find_quantisation("here", {"quant_method": "bitsandbytes", "load_in_4bit": True})
+    assert open_kind.describe() == "dequantised from bitsandbytes of 4 bits"
+
+
+def test_nested_scales_must_be_whole() -> None:
+    parts, _ = quantised(numbers(48, 128), nested=True)
+    said = json.loads(bytes(parts["state"].tolist()))
+    for change in ({"nested_blocksize": 0}, {"nested_offset": "x"}):
+        wrong = torch.tensor(list(json.dumps(said | change).encode()), dtype=torch.uint8)
+        with pytest.raises(NotAModel, match="no block size and offset of its nested scales"):
+            dequantised(parts | {"state": wrong})
+    del parts["nested_quant_map"]
+    with pytest.raises(NotAModel, match="one of nested_absmax and nested_quant_map"):
+        dequantised(parts)
+
+
 def test_eight_bits_are_what_bitsandbytes_computes() -> None:
     packed, largest, _ = functional.int8_vectorwise_quant(numbers(48, 96).half())
     parts = {"weight": packed, "largest": largest, "layout": torch.tensor(0, dtype=torch.uint8)}

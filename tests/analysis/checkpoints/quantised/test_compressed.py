@@ -104,6 +104,34 @@ def test_what_is_no_such_weight_is_refused() -> None:
         find_quantisation("", compressed_settings("pack-quantized", INTEGERS | {"num_bits": 9})).describe()
 
 
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("int8 per row", (1, 96)),
+        ("int8 per row", (48, 3)),
+        ("FP8 per tensor", (48, 1)),
+        ("FP8 in blocks", (6, 3)),
+        ("FP8 in blocks", (1, 1)),
+        ("MXFP8", (3, 48)),
+    ],
+)
+def test_scales_that_do_not_follow_from_the_scheme_are_refused(name: str, grid: tuple[int, int]) -> None:
+    layout, weights = SCHEMES[name]
+    saved = compress(torch.ones(48, 96), layout, weights)
+    of = find_quantisation("here", compressed_settings(layout, weights))
+    changed = {"weight": saved["weight"], "weight_scale": torch.ones(grid).to(saved["weight_scale"].dtype)}
+    with pytest.raises(NotAModel, match=r"scales, which do not follow from the blocks of"):
+        dequantised(of, changed)
+
+
+def test_a_scheme_of_no_known_kind_leaves_the_blocks_open() -> None:
+    layout, weights = SCHEMES["int8 per row"]
+    settings = compressed_settings(layout, weights)
+    settings["config_groups"]["group_0"]["weights"]["strategy"] = "of its own"
+    saved = compress(torch.ones(48, 96), layout, weights)
+    assert dequantised(find_quantisation("here", settings), saved).shape == (48, 96)
+
+
 def test_scales_of_activations_belong_to_no_weight() -> None:
     of = find_quantisation("here", compressed_settings("int-quantized", INTEGERS))
     assert of.is_of_activations("a.q_proj.input_scale")

@@ -57,7 +57,9 @@ def test_whole_blocks_are_what_transformers_computes(
 ) -> None:
     weight, scale = numbers(*shape).to(FP8), numbers(*grid).abs()
     for stored in (scale, scale.bfloat16(), scale.to(torch.float8_e8m0fnu)):
-        assert torch.equal(dequantised(weight, stored, dtype), theirs(weight, stored, dtype))
+        block = [shape[-2] // grid[-2], shape[-1] // grid[-1]]
+        found = dequantised(weight, stored, dtype, weight_block_size=block)
+        assert torch.equal(found, theirs(weight, stored, dtype))
 
 
 @pytest.mark.parametrize("scale", [torch.tensor(0.3), torch.tensor([0.3]), torch.tensor([[0.3]])])
@@ -95,15 +97,43 @@ def test_experts_of_packed_fp4_are_unpacked() -> None:
 @pytest.mark.parametrize(
     ("weight", "scale", "says"),
     [
-        (torch.zeros(33, 48).to(FP8), torch.ones(2, 5), r"\[2, 5\] scales do not divide"),
+        (torch.zeros(32, 48).to(FP8), torch.ones(3, 2), r"\[3, 2\] scales, which do not follow .* 16 × 16"),
+        (torch.zeros(64, 128).to(FP8), torch.ones(2, 8), r"\[2, 8\] scales, which do not follow"),
+        (torch.zeros(3, 32, 48).to(FP8), torch.ones(2, 2, 3), r"its scale \[2, 2, 3\] fits no blocks"),
         (torch.zeros(32, 48).to(FP8), torch.ones(2, 3, 4), r"its scale \[2, 3, 4\] fits no blocks"),
         (torch.zeros(32).to(FP8), torch.ones(2), "a vector of FP8 numbers"),
         (torch.zeros(32, 48), torch.ones(2, 3), "w is stored as float32 beside a scale"),
     ],
 )
 def test_scales_that_fit_no_blocks_are_refused(weight: Tensor, scale: Tensor, says: str) -> None:
+    parts = {"weight": HeldTensor(weight), "scale": HeldTensor(scale)}
     with pytest.raises(NotAModel, match=says):
-        dequantised(weight, scale)
+        quantisation().make("w", parts)
+
+
+def test_blocks_are_those_that_the_configuration_states() -> None:
+    weight, scale = numbers(64, 64).to(FP8), numbers(4, 4).abs()
+    with pytest.raises(NotAModel, match=r"\[4, 4\] scales, which do not follow from the blocks of 32 × 32"):
+        dequantised(weight, scale, weight_block_size=[32, 32])
+    with pytest.raises(NotAModel, match="do not follow from the blocks of 64 × 64"):  # one per tensor
+        dequantised(weight, scale, weight_block_size=None)
+
+
+def test_a_configuration_that_leaves_the_blocks_open_takes_equal_ones_and_says_no_size() -> None:
+    weight, scale = numbers(64, 64).to(FP8), numbers(4, 4).abs()
+    of = find_quantisation("here", {"quant_method": "fp8"})
+    out = torch.empty(64, 64)
+    of.make("w", {"weight": HeldTensor(weight), "scale": HeldTensor(scale)}).read_into(out)
+    assert torch.equal(out, theirs(weight, scale, torch.float32))
+    assert of.describe() == "dequantised from FP8 in blocks whose size its config.json leaves open"
+    with pytest.raises(NotAModel, match=r"\[3, 4\] scales do not divide into blocks"):
+        of.make("w", {"weight": HeldTensor(weight), "scale": HeldTensor(torch.ones(3, 4))})
+
+
+def test_packed_fp4_has_blocks_of_32_inputs_whatever_those_of_fp8_are() -> None:
+    packed = torch.randint(-128, 128, (32, 32), generator=torch.Generator().manual_seed(0)).to(torch.int8)
+    scale = numbers(32, 2).abs()
+    assert torch.equal(dequantised(packed, scale), theirs(packed, scale, torch.float32))
 
 
 def test_pieces_are_read_from_the_file(tmp_path: Path) -> None:

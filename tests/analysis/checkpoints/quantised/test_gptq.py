@@ -108,8 +108,30 @@ def test_parts_that_contradict_each_other_are_refused(
 
 def test_a_group_that_is_not_the_configurations_is_refused() -> None:
     parts = gptq()
-    del parts["a_proj.g_idx"]
-    with pytest.raises(NotAModel, match=r"64 inputs in 2 groups, but config\.json says that a group has 16"):
+    with pytest.raises(NotAModel, match=r"64 inputs in 2 groups, but by its config\.json a group has 16"):
         dequantised(parts, "gptq", group_size=16)
     with pytest.raises(NotAModel, match="groups of 'x' inputs"):
         dequantised(parts, "gptq", group_size="x")
+
+
+def test_bits_that_are_not_the_configurations_are_refused() -> None:
+    with pytest.raises(NotAModel, match=r"a_proj.weight has 4 bits a number .* by its config\.json 8"):
+        dequantised(gptq(), "gptq", bits=8)
+    for bits in ("4", 5):
+        with pytest.raises(NotAModel, match=f"GPTQ weights {bits!r} bits, not 2 or 3 or 4 or 8"):
+            dequantised(gptq(), "gptq", bits=bits)
+
+
+def test_layers_with_bits_and_groups_of_their_own_are_read_and_said() -> None:
+    settings = {"bits": 8, "group_size": 16, "dynamic": {"+:a": {"bits": 4, "group_size": 32}, "-:b": {}}}
+    assert torch.equal(dequantised(gptq(), "gptq", **settings), dequantised(gptq(), "gptq"))
+    said = find_quantisation("here", {"quant_method": "gptq"} | settings).describe()
+    assert said == "dequantised from GPTQ with 8 or 4 bits in groups of 16 or 32"
+    assert "bits" not in find_quantisation("here", {"quant_method": "gptq"}).describe()
+
+
+def test_an_order_by_activation_without_its_indices_is_refused() -> None:
+    parts = gptq()
+    del parts["a_proj.g_idx"]
+    with pytest.raises(NotAModel, match=r"has no g_idx, .* \(desc_act\)"):
+        dequantised(parts, "gptq", desc_act=True)
