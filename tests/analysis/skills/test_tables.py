@@ -90,6 +90,20 @@ def test_a_row_that_does_not_fit_is_refused_by_its_line(text: str, message: str)
         read(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("prompt,answer,judge\na,1,number\nb,NaN,number\n", "NaN"),
+        ("prompt;answer;judge\na;1;number\nb;1,5;number\n", "1,5"),
+        ("question,answer\na,first #### 4\nb,then #### seven\n", "seven"),
+        (lines({"question": "a", "answer": "#### 4"}, {"question": "b", "answer": "#### inf"}), "inf"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_its_row(text: str, answer: str) -> None:
+    with pytest.raises(BadSkillFile, match=f"example 2: .*the answer '{answer}' is not one finite number"):
+        read(text)
+
+
 @pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), ["Ann", "A."], True, {"x": 1}])
 @pytest.mark.parametrize(
     "record",
