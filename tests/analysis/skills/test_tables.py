@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from analysis.errors import BadSkillFile
-from analysis.skills.files import parse_skill_bytes
+from analysis.skills.files import parse_skill_bytes, write_skill_lines
 from analysis.skills.items import Skill, SkillItem
 
 QUESTION = "Which gas do plants take in?"
@@ -161,13 +161,64 @@ def test_answers_counted_from_one_are_counted_from_zero() -> None:
 
     assert ask(1, 4, 2) == [0, 3, 1]
     assert ask(1, 3, 2) == [1, 3, 2]
+    assert choose((DIGITS, 2), (WORDS, 4)) == [1, 3]
     with pytest.raises(BadSkillFile, match=r"example 2: .* '4' is no 0-based index into its 4 choices"):
         ask(0, 4)
+
+
+def choose(*rows: tuple[list[str], object], ask: str = "question", **more: str) -> list[int]:
+    records = ({ask: QUESTION, "choices": texts, "answer": said, **more} for texts, said in rows)
+    return [item.chosen for item in read(lines(*records)).items]
+
+
+DIGITS, COLOURS, WORDS = ["1", "2", "3", "4"], ["red", "blue"], ["w", "x", "y", "z"]
+
+
+@pytest.mark.parametrize("ours", [{}, {"ask": "prompt", "judge": "choice"}])
+def test_whether_numbers_and_letters_are_texts_or_places_is_decided_by_the_file(ours: dict[str, str]) -> None:
+    assert choose((DIGITS, "2"), (COLOURS, "blue"), **ours) == [1, 1]
+    assert choose((["3", "4", "5", "6"], "4"), (["3", "4", "5", "6"], "3"), **ours) == [1, 0]
+    assert choose((["41", "42"], "42"), **ours) == [1]
+    assert choose((DIGITS, "2"), (WORDS, "0"), **ours) == [2, 0]
+    assert choose((["0", "1", "2"], "1"), **ours) == [1]
+    assert choose((["C", "A", "D", "B"], "A"), (WORDS, "D"), **ours) == [0, 3]
+    assert choose((["C", "A", "D", "B"], "A"), (["E", "F"], "F"), **ours) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(WORDS, "x"), (DIGITS, "2"), (WORDS, "2")], "example 2: the answer '2' is the text of one choice"),
+        ([(DIGITS, "2")], "example 1: the answer '2' .*; write the right choice's letter, A for the first"),
+        ([(["C", "A", "D", "B"], "A")], "example 1: the answer 'A' .*; write the right choice's index"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_may_be_a_text_or_a_place_is_refused(
+    rows: list[tuple[list[str], object]], message: str
+) -> None:
+    with pytest.raises(BadSkillFile, match=message):
+        choose(*rows)
+
+
+def test_a_table_and_mapped_columns_are_decided_by_the_file_too() -> None:
+    rows = 'question,choices,answer\nq,"[""1"",""2"",""3""]",2\n'
+    assert [one.chosen for one in read(f'{rows}r,"[""red"",""blue""]",blue\n').items] == [1, 1]
+    with pytest.raises(BadSkillFile, match="example 1: the answer '2' is the text"):
+        read(rows)
+    kind = {"prompt": "Q", "choices": "C", "answer": "R", "judge": "J"}
+    with pytest.raises(BadSkillFile, match="example 1: the answer '2' is the text"):
+        read(lines({"Q": "q", "C": DIGITS, "R": "2", "J": "choice"}), **kind)
+
+
+def test_in_the_own_layout_a_number_is_an_index_so_that_what_is_written_is_read_again() -> None:
+    skill = Skill("skill", (SkillItem("q", "1", "choice", choices=("2", "1", "0")),))
+    assert read(write_skill_lines(skill)) == skill
 
 
 @pytest.mark.parametrize(
     ("record", "message"),
     [
+        ({"question": QUESTION, "choices": GASES, "answer": None}, "the field 'answer' is null; write"),
         ({"question": QUESTION, "choices": GASES, "answer": "E"}, "answer 'E' is no 0-based index"),
         ({"question": QUESTION, "choices": ["x", "x"], "answer": "x"}, "answer 'x' is no 0-based index"),
         (
@@ -195,6 +246,8 @@ def test_a_chat_of_one_question_and_answer_is_an_example() -> None:
 
 def test_records_under_data_are_read() -> None:
     assert read(json.dumps({"data": [{"prompt": "a", "answer": "b"}]})).items[0].answer == "b"
+    rows = [{"question": "q", "choices": WORDS, "answer": one} for one in (1, 4)]
+    assert [item.chosen for item in read(json.dumps({"data": rows})).items] == [0, 3]
 
 
 def test_a_list_with_a_comma_too_many_says_where() -> None:
