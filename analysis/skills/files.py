@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from analysis.errors import BadSkillFile, SkillError, first_line
+from analysis.errors import BadSkillFile, SkillError, TooFewExamples, first_line
 from analysis.inputs import check_input
 from analysis.skills.items import JudgeName, Skill, SkillItem
-from analysis.skills.layouts import make_text_item, map_fields, read_items, settle_choices
-from analysis.skills.tables import read_table
+from analysis.skills.layouts import join_chat, make_text_item, map_fields, read_items, settle_choices
+from analysis.skills.tables import end_lines, read_table
 
 LARGEST_BYTES = 64_000_000
 """Largest skill file, unpacked; a skill is measured on hundreds of examples."""
@@ -164,11 +164,13 @@ def _unpack(data: bytes, name: str) -> bytes:
 
 
 def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
+    text = end_lines(text)
     start = text.lstrip()[:1]
     if not start:
         return
     if start in "[{":
-        yield from _number_records(_json_records(text), fields)
+        records = list(_json_records(text))
+        yield from _number_records(records if fields else join_chat(records), fields)
     elif (table := read_table(text, fields)) is not None:
         yield from _number_records(table, fields)
     else:
@@ -234,7 +236,11 @@ def _json_lines(text: str) -> Iterator[Any]:
 
 
 def _paragraphs(text: str) -> Iterator[SkillItem]:
-    """The paragraphs of a plain text without headings and short ones."""
-    for paragraph in text.split("\n"):
-        if len(paragraph.strip()) >= SHORTEST_TEXT:
-            yield make_text_item(paragraph.strip())
+    """The paragraphs of a plain text without headings and short ones. Raises TooFewExamples for none."""
+    long = [one.strip() for one in text.split("\n") if len(one.strip()) >= SHORTEST_TEXT]
+    if not long:
+        raise TooFewExamples(
+            f"it is empty: no paragraph of {SHORTEST_TEXT} characters, no JSON, and no table, whose first "
+            "line names prompt, question or text; write one of these"
+        )
+    yield from map(make_text_item, long)

@@ -72,6 +72,12 @@ def map_fields(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
     return made
 
 
+def join_chat(records: list[Any]) -> list[Any]:
+    """The records of a file; one chat where they are its messages."""
+    said = [isinstance(one, Mapping) and one.keys() == {"role", "content"} for one in records]
+    return [{"messages": records}] if records and all(said) else records
+
+
 def make_text_item(text: str) -> SkillItem:
     """An example that is measured by the perplexity of a text."""
     return SkillItem(text, "", "perplexity")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysis.errors import BadSkillFile
+from analysis.errors import BadSkillFile, TooFewExamples
 from analysis.skills.files import parse_skill_bytes, write_skill_lines
 from analysis.skills.items import Skill, SkillItem
 
@@ -71,9 +71,32 @@ def test_prose_with_commas_stays_prose() -> None:
     assert [item.judge for item in read(prose).items] == ["perplexity", "perplexity"]
 
 
+def test_lines_may_end_in_carriage_returns_alone() -> None:
+    assert read("prompt,answer\ra,b\rc,d\r").digest == read("prompt,answer\na,b\nc,d\n").digest
+    given = lines({"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d"})
+    assert read(given.replace("\n", "\r")).digest == read(given).digest
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_mmlu_without_a_header_is_read_with_any_separator(separator: str, count: int) -> None:
+    row = separator.join(["Which is a gas?", "iron", "neon", "salt", "ice", "B"])
+    found = read("\n".join([row] * count)).items
+    assert [(item.chosen, item.prompt) for item in found] == [
+        (1, "Which is a gas?\nA. iron\nB. neon\nC. salt\nD. ice\nAnswer:")
+    ] * count
+
+
+def test_a_short_text_is_refused_with_what_it_is_not() -> None:
+    with pytest.raises(TooFewExamples, match=r"file: it is empty: no paragraph of 40 .* no table"):
+        read("a; b; c\n")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("prompt,answer,answer\na,b,c\n", "the header names the column 'answer' 2 times; rename"),
+        ("Prompt;answer;PROMPT\na;b;c\n", "the header names the column 'prompt' 2 times; rename"),
         (
             "prompt,answer\na,b\nc, d,e\n",
             "line 3 has 3 cells under a header of 2; put a text",
@@ -240,6 +263,7 @@ def test_a_choice_that_is_none_is_refused(record: Mapping[str, Any], message: st
 def test_a_chat_of_one_question_and_answer_is_an_example() -> None:
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     assert vars(one({"messages": chat})) == vars(SkillItem("hi", "hello", "perplexity"))
+    assert read(json.dumps(chat)).digest == read(lines({"messages": chat})).digest
     with pytest.raises(BadSkillFile, match="its messages are of system, user, assistant; an example is one"):
         one({"messages": [{"role": "system", "content": "be brief"}, *chat]})
 
