@@ -27,9 +27,11 @@ def read_table(text: str, fields: Mapping[str, str] | None = None) -> list[Row] 
     A first line that names our columns, or mapped ones, makes it a table, whatever separates them. Raises
     BadSkillFile for a row that does not fit the header, by its line, and for a table without a header.
     """
+    whole, text = text, text.lstrip("\r\n")
     declared = _DECLARED.match(text)
     if declared:
         text = text[declared.end() :]
+    first_line = whole.count("\n") - text.count("\n") + 1
     wanted = NAMED if fields is None else {*NAMED, *fields.values()}
     separators = [declared[1]] if declared else SEPARATORS
     for separator in separators:
@@ -37,12 +39,12 @@ def read_table(text: str, fields: Mapping[str, str] | None = None) -> list[Row] 
         if wanted & {cell.casefold() for cell in header} or wanted & set(header):
             names = header if fields else [_lower_known(cell) for cell in header]
             _refuse_repeated(names)
-            return _read_rows(text, separator, names, 2 if declared else 1)
+            return _read_rows(text, separator, names, first_line)
     return _guess_table(text, separators)
 
 
 def end_lines(text: str) -> str:
-    """A text whose lines end in carriage returns alone, with line feeds instead; any other as it is."""
+    """A text whose lines end in carriage returns alone, with line feeds instead; any other unchanged."""
     return text if "\n" in text else text.replace("\r", "\n")
 
 

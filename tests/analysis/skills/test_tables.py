@@ -103,6 +103,7 @@ def test_a_short_text_is_refused_with_what_it_is_not() -> None:
         ),
         ("prompt;answer\na;b\nc\n", "line 3 has 1 cells under a header of 2"),
         ("sep=;\nprompt;answer\na;b\nc\n", "line 4 has 1 cells"),
+        ("\n\r\nprompt,answer\na,b\nc\n", "line 5 has 1 cells"),
         ('prompt,answer\n"a\nb",c\nd\n', "line 4 has 1 cells"),
         ('prompt,answer\na,b\n"Which" one?,c\n', "line 3 is no row of the table .* double its own"),
         ("prompt\na\n", "example 1: 'a' has no answer"),
