@@ -202,7 +202,7 @@ DIGITS, COLOURS, WORDS = ["1", "2", "3", "4"], ["red", "blue"], ["w", "x", "y", 
 def test_whether_numbers_and_letters_are_texts_or_places_is_decided_by_the_file(ours: dict[str, str]) -> None:
     assert choose((DIGITS, "2"), (COLOURS, "blue"), **ours) == [1, 1]
     assert choose((["3", "4", "5", "6"], "4"), (["3", "4", "5", "6"], "3"), **ours) == [1, 0]
-    assert choose((["41", "42"], "42"), **ours) == [1]
+    assert choose((["41", "42"], "42"), (WORDS, "2"), **ours) == [1, 2]
     assert choose((DIGITS, "2"), (WORDS, "0"), **ours) == [2, 0]
     assert choose((["0", "1", "2"], "1"), **ours) == [1]
     assert choose((["C", "A", "D", "B"], "A"), (WORDS, "D"), **ours) == [0, 3]
@@ -235,7 +235,7 @@ def test_a_table_and_mapped_columns_are_decided_by_the_file_too() -> None:
 
 
 def test_in_the_own_layout_a_number_is_an_index_so_that_what_is_written_is_read_again() -> None:
-    skill = Skill("skill", (SkillItem("q", "1", "choice", choices=("2", "1", "0")),))
+    skill = Skill("skill", (SkillItem("q", "1", "choice", choices=("1", "2", "0")),))
     assert read(write_skill_lines(skill)) == skill
 
 
