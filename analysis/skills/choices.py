@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from analysis.errors import BadSkillFile
 
@@ -86,9 +86,81 @@ def read_choices(record: Mapping[str, Any], name: str = "choices") -> Choices:
     return Choices(read_texts(record, name))
 
 
-def counts_from_one(answers: Sequence[tuple[int, int]]) -> bool:
-    """Whether answers are counted from 1. answers: (index, number of choices) of every example of a file.
-
-    They are where none is 0 and one is as large as its number of choices.
+@dataclass(frozen=True)
+class Asked:
+    """What an example of a file says is right. number: the example's, from 1; ours: the example is in this
+    program's own layout, in which a number is an index from 0.
     """
-    return all(index > 0 for index, _ in answers) and any(index == count for index, count in answers)
+
+    number: int
+    choices: Choices
+    said: str
+    ours: bool = False
+
+    @property
+    def kind(self) -> Literal["label", "number", "letter", "text", ""]:
+        """What the answer can be beside the text of a choice; "" if it names none."""
+        count = len(self.choices.texts)
+        if self.said in self.choices.labels:
+            return "label"
+        if self.said.isdecimal() and len(self.said) < 4 and int(self.said) <= count:
+            return "number"
+        if len(self.said) == 1 and self.said in LETTERS[:count]:
+            return "letter"
+        return "text" if self.spelled is not None else ""
+
+    @property
+    def spelled(self) -> int | None:
+        """The index of the one choice with the answer's text, if there is one."""
+        texts = self.choices.texts
+        return texts.index(self.said) if texts.count(self.said) == 1 else None
+
+    @property
+    def placed(self) -> int:
+        """The index that a number from 0 or a letter names."""
+        return int(self.said) if self.said.isdecimal() else LETTERS.index(self.said)
+
+
+def settle_answers(asked: Sequence[Asked]) -> dict[int, int]:
+    """Number of each example → index of its right choice, where an answer of the file names one.
+
+    A number or a letter may be the text of a choice, too. All the numbers, and all the letters, of a file
+    are one or the other: texts where another answer is a text and nothing else, or where they are no
+    indices from 0; places where one of them is no text. Numbers are counted from 1, except in our own layout,
+    where none is 0 and one is as large as its number of choices. Raises BadSkillFile for the first answer
+    that may be either.
+    """
+    texts = [one for one in asked if one.kind == "text"]
+    found = {one.number: one.choices.labels.index(one.said) for one in asked if one.kind == "label"}
+    found |= {one.number: one.spelled for one in texts if one.spelled is not None}
+    for kind in ("number", "letter"):
+        group = [one for one in asked if one.kind == kind]
+        indices = _settle(group, bool(texts)) if group else []
+        found |= {one.number: index for one, index in zip(group, indices, strict=True)}
+    return found
+
+
+def _settle(group: Sequence[Asked], beside_texts: bool) -> list[int]:
+    """The indices of all numbers, or of all letters, of a file."""
+    placed = [one.placed for one in group]
+    spelled = [one.spelled for one in group if one.spelled is not None]
+    are_texts = len(spelled) == len(group)
+    fit = all(place < len(one.choices.texts) for place, one in zip(placed, group, strict=True))
+    if are_texts and (beside_texts or not fit):
+        return spelled
+    if all(one.ours for one in group):
+        are_texts = False
+    elif not fit and all(placed):
+        placed = [place - 1 for place in placed]
+    for place, one in zip(placed, group, strict=True):
+        if (are_texts or beside_texts) and one.spelled not in (None, place):
+            raise _ambiguous(one)
+    return placed
+
+
+def _ambiguous(one: Asked) -> BadSkillFile:
+    place, way = ("index", "letter, A for the first") if one.kind == "number" else ("letter", "index from 0")
+    return BadSkillFile(
+        f"example {one.number}: the answer {one.said!r} is the text of one choice and the {place} of "
+        f"another, and the file does not tell which is meant; write the right choice's {way}"
+    )

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from analysis.errors import BadSkillFile, SkillError, first_line
+from analysis.errors import BadSkillFile, SkillError, TooFewExamples, first_line
 from analysis.inputs import check_input
 from analysis.skills.items import JudgeName, Skill, SkillItem
-from analysis.skills.layouts import count_from_zero, make_text_item, map_fields, read_items
-from analysis.skills.tables import read_table
+from analysis.skills.layouts import join_chat, make_text_item, map_fields, read_items, settle_choices
+from analysis.skills.tables import end_lines, read_table
 
 LARGEST_BYTES = 64_000_000
 """Largest skill file, unpacked; a skill is measured on hundreds of examples."""
@@ -164,11 +164,13 @@ def _unpack(data: bytes, name: str) -> bytes:
 
 
 def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
+    text = end_lines(text)
     start = text.lstrip()[:1]
     if not start:
         return
     if start in "[{":
-        yield from _number_records(_json_records(text), fields)
+        records = list(_json_records(text))
+        yield from _number_records(records if fields else join_chat(records), fields)
     elif (table := read_table(text, fields)) is not None:
         yield from _number_records(table, fields)
     else:
@@ -178,19 +180,33 @@ def _items(text: str, fields: Mapping[str, str] | None) -> Iterator[SkillItem]:
 def _number_records(
     records: Iterable[Any], fields: Mapping[str, str] | None, fixed: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[SkillItem]:
-    given = list(records) if fields else count_from_zero(list(records))
-    for number, record in enumerate(given, 1):
-        try:
+    mapped = [_map_record(number, one, fields, fixed) for number, one in enumerate(records, 1)]
+    for number, record in enumerate(settle_choices(mapped, mapped=bool(fields)), 1):
+        with _name_example(number):
             if isinstance(record, str):
                 yield make_text_item(record)
             elif isinstance(record, Mapping):
-                yield from read_items({**map_fields(record, fields), **fixed} if fields else record)
+                yield from read_items(record)
             else:
                 raise BadSkillFile(f"it is a {type(record).__name__}; write an object with fields")
-        except SkillError as error:
-            raise type(error)(f"example {number}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadSkillFile(f"example {number} cannot be read: {first_line(error)}") from error
+
+
+def _map_record(number: int, record: Any, fields: Mapping[str, str] | None, fixed: Mapping[str, str]) -> Any:
+    if not fields or not isinstance(record, Mapping):
+        return record
+    with _name_example(number):
+        return {**map_fields(record, fields), **fixed}
+
+
+@contextmanager
+def _name_example(number: int) -> Iterator[None]:
+    """Refusals with the number of the example, from 1."""
+    try:
+        yield
+    except SkillError as error:
+        raise type(error)(f"example {number}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadSkillFile(f"example {number} cannot be read: {first_line(error)}") from error
 
 
 def _json_records(text: str) -> Iterator[Any]:
@@ -220,7 +236,11 @@ def _json_lines(text: str) -> Iterator[Any]:
 
 
 def _paragraphs(text: str) -> Iterator[SkillItem]:
-    """The paragraphs of a plain text without headings and short ones."""
-    for paragraph in text.split("\n"):
-        if len(paragraph.strip()) >= SHORTEST_TEXT:
-            yield make_text_item(paragraph.strip())
+    """The paragraphs of a plain text without headings and short ones. Raises TooFewExamples for none."""
+    long = [one.strip() for one in text.split("\n") if len(one.strip()) >= SHORTEST_TEXT]
+    if not long:
+        raise TooFewExamples(
+            f"it is empty: no paragraph of {SHORTEST_TEXT} characters, no JSON, and no table, whose first "
+            "line names prompt, question or text; write one of these"
+        )
+    yield from map(make_text_item, long)

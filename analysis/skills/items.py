@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from analysis.errors import BadSkillFile, JudgeError, TooFewExamples
 from analysis.skills.choices import read_choices, read_texts, write_text
+from analysis.skills.numbers import read_number
 
 JudgeName = Literal["number", "substring", "exact", "choice", "tests", "perplexity"]
 JUDGE_NAMES: tuple[JudgeName, ...] = get_args(JudgeName)
@@ -53,6 +54,11 @@ class SkillItem:
             raise BadSkillFile("an example has an empty prompt; write what the model is asked")
         if self.judge in ("number", "substring", "exact") and not self.answer.strip():
             raise BadSkillFile(f"{self.prompt[:60]!r} has no answer, which the judge {self.judge} needs")
+        if self.judge == "number" and read_number(self.answer) is None:
+            raise BadSkillFile(
+                f"{self.prompt[:60]!r}: the answer {self.answer[:40]!r} is not one finite number, which the "
+                "judge number needs; write digits alone, with a point before decimals (1072, -3, 0.5, 1e-7)"
+            )
         if self.judge == "choice" and self.chosen not in range(len(self.choices)):
             raise BadSkillFile(
                 f"{self.prompt[:60]!r}: answer {self.answer!r} is no 0-based index into its "

@@ -1,35 +1,19 @@
 """Judges: whether an output answers an example. These judge text; `unit_tests.py` runs code, `likelihoods.py`
 scores.
 
-number     last number of the output, commas and units stripped, equal numerically
+number     last number of the output, commas and units stripped, equal numerically to the answer
 substring  answer within output, case-folded, NFC
 exact      first line that is not blank, trimmed
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Mapping
 
 from analysis.errors import JudgeError
 from analysis.skills.items import JUDGE_NAMES, SkillItem
-
-_NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?|[-+−]?\.\d+")
-
-
-def find_last_number(text: str) -> float | None:
-    """The last number of a text; None if there is none.
-
-    A sign counts only if no letter, digit or closing bracket precedes it: `7-2` ends in 2.
-    """
-    every = list(_NUMBER.finditer(text))
-    if not every:
-        return None
-    found = every[-1]
-    digits = found.group().replace(",", "").replace("−", "-")
-    before = text[: found.start()][-1:]
-    return float(digits.lstrip("+-") if before.isalnum() or before == ")" else digits)
+from analysis.skills.numbers import find_last_number, read_number
 
 
 def fold_case(text: str) -> str:
@@ -38,8 +22,7 @@ def fold_case(text: str) -> str:
 
 
 def _is_number(output: str, answer: str) -> bool:
-    wanted = find_last_number(answer)
-    return wanted is not None and find_last_number(output) == wanted
+    return find_last_number(output) == read_number(answer)
 
 
 def _is_within(output: str, answer: str) -> bool:

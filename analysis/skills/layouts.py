@@ -11,7 +11,15 @@ from string import Formatter
 from typing import Any
 
 from analysis.errors import BadSkillFile, SkillError
-from analysis.skills.choices import LETTERS, Choices, counts_from_one, read_choices, read_text, write_text
+from analysis.skills.choices import (
+    LETTERS,
+    Asked,
+    Choices,
+    read_choices,
+    read_text,
+    settle_answers,
+    write_text,
+)
 from analysis.skills.items import SkillItem, read_item
 
 Record = Mapping[str, Any]
@@ -64,6 +72,12 @@ def map_fields(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
     return made
 
 
+def join_chat(records: list[Any]) -> list[Any]:
+    """The records of a file; one chat where they are its messages."""
+    said = [isinstance(one, Mapping) and one.keys() == {"role", "content"} for one in records]
+    return [{"messages": records}] if records and all(said) else records
+
+
 def make_text_item(text: str) -> SkillItem:
     """An example that is measured by the perplexity of a text."""
     return SkillItem(text, "", "perplexity")
@@ -104,10 +118,14 @@ def _humaneval(record: Record) -> list[SkillItem]:
 
 def _multiple_choice(record: Record) -> list[SkillItem]:
     choices = _read_choices(record)
-    index = choices.find(record["answerKey" if record.get("answer") is None else "answer"])
+    index = choices.find(_right(record))
     listed = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, choices.texts, strict=False))
     prompt = f"{read_text(record, 'question').strip()}\n{listed}\nAnswer:"
     return [SkillItem(prompt, index, "choice", choices=tuple(LETTERS[: len(choices.texts)]))]
+
+
+def _right(record: Record) -> Any:
+    return record["answerKey" if record.get("answer") is None and "answerKey" in record else "answer"]
 
 
 def _read_choices(record: Record) -> Choices:
@@ -122,35 +140,40 @@ def _is_multiple_choice(record: Record) -> bool:
     return "prompt" not in record and "question" in record and choices and any(n in record for n in right)
 
 
-def count_from_zero(records: list[Any]) -> list[Any]:
-    """The records of a file with the answers of questions and choices counted from 0.
+def settle_choices(records: list[Any], *, mapped: bool = False) -> list[Any]:
+    """The records of a file, the answers of those with choices written as indices from 0.
 
-    They are taken to be counted from 1 where none is 0 and one is as large as its number of choices.
+    mapped: their fields were mapped to ours. Raises BadSkillFile as `settle_answers`.
     """
-    asked = [one for one in records if isinstance(one, Mapping) and _is_multiple_choice(one)]
-    found = [_read_index(one) for one in asked]
-    known = [one for one in found if one is not None]
-    if not asked or len(known) < len(asked) or not counts_from_one(known):
-        return records
-    shifted = {id(one): {**one, "answer": index - 1} for one, (index, _) in zip(asked, known, strict=True)}
-    return [shifted.get(id(one), one) for one in records]
+    asked = [_read_asked(number, one, mapped) for number, one in enumerate(records, 1)]
+    found = settle_answers([one for one in asked if one is not None])
+    return [
+        {**record, "choices": list(one.choices.texts), "answer": str(found[one.number])}
+        if one is not None and one.number in found
+        else record
+        for one, record in zip(asked, records, strict=True)
+    ]
 
 
-def _read_index(record: Record) -> tuple[int, int] | None:
-    """(answer, number of choices) of a record whose answer is a number that labels no choice, else None."""
-    try:
-        choices = _read_choices(record)
-        said = write_text(record.get("answer"), "answer").strip()
-    except SkillError:
+def _read_asked(number: int, record: Any, mapped: bool) -> Asked | None:
+    """What a record says is right among its choices; None if it has none, or none that can be read."""
+    if not isinstance(record, Mapping):
         return None
-    return (int(said), len(choices.texts)) if said.isdecimal() and said not in choices.labels else None
+    ours = "prompt" in record and record.get("judge") == "choice" and bool(record.get("choices"))
+    if not ours and not _is_multiple_choice(record):
+        return None
+    try:
+        said = write_text(_right(record), "answer").strip()
+        return Asked(number, _read_choices(record), said, ours and not mapped)
+    except (SkillError, KeyError):
+        return None
 
 
 def _squad(record: Record) -> list[SkillItem]:
     """SQuAD's document, or any other whose records are under data."""
     entries = record["data"]
     if not any("paragraphs" in entry for entry in entries) and all(entries):
-        return [item for entry in entries for item in read_items(entry)]
+        return [item for entry in settle_choices(entries) for item in read_items(entry)]
     return [
         item
         for entry in entries

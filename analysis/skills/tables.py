@@ -27,17 +27,34 @@ def read_table(text: str, fields: Mapping[str, str] | None = None) -> list[Row] 
     A first line that names our columns, or mapped ones, makes it a table, whatever separates them. Raises
     BadSkillFile for a row that does not fit the header, by its line, and for a table without a header.
     """
+    whole, text = text, text.lstrip("\r\n")
     declared = _DECLARED.match(text)
     if declared:
         text = text[declared.end() :]
+    first_line = whole.count("\n") - text.count("\n") + 1
     wanted = NAMED if fields is None else {*NAMED, *fields.values()}
     separators = [declared[1]] if declared else SEPARATORS
     for separator in separators:
         header = _read_header(text, separator)
         if wanted & {cell.casefold() for cell in header} or wanted & set(header):
             names = header if fields else [_lower_known(cell) for cell in header]
-            return _read_rows(text, separator, names, 2 if declared else 1)
-    return _guess_table(text, separators[0])
+            _refuse_repeated(names)
+            return _read_rows(text, separator, names, first_line)
+    return _guess_table(text, separators)
+
+
+def end_lines(text: str) -> str:
+    """A text whose lines end in carriage returns alone, with line feeds instead; any other unchanged."""
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    repeated = next((name for name in names if name and names.count(name) > 1), None)
+    if repeated is not None:
+        raise BadSkillFile(
+            f"the header names the column {repeated!r} {names.count(repeated)} times; rename or remove all "
+            "but one"
+        )
 
 
 def _read_header(text: str, separator: str) -> list[str]:
@@ -84,25 +101,34 @@ def _fit(cells: Sequence[str], width: int, line: int, separator: str) -> Sequenc
     )
 
 
-def _guess_table(text: str, separator: str) -> list[Row] | None:
+def _guess_table(text: str, separators: Sequence[str]) -> list[Row] | None:
     """A table without our columns: MMLU as first released, or a header of other names; None for other texts.
 
     Raises BadSkillFile if there is no header.
     """
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator, strict=True) if row]
-    except csv.Error:
+    for separator in separators:
+        rows = _even_rows(text, separator)
+        if rows and all(len(row) == 6 and row[5].strip() in LETTERS[:4] for row in rows):
+            names = ["question", *(f"choice{i}" for i in range(4)), "answer"]
+            return [dict(zip(names, row, strict=True)) for row in rows]
+    rows = _even_rows(text, separators[0])
+    if len(rows) < 2 or len(rows[0]) < 2:
         return None
-    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
-        return None
-    if all(len(row) == 6 and row[5].strip() in LETTERS[:4] for row in rows):
-        rows.insert(0, ["question", *(f"choice{i}" for i in range(4)), "answer"])
     header = [cell.strip() for cell in rows[0]]
-    if header[0] != "question" and not _looks_like_header(header):
+    if not _looks_like_header(header):
         raise BadSkillFile(
             f"a CSV needs a header; its first line is {', '.join(header)[:80]!r}, not prompt,answer,judge,…"
         )
     return [dict(zip(header, row, strict=True)) for row in rows[1:]]
+
+
+def _even_rows(text: str, separator: str) -> list[list[str]]:
+    """The rows of a text, if all have as many cells; else none."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator, strict=True) if row]
+    except csv.Error:
+        return []
+    return rows if len({len(row) for row in rows}) == 1 else []
 
 
 def _looks_like_header(cells: Collection[str]) -> bool:

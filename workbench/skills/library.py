@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from analysis.errors import BadSkillFile, SkillError
 from analysis.skills.files import parse_skill_bytes, write_skill_lines
 from analysis.skills.items import Skill
-from analysis.skills.tables import read_table
+from analysis.skills.tables import end_lines, read_table
 from demo import BUNDLED_SKILLS
 from store import Store
 from store.errors import translate_errors
@@ -198,6 +198,6 @@ def _check_form(data: bytes, form: str) -> None:
 
 def _is_table(text: str) -> bool:
     try:
-        return read_table(text) is not None
+        return read_table(end_lines(text)) is not None
     except BadSkillFile:  # reported by the reader, too
         return True

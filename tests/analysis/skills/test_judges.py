@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.errors import JudgeError
+from analysis.errors import BadSkillFile, JudgeError
 from analysis.skills import unit_tests
 from analysis.skills.items import SkillItem
 from analysis.skills.judges import judge_output
@@ -26,6 +26,14 @@ from analysis.skills.unit_tests import UnitTests, run_program
         ("number", "-3", "the answer is −3 °C", True),
         ("number", "2", "7-2", True),
         ("number", "4", "no number", False),
+        ("number", "1500", "that is 1.5e3", True),
+        ("number", "1.5e3", "so 1,500 m", True),
+        ("number", "3", "that is 1.5e3", False),
+        ("number", "1e-07", "about 0.0000001", True),
+        ("number", "1e-07", "about 7", False),
+        ("number", "1e+16", "10000000000000000", True),
+        ("number", "5", "2e5x", True),
+        ("number", "1,072 apples", "1072", True),
         ("substring", "Café", "le CAFE\u0301 noir", True),
         ("substring", "STRASSE", "in der Straße", True),
         ("substring", "tea", "coffee", False),
@@ -36,6 +44,19 @@ from analysis.skills.unit_tests import UnitTests, run_program
 )
 def test_judges_of_text(judge: str, answer: str, output: str, right: bool) -> None:
     assert judge_output(SkillItem("q", answer, judge), output) is right  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "answer", ["1,5", "NaN", "inf", "1e999", "seven", "½", "1½", "1/2", "3 m2", "10²", "1.000,5", "7-2", "Ⅷ"]
+)
+def test_an_answer_that_is_not_one_finite_number_is_refused(answer: str) -> None:
+    with pytest.raises(BadSkillFile, match=f"'q': the answer '{answer}' is not one finite number"):
+        SkillItem("q", answer, "number")
+
+
+@pytest.mark.parametrize("answer", ["$18", "−3 °C", "5.", "12,34,567", "1,072.50", ".5", "+4", "0012", "40%"])
+def test_one_number_with_or_without_a_unit_is_an_answer(answer: str) -> None:
+    assert judge_output(SkillItem("q", answer, "number"), f"It is {answer}")
 
 
 def test_a_judge_of_another_sort_refuses_a_text() -> None:

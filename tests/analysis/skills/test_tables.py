@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from analysis.errors import BadSkillFile
-from analysis.skills.files import parse_skill_bytes
+from analysis.errors import BadSkillFile, TooFewExamples
+from analysis.skills.files import parse_skill_bytes, write_skill_lines
 from analysis.skills.items import Skill, SkillItem
 
 QUESTION = "Which gas do plants take in?"
@@ -71,15 +71,39 @@ def test_prose_with_commas_stays_prose() -> None:
     assert [item.judge for item in read(prose).items] == ["perplexity", "perplexity"]
 
 
+def test_lines_may_end_in_carriage_returns_alone() -> None:
+    assert read("prompt,answer\ra,b\rc,d\r").digest == read("prompt,answer\na,b\nc,d\n").digest
+    given = lines({"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d"})
+    assert read(given.replace("\n", "\r")).digest == read(given).digest
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_mmlu_without_a_header_is_read_with_any_separator(separator: str, count: int) -> None:
+    row = separator.join(["Which is a gas?", "iron", "neon", "salt", "ice", "B"])
+    found = read("\n".join([row] * count)).items
+    assert [(item.chosen, item.prompt) for item in found] == [
+        (1, "Which is a gas?\nA. iron\nB. neon\nC. salt\nD. ice\nAnswer:")
+    ] * count
+
+
+def test_a_short_text_is_refused_with_what_it_is_not() -> None:
+    with pytest.raises(TooFewExamples, match=r"file: it is empty: no paragraph of 40 .* no table"):
+        read("a; b; c\n")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("prompt,answer,answer\na,b,c\n", "the header names the column 'answer' 2 times; rename"),
+        ("Prompt;answer;PROMPT\na;b;c\n", "the header names the column 'prompt' 2 times; rename"),
         (
             "prompt,answer\na,b\nc, d,e\n",
             "line 3 has 3 cells under a header of 2; put a text",
         ),
         ("prompt;answer\na;b\nc\n", "line 3 has 1 cells under a header of 2"),
         ("sep=;\nprompt;answer\na;b\nc\n", "line 4 has 1 cells"),
+        ("\n\r\nprompt,answer\na,b\nc\n", "line 5 has 1 cells"),
         ('prompt,answer\n"a\nb",c\nd\n', "line 4 has 1 cells"),
         ('prompt,answer\na,b\n"Which" one?,c\n', "line 3 is no row of the table .* double its own"),
         ("prompt\na\n", "example 1: 'a' has no answer"),
@@ -87,6 +111,20 @@ def test_prose_with_commas_stays_prose() -> None:
 )
 def test_a_row_that_does_not_fit_is_refused_by_its_line(text: str, message: str) -> None:
     with pytest.raises(BadSkillFile, match=message):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("prompt,answer,judge\na,1,number\nb,NaN,number\n", "NaN"),
+        ("prompt;answer;judge\na;1;number\nb;1,5;number\n", "1,5"),
+        ("question,answer\na,first #### 4\nb,then #### seven\n", "seven"),
+        (lines({"question": "a", "answer": "#### 4"}, {"question": "b", "answer": "#### inf"}), "inf"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_its_row(text: str, answer: str) -> None:
+    with pytest.raises(BadSkillFile, match=f"example 2: .*the answer '{answer}' is not one finite number"):
         read(text)
 
 
@@ -147,13 +185,64 @@ def test_answers_counted_from_one_are_counted_from_zero() -> None:
 
     assert ask(1, 4, 2) == [0, 3, 1]
     assert ask(1, 3, 2) == [1, 3, 2]
+    assert choose((DIGITS, 2), (WORDS, 4)) == [1, 3]
     with pytest.raises(BadSkillFile, match=r"example 2: .* '4' is no 0-based index into its 4 choices"):
         ask(0, 4)
+
+
+def choose(*rows: tuple[list[str], object], ask: str = "question", **more: str) -> list[int]:
+    records = ({ask: QUESTION, "choices": texts, "answer": said, **more} for texts, said in rows)
+    return [item.chosen for item in read(lines(*records)).items]
+
+
+DIGITS, COLOURS, WORDS = ["1", "2", "3", "4"], ["red", "blue"], ["w", "x", "y", "z"]
+
+
+@pytest.mark.parametrize("ours", [{}, {"ask": "prompt", "judge": "choice"}])
+def test_whether_numbers_and_letters_are_texts_or_places_is_decided_by_the_file(ours: dict[str, str]) -> None:
+    assert choose((DIGITS, "2"), (COLOURS, "blue"), **ours) == [1, 1]
+    assert choose((["3", "4", "5", "6"], "4"), (["3", "4", "5", "6"], "3"), **ours) == [1, 0]
+    assert choose((["41", "42"], "42"), (WORDS, "2"), **ours) == [1, 2]
+    assert choose((DIGITS, "2"), (WORDS, "0"), **ours) == [2, 0]
+    assert choose((["0", "1", "2"], "1"), **ours) == [1]
+    assert choose((["C", "A", "D", "B"], "A"), (WORDS, "D"), **ours) == [0, 3]
+    assert choose((["C", "A", "D", "B"], "A"), (["E", "F"], "F"), **ours) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(WORDS, "x"), (DIGITS, "2"), (WORDS, "2")], "example 2: the answer '2' is the text of one choice"),
+        ([(DIGITS, "2")], "example 1: the answer '2' .*; write the right choice's letter, A for the first"),
+        ([(["C", "A", "D", "B"], "A")], "example 1: the answer 'A' .*; write the right choice's index"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_may_be_a_text_or_a_place_is_refused(
+    rows: list[tuple[list[str], object]], message: str
+) -> None:
+    with pytest.raises(BadSkillFile, match=message):
+        choose(*rows)
+
+
+def test_a_table_and_mapped_columns_are_decided_by_the_file_too() -> None:
+    rows = 'question,choices,answer\nq,"[""1"",""2"",""3""]",2\n'
+    assert [one.chosen for one in read(f'{rows}r,"[""red"",""blue""]",blue\n').items] == [1, 1]
+    with pytest.raises(BadSkillFile, match="example 1: the answer '2' is the text"):
+        read(rows)
+    kind = {"prompt": "Q", "choices": "C", "answer": "R", "judge": "J"}
+    with pytest.raises(BadSkillFile, match="example 1: the answer '2' is the text"):
+        read(lines({"Q": "q", "C": DIGITS, "R": "2", "J": "choice"}), **kind)
+
+
+def test_in_the_own_layout_a_number_is_an_index_so_that_what_is_written_is_read_again() -> None:
+    skill = Skill("skill", (SkillItem("q", "1", "choice", choices=("1", "2", "0")),))
+    assert read(write_skill_lines(skill)) == skill
 
 
 @pytest.mark.parametrize(
     ("record", "message"),
     [
+        ({"question": QUESTION, "choices": GASES, "answer": None}, "the field 'answer' is null; write"),
         ({"question": QUESTION, "choices": GASES, "answer": "E"}, "answer 'E' is no 0-based index"),
         ({"question": QUESTION, "choices": ["x", "x"], "answer": "x"}, "answer 'x' is no 0-based index"),
         (
@@ -175,12 +264,15 @@ def test_a_choice_that_is_none_is_refused(record: Mapping[str, Any], message: st
 def test_a_chat_of_one_question_and_answer_is_an_example() -> None:
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     assert vars(one({"messages": chat})) == vars(SkillItem("hi", "hello", "perplexity"))
+    assert read(json.dumps(chat)).digest == read(lines({"messages": chat})).digest
     with pytest.raises(BadSkillFile, match="its messages are of system, user, assistant; an example is one"):
         one({"messages": [{"role": "system", "content": "be brief"}, *chat]})
 
 
 def test_records_under_data_are_read() -> None:
     assert read(json.dumps({"data": [{"prompt": "a", "answer": "b"}]})).items[0].answer == "b"
+    rows = [{"question": "q", "choices": WORDS, "answer": one} for one in (1, 4)]
+    assert [item.chosen for item in read(json.dumps({"data": rows})).items] == [0, 3]
 
 
 def test_a_list_with_a_comma_too_many_says_where() -> None:
