@@ -335,7 +335,7 @@ def test_a_skill_is_pasted_previewed_kept_and_chosen(run_app: RunApp, database: 
 @pytest.mark.parametrize(
     ("pasted", "told"),
     [
-        ("  \n x", "the skill 'draft' is empty"),
+        ("  \n x", "it is empty: no paragraph of 40 characters"),
         ("What is 2 + 2?,4\nWhat is 3 + 3?,6", "a CSV needs a header"),
         ('{"prompt": "a", "answer": "b", "judge": "oracle"}', "judge 'oracle' is unknown"),
         ('{"prompt": "a"}', "has no answer"),
