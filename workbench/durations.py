@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from analysis.opening.models import LoadedModel
-from analysis.running.batches import BATCH
+from analysis.running.batches import BATCH, takes_padding
 from analysis.skills.answering import answer_prompts
 from store import Run, Store, list_runs
 
@@ -19,14 +19,16 @@ PROBE_ROWS, PROBE_TOKENS, PROBE_PASSES = 8, 32, 5
 """Size of the batch by which the reading rate is measured, and how often it is read at most."""
 PROBE_SECONDS = 0.4
 """After this time no further pass begins."""
+READ_SECONDS, READ_TRIES = 4.0, 4
+"""Prompts are timed as many side by side as are read within this time, and read again within it, the best
+of so many tries.
+"""
 STEPS = 4
-"""Steps of writing by which the time of one is measured."""
+"""Steps of writing by which the time of one is measured, before more are written."""
 SHORT = 4
 """Tokens of a prompt that are enough to time the steps behind it, side by side, on a slow model."""
-ANSWER_SECONDS = 4.0
-"""Answers that would take longer than this are not written to the end: they count as the longest allowed."""
-FULL_SECONDS, PROBE_TRIES = 0.4, 2
-"""A model that reads a batch within this time is timed by a whole one, the better of so many tries."""
+WRITE_SECONDS = 8.0
+"""Answers are written for so long at most; those that go on then count as the longest allowed."""
 LOCK_SECONDS = 0.1
 """How long a measurement waits for a model that is at work."""
 
@@ -75,14 +77,14 @@ def measure_reading_rate(loaded: LoadedModel) -> float | None:
 
 @dataclass(frozen=True)
 class AnswerRates:
-    """What answering costs on a model. read: seconds per prompt token, padding
-    included; step: seconds per new token of `rows`
-    answers side by side; lengths: new tokens of each prompt's answer.
+    """What answering costs on a model. read: seconds per prompt token, padding included; step: seconds per
+    step of writing in a batch; rows: of a full batch; lengths: new tokens of each answer, of as many of the
+    prompts as were answered.
     """
 
     read: float
     step: float
-    rows: int
+    rows: float
     lengths: tuple[int, ...]
 
 
@@ -92,60 +94,101 @@ def measure_answer_rates(
     stops: Sequence[Sequence[str] | None],
     max_new_tokens: int,
 ) -> AnswerRates | None:
-    """Time some prompts (token ids) side by side: read, then answered up to `max_new_tokens` each where that
-    is quick. None while the model is at work: nothing waits for it.
+    """Read prompts (token ids) side by side and write answers of up to `max_new_tokens` to them; a slow model
+    to the first few alone, and not to the end. None while the model is at work: nothing waits for it.
+
+    Other work on the machine comes and goes: what counts is the best reading, and of the steps the lower
+    quartile.
     """
     if not loaded.lock.acquire(timeout=LOCK_SECONDS):
         return None
     try:
+        pads = takes_padding(loaded)
         _time_answers(loaded, prompts[:1], stops[:1], 1)  # the first pass of a model is slower
-        reading = _time_answers(loaded, prompts, stops, 1)[0]
-        rows = len(prompts)
-        # where side by side is what counts, as many rows as a job has
-        copies = max(1, BATCH // rows) if reading * BATCH / rows < FULL_SECONDS else 1
-        many: list[Sequence[int]] = [*prompts] * copies
-        ends = [*stops] * copies
-        if copies > 1:
-            reading = min(_time_answers(loaded, many, ends, 1)[0] for _ in range(PROBE_TRIES))
-        token = reading / (len(many) * max(map(len, many)))  # with the padding
-        step, lengths = _time_writing(loaded, many, ends, reading, max_new_tokens)
-        if copies == 1 and rows < BATCH:
-            many = [ids[:SHORT] for ids in prompts] * (BATCH // rows)
-            first = _time_answers(loaded, many, [[]] * len(many), 1)[0]
-            step = _time_writing(loaded, many, [[]] * len(many), first, STEPS)[0]
-        return AnswerRates(token, max(step, token * len(many)), len(many), lengths[:rows])
+        alone = _time_answers(loaded, prompts[:1], stops[:1], 1)
+        rows = _count_affordable(alone.read, prompts)
+        many, ends = prompts[:rows], stops[:rows]
+        read = min(_repeat_reading(loaded, many, ends))
+        first = _time_answers(loaded, many, ends, min(STEPS, max_new_tokens))
+        steps = min(max_new_tokens, max(STEPS, int(WRITE_SECONDS / max(first.step, 1e-6))))
+        written = first
+        if steps > STEPS and max(first.lengths) >= STEPS:
+            written = _time_answers(loaded, many, ends, steps)
+        lengths = tuple(max_new_tokens if length >= steps else length for length in written.lengths)
+        if pads and rows < BATCH:  # the steps of a job have more rows
+            some = [ids[:SHORT] for ids in prompts] * -(-BATCH // len(prompts))
+            written = _time_answers(loaded, some[:BATCH], [[]] * BATCH, STEPS)
+        return AnswerRates(
+            min(read, first.read, alone.read),
+            max(written.step, read),
+            BATCH if pads else written.rows,
+            lengths,
+        )
     finally:
         loaded.lock.release()
 
 
+@dataclass(frozen=True)
+class _Passes:
+    """The passes of a model that answer some prompts. read: seconds per token; step: seconds, the lower
+    quartile, 0 without a step; rows: the mean of a pass; lengths: of the answers, in tokens.
+    """
+
+    read: float
+    step: float
+    rows: float
+    lengths: tuple[int, ...]
+
+
 def _time_answers(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], stops: Sequence[Sequence[str] | None], longest: int
-) -> tuple[float, tuple[int, ...]]:
-    """Seconds for answers of at most so many tokens, and the length of each."""
-    started = time.perf_counter()
-    found = answer_prompts(loaded, prompts, stops=stops, max_new_tokens=longest)
-    return time.perf_counter() - started, tuple(len(answer.token_ids) for answer in found)
+) -> _Passes:
+    """Time every pass until the next begins, with all that is done between them."""
+    begun: list[tuple[float, int, int]] = []
+
+    def note(_: object, given: tuple[object, ...], named: Mapping[str, Any]) -> None:
+        begun.append((time.perf_counter(), *named["input_ids"].shape))
+
+    handle = loaded.model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        found = answer_prompts(loaded, prompts, stops=stops, max_new_tokens=longest)
+    finally:
+        handle.remove()
+    ends = [start for start, _, _ in begun[1:]] + [time.perf_counter()]
+    timed = [(end - start, rows, width) for (start, rows, width), end in zip(begun, ends, strict=True)]
+    reads = [one for one in timed if one[2] > 1] or timed[:1]
+    steps = sorted(seconds for seconds, _, width in timed if width == 1)
+    return _Passes(
+        sum(seconds for seconds, _, _ in reads) / sum(rows * width for _, rows, width in reads),
+        steps[len(steps) // 4] if steps else 0.0,
+        statistics.fmean(rows for _, rows, _ in timed),
+        tuple(len(answer.token_ids) for answer in found),
+    )
 
 
-def _time_writing(
-    loaded: LoadedModel,
-    prompts: Sequence[Sequence[int]],
-    stops: Sequence[Sequence[str] | None],
-    reading: float,
-    longest: int,
-) -> tuple[float, tuple[int, ...]]:
-    """Seconds per step behind the first, and each answer's length: as written, or the longest where that is
-    slow. reading: seconds of the first step.
+def _count_affordable(token: float, prompts: Sequence[Sequence[int]]) -> int:
+    """How many of the first prompts are read side by side in the time that there is, one at least.
+
+    token: seconds per token.
     """
-    first = min(STEPS, longest)
-    took, lengths = _time_answers(loaded, prompts, stops, first)
-    step = (took - reading) / max(1, max(lengths) - 1)
-    if max(lengths) < first or first == longest:
-        return step, lengths
-    if step * longest > ANSWER_SECONDS:
-        return step, tuple(longest if length >= first else length for length in lengths)
-    took, lengths = _time_answers(loaded, prompts, stops, longest)
-    return (took - reading) / max(1, max(lengths) - 1), lengths
+    rows, width = 0, 0
+    for ids in prompts[:BATCH]:
+        width = max(width, len(ids))
+        if rows and token * width * (rows + 1) > READ_SECONDS:
+            break
+        rows += 1
+    return rows
+
+
+def _repeat_reading(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], stops: Sequence[Sequence[str] | None]
+) -> Iterator[float]:
+    """Seconds per token of each try, one at least."""
+    started = time.perf_counter()
+    for _ in range(READ_TRIES):
+        yield _time_answers(loaded, prompts, stops, 1).read
+        if time.perf_counter() - started > READ_SECONDS:
+            return
 
 
 def _read_tokens(loaded: LoadedModel, rows: int, length: int) -> float | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMS = 3
-"""Other forms of a skill: after answered examples, after a greeting, after an instruction."""
 SHOTS_LONGER = 2.0
 """How much longer the forms are than the skill as asked, on average: one has three examples before it."""
 
@@ -13,7 +11,8 @@ SHOTS_LONGER = 2.0
 @dataclass(frozen=True)
 class ExamplePass:
     """A pass over n examples of a skill. answered: the model writes or scores answers; else it reads prompts.
-    longer: × the prompt's tokens. counted: whether it shows in the progress.
+    longer: × the prompt's tokens. counted: whether it shows in the progress. rambling: under a change that
+    may be so strong that answers go on to the limit of tokens.
     """
 
     skill: str
@@ -21,3 +20,4 @@ class ExamplePass:
     answered: bool = False
     longer: float = 1.0
     counted: bool = True
+    rambling: bool = False

@@ -83,6 +83,11 @@ def list_forms(loaded: LoadedModel, items: Sequence[SkillItem]) -> dict[str, For
     return forms | ({"instruction_after": Form(suffix=AFTER)} if has_template(loaded) else {})
 
 
+def count_forms(loaded: LoadedModel) -> int:
+    """How many other forms a set is put in on this model, if it has answered examples to give."""
+    return 4 if has_template(loaded) else 3
+
+
 def _forms(
     loaded: LoadedModel, split: Split, plan: FitSettings
 ) -> Iterator[tuple[str, str, Sequence[SkillItem], MeasureOptions]]:

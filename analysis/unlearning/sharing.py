@@ -61,8 +61,9 @@ def list_share_fits(scene: Scene, plan: FitSettings) -> Iterator[ExamplePass]:
     """The passes of a fit: probes once, validation at every share."""
     for split in (*scene.splits, *scene.near):
         yield ExamplePass(split.skill, len(split.probe))
-    for split in scene.splits:
-        yield ExamplePass(split.skill, len(plan.shares) * len(split.validation), answered=True)
+    for _ in plan.shares:
+        for split in scene.splits:
+            yield ExamplePass(split.skill, len(split.validation), answered=True, rambling=True)
 
 
 def _point(

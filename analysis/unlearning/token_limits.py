@@ -46,8 +46,35 @@ def answer_within_limit(
     return kept, limit
 
 
+def foresee_limits(lengths: Sequence[Sequence[int]], limit: int) -> tuple[int, ...]:
+    """The limit that `answer_within_limit` would keep, and behind it those that it would try before.
+
+    lengths: of some answers of each skill, in tokens, as far as the largest limit lets them go.
+    """
+    longest, tried, kept = max(limit, LONGEST), [limit], limit
+    shares = [_cut_off(skill, limit, longest) for skill in lengths]
+    best = shares
+    for _ in range(DOUBLINGS):
+        longer = min(2 * tried[-1], longest)
+        if longer == tried[-1] or all(share <= MOST_CUT_OFF for share in shares):
+            break
+        tried.append(longer)
+        shares = [_cut_off(skill, longer, longest) for skill in lengths]
+        if any(_is_worth(*pair) for pair in zip(best, shares, strict=True)):
+            best, kept = shares, longer
+    return kept, *tried[1:]
+
+
+def _cut_off(lengths: Sequence[int], limit: int, longest: int) -> float:
+    return sum(length > limit or length >= longest for length in lengths) / len(lengths)
+
+
+def _is_worth(before: float, after: float) -> bool:
+    return before > MOST_CUT_OFF and after <= WORTH * before
+
+
 def _helps(before: MeasuredItems, after: MeasuredItems) -> bool:
-    return before.cut_off > MOST_CUT_OFF and after.cut_off <= WORTH * before.cut_off
+    return _is_worth(before.cut_off, after.cut_off)
 
 
 def _answer_longer(

@@ -55,7 +55,7 @@ def plan_time(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime 
     costs = measure_example_costs(loaded, scene, plan)
     if costs is None:
         return None
-    seconds, concerns = estimate_seconds(scene, plan, question.methods, costs), list_concerns(scene)
+    seconds, concerns = estimate_seconds(loaded, scene, plan, question.methods, costs), list_concerns(scene)
     quick = make_quick(question)
     if quick == question:
         return PlannedTime(seconds, None, seconds, concerns)
@@ -63,7 +63,7 @@ def plan_time(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime 
         small = check_scene(loaded, quick)
     except SkillError:
         return PlannedTime(seconds, None, seconds, concerns)
-    quick_seconds = estimate_seconds(small, quick.plan, quick.methods, costs)
+    quick_seconds = estimate_seconds(loaded, small, quick.plan, quick.methods, costs)
     return PlannedTime(seconds, quick, quick_seconds, concerns)
 
 

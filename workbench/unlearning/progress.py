@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import ceil
 from statistics import fmean
 
 from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
+from analysis.running.batches import BATCH
 from analysis.skills.forms import select_fitting
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split
@@ -16,18 +19,22 @@ from analysis.skills.unrelated import COUNT
 from analysis.skills.unrelated import NAME as PROSE
 from analysis.unlearning.evaluating import ENOUGH_TO_LIMIT
 from analysis.unlearning.methods import find_method
-from analysis.unlearning.over_refusal import MOST_ASKED, MOST_IN_FORM
-from analysis.unlearning.passes import FORMS, SHOTS_LONGER, ExamplePass
+from analysis.unlearning.over_refusal import MOST_ASKED, MOST_IN_FORM, thin_out
+from analysis.unlearning.passes import SHOTS_LONGER, ExamplePass
 from analysis.unlearning.records import UnlearningMethod
 from analysis.unlearning.results import FitSettings
+from analysis.unlearning.robustness import count_forms
 from analysis.unlearning.scenes import Scene
+from analysis.unlearning.token_limits import LONGEST, foresee_limits
 from workbench.durations import AnswerRates, measure_answer_rates
 
-SAMPLED = 4
-"""Examples of each skill by which a model is timed."""
+FEWEST_SAMPLED = 4
+"""Examples of each set by which a model is timed, at least; all skills' together fill a batch."""
 
 
-def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[str]) -> Iterator[ExamplePass]:
+def list_passes(
+    loaded: LoadedModel, scene: Scene, plan: FitSettings, methods: Sequence[str]
+) -> Iterator[ExamplePass]:
     """Every pass for these methods, including those of the unchanged model."""
     records = [find_method(name) for name in methods]
     reads = all(record.only_reads(plan) for record in records)
@@ -38,10 +45,12 @@ def list_passes(scene: Scene, plan: FitSettings, methods: Sequence[str]) -> Iter
     if plan.mmlu is not None:
         yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=True)
     for record in records:
-        yield from _list_method_passes(scene, plan, record)
+        yield from _list_method_passes(scene, plan, record, count_forms(loaded))
 
 
-def _list_method_passes(scene: Scene, plan: FitSettings, record: UnlearningMethod) -> Iterator[ExamplePass]:
+def _list_method_passes(
+    scene: Scene, plan: FitSettings, record: UnlearningMethod, forms: int
+) -> Iterator[ExamplePass]:
     again = not record.only_reads(plan)  # else it answers as the unchanged model does
     test = [ExamplePass(split.skill, len(split.test), answered=again) for split in scene.splits]
     yield from record.list_fits(scene, plan)
@@ -52,21 +61,24 @@ def _list_method_passes(scene: Scene, plan: FitSettings, record: UnlearningMetho
         yield from record.list_fits(scene, plan) if record.refits else ()
         yield from test
     if plan.robustness:
-        yield from _list_form_passes(scene.forget, plan, again)
-    yield from _list_asked(scene, plan, record)
+        yield from _list_form_passes(scene.forget, plan, forms, again)
+    yield from _list_asked(scene, plan, record, forms)
     if plan.mmlu is not None:
         yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=again)
 
 
-def _list_form_passes(forget: Split, plan: FitSettings, again: bool) -> Iterator[ExamplePass]:
+def _list_form_passes(forget: Split, plan: FitSettings, forms: int, again: bool) -> Iterator[ExamplePass]:
     """Every other form of the forget skill, unchanged and changed."""
     other = sum(len(skill.items) for skill in plan.other_languages)
     for answered in (True, again):
-        yield ExamplePass(forget.skill, FORMS * len(forget.test), answered, SHOTS_LONGER)
+        for _ in range(forms):
+            yield ExamplePass(forget.skill, len(forget.test), answered, SHOTS_LONGER)
         yield ExamplePass(forget.skill, other, answered)
 
 
-def _list_asked(scene: Scene, plan: FitSettings, record: UnlearningMethod) -> Iterator[ExamplePass]:
+def _list_asked(
+    scene: Scene, plan: FitSettings, record: UnlearningMethod, forms: int
+) -> Iterator[ExamplePass]:
     """What must go on being answered: as asked, under a guard in every other form too, and plain text. A
     guard that checks prompts alone reads each once; any other method is compared with the unchanged model.
     """
@@ -77,51 +89,88 @@ def _list_asked(scene: Scene, plan: FitSettings, record: UnlearningMethod) -> It
     for name, n in sets.items():
         yield ExamplePass(name, times * min(n, MOST_ASKED))
     for name, n in (kept | sets).items() if record.abstains and plan.robustness else ():
-        yield ExamplePass(name, times * FORMS * min(n, MOST_IN_FORM), longer=SHOTS_LONGER)
+        yield ExamplePass(name, times * forms * min(n, MOST_IN_FORM), longer=SHOTS_LONGER)
     yield ExamplePass(PROSE, times * COUNT)
 
 
-def count_examples(scene: Scene, plan: FitSettings, methods: Sequence[str]) -> int:
+def count_examples(loaded: LoadedModel, scene: Scene, plan: FitSettings, methods: Sequence[str]) -> int:
     """About how many examples are read or answered for these methods, including the unchanged model."""
-    return sum(one.n for one in list_passes(scene, plan, methods) if one.counted)
+    return sum(one.n for one in list_passes(loaded, scene, plan, methods) if one.counted)
 
 
 @dataclass(frozen=True)
 class ExampleCost:
-    """Seconds to read an example, and to write or score its answer besides."""
+    """What examples of a set cost, in seconds: to read one; to score its choices besides; to write the
+    answers of a batch, which is done when its longest is; to write them up to the limit of tokens; and to
+    write those of validation again under each higher limit that is tried.
+    """
 
     read: float
-    answer: float
+    score: float = 0.0
+    write: float = 0.0
+    ramble: float = 0.0
+    again: float = 0.0
 
 
-def measure_example_costs(
-    loaded: LoadedModel, scene: Scene, plan: FitSettings
-) -> Mapping[str, ExampleCost] | None:
-    """What an example of each set costs, by a few that are read and answered; None while the model is at
+@dataclass(frozen=True)
+class ExampleCosts:
+    """The costs by set; one that is not in it counts as the mean of the others, read. batch: how many
+    examples are answered side by side.
+    """
+
+    sets: Mapping[str, ExampleCost]
+    batch: float
+
+    def price(self, one: ExamplePass) -> float:
+        """Seconds of a pass."""
+        usual = ExampleCost(fmean(cost.read for cost in self.sets.values()))
+        cost = self.sets.get(one.skill, usual)
+        write = cost.ramble if one.rambling else cost.write
+        answered = one.n * cost.score + self._count_batches(one.n) * write if one.answered else 0.0
+        return one.n * cost.read * one.longer + answered
+
+    def price_again(self, split: Split) -> float:
+        """Seconds of a skill's validation under higher limits on tokens."""
+        cost = self.sets.get(split.skill)
+        return 0.0 if cost is None else self._count_batches(len(split.validation)) * cost.again
+
+    def _count_batches(self, n: int) -> int:
+        return ceil(n / self.batch)
+
+
+def measure_example_costs(loaded: LoadedModel, scene: Scene, plan: FitSettings) -> ExampleCosts | None:
+    """What the examples of each set cost, by a few that are read and answered; None while the model is at
     work. Raises TooFewExamples if no example fits into the context.
     """
     samples = _sample(loaded, scene, plan)
-    asked = [(item, ids) for split in scene.splits for item, ids in samples.get(split.skill, ())]
+    own = {split.skill: samples[split.skill] for split in scene.splits}
+    asked = _take_turns({name: [one for one in rows if _is_written(one[0])] for name, rows in own.items()})
+    longest = max(plan.ways.max_new_tokens, LONGEST)
+    if not asked:  # every answer is scored
+        asked, longest = _take_turns(own), 1
     if not asked:
         raise TooFewExamples("no example of these skills is short enough for this model's context")
-    prompts, stops = [ids for _, ids in asked], [item.stop for item, _ in asked]
-    rates = measure_answer_rates(loaded, prompts, stops, plan.ways.max_new_tokens)
+    prompts, stops = [ids for _, (_, ids) in asked], [item.stop for _, (item, _) in asked]
+    rates = measure_answer_rates(loaded, prompts, stops, longest)
     if rates is None:
         return None
-    steps = {item.prompt: length for (item, _), length in zip(asked, rates.lengths, strict=True)}
-    return {name: _cost(rows, rates, steps, plan.ways.batch_size) for name, rows in samples.items() if rows}
+    lengths: dict[str, list[int]] = {}
+    for (name, (item, _)), length in zip(asked, rates.lengths, strict=False):
+        if _is_written(item):
+            lengths.setdefault(name, []).append(length)
+    limits = foresee_limits(list(lengths.values()), plan.ways.max_new_tokens)
+    return ExampleCosts(
+        {name: _cost(rows, rates, lengths.get(name, []), limits) for name, rows in samples.items() if rows},
+        min(plan.ways.batch_size, rates.rows),
+    )
 
 
 def estimate_seconds(
-    scene: Scene, plan: FitSettings, methods: Sequence[str], costs: Mapping[str, ExampleCost]
+    loaded: LoadedModel, scene: Scene, plan: FitSettings, methods: Sequence[str], costs: ExampleCosts
 ) -> float:
-    """Seconds that these methods take. costs: by set; one without counts as the mean of the others, read."""
-    usual = ExampleCost(fmean(one.read for one in costs.values()), 0.0)
-    return sum(_price(one, costs.get(one.skill, usual)) for one in list_passes(scene, plan, methods))
-
-
-def _price(one: ExamplePass, cost: ExampleCost) -> float:
-    return one.n * (cost.read * one.longer + (cost.answer if one.answered else 0.0))
+    """Seconds that these methods take."""
+    again = sum(costs.price_again(split) for split in scene.splits)
+    return again + sum(costs.price(one) for one in list_passes(loaded, scene, plan, methods))
 
 
 _Sample = list[tuple[SkillItem, list[int]]]
@@ -134,25 +183,46 @@ def _sample(loaded: LoadedModel, scene: Scene, plan: FitSettings) -> dict[str, _
     }
     sets |= {skill.name: skill.items for skill in scene.unlisted}
     sets |= {} if plan.mmlu is None else {plan.mmlu.name: plan.mmlu.items}
+    count = max(FEWEST_SAMPLED, ceil(BATCH / len(scene.splits)))
     found: dict[str, _Sample] = {}
     for name, items in sets.items():
-        some = items[:: max(1, len(items) // SAMPLED)][:SAMPLED]
         try:
-            kept, ids, _ = select_fitting(loaded, some)
+            kept, ids, _ = select_fitting(loaded, thin_out(items, count))
         except TooFewExamples:
             kept, ids = [], []
         found[name] = list(zip(kept, ids, strict=True))
     return found
 
 
-def _cost(rows: _Sample, rates: AnswerRates, steps: Mapping[str, int], batch: int) -> ExampleCost:
-    """Of a set's example. A batch is done when its longest answer is, so the longest sampled one counts."""
+def _take_turns(sets: Mapping[str, _Sample]) -> list[tuple[str, tuple[SkillItem, list[int]]]]:
+    """The sets' first examples, their second ones, and so on."""
+    named = [[(name, one) for one in rows] for name, rows in sets.items()]
+    return [one for row in zip_longest(*named) for one in row if one is not None]
+
+
+def _cost(rows: _Sample, rates: AnswerRates, lengths: Sequence[int], limits: Sequence[int]) -> ExampleCost:
+    """Of a set. lengths: of the answers that were written; limits: of tokens, see `foresee_limits`."""
     read = fmean(len(ids) for _, ids in rows) * rates.read
-    written = [steps[item.prompt] for item, _ in rows if item.prompt in steps and _is_written(item)]
-    step = rates.step / min(batch, rates.rows)
-    answer = max(written, default=0) * step
-    choices = [_count_more_rows(item) for item, _ in rows if item.judge == "choice"]
-    return ExampleCost(read, answer + (read * fmean(choices) if choices else 0.0))
+    longest = _foresee_longest(lengths, rates.rows)
+    more = [_count_more_rows(item) for item, _ in rows if item.judge == "choice"]
+    return ExampleCost(
+        read,
+        read * fmean(more) if more else 0.0,
+        rates.step * min(longest, limits[0]),
+        rates.step * limits[0] if lengths else 0.0,
+        rates.step * sum(min(longest, limit) for limit in limits[1:] if longest >= limit / 2),
+    )
+
+
+def _foresee_longest(lengths: Sequence[int], rows: float) -> float:
+    """The longest of a full batch by the lengths of some answers: the longest of n waiting times of mean 1 is
+    1 + 1/2 + … + 1/n on average.
+    """
+    if len(lengths) < 2:
+        return max(lengths, default=0)
+    seen, whole = (sum(1 / i for i in range(1, n + 1)) for n in (len(lengths), max(len(lengths), int(rows))))
+    mean = fmean(lengths)
+    return mean + (max(lengths) - mean) * (whole - 1) / (seen - 1)
 
 
 def _count_more_rows(item: SkillItem) -> int:

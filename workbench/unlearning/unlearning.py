@@ -51,7 +51,9 @@ def compute_units(
         return
     question = read_question(parameters["question"])
     scene, plan = question.scene(), question.plan
-    pulse = PassCounter(pulse, count_examples(scene, plan, [question.methods[index] for index in units]))
+    pulse = PassCounter(
+        pulse, count_examples(loaded, scene, plan, [question.methods[index] for index in units])
+    )
     validate = not all(find_method(question.methods[index]).only_reads(plan) for index in units)
     base = measure_baseline(loaded, scene, plan, pulse, validate=validate)
     for index in units:

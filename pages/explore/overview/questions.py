@@ -11,6 +11,8 @@ from pages.shared.jobs.timing import estimate_levers, estimate_pruning, estimate
 from pages.shared.layout import show_page_link
 from pages.shared.tokens import escape_text
 from workbench.neurons.browsing import find_single_token_words
+from workbench.skills.library import list_bundled_skills
+from workbench.unlearning.questions import UnlearningQuestion
 
 CANDIDATES = ("dog", "cat", "day", "mom", "time", "water", "house", "girl", "the", "and")
 """Candidate words for the first question; the first that is a single token is used."""
@@ -75,10 +77,13 @@ def _ask_mixture(loaded: LoadedModel) -> None:
 
 def _ask_skill(loaded: LoadedModel) -> None:
     forget, *retain = SKILLS
+    methods = ("ksd",)
     st.markdown("**Can it forget one skill and keep another?**")
     here = loaded.ref.name in TAUGHT and loaded.streamed is None
     if here:
-        timing = estimate_unlearning(loaded, EXAMPLES * len(SKILLS))
+        sources = {source.name: source for source in list_bundled_skills()}
+        mine, *kept = (sources[name] for name in SKILLS)
+        timing = estimate_unlearning(loaded, UnlearningQuestion(mine, tuple(kept), methods, limit=EXAMPLES))
     else:
         timing = f"For {SKILLED}, which was taught six: this model was not, as far as is known."
     st.caption(f"Forget {forget}, retain {' and '.join(retain)}; measured on a held-out test. {timing}")
@@ -86,7 +91,7 @@ def _ask_skill(loaded: LoadedModel) -> None:
     view: dict[str, object] = {
         state.FORGET: forget,
         state.RETAIN: retain,
-        state.METHODS: [name_method("ksd")],
+        state.METHODS: [name_method(name) for name in methods],
         state.EXAMPLES: EXAMPLES,
         state.MODEL: loaded.ref.name if here else SKILLED,
     }

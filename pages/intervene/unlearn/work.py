@@ -8,6 +8,7 @@ from analysis.opening.models import LoadedModel
 from analysis.unlearning.methods import name_method
 from pages.intervene.unlearn.form import choose_quick
 from pages.shared.errors import show_errors
+from pages.shared.jobs.timing import plan_unlearning
 from pages.shared.jobs.waiting import ensure_done, has_failed, is_under_way, request_order
 from pages.shared.layout import show_empty
 from pages.shared.resources import get_store
@@ -16,11 +17,10 @@ from workbench.expected import format_minutes
 from workbench.kinds import make_order
 from workbench.unlearning.answers import UnlearningAnswer
 from workbench.unlearning.checks import check_scene
-from workbench.unlearning.presets import PlannedTime, plan_time
+from workbench.unlearning.presets import PlannedTime
 from workbench.unlearning.questions import UnlearningQuestion
 from workbench.unlearning.unlearning import UNLEARN, find_unlearning_answer
 
-_PLANNED = "_unlearn_planned"
 WHY = (
     "Every skill is answered by the unchanged model, and under each method. A finished method stays "
     "stored, whatever happens to the others. The page continues automatically."
@@ -65,7 +65,7 @@ def _go_on(question: UnlearningQuestion, found: UnlearningAnswer) -> None:
 
 def _nothing_yet(loaded: LoadedModel, question: UnlearningQuestion) -> None:
     """What will be done and how long it takes; or, where it cannot work, why."""
-    planned = _plan(loaded, question)
+    planned = plan_unlearning(loaded, question)
     names = ", ".join(name_method(method) for method in question.methods)
     kept = escape_text(", ".join(source.name for source in question.retain)) or "nothing"
     show_empty(
@@ -96,16 +96,3 @@ def _say_time(planned: PlannedTime | None) -> str:
 
 def _say_examples(question: UnlearningQuestion) -> str:
     return f"{question.limit} examples per skill" if question.limit else "all examples"
-
-
-def _plan(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime | None:
-    """The time of a question, measured once per session. Raises SkillError where it cannot work."""
-    known: dict[object, PlannedTime] = st.session_state.setdefault(_PLANNED, {})
-    key = (loaded.fingerprint, str(loaded.device), loaded.dtype, question)
-    if key not in known:
-        with st.spinner("Timing this model on a few of the examples …"):
-            planned = plan_time(loaded, question)
-        if planned is None:
-            return None
-        known[key] = planned
-    return known[key]

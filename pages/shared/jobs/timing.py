@@ -12,11 +12,10 @@ from pages.shared.resources import get_store
 from workbench.durations import find_seconds_per_unit, measure_reading_rate
 from workbench.expected import LEVERS, PRUNING, REMOVAL, SWEEP, Work, expect_seconds
 from workbench.neurons.mapping import find_seconds_per_neuron, measure_seconds_per_neuron
+from workbench.unlearning.presets import PlannedTime, plan_time
+from workbench.unlearning.questions import UnlearningQuestion
 
-_RATES, _PER_NEURON = "_reading_rates", "_seconds_per_neuron"
-
-UNLEARN_TOKENS = 250
-"""What forgetting costs, in tokens read, for each example: its seconds on demo/base times the rate."""
+_RATES, _PER_NEURON, _PLANNED = "_reading_rates", "_seconds_per_neuron", "_unlearning_planned"
 
 
 def estimate_levers(loaded: LoadedModel, **alike: Any) -> str:
@@ -58,9 +57,25 @@ def estimate_reading(loaded: LoadedModel, tokens: int) -> str:
     return "" if rate is None else f" That takes {format_estimate(tokens / rate)} on this machine."
 
 
-def estimate_unlearning(loaded: LoadedModel, examples: int) -> str:
-    """A sentence on the time of forgetting a skill. examples: of all its skills together."""
-    return _say(loaded, Work("unlearn", 0.0, UNLEARN_TOKENS * examples))
+def plan_unlearning(loaded: LoadedModel, question: UnlearningQuestion) -> PlannedTime | None:
+    """How long a question and its quick preset take, measured once per session; None while the model is at
+    work. Raises SkillError and subclasses where the question cannot work.
+    """
+    known: dict[object, PlannedTime] = st.session_state.setdefault(_PLANNED, {})
+    key = (loaded.fingerprint, str(loaded.device), loaded.dtype, question)
+    if key not in known:
+        with st.spinner("Timing this model on a few of the examples …"):
+            planned = plan_time(loaded, question)
+        if planned is None:
+            return None
+        known[key] = planned
+    return known[key]
+
+
+def estimate_unlearning(loaded: LoadedModel, question: UnlearningQuestion) -> str:
+    """A sentence on the time of forgetting a skill."""
+    planned = plan_unlearning(loaded, question)
+    return _NOT_KNOWN if planned is None else f"{format_estimate(planned.seconds)}{_MEASURED}"
 
 
 def estimate_decoding(loaded: LoadedModel, neurons: int) -> str:
@@ -82,18 +97,18 @@ def _say(loaded: LoadedModel, work: Work, **alike: Any) -> str:
     if found is None:
         return _NOT_KNOWN
     seconds, before = found
-    how = ", as it took here before." if before else " on this machine, by a short measurement."
-    return f"{format_estimate(seconds)}{how}"
+    return f"{format_estimate(seconds)}{', as it took here before.' if before else _MEASURED}"
 
 
 _NOT_KNOWN = "Its time is measured once the model is no longer at work."
+_MEASURED = " on this machine, by a short measurement."
 
 
 def _say_measured(loaded: LoadedModel, tokens: int) -> str:
     rate = _read_rate(loaded)
     if rate is None:
         return _NOT_KNOWN
-    return f"{format_estimate(tokens / rate)} on this machine, by a short measurement."
+    return f"{format_estimate(tokens / rate)}{_MEASURED}"
 
 
 def _read_rate(loaded: LoadedModel) -> float | None:

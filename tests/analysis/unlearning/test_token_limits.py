@@ -12,7 +12,7 @@ from analysis.skills.answering import answer_prompts
 from analysis.skills.items import SkillItem
 from analysis.skills.tasks import MeasureOptions, measure_items
 from analysis.unlearning.scenes import Scene
-from analysis.unlearning.token_limits import answer_within_limit
+from analysis.unlearning.token_limits import LONGEST, answer_within_limit, foresee_limits
 from tests.analysis.skills_made import make_skill
 from tests.analysis.unlearning.evaluations_made import run, scene  # noqa: F401 - fixtures
 
@@ -87,6 +87,28 @@ def test_a_limit_that_does_not_help_or_is_too_large_is_not_kept(
     monkeypatch.setattr("analysis.unlearning.token_limits.LONGEST", 9)
     assert answer_within_limit(llama, slow, MeasureOptions(max_new_tokens=5))[1] == 9
     assert answer_within_limit(llama, endless, MeasureOptions(max_new_tokens=30))[1] == 30
+
+
+@pytest.mark.parametrize(
+    ("ends", "limit"),
+    [((7, 1), 2), ((1, 1), 2), ((0, 1), 2), ((20, 3), 2), ((9, 0), 5), ((3, 3), 3), ((0, 5), 4)],
+)
+def test_the_limit_is_foreseen_from_the_lengths_of_answers(
+    llama: LoadedModel, ends: tuple[int, ...], limit: int
+) -> None:
+    skills = {str(tokens): ending_after(llama, tokens) for tokens in ends}
+    lengths = [[tokens or LONGEST] * len(skills[str(tokens)]) for tokens in ends]
+    _, kept = answer_within_limit(llama, skills, MeasureOptions(max_new_tokens=limit))
+    assert foresee_limits(lengths, limit)[0] == kept
+
+
+def test_limits_that_are_tried_are_foreseen_too() -> None:
+    assert foresee_limits([[1, 2], [50, 3]], 40) == (80, 80)
+    assert foresee_limits([[LONGEST, 3]], 40) == (40, 80, 160)
+    assert foresee_limits([[LONGEST, LONGEST - 1]], 40) == (160, 80, 160)
+    assert foresee_limits([[30, 3]], 40) == (40,)
+    assert foresee_limits([[500]], 300) == (300,)
+    assert foresee_limits([], 40) == (40,)
 
 
 def test_a_tenth_cut_off_is_tolerated(llama: LoadedModel) -> None:

@@ -253,7 +253,7 @@ def test_progress_only_grows_and_ends_about_where_it_was_said_to(
     seen: list[tuple[int, int]] = []
     list(compute_units(loaded, {"question": question.document()}, [0, 2], lambda *n: seen.append(n)))
     assert all(before[0] <= after[0] for before, after in pairwise(seen))
-    said = count_examples(question.scene(), question.plan, ["ksd", "sp"])
+    said = count_examples(loaded, question.scene(), question.plan, ["ksd", "sp"])
     assert seen[0][1] == said
     assert said / 2 < seen[-1][0] < 2 * said
 
