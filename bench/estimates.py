@@ -1,14 +1,14 @@
-"""How long jobs are said to take, and take: `python -m bench.estimates MODEL WORD [TUNED] [-- NAME…]`.
+"""How long jobs are said to take, and take: `python -m bench.estimates MODEL [NAME…] [OPTION]…`.
 
 Runs the commands that say a time before they start, each on a database of its own, and prints what was said
-with what was taken from then on. NAME…: these alone. Goal: within a factor of two.
+with what was taken from then on. NAME…: of jobs, these alone. Goal: within a factor of two.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,11 +20,9 @@ from workbench.cli.app import app
 from workbench.cli.commands import jobs, unlearn
 from workbench.expected import format_minutes
 
-ASKED, OTHER = "The capital of France is", "Once upon a time"
 
-
-def list_commands(model: str, word: str, tuned: str) -> dict[str, list[str]]:
-    """What is measured, by name."""
+def list_commands(model: str, word: str, removed: str, prompt: str, tuned: str) -> dict[str, list[str]]:
+    """The jobs that are measured, by name."""
     forget, *kept = (str(BUNDLED_SKILLS[name]) for name in ("arithmetic", "facts", "stories"))
     skills = ["--forget", forget, *(part for path in kept for part in ("--retain", path)), "--limit", "240"]
     fit = ["--skill", forget, *(part for path in kept for part in ("--compared", path))]
@@ -34,13 +32,13 @@ def list_commands(model: str, word: str, tuned: str) -> dict[str, list[str]]:
         "sweep": ["sweep", model, "--neuron", "L1.N1", "--word", word],
         "experts": ["experts", model],
         "prune": ["experts", model, "--prune", "L1.N1"],
-        "tars": ["tars", model, "--concept", word, "--prompt", ASKED],
         "skill fit": ["skill", "fit", model, *fit],
         "ksd": ["unlearn", model, *skills, "--method", "ksd"],
         "ksd quick": ["unlearn", model, *skills, "--quick"],
         "na": ["unlearn", model, *skills, "--method", "na"],
         "sp": ["unlearn", model, *skills, "--method", "sp"],
     }
+    found |= {"tars": ["tars", model, "--concept", removed, "--prompt", prompt]} if removed else {}
     return found | ({"compare": ["compare", model, tuned]} if tuned else {})
 
 
@@ -63,13 +61,18 @@ def measure_command(arguments: list[str]) -> tuple[float, float] | None:
 
 def main() -> None:
     """Measure and print."""
-    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    model, word, *tuned = sys.argv[1:cut]
-    wanted = sys.argv[cut + 1 :]
-    print(f"{model}\n\n| job | said, s | taken, s | said / taken |\n|---|---|---|---|", flush=True)
-    for name, arguments in list_commands(model, word, tuned[0] if tuned else "").items():
-        if wanted and name not in wanted:
-            continue
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--word", default="day", help="for levers and sweep")
+    parser.add_argument("--removed", default="", help="a concept to remove, with --prompt")
+    parser.add_argument("--prompt", default="What is the capital of France?", help="which it answers")
+    parser.add_argument("--tuned", default="", help="a model to compare with")
+    given = parser.parse_args()
+    print(f"{given.model}\n\n| job | said, s | taken, s | said / taken |\n|---|---|---|---|", flush=True)
+    commands = list_commands(given.model, given.word, given.removed, given.prompt, given.tuned)
+    for name in given.names or commands:
+        arguments = commands[name]
         found = measure_command(arguments)
         cells = ["nothing", "", ""] if found is None else [f"{found[0]:.1f}", f"{found[1]:.1f}"]
         cells += [] if found is None else [f"{found[0] / found[1]:.2f}"]

@@ -60,6 +60,7 @@ def from_word_to_clamp(page: Page, app: AppServer, word: str) -> str:
     table = page.get_by_test_id("stDataFrame").first
     table.wait_for()
     settled(page)
+    expect(table.locator("td").first).to_be_attached()  # its cells, for screen readers: it is drawn
     table.click(position=FIRST_ROW)
     expect(page.get_by_role("link", name="Clamp it")).to_be_visible()
     settled(page)

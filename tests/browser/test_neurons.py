@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import Page, Position, expect
+from playwright.sync_api import Locator, Page, Position, expect
 
 from analysis.opening.models import ModelRef
 from store import open_store
@@ -32,6 +32,11 @@ def open_hits(page: Page, app: AppServer, model: Path) -> None:
     settled(page)
 
 
+def wait_for_first(table: Locator, hit: SearchHit) -> None:
+    """Until the table is drawn with this neuron in its first row; its cells are there for screen readers."""
+    expect(table.locator("td").first).to_have_text(str(hit.address))
+
+
 def test_a_name_opens_its_neuron_in_this_tab_also_where_the_table_is_sorted(
     app: AppServer,
     page: Page,
@@ -41,6 +46,7 @@ def test_a_name_opens_its_neuron_in_this_tab_also_where_the_table_is_sorted(
     hits = find_hits(tiny_model_folder, tmp_path)
     open_hits(page, app, tiny_model_folder)
     table = page.get_by_test_id("stDataFrame").first
+    wait_for_first(table, hits[0])
     table.click(position=FIRST_NAME)
     expect(page.get_by_role("heading", name=f"Neuron {hits[0].address}")).to_be_visible()
     settled(page)
@@ -48,12 +54,13 @@ def test_a_name_opens_its_neuron_in_this_tab_also_where_the_table_is_sorted(
     expect(page.get_by_role("heading", name=f"Neuron {hits[1].address}")).to_be_visible()
     settled(page).get_by_role("button", name="Back to the list").click()
     settled(page)
+    wait_for_first(table, hits[0])
     box = table.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] - 150, box["y"] + 18)  # the header of the z-scores: ascending
-    page.wait_for_timeout(500)
-    table.click(position=FIRST_NAME)
     lowest = min(hits, key=lambda hit: hit.z_score)
+    wait_for_first(table, lowest)
+    table.click(position=FIRST_NAME)
     expect(page.get_by_role("heading", name=f"Neuron {lowest.address}")).to_be_visible()
     assert len(page.context.pages) == 1
 
@@ -66,7 +73,9 @@ def test_a_row_opens_by_keyboard(
 ) -> None:
     hits = find_hits(tiny_model_folder, tmp_path)
     open_hits(page, app, tiny_model_folder)
-    page.get_by_test_id("stDataFrame").first.get_by_role("button", name="Fullscreen").focus()
+    table = page.get_by_test_id("stDataFrame").first
+    wait_for_first(table, hits[0])
+    table.get_by_role("button", name="Fullscreen").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Shift+Space")
