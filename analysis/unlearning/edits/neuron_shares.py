@@ -185,7 +185,12 @@ def choose_candidate(points: Sequence[FrontierPoint]) -> int | None:
     return max(eligible, key=lambda i: -math.inf if (d := drops[i]) is None else d, default=None)
 
 
+NONE_ELIGIBLE = "no share of neurons is eligible"
+
+
 def explain_none(points: Sequence[FrontierPoint]) -> str:
-    """Why no candidate was chosen: what is wrong with the smallest share."""
+    """Why no candidate was chosen: what is wrong with the smallest share, and what else can be tried."""
     least = min(points, key=lambda point: point.q)
-    return f"no share of neurons is eligible; already at {least.q:g} %: {least.why_not}"
+    known = all(cost.cost is not None for cost in least.costs)
+    advice = f"; shares smaller than {least.q:g} % can be tried" if known else ""
+    return f"{NONE_ELIGIBLE}; already at {least.q:g} %: {least.why_not}{advice}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.skills.metrics import Change, Interval
+from analysis.unlearning.edits.neuron_shares import NONE_ELIGIBLE
 from analysis.unlearning.judging.form_names import AS_ASKED, format_share, name_form
 from analysis.unlearning.judging.verdict_rows import (
     ASKED_ROWS,
@@ -70,7 +71,8 @@ def judge_method(result: MethodResult) -> Verdict:
     took = list_took(result.parameters)
     name = name_method(result.method)
     if why := result.parameters.get("why"):
-        said = f"No share of neurons is eligible for {name}: nothing was changed. {_capitalize(str(why))}."
+        detail = _capitalize(str(why).removeprefix(f"{NONE_ELIGIBLE}; "))
+        said = f"No share of neurons is eligible for {name}: nothing was changed. {detail}."
         return Verdict(False, said, rows, took)
     reached = _is_reached(rows)
     said = _describe_forgetting(name, result.skills[0].skill, forms) + _describe_costs(costs)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.skills.metrics import Change, Divergence
+from analysis.unlearning.edits.neuron_shares import NONE_ELIGIBLE
 from analysis.unlearning.judging.form_names import format_share, name_form
 from analysis.unlearning.judging.verdicts import Verdict, judge_method
 from analysis.unlearning.results import AskedResult, FormResult, MethodResult, SkillResult, Utility
@@ -225,13 +226,14 @@ def test_an_interval_that_includes_the_bound_is_said() -> None:
 
 def test_where_no_share_is_eligible_nothing_is_reached_and_that_is_said() -> None:
     skills = (skill("capitals", change(0.0)), skill("sums", change(0.0)))
-    why = "sums loses more than .1 at every share"
-    found = judge(method="na", skills=skills, robustness=(), parameters={"q": None, "why": why})
-    assert found.reached is False
-    assert found.sentence == (
-        "No share of neurons is eligible for Neuron Adjust: nothing was changed. "
-        "Sums loses more than .1 at every share."
-    )
+    for before in ("", f"{NONE_ELIGIBLE}; "):
+        why = f"{before}sums loses more than .1 at every share"
+        found = judge(method="na", skills=skills, robustness=(), parameters={"q": None, "why": why})
+        assert found.reached is False
+        assert found.sentence == (
+            "No share of neurons is eligible for Neuron Adjust: nothing was changed. "
+            "Sums loses more than .1 at every share."
+        )
 
 
 def test_only_some_costs_are_named_and_the_others_are_counted() -> None:
