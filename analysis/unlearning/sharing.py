@@ -21,6 +21,7 @@ from analysis.unlearning.edits.neuron_shares import (
     measure_cost,
     measure_moments,
 )
+from analysis.unlearning.edits.selective_prune import find_usable_shares
 from analysis.unlearning.measuring import measure_skill_divergence
 from analysis.unlearning.passes import ExamplePass
 from analysis.unlearning.records import Fit, FittedMethod
@@ -37,7 +38,7 @@ def fit_share(propose: ProposeShare, draw: ProposeShare) -> Fit:
         moments = measure_moments(loaded, scene, pulse, as_released=plan.as_released)
         how: dict[str, Any] = {"seed": plan.seed, "as_released": plan.as_released}
         points, tried = [], []
-        for q in plan.shares:
+        for q in find_usable_shares(plan.shares, loaded.anatomy.neurons):
             change = propose(loaded, moments, q, **how)
             points.append(_point(loaded, scene, q, change, plan, base, pulse))
             tried.append(change)

@@ -17,7 +17,7 @@ from workbench.unlearning.questions import UnlearningQuestion
 
 QUICK_EXAMPLES = (120, 180, 240, 360)
 """Examples per skill that a quick answer tries, fewest first: as many as a key box needs."""
-QUICK_SHARES = (3.0, 12.0)
+QUICK_SHARES = (0.1, 1.5, 12.0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PlannedTime:
 
 
 def make_quick(question: UnlearningQuestion) -> UnlearningQuestion:
-    """The question with one method, without controls, on as few examples as it can, and at two shares. Other
+    """The question with one method, without controls, on as few examples as it can, and at few shares. Other
     forms are still measured: a verdict needs them. What was chosen otherwise than by default stays, but that
     more examples than are needed are not used.
     """

@@ -23,8 +23,10 @@ from analysis.unlearning.edits.site_edits import SiteEdit, attach_edit
 
 METHOD_VERSION = "2"
 EPSILON = 1e-8
-SHARES = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0)
-"""Candidate values of q, in %: the paper's, and larger ones for small models."""
+SHARES = (0.05, 0.1, 0.2, 0.5, 1.5, 3.0, 6.0, 12.0, 24.0)
+"""Candidate values of q, in %: the paper's (.5, 1.5, 3); smaller ones, which of SmolLM2 are enough to forget
+capitals where .5 % costs continents half; larger ones for small models, whose neurons serve several skills.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,14 @@ def _select_top_share(scores: Tensor, q: float) -> Tensor:
     chosen = torch.zeros(len(scores), dtype=torch.bool)
     chosen[scores.argsort(descending=True, stable=True)[:wanted]] = True
     return chosen
+
+
+def find_usable_shares(shares: Sequence[float], neurons: int) -> tuple[float, ...]:
+    """The shares without those of SHARES that are less than half a neuron of a small model. Others stay, and
+    so do all where none is left: they are refused by name.
+    """
+    found = tuple(q for q in shares if q not in SHARES or round(q / 100 * neurons))
+    return found or tuple(shares)
 
 
 def check_neurons(loaded: LoadedModel, address: BlockAddress, neurons: Tensor) -> None:

@@ -190,6 +190,16 @@ def test_a_kept_skill_that_the_model_cannot_do_counts_by_its_next_tokens(
 
 
 @pytest.mark.parametrize("method", ["na", "sp"])
+def test_the_usual_shares_that_are_a_neuron_of_a_small_model_are_tried(
+    llama: LoadedModel, scene: Scene, method: Any
+) -> None:
+    found, _ = run(llama, scene, method, robustness=False, controls=False, shares=(0.05, 0.5, 6.0))
+    assert [point["q"] for point in found.sweep] == [0.5, 6.0]
+    with pytest.raises(SkillError, match=r"q 0\.05 % of 112 neurons selects none; choose a larger share"):
+        run(llama, scene, method, robustness=False, controls=False, shares=(0.05,))
+
+
+@pytest.mark.parametrize("method", ["na", "sp"])
 def test_where_no_share_is_eligible_nothing_is_changed_and_that_is_the_result(
     llama: LoadedModel, scene: Scene, method: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def test_where_no_share_is_eligible_the_page_says_so_and_offers_nothing(
 ) -> None:
     app = press(page(run_app, methods="Selective pruning", shares="100", robustness="false"), GO)
     assert not app.exception
-    assert "No share of neurons is eligible; already at 100 %: it costs two" in shown(app)
+    assert "nothing was changed. Already at 100 %: it costs two" in shown(app)
     assert "nothing was changed: nothing to export" in shown(app)
     assert "No method changes anything, so there is nothing to compare" in shown(app)
     assert "Recipe (zip)" not in labels(app, "download_button")

@@ -21,6 +21,7 @@ from analysis.running.batches import BATCH
 from analysis.skills.tasks import MeasureOptions
 from analysis.skills.unrelated import COUNT
 from analysis.unlearning.concerns import list_concerns
+from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from analysis.unlearning.passes import ExamplePass
 from tests.workbench.held_model_made import HeldModel
@@ -43,7 +44,7 @@ from workbench.unlearning.questions import UnlearningQuestion
 def test_a_quick_question_has_one_method_no_controls_and_as_few_examples_as_a_box_allows(
     question: UnlearningQuestion,
 ) -> None:
-    quick = make_quick(replace(question, shares=(0.5, 1.5, 3.0, 6.0, 12.0, 24.0)))
+    quick = make_quick(replace(question, shares=SHARES))
     assert (quick.methods, quick.controls, quick.robustness) == (("ksd",), False, True)
     assert quick.shares == QUICK_SHARES
     assert quick.limit in (120, 180, 240, 360)

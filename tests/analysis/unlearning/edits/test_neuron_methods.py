@@ -17,7 +17,13 @@ from analysis.running.batches import example_number
 from analysis.running.probing import Moments, Place, probe
 from analysis.unlearning.edits.counter_draws import draw_uniform
 from analysis.unlearning.edits.neuron_adjust import fit_neuron_adjust, gate_site
-from analysis.unlearning.edits.selective_prune import SelectivePrune, draw_prune, fit_selective_prune
+from analysis.unlearning.edits.selective_prune import (
+    SHARES,
+    SelectivePrune,
+    draw_prune,
+    find_usable_shares,
+    fit_selective_prune,
+)
 from tests.analysis.unlearning.edits.neuron_methods_made import NEURONS, PROMPTS, adjusting, outputs
 
 
@@ -130,6 +136,13 @@ def test_q_is_a_share_of_the_whole_model(llama: LoadedModel) -> None:
     for q in (0.0, -1.0, 101.0, 0.1):
         with pytest.raises(SkillError, match="choose a"):
             fit_selective_prune(llama, moments, other, q)
+
+
+def test_of_the_usual_shares_only_those_of_a_neuron_are_tried_and_others_stay() -> None:
+    assert find_usable_shares(SHARES, 46_080) == SHARES
+    assert find_usable_shares(SHARES, 112) == (0.5, 1.5, 3.0, 6.0, 12.0, 24.0)
+    assert find_usable_shares((0.07, 0.1, 3.0), 112) == (0.07, 3.0)
+    assert find_usable_shares((0.05, 0.1), 112) == (0.05, 0.1)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "qwen2_moe"])
