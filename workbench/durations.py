@@ -19,15 +19,15 @@ PROBE_ROWS, PROBE_TOKENS, PROBE_PASSES = 8, 32, 5
 """Size of the batch by which the reading rate is measured, and how often it is read at most."""
 PROBE_SECONDS = 0.4
 """After this time no further pass begins."""
-READ_SECONDS, READ_TRIES = 4.0, 4
-"""Prompts are timed as many side by side as are read within this time, and read again within it, the best
-of so many tries.
-"""
+READ_SECONDS = 4.0
+"""Prompts are timed as many side by side as are read within this time."""
+TRY_SECONDS, TRIES = 1.0, 4
+"""Where that is quick they are read again within this time, the best of so many tries."""
 STEPS = 4
 """Steps of writing by which the time of one is measured, before more are written."""
 SHORT = 4
 """Tokens of a prompt that are enough to time the steps behind it, side by side, on a slow model."""
-WRITE_SECONDS = 8.0
+WRITE_SECONDS = 6.0
 """Answers are written for so long at most; those that go on then count as the longest allowed."""
 LOCK_SECONDS = 0.1
 """How long a measurement waits for a model that is at work."""
@@ -108,22 +108,18 @@ def measure_answer_rates(
         alone = _time_answers(loaded, prompts[:1], stops[:1], 1)
         rows = _count_affordable(alone.read, prompts)
         many, ends = prompts[:rows], stops[:rows]
-        read = min(_repeat_reading(loaded, many, ends))
         first = _time_answers(loaded, many, ends, min(STEPS, max_new_tokens))
         steps = min(max_new_tokens, max(STEPS, int(WRITE_SECONDS / max(first.step, 1e-6))))
         written = first
         if steps > STEPS and max(first.lengths) >= STEPS:
             written = _time_answers(loaded, many, ends, steps)
+        again = _repeat_reading(loaded, many, ends, first.read)
+        read = min(alone.read, first.read, written.read, *again)
         lengths = tuple(max_new_tokens if length >= steps else length for length in written.lengths)
         if pads and rows < BATCH:  # the steps of a job have more rows
             some = [ids[:SHORT] for ids in prompts] * -(-BATCH // len(prompts))
             written = _time_answers(loaded, some[:BATCH], [[]] * BATCH, STEPS)
-        return AnswerRates(
-            min(read, first.read, alone.read),
-            max(written.step, read),
-            BATCH if pads else written.rows,
-            lengths,
-        )
+        return AnswerRates(read, max(written.step, read), BATCH if pads else written.rows, lengths)
     finally:
         loaded.lock.release()
 
@@ -181,14 +177,17 @@ def _count_affordable(token: float, prompts: Sequence[Sequence[int]]) -> int:
 
 
 def _repeat_reading(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], stops: Sequence[Sequence[str] | None]
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: Sequence[Sequence[str] | None],
+    token: float,
 ) -> Iterator[float]:
-    """Seconds per token of each try, one at least."""
-    started = time.perf_counter()
-    for _ in range(READ_TRIES):
-        yield _time_answers(loaded, prompts, stops, 1).read
-        if time.perf_counter() - started > READ_SECONDS:
+    """Seconds per token of further tries. token: of the one before."""
+    started, last = time.perf_counter(), token * len(prompts) * max(map(len, prompts))
+    for _ in range(TRIES - 1):
+        if time.perf_counter() - started + last > TRY_SECONDS:
             return
+        yield _time_answers(loaded, prompts, stops, 1).read
 
 
 def _read_tokens(loaded: LoadedModel, rows: int, length: int) -> float | None:

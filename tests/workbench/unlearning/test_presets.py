@@ -212,7 +212,8 @@ def test_what_else_the_machine_does_for_a_while_does_not_count(
         now += next(steps) if named["input_ids"].shape[1] == 1 else next(reads)
 
     monkeypatch.setattr("workbench.durations.time", SimpleNamespace(perf_counter=lambda: now))
-    monkeypatch.setattr("workbench.durations.READ_SECONDS", 1000.0)
+    for name in ("READ_SECONDS", "TRY_SECONDS", "WRITE_SECONDS"):
+        monkeypatch.setattr(f"workbench.durations.{name}", 1000.0)
     prompts = [loaded.tokenizer.encode("abc abc ")] * BATCH
     handle = loaded.model.register_forward_hook(pass_time, with_kwargs=True)
     try:
