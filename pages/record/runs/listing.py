@@ -7,8 +7,10 @@ import streamlit as st
 from pages.shared import state
 from pages.shared.errors import show_unreadable
 from pages.shared.layout import format_time, read_selection, shorten_model, show_caption
+from pages.shared.links.stored import StoredSubject
 from pages.shared.resources import get_store
 from store import Run, list_runs
+from workbench.records import read_odd_record
 
 AT_MOST = 1000
 _TABLE, _CHOSEN = "_runs_table", "_runs_chosen"
@@ -97,5 +99,8 @@ def choose_run(runs: list[Run]) -> str | None:
 
 def describe_run(run: Run) -> str:
     """What a run was about, from its parameters, in one line."""
-    told = [run.parameters.get(name) for name in ("prompt", "site", "norm")]
-    return " ".join(" · ".join(str(value) for value in told if value not in (None, "")).split())[:120]
+    of = read_odd_record(StoredSubject, run.parameters)
+    named = (("forget", of.forget.name), ("skill", of.skill.name))
+    told = [f"{what} {name}" for what, name in named if name]
+    told += [of.concept, of.word, of.prompt, of.site, of.norm]
+    return " ".join(" · ".join(value for value in told if value).split())[:120]

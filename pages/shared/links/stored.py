@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.running.calibration import LONGEST
@@ -14,6 +14,19 @@ class StoredSkill:
     """A skill of a question, by its name."""
 
     name: str = ""
+
+
+@dataclass(frozen=True)
+class StoredSubject:
+    """What any run was about: a skill forgotten or fitted, a concept removed, a word, a prompt, a site."""
+
+    forget: StoredSkill = field(default_factory=StoredSkill)
+    skill: StoredSkill = field(default_factory=StoredSkill)
+    concept: str = ""
+    word: str = ""
+    prompt: str = ""
+    site: str = ""
+    norm: str = ""
 
 
 @dataclass(frozen=True)

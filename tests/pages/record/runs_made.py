@@ -1,5 +1,7 @@
 """What several tests share of runs made."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,10 +23,18 @@ def database(isolated_environment: None) -> Store:
     return open_store(default_path())
 
 
-def plant(database: Store, kind: str = "decode", *, stored: int = 2, units: int = 2, **named: str) -> Run:
-    """A run with so many of its units stored, 4 kB each."""
+def plant(
+    database: Store,
+    kind: str = "decode",
+    *,
+    stored: int = 2,
+    units: int = 2,
+    asked: dict[str, Any] | None = None,
+    **named: str,
+) -> Run:
+    """A run with so many of its units stored, 4 kB each. asked: parameters instead of the usual ones."""
     told = {"model_name": "demo/base", "prompt": "x"} | named
-    parameters = {"site": "up", "prompt": told["prompt"]}
+    parameters = {"site": "up", "prompt": told["prompt"]} if asked is None else asked
     spec = RunSpec(kind, "1", "f" * 8, told["model_name"], "float32", "cpu", parameters, 7, units)
     run = begin_run(database, spec, {"torch": "2.13.0"})
     for index in range(stored):

@@ -45,6 +45,23 @@ def test_every_run_is_listed_with_its_progress_time_and_size(
     assert "My favourite" in table["about"][0]
 
 
+def test_what_a_run_was_about_is_told_by_the_name_of_its_skill_word_or_concept(
+    run_app: Callable[..., AppTest], database: Store
+) -> None:
+    for kind, asked in {
+        "unlearn": {"forget": {"name": "capitals", "digest": "d"}, "limit": 3},
+        "keyspace": {"skill": {"name": "sums"}},
+        "levers": {"word": "dog", "prompts": ["x"]},
+        "tars": {"concept": "Paris"},
+        "harness": {"tasks": [], "word": 5, "forget": "odd"},
+    }.items():
+        plant(database, kind, asked=asked)
+    table = run_app("/runs").dataframe[0].value
+    found = dict(zip(table["kind"], table["about"], strict=True))
+    assert (found["unlearn"], found["keyspace"]) == ("forget capitals", "skill sums")
+    assert (found["levers"], found["tars"], found["harness"]) == ("dog", "Paris", "")
+
+
 def test_storage_is_told_by_kind(run_app: Callable[..., AppTest], database: Store) -> None:
     plant(database, "decode")
     app = run_app("/runs")
