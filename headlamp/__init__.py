@@ -10,6 +10,7 @@ Answers come from the same use cases and the same database as the app's and the 
 is imported until the first function is asked for.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,10 @@ __all__ = [
 ]
 
 put_house_first()
+
+# Threads that wait for each other sleep, and do not spin: on a machine that does other work too, spinning
+# made forgetting four times as slow. Read by torch while it is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "HeadlampError": ("analysis.errors", "HeadlampError"),

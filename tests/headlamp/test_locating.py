@@ -1,5 +1,6 @@
 """Headlamp's rooms are found beside a user's own modules, or refused by name."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,16 @@ def test_every_public_name_is_there() -> None:
     assert set(headlamp.__all__) <= set(dir(headlamp))
     with pytest.raises(AttributeError, match="close_all"):
         _ = headlamp.close_all  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("package", ["headlamp", "workbench"])
+@pytest.mark.parametrize(("given", "expected"), [("", "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_it_is_said_otherwise(
+    repo_root: Path, package: str, given: str, expected: str
+) -> None:
+    told = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    told |= {"OMP_WAIT_POLICY": given} if given else {}
+    code = f"import sys, os, {package}; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=repo_root, env=told, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [expected, "False"]
