@@ -5,6 +5,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -48,13 +49,14 @@ def test_every_run_is_listed_with_its_progress_time_and_size(
 def test_what_a_run_was_about_is_told_by_the_name_of_its_skill_word_or_concept(
     run_app: Callable[..., AppTest], database: Store
 ) -> None:
-    for kind, asked in {
+    asked_of: dict[str, dict[str, Any]] = {
         "unlearn": {"forget": {"name": "capitals", "digest": "d"}, "limit": 3},
         "keyspace": {"skill": {"name": "sums"}},
         "levers": {"word": "dog", "prompts": ["x"]},
         "tars": {"concept": "Paris"},
         "harness": {"tasks": [], "word": 5, "forget": "odd"},
-    }.items():
+    }
+    for kind, asked in asked_of.items():
         plant(database, kind, asked=asked)
     table = run_app("/runs").dataframe[0].value
     found = dict(zip(table["kind"], table["about"], strict=True))
