@@ -128,7 +128,7 @@ class KeptCost:
         """Why a candidate of this cost is not eligible; empty if it is."""
         if self.cost is None:
             return f"what it costs {self.skill} is unknown"
-        if self.cost > MOST_COST:
+        if round(self.cost, 9) > MOST_COST:  # a tenth of ten answers is .1, whatever floats make of it
             return f"it costs {self.skill} {self.cost:.3g} ({_NAMES[self.by]}), above {MOST_COST:g}"
         return ""
 

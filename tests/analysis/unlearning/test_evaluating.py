@@ -141,6 +141,7 @@ def point(q: float, forget: float | None, *costs: float | None, by: CostKind = "
 def test_only_eligible_shares_are_chosen_and_of_them_the_one_that_forgets_most() -> None:
     assert choose_candidate([point(1, 0.2, 0.0), point(2, 0.5, 0.1), point(3, 0.9, 0.5)]) == 1
     assert choose_candidate([point(1, 0.0, 0.0), point(2, 0.9, 0.11)]) == 0
+    assert choose_candidate([point(1, 0.0, 0.0), point(2, 0.9, 0.10000000000000009)]) == 1
     assert choose_candidate([point(1, 0.2, 0.0), point(2, 0.9, 0.0, None)]) == 0
     assert choose_candidate([point(1, None, 0.0), point(2, -0.1, 0.0)]) == 1
     assert choose_candidate([point(1, 0.3, 0.0), point(2, 0.3, 0.0)]) == 0
