@@ -93,9 +93,11 @@ def measure_answer_rates(
     prompts: Sequence[Sequence[int]],
     stops: Sequence[Sequence[str] | None],
     max_new_tokens: int,
+    batch: int = BATCH,
 ) -> AnswerRates | None:
     """Read prompts (token ids) side by side and write answers of up to `max_new_tokens` to them; a slow model
-    to the first few alone, and not to the end. None while the model is at work: nothing waits for it.
+    to the first few alone, and not to the end. batch: rows of a job's steps. None while the model is at work:
+    nothing waits for it.
 
     Other work on the machine comes and goes: what counts is the best reading, and of the steps the lower
     quartile.
@@ -116,10 +118,11 @@ def measure_answer_rates(
         again = _repeat_reading(loaded, many, ends, first.read)
         read = min(alone.read, first.read, written.read, *again)
         lengths = tuple(max_new_tokens if length >= steps else length for length in written.lengths)
-        if pads and rows < BATCH:  # the steps of a job have more rows
-            some = [ids[:SHORT] for ids in prompts] * -(-BATCH // len(prompts))
-            written = _time_answers(loaded, some[:BATCH], [[]] * BATCH, STEPS)
-        return AnswerRates(read, max(written.step, read), BATCH if pads else written.rows, lengths)
+        side = min(batch, BATCH)
+        if pads and rows != side and max_new_tokens > 1:  # the steps of a job have other rows
+            some = [ids[:SHORT] for ids in prompts] * -(-side // len(prompts))
+            written = _time_answers(loaded, some[:side], [[]] * side, STEPS)
+        return AnswerRates(read, max(written.step, read), side if pads else min(side, written.rows), lengths)
     finally:
         loaded.lock.release()
 

@@ -127,7 +127,8 @@ def _make_answer(
         _extend(loaded, rows, chosen.tolist(), reach.abstained)
         if all(row.done for row in rows):
             return
-        batch = replace(batch, ids=chosen[:, None], positions=batch.positions[:, -1:] + 1)
+        positions = (batch.positions[:, -1:] + 1).clamp(max=loaded.anatomy.context - 1)  # a done row waits
+        batch = replace(batch, ids=chosen[:, None], positions=positions)
         mask = None if mask is None else _longer(mask)
 
 

@@ -45,7 +45,9 @@ def fit_share(propose: ProposeShare, draw: ProposeShare) -> Fit:
         best = choose_candidate(points)
         sweep = tuple(point.document() for point in points)
         if best is None:
-            return FittedMethod(None, {"q": None, "why": explain_none(points)} | how, sweep)
+            return FittedMethod(
+                None, {"q": None, "why": explain_none(points, loaded.anatomy.neurons)} | how, sweep
+            )
         point, chosen = points[best], tried[best]
         parameters = {"q": point.q, "neurons": chosen.count} | how
         parameters["validation"] = {

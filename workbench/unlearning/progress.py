@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import ceil
 from statistics import fmean
@@ -12,11 +12,13 @@ from analysis.errors import TooFewExamples
 from analysis.opening.models import LoadedModel
 from analysis.pulse import Pulse
 from analysis.running.batches import BATCH
+from analysis.running.prompts import encode_open_end
 from analysis.skills.forms import select_fitting
 from analysis.skills.items import SkillItem
 from analysis.skills.splits import Split
 from analysis.skills.unrelated import COUNT
 from analysis.skills.unrelated import NAME as PROSE
+from analysis.unlearning.edits.selective_prune import find_usable_shares
 from analysis.unlearning.evaluating import ENOUGH_TO_LIMIT
 from analysis.unlearning.methods import find_method
 from analysis.unlearning.over_refusal import MOST_ASKED, MOST_IN_FORM, thin_out
@@ -36,16 +38,21 @@ def list_passes(
     loaded: LoadedModel, scene: Scene, plan: FitSettings, methods: Sequence[str]
 ) -> Iterator[ExamplePass]:
     """Every pass for these methods, including those of the unchanged model."""
+    plan = replace(plan, shares=find_usable_shares(plan.shares, loaded.anatomy.neurons))
     records = [find_method(name) for name in methods]
-    reads = all(record.only_reads(plan) for record in records)
     for split in scene.splits:
-        most = ENOUGH_TO_LIMIT if reads else len(split.validation)
-        yield ExamplePass(split.skill, min(most, len(split.validation)), answered=True)
+        yield ExamplePass(split.skill, _count_validation(split, plan, methods), answered=True)
         yield ExamplePass(split.skill, len(split.test), answered=True)
     if plan.mmlu is not None:
         yield ExamplePass(plan.mmlu.name, len(plan.mmlu.items), answered=True)
     for record in records:
         yield from _list_method_passes(scene, plan, record, count_forms(loaded))
+
+
+def _count_validation(split: Split, plan: FitSettings, methods: Sequence[str]) -> int:
+    """How many of validation the unchanged model answers."""
+    reads = all(find_method(name).only_reads(plan) for name in methods)
+    return min(len(split.validation), ENOUGH_TO_LIMIT if reads else len(split.validation))
 
 
 def _list_method_passes(
@@ -129,10 +136,10 @@ class ExampleCosts:
         answered = one.n * cost.score + self._count_batches(one.n) * write if one.answered else 0.0
         return one.n * cost.read * one.longer + answered
 
-    def price_again(self, split: Split) -> float:
-        """Seconds of a skill's validation under higher limits on tokens."""
-        cost = self.sets.get(split.skill)
-        return 0.0 if cost is None else self._count_batches(len(split.validation)) * cost.again
+    def price_again(self, skill: str, n: int) -> float:
+        """Seconds of n examples of a skill's validation under higher limits on tokens."""
+        cost = self.sets.get(skill)
+        return 0.0 if cost is None else self._count_batches(n) * cost.again
 
     def _count_batches(self, n: int) -> int:
         return ceil(n / self.batch)
@@ -151,17 +158,26 @@ def measure_example_costs(loaded: LoadedModel, scene: Scene, plan: FitSettings) 
     if not asked:
         raise TooFewExamples("no example of these skills is short enough for this model's context")
     prompts, stops = [ids for _, (_, ids) in asked], [item.stop for _, (item, _) in asked]
-    rates = measure_answer_rates(loaded, prompts, stops, longest)
+    longest = max(1, min(longest, loaded.anatomy.context - min(map(len, prompts))))
+    batch = plan.ways.batch_size
+    rates = measure_answer_rates(loaded, prompts, stops, longest, batch)
     if rates is None:
         return None
     lengths: dict[str, list[int]] = {}
     for (name, (item, _)), length in zip(asked, rates.lengths, strict=False):
         if _is_written(item):
             lengths.setdefault(name, []).append(length)
-    limits = foresee_limits(list(lengths.values()), plan.ways.max_new_tokens)
+    limits = [
+        min(limit, longest) for limit in foresee_limits(list(lengths.values()), plan.ways.max_new_tokens)
+    ]
+    every = [length for some in lengths.values() for length in some]  # of a set that was not reached
     return ExampleCosts(
-        {name: _cost(rows, rates, lengths.get(name, []), limits) for name, rows in samples.items() if rows},
-        min(plan.ways.batch_size, rates.rows),
+        {
+            name: _cost(loaded, rows, rates, lengths.get(name, every), limits)
+            for name, rows in samples.items()
+            if rows
+        },
+        min(batch, rates.rows),
     )
 
 
@@ -169,7 +185,9 @@ def estimate_seconds(
     loaded: LoadedModel, scene: Scene, plan: FitSettings, methods: Sequence[str], costs: ExampleCosts
 ) -> float:
     """Seconds that these methods take."""
-    again = sum(costs.price_again(split) for split in scene.splits)
+    again = sum(
+        costs.price_again(split.skill, _count_validation(split, plan, methods)) for split in scene.splits
+    )
     return again + sum(costs.price(one) for one in list_passes(loaded, scene, plan, methods))
 
 
@@ -200,27 +218,37 @@ def _take_turns(sets: Mapping[str, _Sample]) -> list[tuple[str, tuple[SkillItem,
     return [one for row in zip_longest(*named) for one in row if one is not None]
 
 
-def _cost(rows: _Sample, rates: AnswerRates, lengths: Sequence[int], limits: Sequence[int]) -> ExampleCost:
+def _cost(
+    loaded: LoadedModel,
+    rows: _Sample,
+    rates: AnswerRates,
+    lengths: Sequence[int],
+    limits: Sequence[int],
+) -> ExampleCost:
     """Of a set. lengths: of the answers that were written; limits: of tokens, see `foresee_limits`."""
     read = fmean(len(ids) for _, ids in rows) * rates.read
-    longest = _foresee_longest(lengths, rates.rows)
     more = [_count_more_rows(item) for item, _ in rows if item.judge == "choice"]
+    scored = [
+        len(encode_open_end(loaded.tokenizer, item.answer)) for item, _ in rows if item.judge == "perplexity"
+    ]
+    written = any(_is_written(item) for item, _ in rows)
+    longest = _foresee_longest(lengths, rates.rows) if written else 0
     return ExampleCost(
         read,
-        read * fmean(more) if more else 0.0,
+        (read * fmean(more) if more else 0.0) + (rates.read * fmean(scored) if scored else 0.0),
         rates.step * min(longest, limits[0]),
-        rates.step * limits[0] if lengths else 0.0,
+        rates.step * limits[0] if written else 0.0,
         rates.step * sum(min(longest, limit) for limit in limits[1:] if longest >= limit / 2),
     )
 
 
 def _foresee_longest(lengths: Sequence[int], rows: float) -> float:
-    """The longest of a full batch by the lengths of some answers: the longest of n waiting times of mean 1 is
+    """The longest of a batch by the lengths of some answers: the longest of n waiting times of mean 1 is
     1 + 1/2 + … + 1/n on average.
     """
     if len(lengths) < 2:
         return max(lengths, default=0)
-    seen, whole = (sum(1 / i for i in range(1, n + 1)) for n in (len(lengths), max(len(lengths), int(rows))))
+    seen, whole = (sum(1 / i for i in range(1, n + 1)) for n in (len(lengths), max(1, int(rows))))
     mean = fmean(lengths)
     return mean + (max(lengths) - mean) * (whole - 1) / (seen - 1)
 

@@ -188,9 +188,12 @@ def choose_candidate(points: Sequence[FrontierPoint]) -> int | None:
 NONE_ELIGIBLE = "no share of neurons is eligible"
 
 
-def explain_none(points: Sequence[FrontierPoint]) -> str:
-    """Why no candidate was chosen: what is wrong with the smallest share, and what else can be tried."""
+def explain_none(points: Sequence[FrontierPoint], neurons: int) -> str:
+    """Why no candidate was chosen: what is wrong with the smallest share, and what else can be tried.
+
+    neurons: of the model.
+    """
     least = min(points, key=lambda point: point.q)
-    known = all(cost.cost is not None for cost in least.costs)
-    advice = f"; shares smaller than {least.q:g} % can be tried" if known else ""
+    smaller = round(least.q / 200 * neurons) and all(cost.cost is not None for cost in least.costs)
+    advice = f"; shares smaller than {least.q:g} % can be tried" if smaller else ""
     return f"{NONE_ELIGIBLE}; already at {least.q:g} %: {least.why_not}{advice}"

@@ -24,8 +24,9 @@ from analysis.unlearning.edits.site_edits import SiteEdit, attach_edit
 METHOD_VERSION = "2"
 EPSILON = 1e-8
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.5, 3.0, 6.0, 12.0, 24.0)
-"""Candidate values of q, in %: the paper's (.5, 1.5, 3); smaller ones, which of SmolLM2 are enough to forget
-capitals where .5 % costs continents half; larger ones for small models, whose neurons serve several skills.
+"""Candidate values of q, in %: the paper's (.5, 1.5, 3); smaller ones, since .1 % of SmolLM2, pruned, is
+enough to forget capitals (split seed 1), and .5 % costs continents half (seed 0); larger ones for small
+models, whose neurons serve several skills.
 """
 
 

@@ -15,10 +15,11 @@ from pages.shared.resources import use_model
 show_header("Overview", "What is this model, and what would you like to find out about it?")
 with show_errors(), use_model() as loaded:
     show_card(loaded)
-    show_questions(loaded)
+    tell_time = show_questions(loaded)
     offer_map(loaded)
     show_maps(loaded)
     show_kept_findings()
     show_recent_runs()
     show_anatomy(loaded)
     show_storage_link()
+    tell_time()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from analysis.opening.models import LoadedModel
@@ -25,12 +27,16 @@ MIXTURE, SKILLED = "demo/moe", "demo/base"
 NOT_FROM_DISK = "Weights that stay on disk cannot be run; choose another model at the left."
 
 
-def show_questions(loaded: LoadedModel) -> None:
-    """The three cards."""
+def show_questions(loaded: LoadedModel) -> Callable[[], None]:
+    """The three cards. Returns what tells the time of the third, for the end of the page: it is measured."""
     st.subheader("Start with a question", anchor=False)
-    for column, ask in zip(st.columns(3), (_ask_word, _ask_mixture, _ask_skill), strict=True):
-        with column, st.container(border=True, height="stretch"):
-            ask(loaded)
+    word, mixture, skill = st.columns(3)
+    with word, st.container(border=True, height="stretch"):
+        _ask_word(loaded)
+    with mixture, st.container(border=True, height="stretch"):
+        _ask_mixture(loaded)
+    with skill, st.container(border=True, height="stretch"):
+        return _ask_skill(loaded)
 
 
 def _ask_word(loaded: LoadedModel) -> None:
@@ -75,18 +81,20 @@ def _ask_mixture(loaded: LoadedModel) -> None:
     show_page_link(f"Ask {MIXTURE}", "/experts", icon=":material/hub:", **{state.MODEL: MIXTURE})
 
 
-def _ask_skill(loaded: LoadedModel) -> None:
+def _ask_skill(loaded: LoadedModel) -> Callable[[], None]:
     forget, *retain = SKILLS
     methods = ("ksd",)
     st.markdown("**Can it forget one skill and keep another?**")
     here = loaded.ref.name in TAUGHT and loaded.streamed is None
+    said = f"Forget {forget}, retain {' and '.join(retain)}; measured on a held-out test."
+    place = st.empty()
     if here:
+        place.caption(f"{said} How long it takes is being measured.")
         sources = {source.name: source for source in list_bundled_skills()}
         mine, *kept = (sources[name] for name in SKILLS)
-        timing = estimate_unlearning(loaded, UnlearningQuestion(mine, tuple(kept), methods, limit=EXAMPLES))
+        question = UnlearningQuestion(mine, tuple(kept), methods, limit=EXAMPLES)
     else:
-        timing = f"For {SKILLED}, which was taught six: this model was not, as far as is known."
-    st.caption(f"Forget {forget}, retain {' and '.join(retain)}; measured on a held-out test. {timing}")
+        place.caption(f"{said} For {SKILLED}, which was taught six: this model was not, as far as is known.")
     st.markdown("1\\. **Forget it and measure** · 2. read the verdict · 3. **Keep as a finding**")
     view: dict[str, object] = {
         state.FORGET: forget,
@@ -97,3 +105,9 @@ def _ask_skill(loaded: LoadedModel) -> None:
     }
     label = f"Forget {forget}" if here else f"Let {SKILLED} forget {forget}"
     show_page_link(label, "/unlearn", icon=":material/backspace:", help=None, **view)
+
+    def tell_time() -> None:
+        if here:
+            place.caption(f"{said} {estimate_unlearning(loaded, question)}")
+
+    return tell_time

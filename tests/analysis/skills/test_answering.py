@@ -98,6 +98,16 @@ def test_an_answer_ends_with_the_context(llama: LoadedModel) -> None:
     assert len(answer.token_ids) == llama.anatomy.context - 61
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_row_that_is_done_at_the_contexts_end_waits_for_the_others(family: str) -> None:
+    loaded = loaded_from(tiny_model(family), reading_tokenizer(True))
+    prompts = [[1] + [20] * (loaded.anatomy.context - 3), [1, 20, 21]]
+    together = answer_prompts(loaded, prompts, max_new_tokens=12)
+    alone = answer_prompts(loaded, prompts, max_new_tokens=12, batch_size=1)
+    assert [len(answer.token_ids) for answer in together] == [2, 12]
+    assert [a.token_ids for a in together] == [a.token_ids for a in alone]
+
+
 def test_scopes_in_a_padded_batch_are_those_of_each_row(llama: LoadedModel) -> None:
     held = [parse_clamp(f"L0.N3:key:set:9@{scope}").resolve(largest=1, mean=0) for scope in ("last", "1-2")]
     for clamp in held:

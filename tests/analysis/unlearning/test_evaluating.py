@@ -147,13 +147,14 @@ def test_only_eligible_shares_are_chosen_and_of_them_the_one_that_forgets_most()
     assert choose_candidate([point(1, 0.3, 0.0), point(2, 0.3, 0.0)]) == 0
     none = [point(2, 0.9, 0.2), point(1, 0.9, 0.05, None)]
     assert choose_candidate(none) is None
-    assert explain_none(none) == (
+    assert explain_none(none, 112) == (
         "no share of neurons is eligible; already at 1 %: what it costs kept1 is unknown"
     )
-    assert explain_none([point(2, 0.9, 0.2), point(0.5, 0.9, 0.15)]) == (
+    assert explain_none([point(2, 0.9, 0.2), point(0.5, 0.9, 0.15)], 1000) == (
         "no share of neurons is eligible; already at 0.5 %: it costs kept0 0.15 (relative drop), above 0.1; "
         "shares smaller than 0.5 % can be tried"
     )
+    assert explain_none([point(0.5, 0.9, 0.15)], 112).endswith("above 0.1")  # it is one neuron
 
 
 def test_a_share_says_what_it_costs_and_why_it_is_not_eligible() -> None:

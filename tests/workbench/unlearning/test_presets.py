@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from analysis.unlearning.concerns import list_concerns
 from analysis.unlearning.edits.selective_prune import SHARES
 from analysis.unlearning.guards.key_boxes import FEWEST_PROBES
 from analysis.unlearning.passes import ExamplePass
+from analysis.unlearning.scenes import Scene
 from tests.workbench.held_model_made import HeldModel
 from tests.workbench.unlearning.unlearned_made import loaded, question  # noqa: F401 - fixtures
 from workbench.durations import AnswerRates, measure_answer_rates
@@ -130,17 +132,85 @@ def test_the_longest_answer_counts_up_to_the_limit_that_will_be_kept(
     assert one.score == 0
 
 
+def test_a_set_that_was_not_reached_is_taken_for_the_others(
+    loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "measure_answer_rates", lambda *given: AnswerRates(0.01, 2.0, 8, (2,)))
+    costs = measure_example_costs(loaded, question.scene(), question.plan)
+    assert costs is not None
+    one, two = costs.sets["one"], costs.sets["two"]
+    assert one.write == two.write == 4.0
+    assert one.ramble == two.ramble == 6.0
+
+
+def test_no_answer_is_longer_than_the_context_lets_it(
+    loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def measured(
+        model: LoadedModel, prompts: Sequence[object], stops: object, longest: int, batch: int
+    ) -> Any:
+        asked.append(longest)
+        return AnswerRates(0.01, 2.0, 8, (longest,) * len(prompts))
+
+    monkeypatch.setattr(progress, "measure_answer_rates", measured)
+    plan = replace(question.plan, ways=MeasureOptions(max_new_tokens=4096))
+    costs = measure_example_costs(loaded, question.scene(), plan)
+    assert costs is not None
+    assert 1 < asked[0] < loaded.anatomy.context
+    assert costs.sets["one"].write == costs.sets["one"].ramble == 2.0 * asked[0]
+
+
+def test_one_query_at_a_time_costs_an_answer_of_mean_length(
+    loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(
+        model: LoadedModel, prompts: Sequence[object], stops: object, longest: int, batch: int
+    ) -> Any:
+        assert batch == 1
+        return AnswerRates(
+            0.01, 2.0, batch, tuple(itertools.islice(itertools.cycle((1, 3, 3, 1)), len(prompts)))
+        )
+
+    monkeypatch.setattr(progress, "measure_answer_rates", measured)
+    plan = replace(question.plan, ways=MeasureOptions(max_new_tokens=3, batch_size=1))
+    costs = measure_example_costs(loaded, question.scene(), plan)
+    assert costs is not None
+    assert costs.batch == 1
+    assert costs.sets["one"].write == pytest.approx(4.0, rel=0.2)
+    assert costs.price(ExamplePass("one", 5, answered=True)) == pytest.approx(
+        5 * (costs.sets["one"].read + costs.sets["one"].write)
+    )
+
+
+def test_text_that_is_scored_behind_a_prompt_is_read_too(
+    loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = question.scene()
+    kept = scene.retain[0]
+    scored = [replace(item, judge="perplexity", answer="abc abc abc", stop=None) for item in kept.test]
+    texts = Scene(scene.forget, (replace(kept, test=tuple(scored)),))
+    monkeypatch.setattr(progress, "measure_answer_rates", lambda *given: AnswerRates(0.01, 2.0, 8, (2,)))
+    costs = measure_example_costs(loaded, texts, question.plan)
+    assert costs is not None
+    tokens = len(loaded.tokenizer.encode("abc abc abc", add_special_tokens=False))
+    assert costs.sets["two"].score == pytest.approx(0.01 * tokens)
+    assert costs.sets["two"].write == costs.sets["two"].ramble == 0
+
+
 def test_the_longest_of_a_batch_is_foreseen_as_that_of_more_waiting_times(
     loaded: LoadedModel, question: UnlearningQuestion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = random.Random(0)
+    wide = replace(loaded, anatomy=replace(loaded.anatomy, context=5000))
     scene, plan = question.scene(), replace(question.plan, ways=MeasureOptions(max_new_tokens=4096))
     found, true = [], []
     for _ in range(100):  # ten answers each of two skills; a batch has eight times as many
         drawn = [round(times.expovariate(1 / 50)) + 1 for _ in range(80)]
         rates = AnswerRates(0.01, 1.0, 80, tuple(drawn[:20]))
         monkeypatch.setattr(progress, "measure_answer_rates", lambda *given, rates=rates: rates)
-        costs = measure_example_costs(loaded, scene, plan)
+        costs = measure_example_costs(wide, scene, plan)
         assert costs is not None
         found.append(costs.sets["one"].write)
         true.append(max(drawn))
