@@ -86,6 +86,10 @@ def recall_fingerprint(folder: Path, hashes: HashCache | None = None) -> str | N
 
 
 def file_key(path: Path) -> FileKey:
+    """What identifies a file's bytes without reading them: its place, size, time of change and inode.
+
+    Raises OSError for a file that is not there.
+    """
     stat = path.resolve().stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
