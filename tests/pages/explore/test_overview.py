@@ -16,6 +16,8 @@ from tests.altered_models import moved_end
 from tests.pages.explore.experts_made import moe_folder  # noqa: F401 - a fixture
 from tests.pages.reading import elements, press, shown
 from workbench import expected
+from workbench.unlearning.presets import PlannedTime
+from workbench.unlearning.questions import UnlearningQuestion
 
 RunApp = Callable[..., AppTest]
 
@@ -94,6 +96,29 @@ def test_a_time_is_that_of_earlier_runs_else_of_a_measurement(
     usual: dict[str, Any] = {"levers": 30.0}
     monkeypatch.setattr(expected, "find_usual_seconds", lambda loaded, store, kind: usual.get(kind))
     assert "≈ 30 s, as it took here before" in shown(run_app("/"))
+
+
+def test_the_time_of_forgetting_is_that_of_the_question_its_link_asks(
+    run_app: RunApp, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[UnlearningQuestion] = []
+
+    def plan(loaded: object, question: UnlearningQuestion) -> PlannedTime:
+        asked.append(question)
+        return PlannedTime(240.0, None, 240.0)
+
+    monkeypatch.setattr("pages.explore.overview.questions.TAUGHT", {str(tiny_model_folder)})
+    monkeypatch.setattr(timing, "plan_time", plan)
+    app = run_app("/")
+    assert "measured on a held-out test. ≈ 4 min on this machine, by a short measurement." in shown(app)
+    assert "is being measured" not in shown(app)
+    _, query = links(app)["Forget arithmetic"]
+    (question,) = asked
+    assert [question.forget.name, *(one.name for one in question.retain)] == [
+        *query["forget"],
+        *query["retain"],
+    ]
+    assert [str(question.limit)] == query["examples"]
 
 
 def test_a_map_is_made_with_one_button_at_every_site(run_app: RunApp) -> None:
